@@ -1,0 +1,155 @@
+"""Power counting: how large a random monomial is as the width grows.
+
+Input: a product of factors, the law of its random tensors and the scaling of the dimensions.
+Output: its order in the small parameter eps = width**(-1/2): the exponent p for which
+E[product^2]^(1/2) ~ eps^p.
+
+Orders are computed, not guessed from exponents: a product splits into cores (factors joined by
+bound indices that grow with the width), and the second moment of each core is taken exactly.  A
+product of cores is at most the product of their sizes (Hoelder, and moments of Gaussian
+polynomials are equivalent), so truncation by order never drops a term that matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from typing import NamedTuple
+
+import sympy as sp
+
+from derive.calculus.canonical import components
+from derive.calculus.gaussian import contract_gram, expectation
+from derive.calculus.index import (
+    Expression,
+    Factors,
+    Index,
+    Tensor,
+    collect,
+    indices_of,
+)
+
+
+class Degree(NamedTuple):
+    """Exponent of the width if the free dimensions stay bounded, and if they grow with it."""
+
+    bounded: Fraction
+    growing: Fraction
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Which dimensions grow: `width` does, `fixed` do not, `proportional` do, `free` may."""
+
+    width: sp.Symbol
+    fixed: frozenset[sp.Symbol]
+    proportional: frozenset[sp.Symbol] = frozenset()
+    free: frozenset[sp.Symbol] = frozenset()
+
+    def grows(self, dim: sp.Symbol) -> bool:
+        return dim not in self.fixed
+
+    def degree(self, coefficient: sp.Expr) -> Degree | None:
+        """Largest exponents of the width in a coefficient; None for zero."""
+        found = [self._exponents(t) for t in sp.Add.make_args(sp.expand(coefficient)) if t != 0]
+        if not found:
+            return None
+        return Degree(max(d.bounded for d in found), max(d.growing for d in found))
+
+    def _exponents(self, term: sp.Expr) -> Degree:
+        bounded = growing = Fraction(0)
+        for base, exponent in term.as_powers_dict().items():
+            power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
+            if base == self.width or base in self.proportional:
+                inner = Degree(Fraction(1), Fraction(1))
+            elif base in self.free:
+                inner = Degree(Fraction(0), Fraction(1))
+            elif base.has(self.width, *self.proportional, *self.free):
+                top, bottom = (self.degree(part) for part in sp.fraction(sp.together(base)))
+                assert top is not None and bottom is not None
+                inner = Degree(top.bounded - bottom.bounded, top.growing - bottom.growing)
+            else:
+                continue
+            assert power is not None, f"{base}**{exponent} has no degree"
+            bounded += power * inner.bounded
+            growing += power * inner.growing
+        return Degree(bounded, growing)
+
+    def leading(self, coefficient: sp.Expr, degree: Fraction | int) -> sp.Expr:
+        """Limit of coefficient / width**degree as the width grows, free dimensions held fixed."""
+        kept = [
+            term / self.width ** sp.Rational(Fraction(degree))
+            for term in sp.Add.make_args(sp.expand(coefficient))
+            if term != 0 and self._exponents(term).bounded == degree
+        ]
+        return sp.expand(sp.Add(*kept))
+
+
+@dataclass
+class Law:
+    """The laws under which expectations are taken, given the state.
+
+    `gaussian`: the independent weights; `state` with X X^T = `gram_weight` * `gram`.
+    """
+
+    gaussian: tuple[Tensor, ...]
+    state: Tensor
+    gram: Tensor
+    scaling: Scaling
+    gram_weight: sp.Expr
+    _degrees: dict = field(default_factory=dict, repr=False)
+
+    def mean(self, expression: Expression) -> Expression:
+        """E given the state, in terms of the Gram matrix; exact in every dimension."""
+        return self.gram_of(expectation(expression, self.gaussian))
+
+    def gram_of(self, expression: Expression) -> Expression:
+        """Contract the state with itself to its Gram matrix, wherever that is what stands there."""
+        return contract_gram(expression, self.state, self.gram, self.gram_weight)
+
+    def covariance(self, first: Expression, second: Expression) -> Expression:
+        """Cov given the state; the free indices of the two must be disjoint."""
+        return self.mean(first * second) - self.mean(first) * self.mean(second)
+
+    def order(self, coefficient: sp.Expr, factors: Factors) -> Fraction:
+        """Order of a monomial in eps = width**(-1/2), see the module's text."""
+        degrees = [self.scaling.degree(coefficient)]
+        degrees += [self._core_degree(core) for core in self.cores(factors)]
+        found = [d for d in degrees if d is not None]
+        return -2 * max(sum(d.bounded for d in found), sum(d.growing for d in found))
+
+    def cores(self, factors: Factors) -> list[Factors]:
+        """Groups of factors joined by growing indices; other indices are their legs."""
+        legs = {i for i in indices_of(factors) if not self.scaling.grows(i.dim)}
+        return components(factors, legs)
+
+    def _core_degree(self, core: Factors) -> Degree:
+        counts: dict[Index, int] = {}
+        for factor in core:
+            for index in factor.indices:
+                counts[index] = counts.get(index, 0) + 1
+        # a growing index that occurs once is open: an entry of an array, not a sum
+        legs = sorted(i for i, c in counts.items() if not self.scaling.grows(i.dim) or c == 1)
+        names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(legs)}
+        renamed = tuple(f.rename(names) for f in core)
+        key = collect(names.values(), [(sp.Integer(1), renamed)])
+        if key not in self._degrees:
+            self._degrees[key] = self._size(key)
+        return self._degrees[key]
+
+    def _size(self, core: Expression) -> Degree:
+        """Half the degree of the second moment."""
+        found = [self.scaling.degree(c) for c, _ in self.mean(core * core).terms]
+        assert found, "a core has a vanishing second moment"
+        return Degree(
+            max(d.bounded for d in found if d) / 2, max(d.growing for d in found if d) / 2
+        )
+
+    def up_to(self, expression: Expression, order: Fraction | int) -> Expression:
+        """Drop every monomial that is smaller than eps**order."""
+        return expression.map_terms(
+            lambda c, f: [(c, f)] if self.order(c, f) <= order else []
+        )
+

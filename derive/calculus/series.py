@@ -1,0 +1,172 @@
+"""From a definition's graph to index expressions: power series in the small parameter.
+
+Input: a node of the graph, the laws, and how far to go.  Output: an `Expression` whose free
+indices stand for the node's axes.
+
+Linear algebra is exact.  A function of an array is expanded about the part of its argument that
+stays (a number), as far as the orders of the powers ask for; a quotient is a function (1/x) of
+its denominator, so that every row normalisation goes the same way.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import sympy as sp
+
+from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh
+from derive.calculus.order import Law
+from derive.notation.arrays import Array
+from derive.notation.blocks import root_shift
+from derive.notation.errors import Refusal
+
+
+def axes(array: Array) -> tuple[Index, ...]:
+    """The free indices that stand for an array's axes (an axis of size 1 has none)."""
+    return tuple(Index(f"@{p}", d) for p, d in enumerate(array.shape) if d != 1)
+
+
+class Expansion:
+    """Expands nodes of one graph, each once; `reach` is the largest order that is kept."""
+
+    def __init__(self, law: Law, weights: dict[Array, Tensor], reach: int) -> None:
+        self.law, self.weights, self.reach = law, weights, Fraction(reach)
+        self._done: dict[Array, Expression] = {}
+
+    def of(self, array: Array) -> Expression:
+        if array not in self._done:
+            self._done[array] = getattr(self, f"_{array.op}")(array)
+        return self._done[array]
+
+    def at(self, array: Array, shape: tuple[sp.Expr, ...]) -> Expression:
+        """The node broadcast to `shape`, its free indices renamed to that shape's axes."""
+        shift = len(shape) - array.ndim
+        names = {i: Index(f"@{int(i.name[1:]) + shift}", i.dim) for i in axes(array)}
+        return self.of(array).renamed(names)
+
+    def _state(self, array: Array) -> Expression:
+        free = axes(array)
+        return collect(free, [(sp.Integer(1), (self.law.state[free],))])
+
+    def _gaussian(self, array: Array) -> Expression:
+        free = axes(array)
+        return collect(free, [(sp.Integer(1), (self.weights[array][free],))])
+
+    def _block(self, array: Array) -> Expression:
+        """A block of a reduced chain: iid normals, or the Gaussian root t I + S/2."""
+        free, tensor = axes(array), self.weights[array]
+        drawn = (tensor[free],)
+        if not tensor.symmetric:
+            return collect(free, [(sp.Integer(1), drawn)])
+        diagonal = (delta_tensor(array.shape[0])[free],)
+        root = sp.sqrt(root_shift(array.data, array.shape[0]))
+        return collect(free, [(root, diagonal), (sp.Rational(1, 2), drawn)])
+
+    def _eye(self, array: Array) -> Expression:
+        free = axes(array)
+        return collect(free, [(sp.Integer(1), (delta_tensor(array.shape[0])[free],))])
+
+    def _full(self, array: Array) -> Expression:
+        return collect(axes(array), [(array.data, ())])
+
+    def _add(self, array: Array) -> Expression:
+        free = axes(array)
+        terms = [t for a in array.args for t in self.at(a, array.shape).terms]
+        return collect(free, terms)
+
+    def _multiply(self, array: Array) -> Expression:
+        left, right = (self.at(a, array.shape) for a in array.args)
+        product = left * right
+        return self._keep(collect(axes(array), product.terms))
+
+    def _transpose(self, array: Array) -> Expression:
+        first, second = axes(array.args[0])
+        swapped = {
+            first: Index(second.name, first.dim),
+            second: Index(first.name, second.dim),
+        }
+        return collect(axes(array), self.of(array.args[0]).renamed(swapped).terms)
+
+    def _matmul(self, array: Array) -> Expression:
+        left, right = array.args
+        joined = fresh(left.shape[-1])
+        first = self.of(left).renamed({Index(f"@{left.ndim - 1}", joined.dim): joined})
+        names = {Index("@0", joined.dim): joined}
+        if right.ndim > 1:
+            names[Index("@1", right.shape[1])] = Index(f"@{array.ndim - 1}", right.shape[1])
+        product = (first * self.of(right).renamed(names)).summed(joined)
+        return self._keep(collect(axes(array), product.terms))
+
+    def _sum(self, array: Array) -> Expression:
+        (inner,), (axis, keepdims) = array.args, array.data
+        out = self.of(inner)
+        if inner.shape[axis] == 1:
+            return out
+        out = out.summed(Index(f"@{axis}", inner.shape[axis]))
+        if not keepdims:
+            names = {
+                i: Index(f"@{int(i.name[1:]) - 1}", i.dim)
+                for i in axes(inner)
+                if int(i.name[1:]) > axis
+            }
+            out = out.renamed(names)
+        return collect(axes(array), out.terms)
+
+    def _composite(self, array: Array) -> Expression:
+        return self.of(array.args[1])
+
+    def _function(self, array: Array) -> Expression:
+        name, body = array.data
+        start, rest = self._split(array, name)
+        free = axes(array)
+        out = collect(free, [(_derivative(body, start, 0, array), ())])
+        power = collect(free, [(sp.Integer(1), ())])
+        step = 0
+        while not power.is_zero and not rest.is_zero:
+            step += 1
+            power = self._keep(power * rest)
+            coefficient = _derivative(body, start, step, array) / sp.factorial(step)
+            out = out + power.scaled(coefficient)
+        return out
+
+    def _split(self, array: Array, name: str) -> tuple[sp.Expr, Expression]:
+        """The argument's constant part, and the rest, which must be small."""
+        argument = self.of(array.args[0])
+        start, rest = [], []
+        for coefficient, factors in argument.terms:
+            order = self.law.order(coefficient, factors)
+            if order > 0:
+                rest.append((coefficient, factors))
+            elif not factors and order == 0:
+                start.append(coefficient)
+            else:
+                size = "of order one" if order == 0 else f"of order n^{-order / 2}"
+                raise Refusal(
+                    f"the argument of {name} is random and {size}, not small: its expectation "
+                    "is no power series in 1/sqrt(width); scale the argument so that it vanishes "
+                    "with the width (a shaped nonlinearity)",
+                    array.place,
+                )
+        return sp.Add(*start), collect(argument.free, rest)
+
+    def _keep(self, expression: Expression) -> Expression:
+        return self.law.up_to(expression, self.reach)
+
+
+def _derivative(body: sp.Lambda, start: sp.Expr, times: int, array: Array) -> sp.Expr:
+    (x,) = body.variables
+    name = array.data[0]
+    if body.expr.has(sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise):
+        raise Refusal(
+            f"{name} is not smooth: its power series about {start} does not exist; use a smooth "
+            "function here",
+            array.place,
+        )
+    value = sp.diff(body.expr, x, times).xreplace({x: start}) if times else body(start)
+    if value.has(sp.zoo, sp.nan, sp.oo):
+        raise Refusal(
+            f"{name} has no power series about {start}: its derivative of order {times} is "
+            "infinite there",
+            array.place,
+        )
+    return value

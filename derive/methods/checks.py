@@ -1,0 +1,275 @@
+"""Numeric checks of the steps of a derivation: both sides at random instances.
+
+Each check takes a route that the step does not: the text run on arrays for the trace, Cauchy's
+integral for power series, exact product quadrature for Gaussian expectations, large numbers for
+limits, matrix products for the noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import sympy as sp
+
+from derive.calculus.cubature import product_rule
+from derive.calculus.evaluate import evaluate
+from derive.calculus.index import Expression, Factors
+from derive.calculus.order import Law
+from derive.methods.noise import NoiseMap
+from derive.methods.record import Check
+from derive.methods.reduce import Chain
+from derive.notation import numeric
+from derive.notation.blocks import BlockLaw, root_shift
+from derive.notation.graph import value
+from derive.notation.model import Model, Trace
+from derive.notation.scalars import Param, number
+
+_SEED = 20231
+
+
+def numbers(model: Model, rng: np.random.Generator, **sizes: int) -> dict[sp.Symbol, float]:
+    """Values for every symbol of a model: given sizes, parameters inside their ranges."""
+    out: dict[sp.Symbol, float] = {}
+    for dim in model.dims:
+        out[dim] = float(sizes.get(dim.name, 2))
+    for parameter in model.params:
+        out[parameter] = sample(parameter, rng)
+    for dim in model.dims:
+        out[sp.Symbol(f"{dim.name}_ratio", positive=True)] = 0.75
+    return out
+
+
+def sample(parameter: Param, rng: np.random.Generator) -> float:
+    low, high = parameter.range.low, parameter.range.high
+    low = -2.0 if np.isinf(low) else low
+    high = low + 2.0 if np.isinf(high) else high
+    return low + (high - low) * rng.uniform(0.2, 0.8)
+
+
+def _named(values: dict[sp.Symbol, float]) -> dict[str, float]:
+    return {s.name: v for s, v in values.items()}
+
+
+def _draw(traced: Trace, values: dict[sp.Symbol, float], rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    def size(shape: tuple[sp.Expr, ...]) -> list[int]:
+        return [int(values[d]) for d in shape]
+
+    state = rng.standard_normal(size(traced.state.shape))
+    return state, [rng.standard_normal(size(a.shape)) for _, a in traced.weights]
+
+
+def _relative(difference: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.max(np.abs(difference)) / max(np.max(np.abs(reference)), 1e-300))
+
+
+def trace(traced: Trace) -> Check:
+    """The graph and the text give one array."""
+    rng = np.random.default_rng(_SEED)
+    worst = 0.0
+    for sizes in (2, 3, 5):
+        values = numbers(traced.model, rng)
+        for position, dim in enumerate(traced.model.dims):
+            values[dim] = float(sizes + position)
+        state, weights = _draw(traced, values, rng)
+        text = numeric.run(
+            traced.model.function, state, dims=_named(values), params=_named(values), weights=weights
+        )
+        leaves = {traced.state: state}
+        leaves.update({a: w for (_, a), w in zip(traced.weights, weights, strict=True)})
+        worst = max(worst, _relative(value(traced.output, leaves, values) - text, text))
+    return Check("graph against the text, run on arrays", worst, 1e-12)
+
+
+def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Check:
+    """Homogeneous parts of the expansion against Cauchy's integral over the text.
+
+    Scaling all weights by h makes the layer a power series in h; its coefficients are read off
+    the text at complex h.  Only degrees that a longer expansion leaves alone are complete.
+    """
+    rng = np.random.default_rng(_SEED + 1)
+    values = numbers(traced.model, rng)
+    for position, dim in enumerate(traced.model.dims):
+        values[dim] = float(3 + position)
+    state, weights = _draw(traced, values, rng)
+    points, radius = 64, 0.3
+    angles = np.exp(2j * np.pi * np.arange(points) / points)
+    runs = [
+        numeric.run(
+            traced.model.function,
+            state.astype(complex),
+            dims=_named(values),
+            params=_named(values),
+            weights=[radius * z * w for w in weights],
+        )
+        for z in angles
+    ]
+    arrays = {law.state.name: state}
+    arrays.update({t.name: w for t, w in zip(law.gaussian, weights, strict=True)})
+    worst, compared = 0.0, []
+    scale = max(float(np.max(np.abs(r))) for r in runs)
+    for degree in sorted({_degree(f, law) for _, f in layer.terms}):
+        part, whole = _part(layer, law, degree), _part(longer, law, degree)
+        if part != whole:
+            continue
+        coefficient = np.mean([r * z ** (-degree) for r, z in zip(runs, angles, strict=True)], axis=0)
+        ours = evaluate(part, arrays, values) * radius**degree
+        worst = max(worst, float(np.max(np.abs(ours - coefficient))) / scale)
+        compared.append(degree)
+    return Check(f"weight degrees {compared} against Cauchy's integral over the text", worst, 1e-12)
+
+
+def _degree(factors: Factors, law: Law) -> int:
+    return sum(f.tensor in law.gaussian for f in factors)
+
+
+def _part(expression: Expression, law: Law, degree: int) -> Expression:
+    return expression.map_terms(lambda c, f: [(c, f)] if _degree(f, law) == degree else [])
+
+
+def average(
+    law: Law, increment: Expression, drift: Expression, first: Expression, diffusion: Expression
+) -> Check:
+    """Expectations against exact product quadrature at small literal dimensions."""
+    rng = np.random.default_rng(_SEED + 2)
+    token, width = law.state.dims
+    values = _small(law, (increment, drift, diffusion), rng)
+    state = rng.standard_normal((int(values[token]), int(values[width])))
+    gram = state @ state.T / values[width]
+    n = values[width]
+    worst = 0.0
+    nodes, weights = _rule(law, increment, values, 1)
+    mean = _average(evaluate(increment, {**nodes, "V": gram, law.state.name: state}, values), weights)
+    ours = evaluate(drift, {"V": gram}, values)
+    worst = max(worst, _relative(ours - n * mean, n * mean))
+    nodes, weights = _rule(law, first, values, 2)
+    sample = np.broadcast_to(
+        evaluate(first, {**nodes, "V": gram, law.state.name: state}, values),
+        (len(weights), *[int(values[token])] * 2),
+    )
+    centred = sample - _average(sample, weights)
+    second = np.einsum("k,kab,kcd->abcd", weights, centred, centred)
+    ours = evaluate(diffusion, {"V": gram}, values)
+    worst = max(worst, _relative(ours - n * second, n * second))
+    return Check("Isserlis against exact product quadrature", worst, 1e-10)
+
+
+def _small(
+    law: Law, expressions: tuple[Expression, ...], rng: np.random.Generator
+) -> dict[sp.Symbol, float]:
+    """Dimensions of two (one for a free dimension) and generic values for all other symbols."""
+    out: dict[sp.Symbol, float] = {}
+    symbols = {s for e in expressions for c, _ in e.terms for s in c.free_symbols}
+    dims = set(law.state.dims) | {d for t in law.gaussian for d in t.dims}
+    for symbol in sorted(symbols | dims, key=lambda s: s.name):
+        if symbol in dims:
+            out[symbol] = 1.0 if symbol in law.scaling.free else 2.0
+        elif isinstance(symbol, Param):
+            out[symbol] = sample(symbol, rng)
+        else:
+            out[symbol] = rng.uniform(0.4, 0.9)
+    return out
+
+
+def _rule(law: Law, expression: Expression, values: dict[sp.Symbol, float], copies: int):  # type: ignore[no-untyped-def]
+    shapes, degrees = {}, {}
+    for tensor in law.gaussian:
+        count = max(
+            (sum(f.tensor == tensor for f in factors) for _, factors in expression.terms),
+            default=0,
+        )
+        if count:
+            shapes[tensor.name] = tuple(int(values[d]) for d in tensor.dims)
+            degrees[tensor.name] = count * copies
+    return product_rule(shapes, degrees)
+
+
+def _average(sample: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    if sample.ndim == 2:
+        return sample
+    return np.tensordot(weights, sample, axes=1)
+
+
+def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
+    """Exact expectations at a width of 1e16 against their limits."""
+    rng = np.random.default_rng(_SEED + 3)
+    values = _small(law, tuple(e for pair in pairs for e in pair), rng)
+    token, width = law.state.dims
+    root = rng.standard_normal((2, 2))
+    gram = root @ root.T
+    large = {**values, width: 1e16}
+    for dim in law.scaling.proportional:
+        large[dim] = 1e16 * values.get(sp.Symbol(f"{dim.name}_ratio", positive=True), 1.0)
+    worst = 0.0
+    for exact, limited in pairs:
+        far = evaluate(exact, {"V": gram}, large)
+        near = evaluate(limited, {"V": gram}, values)
+        worst = max(worst, _relative(far - near, np.maximum(np.abs(near), 1e-8)))
+    return Check("exact expectation at width 1e16", worst, 1e-6)
+
+
+def noise(noise: NoiseMap, diffusion: Expression) -> Check:
+    """Covariance of the map, as J J^T of the linear map G -> N, against the diffusion."""
+    rng = np.random.default_rng(_SEED + 4)
+    size = 3
+    values: dict[sp.Symbol, float] = {}
+    for e in (noise.compact, diffusion):
+        for c, _ in e.terms:
+            for s in sorted(c.free_symbols, key=str):
+                values.setdefault(s, sample(s, rng) if isinstance(s, Param) else 0.7)
+    for dim in noise.gram.dims:
+        values[dim] = float(size)
+    root = np.tril(rng.standard_normal((size, size)))
+    arrays = {"V": root @ root.T, "L": root}
+    total = np.zeros((size,) * 4)
+    for one in noise.fields:
+        basis = np.eye(size**2).reshape(-1, size, size)
+        if one.drawn.symmetric:
+            basis = np.array([(b + b.T) / np.sqrt(2) for b in basis])
+        zero = {f.drawn.name: np.zeros((size, size)) for f in noise.fields}
+        columns = np.array(
+            [
+                evaluate(noise.expanded, {**arrays, **zero, one.drawn.name: b}, values)
+                for b in basis
+            ]
+        )
+        total += np.einsum("kab,kcd->abcd", columns, columns)
+    target = evaluate(diffusion, {"V": arrays["V"]}, values)
+    return Check("J J^T of the noise map against the diffusion", _relative(total - target, target), 1e-12)
+
+
+def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Check:
+    """Mean of the step, by exact quadrature at m = 2, against the drift as dt goes to zero.
+
+    Richardson extrapolation in dt; a singular V (equal tokens) is one of the instances.
+    """
+    rng = np.random.default_rng(_SEED + 5)
+    token, width = law.gram.dims[0], law.scaling.width
+    values = _small(law, (drift, diffusion), rng)
+    for dim in law.scaling.free:
+        values[dim] = 3.0
+    shapes = {name: (2, 2) for name, _ in chain.blocks}
+    nodes, weights = product_rule(shapes, {name: 3 for name in shapes})
+    worst = 0.0
+    for root in (np.array([[1.1, 0.0], [0.4, 0.8]]), np.array([[0.9, 0.0], [0.9, 0.0]])):
+        gram = root @ root.T
+        means = []
+        for n in (4e3, 8e3, 1.6e4):
+            numbers = {**values, width: n, token: 2.0}
+            leaves = {chain.factor: root}
+            for name, block in chain.blocks:
+                leaves[block] = _block_value(block.data, nodes[name], numbers, token)
+            out = value(chain.output, leaves, numbers)
+            means.append(n * (np.tensordot(weights, out, axes=1) - gram))
+        rate = (8 * means[2] - 6 * means[1] + means[0]) / 3
+        target = evaluate(drift, {"V": gram}, values)
+        worst = max(worst, _relative(rate - target, np.maximum(np.abs(target), np.abs(gram))))
+    return Check("mean of the step by quadrature, V regular and singular", worst, 1e-5)
+
+
+def _block_value(
+    law: BlockLaw, drawn: np.ndarray, numbers: dict[sp.Symbol, float], token: sp.Symbol
+) -> np.ndarray:
+    if law.kind == "gaussian":
+        return drawn
+    shift = number(root_shift(law, token), numbers)
+    symmetric = (drawn + drawn.swapaxes(-1, -2)) / np.sqrt(2)
+    return np.sqrt(shift) * np.eye(2) + symmetric / 2

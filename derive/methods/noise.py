@@ -1,0 +1,349 @@
+"""The noise map: the fluctuation of one layer as a linear map of independent Gaussian fields.
+
+Input: the part of the increment that is of order eps, and the laws.  Output: the same fluctuation
+written in Gaussian fields of the tokens alone, so that a draw costs products of m x m matrices
+and no m^4 tensor is built.
+
+Method: split each monomial into cores (factors joined by growing indices, token legs open), take
+their conditional means and covariances, linearise in one core at a time, and give each core an
+independent Gaussian field of equal covariance, built from L with L L^T = V.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import sympy as sp
+
+from derive.calculus.gaussian import contract_gram, expectation
+from derive.calculus.index import (
+    Expression,
+    Factor,
+    Factors,
+    Index,
+    Tensor,
+    apart,
+    collect,
+    fresh,
+    indices_of,
+)
+from derive.calculus.order import Law
+from derive.notation.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Field:
+    """A Gaussian field on tokens, the limit law of one core.
+
+    `tensor`: the field F itself; `drawn`: the iid array G behind it; `built`: F as an expression
+    in L and G; `core`: the finite-width object that it replaces, in words.
+    """
+
+    tensor: Tensor
+    drawn: Tensor
+    built: Expression
+    core: str
+
+
+@dataclass(frozen=True)
+class NoiseMap:
+    """`compact` is the noise in fields F, `expanded` the same in L and the iid arrays G."""
+
+    fields: tuple[Field, ...]
+    compact: Expression
+    expanded: Expression
+    factor: Tensor
+    gram: Tensor
+
+    def covariance(self) -> Expression:
+        """Cov(N_ab, N_cd), derived from the map: expectation over G, then L L^T = V."""
+        free = self.expanded.free
+        second = {i: Index(n, i.dim) for i, n in zip(free, ("c", "d"), strict=True)}
+        drawn = tuple(f.drawn for f in self.fields)
+        product = expectation(self.expanded * self.expanded.renamed(second), drawn)
+        return contract_gram(product, self.factor, self.gram, sp.Integer(1))
+
+
+@dataclass(frozen=True)
+class _Core:
+    """A random core in its own legs, with its first two conditional moments.
+
+    `variance` is the leading part, freed of the powers of growing dimensions in `scale`.
+    """
+
+    expression: Expression
+    mean: Expression
+    variance: Expression
+    degree: Fraction  # of its standard deviation in the width
+    scale: sp.Expr  # its standard deviation is this, times the field's
+
+
+def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> NoiseMap:
+    """Noise map of an increment whose monomials are of order <= `order` in eps.
+
+    Raises `Refusal` when the cores are correlated or their covariance is no sum of pairings.
+    """
+    makers = _Makers(law)
+    terms: list[tuple[sp.Expr, Factors]] = []
+    for coefficient, factors in increment.terms:
+        terms.extend(makers.linearise(coefficient, factors, increment.free))
+    makers.require_independence()
+    half = Fraction(-order) / 2
+    compact = collect(
+        increment.free, [(law.scaling.leading(c, half), f) for c, f in terms]
+    )
+    compact = compact.map_coefficients(sp.expand)
+    fields = tuple(f for f in makers.fields() if f.tensor in compact.tensors())
+    compact, fields = merge(*symmetrise(compact, fields, makers.factor))
+    expanded = compact
+    for one in fields:
+        expanded = substitute(expanded, one.tensor, one.built)
+    return NoiseMap(fields, compact, expanded, makers.factor, law.gram)
+
+
+def symmetrise(
+    compact: Expression, fields: tuple[Field, ...], factor: Tensor
+) -> tuple[Expression, tuple[Field, ...]]:
+    """Where a field enters only as F + F^T, draw the symmetric field (half the normals)."""
+    out = []
+    for one in fields:
+        tensor = one.tensor
+        legs = tuple(Index(f"~{p}", d) for p, d in enumerate(tensor.dims))
+        flipped = collect(legs, [(sp.Integer(1), (tensor[legs[::-1]],))])
+        plain = one.built.terms == _built(legs, factor, one.drawn, sp.Integer(1)).terms
+        if not plain or tensor.symmetric or len(legs) != 2:
+            out.append(one)
+        elif substitute(compact, tensor, flipped) == compact:
+            whole = Tensor(tensor.name, tensor.dims, "field", symmetric=True)
+            drawn = Tensor(one.drawn.name, one.drawn.dims, "gaussian", symmetric=True)
+            half = collect(legs, [(1 / sp.sqrt(2), (whole[legs],))])
+            compact = substitute(compact, tensor, half)
+            out.append(Field(whole, drawn, _built(legs, factor, drawn, sp.Integer(1)), one.core))
+        else:
+            out.append(one)
+    return compact, tuple(out)
+
+
+def _built(legs: tuple[Index, ...], factor: Tensor, drawn: Tensor, size: sp.Expr) -> Expression:
+    inner = tuple(fresh(i.dim) for i in legs)
+    rows = tuple(factor[i, j] for i, j in zip(legs, inner, strict=True))
+    return collect(legs, [(size, (*rows, drawn[inner]))])
+
+
+def merge(
+    compact: Expression, fields: tuple[Field, ...]
+) -> tuple[Expression, tuple[Field, ...]]:
+    """Independent fields of one law that enter proportionally are one field (variances add)."""
+    kept: list[Field] = []
+    parts: list[Expression] = []
+    for one in fields:
+        part = compact.map_terms(
+            lambda c, f, t=one.tensor: [(c, f)] if any(x.tensor == t for x in f) else []
+        )
+        for position, (other, known) in enumerate(zip(kept, parts, strict=True)):
+            ratio = _ratio(_with(part, one.tensor, other.tensor), known)
+            if ratio is not None and _same_law(one, other):
+                parts[position] = known.scaled(sp.sqrt(sp.factor(1 + ratio**2)))
+                kept[position] = replace(other, core=f"{other.core} and {one.core}")
+                break
+        else:
+            kept.append(one)
+            parts.append(part)
+    merged = collect(compact.free, [t for part in parts for t in part.terms])
+    names = {f.tensor: f"F_{p + 1}" for p, f in enumerate(kept)}
+    return _renumber(merged, kept, names)
+
+
+def _with(expression: Expression, old: Tensor, new: Tensor) -> Expression:
+    return expression.map_terms(
+        lambda c, f: [(c, tuple(Factor(new, x.indices) if x.tensor == old else x for x in f))]
+    )
+
+
+def _same_law(one: Field, other: Field) -> bool:
+    return one.tensor.dims == other.tensor.dims and (
+        one.built == _with(other.built, other.drawn, one.drawn)
+    )
+
+
+def _ratio(first: Expression, second: Expression) -> sp.Expr | None:
+    """c with first = c * second, if there is one free of tensors."""
+    if [f for _, f in first.terms] != [f for _, f in second.terms]:
+        return None
+    ratios = {sp.cancel(c / d) for (c, _), (d, _) in zip(first.terms, second.terms, strict=True)}
+    return ratios.pop() if len(ratios) == 1 else None
+
+
+def _renumber(
+    merged: Expression, kept: list[Field], names: dict[Tensor, str]
+) -> tuple[Expression, tuple[Field, ...]]:
+    out = []
+    for one in kept:
+        tensor = Tensor(f"{names[one.tensor]}", one.tensor.dims, "field", one.tensor.symmetric)
+        drawn = Tensor(tensor.name.replace("F", "G"), one.drawn.dims, "gaussian", tensor.symmetric)
+        marked = Tensor(f"{tensor.name}*", tensor.dims, "field", tensor.symmetric)
+        merged = _with(merged, one.tensor, marked)
+        out.append((marked, Field(tensor, drawn, _with(one.built, one.drawn, drawn), one.core)))
+    for marked, one in out:
+        merged = _with(merged, marked, one.tensor)
+    return merged, tuple(one for _, one in out)
+
+
+def substitute(expression: Expression, tensor: Tensor, value: Expression) -> Expression:
+    """Replace every entry of `tensor` by `value`, whose free indices are its slots."""
+
+    def rule(coefficient: sp.Expr, factors: Factors) -> list[tuple[sp.Expr, Factors]]:
+        factors = apart(factors, expression.free)
+        products = [(coefficient, tuple(f for f in factors if f.tensor != tensor))]
+        for hit in (f for f in factors if f.tensor == tensor):
+            products = times(products, value.placed(hit.indices))
+        return products
+
+    return expression.map_terms(rule)
+
+
+Products = list[tuple[sp.Expr, Factors]]
+
+
+def times(left: Products, right: Products) -> Products:
+    return [(c * d, f + g) for c, f in left for d, g in right]
+
+
+class _Makers:
+    """Cores met so far, each with its field."""
+
+    def __init__(self, law: Law) -> None:
+        self.law = law
+        token = law.gram.dims[0]
+        self.factor = Tensor("L", (token, token), "factor")
+        self.known: dict[Expression, tuple[int, _Core]] = {}
+
+    def linearise(
+        self, coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...]
+    ) -> Products:
+        """Replace one core by its field and the others by their means, in every way."""
+        fixed: list[Factor] = []
+        random: list[tuple[int, _Core, tuple[Index, ...]]] = []
+        for core in self.law.cores(apart(factors, free)):
+            if any(f.tensor in self.law.gaussian for f in core):
+                random.append(self._identify(core))
+            else:
+                fixed.extend(core)
+        products: Products = []
+        for chosen, (number, core, legs) in enumerate(random):
+            hit = self._field_tensor(number, core)[legs]
+            product = [(coefficient * core.scale, (*fixed, hit))]
+            for other, (_, partner, ends) in enumerate(random):
+                if other != chosen:
+                    product = times(product, partner.mean.placed(ends))
+            products.extend(product)
+        return products
+
+    def _identify(self, core: Factors) -> tuple[int, _Core, tuple[Index, ...]]:
+        """The known core that this one is, up to the order of its legs."""
+        legs = sorted(i for i in indices_of(core) if not self.law.scaling.grows(i.dim))
+        best = None
+        for order in itertools.permutations(legs):
+            names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(order)}
+            one = collect(
+                names.values(), [(sp.Integer(1), tuple(f.rename(names) for f in core))]
+            )
+            if best is None or str(one.terms) < str(best[0].terms):
+                best = (one, order)
+        assert best is not None
+        expression, order = best
+        if expression not in self.known:
+            self.known[expression] = (len(self.known), self._moments(expression))
+        number, known = self.known[expression]
+        return number, known, order
+
+    def _moments(self, expression: Expression) -> _Core:
+        scaling = self.law.scaling
+        mean = self.law.mean(expression)
+        primed = {i: Index(f"{i.name}'", i.dim) for i in expression.free}
+        variance = self.law.covariance(expression, expression.renamed(primed))
+        degrees = [scaling.degree(c) for c, _ in variance.terms]
+        degree = max(d.bounded for d in degrees if d is not None)
+        leading = variance.map_coefficients(lambda c: scaling.leading(c, degree))
+        scale = scaling.width ** (sp.Rational(degree) / 2)
+        for dim in sorted(scaling.free | scaling.proportional, key=str):
+            power = _common_power(leading, dim)
+            scale = scale * dim ** (power / 2)
+            leading = leading.map_coefficients(lambda c, d=dim, p=power: sp.expand(c / d**p))
+        return _Core(expression, mean, leading, degree / 2, scale)
+
+    def require_independence(self) -> None:
+        cores = [core for _, core in self.known.values()]
+        for first, second in itertools.combinations(cores, 2):
+            primed = {i: Index(f"{i.name}'", i.dim) for i in second.expression.free}
+            joint = self.law.covariance(first.expression, second.expression.renamed(primed))
+            bound = first.degree + second.degree
+            for c, _ in joint.terms:
+                degree = self.law.scaling.degree(c)
+                if degree is not None and degree.bounded >= bound:
+                    raise Refusal(
+                        "two fluctuating parts of the layer are correlated "
+                        f"({describe(first.expression)} and {describe(second.expression)}); "
+                        "the noise map needs independent ones"
+                    )
+
+    def fields(self) -> list[Field]:
+        return [self._field(number, core) for number, core in self.known.values()]
+
+    def _field_tensor(self, number: int, core: _Core) -> Tensor:
+        legs = tuple(i.dim for i in core.expression.free)
+        straight, swapped = self._pairings(core)
+        symmetric = len(legs) == 2 and sp.expand(straight - swapped) == 0
+        return Tensor(f"F_{number + 1}", legs, "field", symmetric)
+
+    def _field(self, number: int, core: _Core) -> Field:
+        tensor = self._field_tensor(number, core)
+        straight, swapped = self._pairings(core)
+        free = core.expression.free
+        drawn = Tensor(f"G_{number + 1}", tensor.dims, "gaussian", tensor.symmetric)
+        core_name = describe(core.expression)
+        if tensor.symmetric or swapped == 0:
+            built = _built(free, self.factor, drawn, sp.sqrt(straight))
+        else:
+            plus, minus = sp.sqrt(straight + swapped), sp.sqrt(straight - swapped)
+            built = _built(free, self.factor, drawn, (plus + minus) / 2)
+            crossed = _built(free[::-1], self.factor, drawn, (plus - minus) / 2)
+            built = collect(free, [*built.terms, *crossed.terms])
+        return Field(tensor, drawn, built, core_name)
+
+    def _pairings(self, core: _Core) -> tuple[sp.Expr, sp.Expr]:
+        """Coefficients of the straight and the swapped pairing of legs with primed legs."""
+        free = core.expression.free
+        primed = tuple(Index(f"{i.name}'", i.dim) for i in free)
+        gram = self.law.gram
+        rest = core.variance
+        found = []
+        orders = [primed] + ([primed[::-1]] if len(free) == 2 else [])
+        for order in orders:
+            pairing = collect(
+                rest.free,
+                [(sp.Integer(1), tuple(gram[i, j] for i, j in zip(free, order, strict=True)))],
+            )
+            hit = [c for c, f in rest.terms if f == pairing.terms[0][1]]
+            coefficient = hit[0] if hit else sp.Integer(0)
+            rest = rest - pairing.scaled(coefficient)
+            found.append(coefficient)
+        if not rest.is_zero:
+            raise Refusal(
+                f"the covariance of {describe(core.expression)} is no sum of pairings of its "
+                "tokens: no structured noise map is known for it"
+            )
+        return found[0], found[1] if len(found) > 1 else sp.Integer(0)
+
+
+def _common_power(expression: Expression, dim: sp.Symbol) -> sp.Rational:
+    powers = {c.as_coeff_exponent(dim)[1] for c, _ in expression.terms}
+    return powers.pop() if len(powers) == 1 else sp.Integer(0)
+
+
+def describe(expression: Expression) -> str:
+    """A core in words: its factors in order."""
+    (_, factors), *_ = expression.terms
+    return " ".join(f.tensor.name for f in factors)

@@ -1,0 +1,92 @@
+"""The words of a definition: weights, special matrices, elementwise functions, softmax.
+
+Each word has a second meaning on plain numbers and arrays (see `derive.notation.numeric`), so
+that one text serves the derivation and the simulation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import sympy as sp
+
+from derive.notation.arrays import (
+    Array,
+    _x,
+    composite,
+    exact,
+    function,
+    lift,
+    multiply,
+    node,
+    reciprocal,
+    total,
+)
+from derive.notation.errors import DefinitionError
+
+
+drawn = itertools.count()  # weights are told apart, and ordered, by when the text asks for them
+
+
+def gaussian(*shape: sp.Expr) -> Array:
+    """A fresh weight with iid N(0, 1) entries, drawn anew in every layer."""
+    _check_dims("gaussian", shape)
+    return node("gaussian", (), tuple(shape), next(drawn))
+
+
+def eye(dim: sp.Expr) -> Array:
+    """The identity matrix."""
+    _check_dims("eye", (dim,))
+    return node("eye", (), (dim, dim))
+
+
+def ones(*shape: sp.Expr) -> Array:
+    """An array of ones."""
+    _check_dims("ones", shape)
+    return node("full", (), tuple(shape), sp.Integer(1))
+
+
+def softmax(array: Any) -> Array:
+    """exp, normalised to sum one along the last axis."""
+    array = lift(array)
+    if not array.ndim:
+        raise DefinitionError("softmax needs at least one axis")
+    weight = exp(array)
+    meaning = multiply(weight, reciprocal(total(weight, -1, keepdims=True)))
+    return composite("softmax", array, meaning)
+
+
+def _elementwise(name: str, body: sp.Expr, doc: str):  # type: ignore[no-untyped-def]
+    rule = sp.Lambda(_x, body)
+
+    def apply(value: Any) -> Any:
+        if isinstance(value, Array):
+            return function(rule, value, name)
+        return rule(exact(value))
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = doc
+    return apply
+
+
+exp = _elementwise("exp", sp.exp(_x), "The exponential, entry by entry.")
+log = _elementwise("log", sp.log(_x), "The natural logarithm, entry by entry.")
+sqrt = _elementwise("sqrt", sp.sqrt(_x), "The square root, entry by entry.")
+tanh = _elementwise("tanh", sp.tanh(_x), "The hyperbolic tangent, entry by entry.")
+sin = _elementwise("sin", sp.sin(_x), "The sine, entry by entry.")
+cos = _elementwise("cos", sp.cos(_x), "The cosine, entry by entry.")
+erf = _elementwise("erf", sp.erf(_x), "The error function, entry by entry.")
+sigmoid = _elementwise("sigmoid", 1 / (1 + sp.exp(-_x)), "1/(1 + exp(-x)), entry by entry.")
+relu = _elementwise("relu", sp.Max(_x, 0), "max(x, 0), entry by entry.")
+
+
+def _check_dims(caller: str, shape: tuple[Any, ...]) -> None:
+    from derive.notation.scalars import Dim
+
+    for size in shape:
+        if not isinstance(size, Dim):
+            raise DefinitionError(
+                f"{caller} takes declared dimensions, got {size!r}; declare it: "
+                'k = dims("k: meaning")'
+            )

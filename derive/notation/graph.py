@@ -1,0 +1,54 @@
+"""Value of a traced graph on NumPy arrays: the check that a trace is the text it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import sympy as sp
+
+from derive.notation.arrays import Array, walk
+from derive.notation.scalars import number
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
+
+def value(
+    root: Array, leaves: Mapping[Array, np.ndarray], numbers: Mapping[sp.Symbol, float]
+) -> np.ndarray:
+    """Evaluate a graph; `leaves` gives the state and the weights, `numbers` every symbol.
+
+    Leaves may carry a common leading batch axis.
+    """
+
+    done: dict[Array, np.ndarray] = {}
+    for array in walk(root):
+        args = [done[a] for a in array.args]
+        if array in leaves:
+            out = leaves[array]
+        elif array.op == "eye":
+            out = np.eye(int(numbers[array.shape[0]]))
+        elif array.op == "full":
+            out = np.full([int(number(s, numbers)) for s in array.shape], number(array.data, numbers))
+        elif array.op == "add":
+            out = args[0] + args[1]
+        elif array.op == "multiply":
+            out = args[0] * args[1]
+        elif array.op == "matmul":
+            out = args[0] @ args[1]
+        elif array.op == "transpose":
+            out = args[0].swapaxes(-1, -2)
+        elif array.op == "sum":
+            axis, keepdims = array.data
+            out = args[0].sum(axis=axis - array.args[0].ndim, keepdims=keepdims)
+        elif array.op == "function":
+            (x,), body = array.data[1].variables, array.data[1].expr
+            scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
+            out = sp.lambdify(x, body.xreplace(scalars), [{"erf": _erf}, "numpy"])(args[0])
+        elif array.op == "composite":
+            out = args[1]
+        else:
+            raise KeyError(array.op)
+        done[array] = np.asarray(out)
+    return done[root]

@@ -1,0 +1,200 @@
+"""A definition as an object: the decorated function, what its method needs, and its trace.
+
+Input: an ordinary Python function and the decorator's options.  Output: `Model`, and on request
+`Trace`, the graph of one layer with the names that the text gives to its parts.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from derive.notation.arrays import Array, node, show_shape, walk
+from derive.notation.errors import DefinitionError, Place
+from derive.notation.scalars import Dim, Param
+
+
+@dataclass(frozen=True)
+class Model:
+    """One definition, bound to the method that derives its limit."""
+
+    name: str
+    method: str
+    function: Callable[..., Any] = field(compare=False)
+    state_name: str
+    state_dims: tuple[Dim, ...]
+    width: Dim
+    dims: tuple[Dim, ...]
+    params: tuple[Param, ...]
+    doc: str
+    place: Place
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One layer as a graph.
+
+    `weights` holds the random matrices in the order in which the text asks for them; `names`
+    maps a node to the name that it has in the text.
+    """
+
+    model: Model
+    state: Array
+    output: Array
+    weights: tuple[tuple[str, Array], ...]
+    names: dict[Array, str]
+
+
+def covariance_sde(*, state: str, width: Dim) -> Callable[[Callable[..., Any]], Model]:
+    """Declare a layer whose token covariance X X^T / width follows an SDE in depth / width.
+
+    **Arguments:** `state`: name and dimensions of the layer's input, ``"X[m, n]"``: the number
+    of tokens (fixed) and the width (which grows).  `width`: the dimension whose inverse square
+    root is the small parameter.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Model:
+        code = function.__code__
+        place = Place(code.co_filename, code.co_firstlineno)
+        return _model(function, "covariance_sde", state, width, place)
+
+    return decorate
+
+
+_STATE = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*,\s*(\w+)\s*\]\s*$")
+
+
+def _model(
+    function: Callable[..., Any], method: str, state: str, width: Dim, place: Place
+) -> Model:
+    names = function.__globals__
+    declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
+    scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
+    both = sorted(set(declared) & set(scalars))
+    if both:
+        raise DefinitionError(f"{both[0]} is declared as a dimension and as a parameter", place)
+    match = _STATE.match(state)
+    if not match:
+        raise DefinitionError(f'state={state!r} is not of the form "X[m, n]"', place)
+    for word in match.groups()[1:]:
+        if word not in declared:
+            raise DefinitionError(
+                f"state={state!r} uses the dimension {word}, which is not declared; "
+                f'declare it: {word} = dims("{word}: meaning")',
+                place,
+            )
+    shape = tuple(declared[w] for w in match.groups()[1:])
+    if not isinstance(width, Dim) or width != shape[1]:
+        raise DefinitionError(
+            f"width={width} must be the last dimension of the state, {shape[1]}", place
+        )
+    if shape[0] == width:
+        raise DefinitionError(f"state={state!r}: tokens and width must be two dimensions", place)
+    return Model(
+        function.__name__,
+        method,
+        function,
+        match.group(1),
+        shape,
+        width,
+        tuple(declared.values()),
+        tuple(scalars.values()),
+        (function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or "").strip(),
+        place,
+    )
+
+
+def trace(model: Model) -> Trace:
+    """Run the definition once on symbols.
+
+    Raises `DefinitionError`, with the line, for whatever the text does that is no definition.
+    """
+    state = node("state", (), model.state_dims, model.state_name)
+    output, local = _call(model, state)
+    if not isinstance(output, Array):
+        raise DefinitionError(
+            f"{model.name} returns {type(output).__name__}, not an array; return the new "
+            f"{model.state_name}",
+            model.place,
+        )
+    if output.shape != state.shape:
+        raise DefinitionError(
+            f"{model.name} returns shape {show_shape(output.shape)}, but the state "
+            f"{model.state_name} has shape {show_shape(state.shape)}",
+            model.place,
+        )
+    nodes = walk(output)
+    _check_symbols(model, nodes)
+    names = {array: name for name, array in local.items()}
+    drawn = sorted((a for a in nodes if a.op == "gaussian"), key=lambda a: a.data)
+    weights = []
+    for position, array in enumerate(drawn):
+        if array.data != drawn[0].data + position:
+            raise DefinitionError(f"{model.name} draws a weight that it never uses", model.place)
+        weights.append((names.setdefault(array, f"W_{position + 1}"), array))
+    return Trace(model, state, output, tuple(weights), names)
+
+
+def _call(model: Model, state: Array) -> tuple[Any, dict[str, Array]]:
+    """Call the text and note the names of its arrays when it returns."""
+    local: dict[str, Array] = {}
+    file = model.place.file
+
+    def watch(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code.co_filename == file:
+            for name, value in frame.f_locals.items():
+                if isinstance(value, Array) and value.op != "state":
+                    local.setdefault(name, value)
+
+    previous = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        return model.function(state), local
+    except DefinitionError:
+        raise
+    except Exception as problem:
+        place = _line_in(file, problem) or model.place
+        raise DefinitionError(
+            f"{model.name} raised {type(problem).__name__}: {problem}", place
+        ) from problem
+    finally:
+        sys.setprofile(previous)
+
+
+def _line_in(file: str, problem: BaseException) -> Place | None:
+    found = None
+    step = problem.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == file:
+            found = Place(file, step.tb_lineno)
+        step = step.tb_next
+    return found
+
+
+def _check_symbols(model: Model, nodes: list[Array]) -> None:
+    known = set(model.dims) | set(model.params)
+    for array in nodes:
+        scalars = [s for s in array.shape if not s.is_number]
+        if array.op == "full":
+            scalars.append(array.data)
+        for scalar in scalars:
+            for symbol in sorted(scalar.free_symbols - known, key=str):
+                near = _nearest(symbol.name, [s.name for s in known])
+                raise DefinitionError(
+                    f"the symbol {symbol} is not declared{near}; declare it with dims(...) or "
+                    "params(...)",
+                    array.place,
+                )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,108 @@
+"""The second reading of a definition: the same text, run on numbers and NumPy arrays.
+
+Input: a definition, numbers for its dimensions and parameters, a state, the weights (or a
+generator to draw them).  Output: the layer's value.  Nothing of the graph or the calculus takes
+part: the text's global names are bound to numbers and NumPy functions and the function is called.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from derive.notation import functions
+from derive.notation.scalars import Dim, Param
+
+
+def run(
+    function: Callable[..., Any],
+    state: np.ndarray,
+    *,
+    dims: Mapping[str, float],
+    params: Mapping[str, float],
+    weights: Sequence[np.ndarray] | np.random.Generator,
+) -> np.ndarray:
+    """Value of the definition at `state` (m, n).
+
+    `weights` are taken in the order in which the text asks for them; a generator draws them.
+    Leading axes of the state and of the weights are batch axes; complex values are legal
+    wherever the functions are analytic.
+    """
+    return _bound(function, dims, params, _source(weights))(state)
+
+
+def _source(
+    weights: Sequence[np.ndarray] | np.random.Generator,
+) -> Callable[..., np.ndarray]:
+    if isinstance(weights, np.random.Generator):
+        return lambda *shape: weights.standard_normal([int(s) for s in shape])
+    left: Iterator[np.ndarray] = iter(weights)
+    return lambda *shape: next(left)
+
+
+def _bound(
+    function: Callable[..., Any],
+    dims: Mapping[str, float],
+    params: Mapping[str, float],
+    draw: Callable[..., np.ndarray],
+) -> Callable[..., Any]:
+    words = vocabulary(draw)
+    home = function.__globals__
+    names: dict[str, Any] = {}
+
+    def meaning(value: Any) -> Any:
+        if isinstance(value, Dim):
+            return dims[value.name]
+        if isinstance(value, Param):
+            return params[value.name]
+        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
+            return types.SimpleNamespace(**{**vars(value), **words})
+        word = getattr(value, "__name__", None)
+        if getattr(functions, str(word), None) is value:
+            return words[str(word)]
+        if isinstance(value, types.FunctionType) and value.__globals__ is home:
+            return _rebind(value, names)
+        return value
+
+    for name, value in home.items():
+        names[name] = meaning(value)
+    return _rebind(function, names)
+
+
+def _rebind(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
+    return types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
+    """NumPy meanings of the notation's words; every word must have one (tested)."""
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        weight = np.exp(x - x.real.max(axis=-1, keepdims=True))
+        return weight / weight.sum(axis=-1, keepdims=True)
+
+    return {
+        "gaussian": draw,
+        "eye": lambda m: np.eye(int(m)),
+        "ones": lambda *shape: np.ones([int(s) for s in shape]),
+        "softmax": softmax,
+        "exp": np.exp,
+        "log": np.log,
+        "sqrt": np.sqrt,
+        "tanh": np.tanh,
+        "sin": np.sin,
+        "cos": np.cos,
+        "erf": _erf,
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "relu": lambda x: np.maximum(x, 0),
+    }
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda z: complex(mpmath.erf(z)) if np.iscomplexobj(x) else math.erf(z))(x)

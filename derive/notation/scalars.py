@@ -1,0 +1,163 @@
+"""Dimensions and parameters of a definition.
+
+Input: declarations such as ``"n_k: key width"`` and ``"gamma: in (0, 1)"``.  Output: SymPy symbols
+that carry their declaration.  This is the one place where symbols are made, so that equal names
+carry equal assumptions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.notation.errors import DefinitionError
+
+SCALINGS = ("fixed", "free", "proportional")
+
+
+class Dim(sp.Symbol):
+    """A symbolic dimension: `scaling` says how it behaves as the width grows.
+
+    "fixed": stays finite; "proportional": a fixed multiple of the width; "free": either (the
+    limit must then not depend on it, and the derivation refuses if it does).
+    """
+
+    meaning: str
+    scaling: str | None
+
+    def __new__(cls, name: str, meaning: str = "", scaling: str | None = None) -> Dim:
+        self = sp.Symbol.__xnew__(cls, name, positive=True, integer=True)
+        self.meaning, self.scaling = meaning, scaling
+        return self
+
+    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+        return (self.name, self.meaning, self.scaling), {}
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of admissible values; infinite upper ends include inf (a limit)."""
+
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+    text: str
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+
+class Param(sp.Symbol):
+    """A scalar parameter with the range of values for which the definition makes sense."""
+
+    meaning: str
+    range: Range
+
+    def __new__(cls, name: str, range: Range, meaning: str = "") -> Param:
+        positive = range.low > 0 or (range.low == 0 and range.low_open)
+        assumptions = {"positive": True} if positive else {"real": True}
+        if not positive and range.low == 0:
+            assumptions = {"nonnegative": True}
+        self = sp.Symbol.__xnew__(cls, name, **assumptions)
+        self.meaning, self.range = meaning, range
+        return self
+
+    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+        return (self.name, self.range, self.meaning), {}
+
+
+def dims(*declarations: str) -> Dim | tuple[Dim, ...]:
+    """Declare dimensions: ``m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")``.
+
+    After the meaning, a comma and "fixed" or "proportional" says how the dimension scales with
+    the width; without it the limit must hold either way.
+    """
+    made = tuple(_dim(text) for text in declarations)
+    _reject_duplicates(made, "dims")
+    return made[0] if len(made) == 1 else made
+
+
+def params(*declarations: str) -> Param | tuple[Param, ...]:
+    """Declare scalar parameters: ``gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")``.
+
+    Ranges: "positive", "nonnegative", "real", "in (a, b)" with round or square brackets; a
+    comma and words may follow.
+    """
+    made = tuple(_param(text) for text in declarations)
+    _reject_duplicates(made, "params")
+    return made[0] if len(made) == 1 else made
+
+
+def _dim(text: str) -> Dim:
+    name, meaning = _split(text, "dims")
+    scaling = None
+    head, _, last = meaning.rpartition(",")
+    word = last.strip().split(" ")[0]
+    if word in ("fixed", "proportional"):
+        meaning, scaling = head.strip() or meaning, word
+    return Dim(name, meaning, scaling)
+
+
+_INTERVAL = re.compile(r"in\s*([\[(])\s*([^,]+),\s*([^\])]+)\s*([\])])")
+
+
+def _param(text: str) -> Param:
+    name, rest = _split(text, "params")
+    match = _INTERVAL.search(rest)
+    if match:
+        left, low, high, right = match.groups()
+        try:
+            ends = [math.inf if e.strip() == "inf" else float(sp.Rational(e)) for e in (low, high)]
+        except (TypeError, ValueError) as problem:
+            raise DefinitionError(
+                f"params: cannot read the range in {text!r}: {problem}; "
+                'write for instance "gamma: in (0, 1)"'
+            ) from None
+        if not ends[0] < ends[1]:
+            raise DefinitionError(f"params: the range in {text!r} is empty")
+        allowed = Range(ends[0], ends[1], left == "(", right == ")", match.group(0))
+        if math.isinf(ends[1]):
+            allowed = Range(ends[0], ends[1], left == "(", False, match.group(0))
+        meaning = rest.replace(match.group(0), "").strip(" ,")
+        return Param(name, allowed, meaning)
+    words = re.split(r"[,\s]+", rest)
+    if "positive" in words:
+        return Param(name, Range(0.0, math.inf, True, False, "positive"), rest)
+    if "nonnegative" in words:
+        return Param(name, Range(0.0, math.inf, False, False, "nonnegative"), rest)
+    if "real" in words:
+        return Param(name, Range(-math.inf, math.inf, True, True, "real"), rest)
+    raise DefinitionError(
+        f"params: {text!r} gives no range; add one of: positive, nonnegative, real, in (a, b)"
+    )
+
+
+def _split(text: str, caller: str) -> tuple[str, str]:
+    name, colon, rest = text.partition(":")
+    name = name.strip()
+    if not colon or not name.isidentifier():
+        raise DefinitionError(
+            f'{caller}: {text!r} is no declaration; write "name: meaning", '
+            'for instance "n: width"'
+        )
+    return name, rest.strip()
+
+
+def _reject_duplicates(made: tuple[sp.Symbol, ...], caller: str) -> None:
+    names = [s.name for s in made]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DefinitionError(f"{caller}: {', '.join(twice)} declared twice")
+
+
+def number(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> float:
+    """A scalar expression at numbers for its symbols, evaluated with 30 digits."""
+    exactly = {s: sp.Float(v, 30) for s, v in values.items() if s in expression.free_symbols}
+    return float(sp.N(expression.xreplace(exactly), 30))
