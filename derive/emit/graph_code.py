@@ -1,0 +1,174 @@
+"""A definition's graph as Python statements on arrays.
+
+Input: a graph and the names of its parts.  Output: statements and the text of the result.  A part
+becomes a statement if the definition names it or if it is used twice; everything else is written
+where it is used, so that the kernel reads like the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sympy as sp
+
+from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, python, render
+from derive.notation.arrays import (
+    Array,
+    add,
+    function,
+    matmul,
+    multiply,
+    node,
+    scale,
+    total,
+    transpose,
+    walk,
+)
+
+
+def statements(
+    root: Array, names: Mapping[Array, str], leaves: Mapping[Array, str], dtype: str
+) -> tuple[list[tuple[str, str]], str]:
+    """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype."""
+    order = _needed(root)
+    users: dict[Array, int] = {}
+    for array in order:
+        for arg in _shown_args(array):
+            users[arg] = users.get(arg, 0) + 1
+    text: dict[Array, tuple[str, int]] = {a: (name, ATOM) for a, name in leaves.items()}
+    taken = set(leaves.values())
+    lines: list[tuple[str, str]] = []
+    for array in order:
+        if array in text:
+            continue
+        shown = _text(array, text, dtype)
+        wish = names.get(array)
+        trivial = array.op in ("full", "eye", "transpose")
+        if array is not root and (wish or (users[array] > 1 and not trivial)):
+            name, number = wish or "part", 1
+            while name in taken:
+                number += 1
+                name = f"{wish or 'part'}_{number}"
+            taken.add(name)
+            lines.append((name, shown[0]))
+            shown = (name, ATOM)
+        text[array] = shown
+    return lines, text[root][0]
+
+
+def _shown_args(array: Array) -> tuple[Array, ...]:
+    return array.args[:1] if array.op == "composite" else array.args
+
+
+def _needed(root: Array) -> list[Array]:
+    """Nodes that the text mentions: the meaning of a composite is not spelt out."""
+    order: list[Array] = []
+    seen: set[Array] = set()
+
+    def visit(array: Array) -> None:
+        if array in seen:
+            return
+        seen.add(array)
+        for arg in _shown_args(array):
+            visit(arg)
+        order.append(array)
+
+    visit(root)
+    return order
+
+
+def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tuple[str, int]:
+    def shown(position: int, least: int) -> str:
+        words, strength = text[array.args[position]]
+        return words if strength >= least else f"({words})"
+
+    if array.op == "full":
+        if array.shape == ():
+            return render(array.data)
+        return f"full(({', '.join(map(str, array.shape))},), {python(array.data)}, {dtype})", ATOM
+    if array.op == "eye":
+        return f"eye({array.shape[0]}, {dtype})", ATOM
+    if array.op == "add":
+        right = array.args[1]
+        if _is_minus(right):
+            words, strength = text[right.args[1]]
+            return f"{shown(0, SUM)} - {words if strength > SUM else f'({words})'}", SUM
+        return f"{shown(0, SUM)} + {shown(1, SUM)}", SUM
+    if array.op == "multiply":
+        first = array.args[0]
+        if first.op == "full" and first.shape == ():
+            return _scaled(first.data, array.args[1], text)
+        return f"{shown(0, PRODUCT)} * {shown(1, ATOM)}", PRODUCT
+    if array.op == "matmul":
+        return f"{shown(0, PRODUCT)} @ {shown(1, ATOM)}", PRODUCT
+    if array.op == "transpose":
+        return f"{shown(0, ATOM)}.mT", ATOM
+    if array.op == "sum":
+        axis, keepdims = array.data
+        inner = array.args[0]
+        kept = ", keepdims=True" if keepdims else ""
+        return f"{shown(0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
+    if array.op == "composite":
+        return f"{array.data}({text[array.args[0]][0]})", ATOM
+    if array.op == "function":
+        name, body = array.data
+        if name == "reciprocal":
+            return f"1 / {shown(0, ATOM)}", PRODUCT
+        if name == "power":
+            (x,) = body.variables
+            return python(body.expr).replace(str(x), shown(0, ATOM)), PRODUCT
+        return f"{name}({text[array.args[0]][0]})", ATOM
+    raise KeyError(array.op)
+
+
+def _is_minus(array: Array) -> bool:
+    return array.op == "multiply" and array.args[0].op == "full" and array.args[0].data == -1
+
+
+def _scaled(
+    coefficient: sp.Expr, array: Array, text: Mapping[Array, tuple[str, int]]
+) -> tuple[str, int]:
+    words, strength = text[array]
+    inner = words if strength >= PRODUCT else f"({words})"
+    if coefficient == -1:
+        return f"-{inner}", SUM
+    top, bottom = sp.fraction(coefficient, exact=True)
+    if top == 1 and bottom != 1:
+        below, binding = render(bottom)
+        return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT
+    return f"{factor_text(coefficient)} * {inner}", PRODUCT
+
+
+def gather(root: Array) -> Array:
+    """The same graph with every scalar pulled to the front of its product.
+
+    Scalars that belong to different factors meet and cancel, and each array is scaled once.
+    """
+    done: dict[Array, tuple[sp.Expr, Array]] = {}
+    one = sp.Integer(1)
+    for array in walk(root):
+        args = [done[a] for a in array.args]
+        whole = [scale(c, a) for c, a in args]
+        if array.op == "multiply" and array.args[0].op == "full" and array.args[0].shape == ():
+            done[array] = (array.args[0].data * args[1][0], args[1][1])
+        elif array.op == "multiply":
+            done[array] = (args[0][0] * args[1][0], multiply(args[0][1], args[1][1]))
+        elif array.op == "matmul":
+            done[array] = (args[0][0] * args[1][0], matmul(args[0][1], args[1][1]))
+        elif array.op == "transpose":
+            done[array] = (args[0][0], transpose(args[0][1]))
+        elif array.op == "sum":
+            done[array] = (args[0][0], total(args[0][1], *array.data))
+        elif array.op == "add":
+            common = args[0][0] if args[0][0] == args[1][0] else one
+            parts = [a for _, a in args] if common != 1 else whole
+            done[array] = (common, add(*parts))
+        elif array.op == "function":
+            name, body = array.data
+            done[array] = (one, function(body, whole[0], name))
+        elif array.op == "composite":
+            done[array] = (one, node("composite", tuple(whole), array.shape, array.data))
+        else:
+            done[array] = (one, array)
+    coefficient, core = done[root]
+    return scale(sp.expand(coefficient), core)

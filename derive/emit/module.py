@@ -1,0 +1,451 @@
+"""One generated module per model: the derived equations bound to the runtime.
+
+Input: a derivation.  Output: the module's text, the same bytes for the same input.  Templates
+hold the shape of a kernel and no mathematics; every formula comes from the derivation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+import jinja2
+import sympy as sp
+
+from derive.calculus.index import Expression
+from derive.emit import latex
+from derive.emit.contraction import Program, lower
+from derive.emit.graph_code import gather, statements
+from derive.emit.signature import signature
+from derive.emit.text import show
+from derive.methods.covariance_sde import CovarianceSDE
+from derive.methods.reduce import Chain
+from derive.notation.arrays import Array, show_shape
+from derive.notation.blocks import BlockLaw
+from derive.notation.scalars import Param
+from derive.version import ENGINE
+
+WIDTH = 100
+LEFT_SIDES = {
+    "drift": "b_{a b}",
+    "diffusion": r"\Sigma_{a b, c d}",
+    "noise": "N_{a b}",
+    "mixing_rate": "r",
+}
+
+
+@dataclass
+class Kernel:
+    """One function of a module: signature, docstring, statements, result."""
+
+    name: str
+    arguments: str
+    doc: str
+    body: list[str] = field(default_factory=list)
+    result: str = ""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The one Jinja environment: undefined names are errors."""
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("derive.templates") / name).read_text(encoding="utf-8")
+
+
+def render(result: CovarianceSDE, source: str) -> str:
+    """Text of `generated/<model>.py`; `source` is the definition's path as it should be shown."""
+    kernels, operations = _kernels(result)
+    layer = next(k for k in kernels if k.name == "layer")
+    text = environment().get_template("covariance_sde.py.jinja").render(
+        title=_first_line(result.model.doc) or result.model.name,
+        engine=ENGINE,
+        source=source,
+        model=result.model.name,
+        signature=model_signature(result, layer),
+        operations=operations,
+        sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
+        f"{result.model.width}, V = {result.model.state_name} {result.model.state_name}^T / "
+        f"{result.model.width}; sums run over the tokens.",
+        equations_text={k: show(e) for k, e in result.equations.items()},
+        equations_latex={
+            k: latex.equation(LEFT_SIDES[k], e) for k, e in result.equations.items()
+        },
+        facts=result.facts,
+        ops=_ops(kernels),
+        params=[
+            {"name": p.name, "meaning": _meaning(p)} for p in parameters(result)
+        ],
+        dims=[{"name": d.name, "meaning": d.meaning} for d in _dims(result)],
+        weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
+        kernels=kernels,
+        spec=_spec(result),
+        reduced=result.reduction is not None,
+    )
+    return _wrapped(text)
+
+
+def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:
+    layer = layer or _layer(result)
+    return signature(result.model, result.equations, "\n".join([*layer.body, layer.result]))
+
+
+def parameters(result: CovarianceSDE) -> list[sp.Symbol]:
+    """Declared parameters, then dimensions and ratios on which the limit depends."""
+    used = {s for e in result.equations.values() for c, _ in e.terms for s in c.free_symbols}
+    known = [*result.model.params, result.law.gram.dims[0]]
+    extra = sorted(used - set(known), key=lambda s: s.name)
+    return [*result.model.params, *extra]
+
+
+def _meaning(symbol: sp.Symbol) -> str:
+    if isinstance(symbol, Param):
+        words = [symbol.range.text, symbol.meaning]
+        return ", ".join(dict.fromkeys(w for w in words if w))
+    return "a dimension of the definition"
+
+
+def _dims(result: CovarianceSDE) -> list[sp.Symbol]:
+    token = result.law.gram.dims[0]
+    return [d for d in result.model.dims if d != token]
+
+
+def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
+    out, counts = [], []
+    for name in ("drift", "diffusion", "mixing_rate"):
+        kernel, operations = _equation_kernel(result, name)
+        out.append(kernel)
+        counts.append(f"{name} {operations}")
+    kernel, operations = _noise_kernel(result)
+    out.append(kernel)
+    counts.append(f"noise {operations}")
+    out.append(_layer(result))
+    if result.reduction is not None:
+        out += _chains(result)
+    return out, "; ".join(counts)
+
+
+_DOCS = {
+    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / n to leading order.\n\n"
+    "V: (..., m, m), symmetric positive semi-definite.  Returns (..., m, m), per unit of\n"
+    "depth / width.  Costs O({cost}).",
+    "diffusion": "Covariance of the noise: element [a, b, c, d] is d<V_ab, V_cd>/dt.\n\n"
+    "V: (..., m, m).  Returns (..., m, m, m, m): for inspection, sampling does not need it.",
+    "mixing_rate": "Variance per unit time of the random token-mixing coefficients, summed.\n\n"
+    "V: (..., m, m).  Returns (...,); the natural control of the step size.",
+}
+
+
+def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
+    program = Program(taken={"V", "m", "params", "t"})
+    text = lower(result.equations[name], program)
+    kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
+    kernel.body = _header(result, text, program, "V")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.result = text if text != "0" else "0 * V"
+    if name == "mixing_rate" and text == "0":
+        kernel.result = "0 * V[..., 0, 0]"
+    return kernel, _counts(program)
+
+
+def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
+    program = Program(taken={"V", "L", "m", "params", "t", "fields"})
+    noise = result.noise
+    for one in noise.fields:
+        program.taken.update({one.tensor.name, one.drawn.name})
+        if one.tensor.symmetric:
+            program.symmetric.add(one.tensor.name)
+    text = lower(noise.compact, program)
+    kernel = Kernel(
+        "noise_from",
+        "L, V, fields, params, t=0.0",
+        "The noise built from given normals: "
+        + "; ".join(
+            f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} gives "
+            f"{f.tensor.name}, the limit of {f.core}"
+            for f in noise.fields
+        )
+        + ".\n\nL: (..., m, m) with L L^T = V.  fields: arrays (..., m, m) in that order; the "
+        "symmetric ones have\nthe law of (G + G^T) / sqrt(2).  Costs O(m^3).",
+    )
+    kernel.body = _header(result, text, program, "V")
+    kernel.body.append(f"{_tuple(f.drawn.name for f in noise.fields)} = fields")
+    kernel.body += [f"{f.tensor.name} = {_built(f.built, f.drawn.name)}" for f in noise.fields]
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.result = text
+    return kernel, _counts(program)
+
+
+def _built(built: Expression, drawn: str) -> str:
+    """A field from its normals: c L G L^T and the like."""
+    parts = []
+    from derive.emit.contraction import _joined, _scaled
+
+    for coefficient, factors in built.terms:
+        (draw,) = [f for f in factors if f.tensor.name == drawn]
+        ends = {f.indices[1]: f.indices[0] for f in factors if f.tensor.kind == "factor"}
+        rows = [ends[i] for i in draw.indices]
+        straight = rows == list(built.free)
+        middle = drawn if straight or draw.tensor.symmetric else f"{drawn}.mT"
+        parts.append(_scaled(coefficient, [f"L @ {middle} @ L.mT"]))
+    return _joined(parts)
+
+
+def _layer(result: CovarianceSDE) -> Kernel:
+    trace = result.trace
+    state = result.model.state_name
+    leaves = {trace.state: state, **{a: n for n, a in trace.weights}}
+    names = {a: n for a, n in trace.names.items() if a not in leaves}
+    lines, text = statements(trace.output, names, leaves, f"{state}.dtype")
+    kernel = Kernel(
+        "layer",
+        f"{state}, weights, params, dims, t=0.0",
+        f"One layer, as defined: {state} (..., m, {result.model.width}) to the next.\n\n"
+        "weights: `Weights`; dims: `Dims`, numbers.",
+    )
+    kernel.body = _graph_header(result, lines, text, f"m = {state}.shape[-2]")
+    kernel.body.append(f"{_tuple(n for n, _ in trace.weights)} = weights")
+    kernel.body += [f"{n} = {words}" for n, words in lines]
+    kernel.result = text
+    return kernel
+
+
+def _chains(result: CovarianceSDE) -> list[Kernel]:
+    assert result.reduction is not None
+    out = []
+    for name, chain, doc in (
+        (
+            "reduced_layer",
+            result.reduction.exact,
+            "One layer of the finite network on V = L L^T alone, exact in law.\n\n"
+            "L, blocks: (..., m, m); returns V'.  blocks: in the order of the specification.",
+        ),
+        (
+            "step_layer",
+            result.reduction.step,
+            f"One step of the SDE, shaped like the layer at {result.model.width} = 1/dt.\n\n"
+            "L, blocks: (..., m, m); returns V' with mean V + drift dt and covariance diffusion "
+            "dt to o(dt),\npositive semi-definite by construction.",
+        ),
+    ):
+        names, output = chain.names, chain.output
+        if name == "step_layer":
+            output, names = gather(output), {}
+        leaves = {chain.factor: "L", **{a: n for n, a in chain.blocks}}
+        lines, text = statements(
+            output, {a: n for a, n in names.items() if a not in leaves}, leaves, "L.dtype"
+        )
+        kernel = Kernel(name, "L, blocks, params, dims, t=0.0", doc)
+        kernel.body = _graph_header(result, lines, text, "m = L.shape[-1]")
+        kernel.body.append(f"{_tuple(n for n, _ in chain.blocks)} = blocks")
+        kernel.body += [f"{n} = {words}" for n, words in lines]
+        kernel.result = text
+        out.append(kernel)
+    return out
+
+
+def _graph_header(
+    result: CovarianceSDE, lines: list[tuple[str, str]], text: str, size: str
+) -> list[str]:
+    words = _words([t for _, t in lines] + [text])
+    token = result.law.gram.dims[0].name
+    out = [size.replace("m =", f"{token} =", 1)] if token in words else []
+    dims = [d.name for d in _dims(result)]
+    if words & set(dims):
+        out.append(f"{_tuple(dims)} = dims")
+    names = [p.name for p in parameters(result)]
+    if words & set(names):
+        out.append(f"{_tuple(names)} = params")
+    return out
+
+
+def _header(result: CovarianceSDE, text: str, program: Program, state: str) -> list[str]:
+    words = _words([s.text for s in program.statements] + [text])
+    token = result.law.gram.dims[0].name
+    out = [f"{token} = {state}.shape[-1]"] if token in words else []
+    names = [p.name for p in parameters(result)]
+    if words & set(names):
+        out.append(f"{_tuple(names)} = params")
+    return out
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {w for t in texts for w in re.findall(r"[A-Za-z_]\w*", t)}
+
+
+def _tuple(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
+
+
+def _counts(program: Program) -> str:
+    found = sorted(program.operations.items(), reverse=True)
+    return ", ".join(f"{n} of {label}" for label, n in found) or "none"
+
+
+def _dearest(program: Program) -> str:
+    return max(program.operations, default="1")
+
+
+_OPS = ("diagonal", "eye", "full", "softmax", "sqrt", "exp", "log", "tanh", "sin", "cos", "erf",
+        "sigmoid", "relu", "pi")
+
+
+def _ops(kernels: list[Kernel]) -> list[str]:
+    words = _words(line for k in kernels for line in [*k.body, k.result])
+    return [name for name in sorted(_OPS) if name in words]
+
+
+def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
+    noise = {f.drawn.name: "symmetric" if f.drawn.symmetric else "gaussian"
+             for f in result.noise.fields}
+    out = [
+        ("params", "Params"),
+        ("dims", "Dims"),
+        ("weights", "Weights"),
+        ("width", repr(result.model.width.name)),
+        ("ranges", repr({p.name: _range(p) for p in result.model.params})),
+        ("weight_shapes", repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights})),
+        ("noise_fields", repr(noise)),
+        ("drift", "drift"),
+        ("diffusion", "diffusion"),
+        ("noise_from", "noise_from"),
+        ("mixing_rate", "mixing_rate"),
+        ("layer", "layer"),
+    ]
+    if result.reduction is not None:
+        out += [
+            ("reduced_layer", "reduced_layer"),
+            ("reduced_blocks", _blocks(result.reduction.exact)),
+            ("step_layer", "step_layer"),
+            ("step_blocks", _blocks(result.reduction.step)),
+        ]
+    return [(name, value.replace("'", '"')) for name, value in out]
+
+
+def _range(parameter: Param) -> tuple[object, ...]:
+    r = parameter.range
+    return (repr(r.low), repr(r.high), r.low_open, r.high_open, r.text)
+
+
+def _blocks(chain: Chain) -> str:
+    def shown(array: Array) -> str:
+        law: BlockLaw = array.data
+        if law.kind == "gaussian":
+            return 'runtime.Block("gaussian")'
+        return f'runtime.Block("{law.kind}", "{law.dim}", {law.used})'
+
+    return "{" + ", ".join(f'"{n}": {shown(a)}' for n, a in chain.blocks) + "}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+# --- layout -----------------------------------------------------------------------------------
+
+
+def _wrapped(text: str) -> str:
+    """Break statements longer than a line at their outermost operators."""
+    out, quoted = [], False
+    for line in text.rstrip("\n").split("\n"):
+        quotes = line.count('"""')
+        if not quoted and not quotes and len(line) > WIDTH and not line.lstrip().startswith('"'):
+            out.extend(_broken(line))
+        elif quoted and len(line) > WIDTH:
+            out.extend(_folded(line))
+        else:
+            out.append(line.rstrip())
+        quoted ^= quotes % 2 == 1
+    return "\n".join(out) + "\n"
+
+
+def _folded(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    words, out, current = line.split(), [], indent
+    for word in words:
+        if len(current) + len(word) + 1 > WIDTH and current.strip():
+            out.append(current.rstrip())
+            current = indent + "  "
+        current += word + " "
+    return [*out, current.rstrip()]
+
+
+def _broken(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    code = line.strip()
+    match = re.match(r"(return |\w+ = |\w+=)(.*)$", code)
+    if code.startswith("def ") or not match or code.startswith("return runtime"):
+        return _broken_call(line)
+    head, body = match.groups()
+    comma = "," if body.endswith(",") else ""
+    body = body[: len(body) - len(comma)]
+    pieces = _pieces(body, (" + ", " - "))
+    if len(pieces) == 1:
+        return _broken_call(line)
+    inner = indent + "    "
+    lines = [f"{indent}{head}("]
+    for piece in pieces:
+        lines.extend(_too_long(inner + piece))
+    return [*lines, f"{indent}){comma}"]
+
+
+def _too_long(line: str) -> list[str]:
+    if len(line) <= WIDTH:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    sign = line.strip()[:2] if line.strip()[:2] in ("+ ", "- ") else ""
+    pieces = _pieces(line.strip()[len(sign) :], (" * ",))
+    lines = [indent + sign + pieces[0]]
+    for piece in pieces[1:]:
+        if len(lines[-1]) + len(piece) + 1 <= WIDTH:
+            lines[-1] += " " + piece
+        else:
+            lines.append(indent + piece)
+    return lines
+
+
+def _broken_call(line: str) -> list[str]:
+    """Break after the commas of the outermost call."""
+    indent = line[: len(line) - len(line.lstrip())]
+    opening = min(i for i in (line.find("("), line.find("{")) if i >= 0)
+    closing = max(line.rfind(")"), line.rfind("}"))
+    inside = line[opening + 1 : closing]
+    pieces = [p.rstrip(",") for p in _pieces(inside, (", ",))]
+    lines = [line[: opening + 1]]
+    lines += [f"{indent}    {p}," for p in pieces if p]
+    return [*lines, indent + line[closing:]]
+
+
+def _pieces(text: str, separators: tuple[str, ...]) -> list[str]:
+    """Split at separators outside every bracket; operators lead, commas trail."""
+    depth, start, out, quote = 0, 0, [], False
+    position = 0
+    while position < len(text):
+        char = text[position]
+        quote ^= char == '"'
+        depth += (char in "([{") - (char in ")]}")
+        hit = next((s for s in separators if text.startswith(s, position)), None)
+        if hit and depth == 0 and not quote and position > start:
+            if hit == ", ":
+                out.append(text[start:position].strip())
+                start = position + 2
+            else:
+                out.append(text[start:position].strip())
+                start = position + 1
+            position += len(hit) - 1
+        position += 1
+    out.append(text[start:].strip())
+    return out

@@ -1,0 +1,76 @@
+"""L with L L^T = V for positive semi-definite V, singular V included.
+
+A pivot that is zero to rounding gives a zero column: equal tokens keep equal rows.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from derive.runtime.ops import Tiles
+
+
+def psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lower triangular factor of V (..., m, m), and whether V is inside the cone (...,)."""
+    m = V.shape[-1]
+    L = jnp.linalg.cholesky(V)
+    pivots = jnp.diagonal(L, axis1=-2, axis2=-1)
+    sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
+    regular = jnp.all(pivots**2 > _floor(V.dtype, m) * sizes, axis=-1)
+
+    def mended() -> tuple[jax.Array, jax.Array]:
+        guarded, inside = _guarded(V)
+        return jnp.where(regular[..., None, None], L, guarded), regular | inside
+
+    return jax.lax.cond(jnp.all(regular), lambda: (L, regular), mended)
+
+
+def _floor(dtype: jnp.dtype, m: int) -> float:
+    """Pivots below this share of the diagonal are rounding."""
+    return 8 * m * float(jnp.finfo(dtype).eps)
+
+
+def _guarded(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+    m = V.shape[-1]
+    rows = jnp.arange(m)
+    floor = _floor(V.dtype, m)
+    sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
+    pick = jax.lax.dynamic_index_in_dim
+
+    def column(j: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        L, inside = carry
+        left = pick(V, j, axis=-1, keepdims=False) - (L * pick(L, j, axis=-2)).sum(-1)
+        pivot = pick(left, j, axis=-1)
+        size = pick(sizes, j, axis=-1)
+        regular = pivot > floor * size
+        inverse = jnp.where(regular, jax.lax.rsqrt(jnp.where(regular, pivot, 1)), 0)
+        new = jnp.where(rows >= j, left * inverse, 0)
+        inside = inside & (pivot >= -floor * size)[..., 0]
+        return jnp.where(rows == j, new[..., None], L), inside
+
+    start = (jnp.zeros_like(V), jnp.ones(V.shape[:-2], dtype=bool))
+    return jax.lax.fori_loop(0, m, column, start)
+
+
+def tiles_factor(V: Tiles) -> tuple[Tiles, jax.Array]:
+    """The same as straight-line code; entries above the diagonal are the number 0."""
+    m = V.shape[0]
+    v = V.entries
+    floor = _floor(v[0, 0].dtype, m)
+    out: dict[tuple[int, int], jax.Array] = {}
+    inside = jnp.ones(v[0, 0].shape, dtype=bool)
+    for j in range(m):
+        pivot = v[j, j]
+        for k in range(j):
+            pivot = pivot - out[j, k] * out[j, k]
+        regular = pivot > floor * v[j, j]
+        inverse = jnp.where(regular, jax.lax.rsqrt(jnp.where(regular, pivot, 1)), 0)
+        inside = inside & (pivot >= -floor * v[j, j])
+        out[j, j] = pivot * inverse
+        for i in range(j + 1, m):
+            left = v[i, j]
+            for k in range(j):
+                left = left - out[i, k] * out[j, k]
+            out[i, j] = left * inverse
+    return Tiles.of((m, m), lambda i, j: out[i, j] if i >= j else 0.0), inside

@@ -1,0 +1,87 @@
+"""Checks of what a user passes: one message that says what, where and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def covariance(V0: Any) -> np.ndarray:
+    """V0 as a float64 array (m, m); symmetric and positive semi-definite, singular allowed."""
+    V = np.asarray(V0, dtype=np.float64)
+    if V.ndim != 2 or V.shape[0] != V.shape[1]:
+        raise ValueError(f"V0 must be a square matrix (m, m), got shape {V.shape}")
+    if not np.all(np.isfinite(V)):
+        raise ValueError("V0 has entries that are not finite")
+    skew = float(np.max(np.abs(V - V.T)))
+    size = float(np.max(np.abs(V)))
+    if skew > 1e-6 * size:
+        a, b = np.unravel_index(np.argmax(np.abs(V - V.T)), V.shape)
+        raise ValueError(
+            f"V0 is not symmetric: V0[{a},{b}] - V0[{b},{a}] = {V[a, b] - V[b, a]:.3g}; "
+            "pass (V0 + V0.T) / 2 if that is what you mean"
+        )
+    V = (V + V.T) / 2
+    least = float(np.linalg.eigvalsh(V)[0])
+    if least < -1e-8 * max(size, 1e-300):
+        raise ValueError(
+            f"V0 is not positive semi-definite: its smallest eigenvalue is {least:.3g}; "
+            "a covariance X X^T / n never has a negative one"
+        )
+    return V
+
+
+def parameters(params: Any, kind: type, ranges: Mapping[str, Sequence[Any]]) -> Any:
+    """The parameters as Python floats, each inside its declared range."""
+    names = kind._fields  # type: ignore[attr-defined]
+    if isinstance(params, Mapping):
+        unknown = sorted(set(params) - set(names))
+        missing = [n for n in names if n not in params]
+        if unknown or missing:
+            raise ValueError(
+                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
+            )
+        params = kind(**params)
+    if not isinstance(params, tuple) or len(params) != len(names):
+        raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
+    values = []
+    for name, value in zip(names, params, strict=True):
+        number = float(value)
+        if math.isnan(number):
+            raise ValueError(f"{name} is not a number")
+        if name in ranges:
+            low, high, low_open, high_open, text = ranges[name]
+            low, high = float(low), float(high)
+            above = number > low if low_open else number >= low
+            below = number < high if high_open else number <= high
+            if not (above and below):
+                raise ValueError(f"{name} = {number:g} is outside its range: {text}")
+        values.append(number)
+    return kind(*values)
+
+
+def times(saves: Any, t1: float) -> np.ndarray:
+    """Save times in [0, t1], increasing; None: 0 and t1; an integer: that many, equally spaced."""
+    if not (math.isfinite(t1) and t1 > 0):
+        raise ValueError(f"t1 = {t1} must be a positive time (depth / width)")
+    if saves is None:
+        return np.array([0.0, t1])
+    if isinstance(saves, (int, np.integer)):
+        if saves < 2:
+            raise ValueError("saves, as a number, must be at least 2 (start and end)")
+        return np.linspace(0.0, t1, int(saves))
+    out = np.asarray(saves, dtype=float)
+    if out.ndim != 1 or not len(out) or np.any(np.diff(out) <= 0):
+        raise ValueError("saves must be an increasing list of times, or their number")
+    if out[0] < 0 or out[-1] > t1 * (1 + 1e-12):
+        raise ValueError(f"saves must lie in [0, t1 = {t1:g}], got {out[0]:g} to {out[-1]:g}")
+    return out
+
+
+def positive_integer(name: str, value: Any) -> int:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)

@@ -1,0 +1,228 @@
+"""The finite network: the literal layer with dense weights, and its exact m x m chain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derive.runtime import inputs
+from derive.runtime.blocks import exact_blocks
+from derive.runtime.ensemble import path_keys
+from derive.runtime.factor import psd_factor
+from derive.runtime.precision import precision
+from derive.runtime.progress import Progress
+from derive.runtime.results import Paths
+
+if TYPE_CHECKING:
+    from derive.runtime.covariance_sde import CovarianceModel
+
+
+def dense(
+    spec: CovarianceModel,
+    V0: Any,
+    params: Any,
+    width: int,
+    depth: int,
+    dims: Mapping[str, int] | None,
+    paths: int,
+    seed: int,
+    X0: Any,
+    saves: Any,
+    exit_radius: float,
+    dtype: str,
+    report: Progress,
+) -> Paths:
+    sizes = _sizes(spec, width, dims)
+    params = inputs.parameters(params, spec.params, spec.ranges)
+    if (V0 is None) == (X0 is None):
+        raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
+    X = _state(inputs.covariance(V0), width) if X0 is None else np.asarray(X0, dtype=float)
+    if X.ndim != 2 or X.shape[1] != width:
+        raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
+    layers = _layers(saves, depth)
+    entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
+    block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
+    advance = _dense_layers(spec, tuple(sorted(sizes.items())))
+    return _ensemble(X, params, layers, width, paths, seed, exit_radius, dtype, block, report,
+                     spec, advance, gram=True)
+
+
+def reduced(
+    spec: CovarianceModel,
+    V0: Any,
+    params: Any,
+    width: int,
+    depth: int,
+    dims: Mapping[str, int] | None,
+    paths: int,
+    seed: int,
+    saves: Any,
+    exit_radius: float,
+    dtype: str,
+    report: Progress,
+) -> Paths:
+    sizes = _sizes(spec, width, dims)
+    params = inputs.parameters(params, spec.params, spec.ranges)
+    V = inputs.covariance(V0)
+    if spec.reduced_layer is None:
+        raise ValueError("this model has no reduced chain; use network")
+    if width < V.shape[0]:
+        raise ValueError(f"the reduced chain needs width >= m = {V.shape[0]}, got {width}")
+    layers = _layers(saves, depth)
+    advance = _reduced_layers(spec, tuple(sorted(sizes.items())))
+    return _ensemble(V, params, layers, width, paths, seed, exit_radius, dtype, 8192, report,
+                     spec, advance, gram=False)
+
+
+def _sizes(spec: CovarianceModel, width: int, dims: Mapping[str, int] | None) -> dict[str, int]:
+    names = [d for d in spec.dims._fields if d != spec.width]
+    given = dict(dims or {})
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ValueError(f"unknown dimensions {unknown}; this model has {names}")
+    sizes = {spec.width: inputs.positive_integer("width", width)}
+    for name in names:
+        sizes[name] = inputs.positive_integer(name, given.get(name, width))
+    return sizes
+
+
+def _layers(saves: Any, depth: int) -> np.ndarray:
+    """Layer numbers at which V is kept: increasing integers from 0 to depth."""
+    inputs.positive_integer("depth", depth)
+    if saves is None:
+        return np.array([0, depth])
+    if isinstance(saves, (int, np.integer)):
+        return np.unique(np.linspace(0, depth, int(saves)).round().astype(int))
+    out = np.asarray(saves)
+    if out.ndim != 1 or np.any(np.diff(out) <= 0) or out[0] < 0 or out[-1] > depth:
+        raise ValueError(f"saves must be increasing layer numbers in [0, depth = {depth}]")
+    return out.astype(int)
+
+
+def _state(V: np.ndarray, width: int) -> np.ndarray:
+    """X (m, width) with X X^T / width = V."""
+    values, vectors = np.linalg.eigh(V)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    m = V.shape[0]
+    rank = int(np.sum(values > 1e-12 * max(values[-1], 0)))
+    if width < rank:
+        raise ValueError(f"V0 has rank {rank}: no X of width {width} has this covariance")
+    X = np.zeros((m, width))
+    kept = root[:, ::-1][:, : min(m, width)]
+    X[:, : kept.shape[1]] = np.sqrt(width) * kept
+    return X
+
+
+@functools.lru_cache(maxsize=32)
+def _dense_layers(spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
+    size = dict(sizes)
+    dims = spec.dims(**{k: float(v) for k, v in size.items()})
+
+    def one(X: jax.Array, key: jax.Array, number: jax.Array, params: Any) -> jax.Array:
+        own = jax.random.fold_in(key, number)
+        weights = spec.weights(
+            *(
+                jax.random.normal(jax.random.fold_in(own, k), [size[d] for d in shape], X.dtype)
+                for k, shape in enumerate(spec.weight_shapes.values())
+            )
+        )
+        return spec.layer(X, weights, params, dims, number / size[spec.width])
+
+    return _advance(one, lambda X: X @ X.mT / size[spec.width])
+
+
+@functools.lru_cache(maxsize=32)
+def _reduced_layers(
+    spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]
+) -> Callable[..., Any]:
+    size = dict(sizes)
+    dims = spec.dims(**{k: float(v) for k, v in size.items()})
+
+    def one(
+        V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any
+    ) -> jax.Array:
+        own = jax.random.fold_in(key, number)
+        blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
+        new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.width])
+        return (new + new.mT) / 2
+
+    return _advance(one, lambda V: V, factored=True)
+
+
+def _advance(
+    one: Callable[..., jax.Array], gram: Callable[..., Any], factored: bool = False
+) -> Callable[..., Any]:
+    @jax.jit
+    def advance(
+        state: jax.Array,
+        exit: jax.Array,
+        keys: jax.Array,
+        first: jax.Array,
+        last: jax.Array,
+        width: jax.Array,
+        radius: jax.Array,
+        params: Any,
+    ) -> tuple[jax.Array, jax.Array]:
+        def body(number: jax.Array, carry: tuple[jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+            state, exit = carry
+            if factored:
+                L, _ = psd_factor(state)
+                new = jax.vmap(one, in_axes=(0, 0, 0, None, None))(state, L, keys, number, params)
+            else:
+                new = jax.vmap(one, in_axes=(0, 0, None, None))(state, keys, number, params)
+            inside = jnp.max(jnp.abs(gram(new)), axis=(-2, -1)) <= radius
+            alive = jnp.isinf(exit)
+            keep = (alive & inside)[:, None, None]
+            time = ((number + 1) / width).astype(exit.dtype)
+            return jnp.where(keep, new, state), jnp.where(alive & ~inside, time, exit)
+
+        return jax.lax.fori_loop(first, last, body, (state, exit))
+
+    return advance
+
+
+def _ensemble(
+    start: np.ndarray,
+    params: Any,
+    layers: np.ndarray,
+    width: int,
+    paths: int,
+    seed: int,
+    radius: float,
+    dtype: str,
+    block: int,
+    report: Progress,
+    spec: CovarianceModel,
+    advance: Callable[..., Any],
+    gram: bool,
+) -> Paths:
+    inputs.positive_integer("paths", paths)
+    m = start.shape[0]
+    block = min(block, max(16, 1 << (paths - 1).bit_length()))
+    V = np.empty((paths, len(layers), m, m))
+    exits = np.empty(paths)
+    with precision(dtype) as kind:
+        V, exits = V.astype(kind), exits.astype(kind)
+        arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
+        for first in range(0, paths, block):
+            kept = min(block, paths - first)
+            state = jnp.asarray(np.broadcast_to(start.astype(kind), (block, *start.shape)))
+            exit = jnp.full(block, jnp.inf, kind)
+            keys = path_keys(seed, first, block)
+            for position, layer in enumerate(layers):
+                before = layers[position - 1] if position else 0
+                if layer > before:
+                    state, exit = advance(
+                        state, exit, keys, int(before), int(layer), jnp.asarray(width, kind),
+                        jnp.asarray(radius, kind), arrays,
+                    )
+                now = state @ state.mT / width if gram else state
+                V[first : first + kept, position] = np.asarray(now)[:kept]
+                report((first + kept * (position + 1) / len(layers)) / paths)
+            exits[first : first + kept] = np.asarray(exit)[:kept]
+    return Paths(layers / width, V, exits)

@@ -1,0 +1,177 @@
+"""Array words of generated kernels, on two representations.
+
+A kernel is written once, with operators, methods and the words below.  It runs on JAX arrays of
+shape (..., m, m), and on `Tiles`: m x m matrices whose entries are arrays over paths, so that
+small matrices become straight-line code that vectorises over paths.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+pi = math.pi
+
+
+class Tiles:
+    """A small array of arrays: `entries` is a NumPy object array, each entry over paths.
+
+    Supports what generated kernels use: operators, `@`, `.mT`, `.sum`, and indexing by `...`,
+    `:` and `None`.
+    """
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: np.ndarray) -> None:
+        self.entries = entries
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], entry: Callable[..., Any]) -> Tiles:
+        """Tiles of a shape, `entry(*index)` each."""
+        out = np.empty(shape, dtype=object)
+        for index in np.ndindex(*shape):
+            out[index] = entry(*index)
+        return cls(out)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entries.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.entries.dtype
+
+    @property
+    def mT(self) -> Tiles:
+        return Tiles(self.entries.swapaxes(-1, -2))
+
+    def __getitem__(self, index: Any) -> Tiles:
+        return Tiles(_boxed(self.entries[index]))
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tiles:
+        return Tiles(_boxed(self.entries.sum(axis=axis, keepdims=keepdims)))
+
+    def __matmul__(self, other: Tiles) -> Tiles:
+        left, right = self.entries, other.entries
+        inner = range(left.shape[1])
+
+        def entry(i: int, j: int) -> Any:
+            return functools.reduce(_add, (_mul(left[i, k], right[k, j]) for k in inner))
+
+        return Tiles.of((left.shape[0], right.shape[1]), entry)
+
+    def __neg__(self) -> Tiles:
+        return Tiles(_boxed(-self.entries))
+
+
+def _boxed(value: Any) -> np.ndarray:
+    """NumPy unwraps object arrays of rank zero; wrap them again."""
+    if isinstance(value, np.ndarray):
+        return value
+    box = np.empty((), dtype=object)
+    box[()] = value
+    return box
+
+
+def _binary(name: str, op: Callable[[Any, Any], Any]) -> None:
+    def forward(self: Tiles, other: Any) -> Tiles:
+        return _zip(op, self.entries, other.entries if isinstance(other, Tiles) else other)
+
+    def backward(self: Tiles, other: Any) -> Tiles:
+        return _zip(lambda x, y: op(y, x), self.entries, other)
+
+    setattr(Tiles, f"__{name}__", forward)
+    setattr(Tiles, f"__r{name}__", backward)
+
+
+def _zip(op: Callable[[Any, Any], Any], left: np.ndarray, right: Any) -> Tiles:
+    if not isinstance(right, np.ndarray) or right.dtype != object:
+        # one number, or one array over paths, for every entry
+        return Tiles.of(left.shape, lambda *i: op(left[i], right))
+    a, b = np.broadcast_arrays(left, right)
+    return Tiles.of(a.shape, lambda *i: op(a[i], b[i]))
+
+
+def _zero(x: Any) -> bool:
+    return isinstance(x, float) and x == 0.0
+
+
+def _add(x: Any, y: Any) -> Any:
+    return y if _zero(x) else x if _zero(y) else x + y
+
+
+def _mul(x: Any, y: Any) -> Any:
+    """Product in which the number 0 (an entry known to be zero) costs nothing."""
+    return 0.0 if _zero(x) or _zero(y) else x * y
+
+
+for _name, _op in (
+    ("add", _add),
+    ("sub", operator.sub),
+    ("mul", _mul),
+    ("truediv", operator.truediv),
+):
+    _binary(_name, _op)
+
+
+def _elementwise(rule: Callable[[Any], Any], plain: Callable[[float], float] | None = None):  # type: ignore[no-untyped-def]
+    def apply(x: Any) -> Any:
+        if isinstance(x, Tiles):
+            return Tiles.of(x.shape, lambda *i: rule(x.entries[i]))
+        if plain is not None and isinstance(x, (int, float)):
+            return plain(x)
+        return rule(x)
+
+    return apply
+
+
+exp = _elementwise(jnp.exp, math.exp)
+log = _elementwise(jnp.log, math.log)
+sqrt = _elementwise(jnp.sqrt, math.sqrt)
+tanh = _elementwise(jnp.tanh, math.tanh)
+sin = _elementwise(jnp.sin, math.sin)
+cos = _elementwise(jnp.cos, math.cos)
+erf = _elementwise(jax.scipy.special.erf, math.erf)
+sigmoid = _elementwise(jax.nn.sigmoid)
+relu = _elementwise(jax.nn.relu)
+
+
+def softmax(x: Any) -> Any:
+    """Softmax along the last axis, stable for large arguments."""
+    if not isinstance(x, Tiles):
+        return jax.nn.softmax(x, axis=-1)
+    rows = []
+    for row in x.entries.reshape(-1, x.shape[-1]):
+        top = functools.reduce(jnp.maximum, row)
+        weights = [jnp.exp(e - top) for e in row]
+        scale = 1 / functools.reduce(operator.add, weights)
+        rows.append([w * scale for w in weights])
+    return Tiles.of(x.shape, lambda *i: rows[int(np.ravel_multi_index(i[:-1], x.shape[:-1]))][i[-1]])
+
+
+def diagonal(x: Any) -> Any:
+    """Diagonal of the last two axes."""
+    if isinstance(x, Tiles):
+        return Tiles(np.diagonal(x.entries, axis1=-2, axis2=-1).copy())
+    return jnp.diagonal(x, axis1=-2, axis2=-1)
+
+
+def eye(size: int, dtype: Any) -> Any:
+    """Identity of a kernel's own representation (`dtype` of one of its arrays)."""
+    if dtype == object:
+        return Tiles.of((size, size), lambda i, j: 1.0 if i == j else 0.0)
+    return jnp.eye(size, dtype=dtype)
+
+
+def full(shape: tuple[int, ...], value: Any, dtype: Any) -> Any:
+    """Constant array of a kernel's own representation."""
+    if dtype == object:
+        return Tiles.of(shape, lambda *_: value)
+    return jnp.full(shape, value, dtype=dtype)
