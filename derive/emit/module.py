@@ -6,8 +6,9 @@ hold the shape of a kernel and no mathematics; every formula comes from the deri
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -94,7 +95,10 @@ def render(result: CovarianceSDE, source: str) -> str:
         spec=_spec(result),
         reduced=result.reduction is not None,
     )
-    return _wrapped(text)
+    folded = _fold_docstrings(text)
+    wrapped = _wrap_code(folded)
+    assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(folded)), "layout changed the code"
+    return wrapped
 
 
 def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:
@@ -357,18 +361,25 @@ def _first_line(text: str) -> str:
 # --- layout -----------------------------------------------------------------------------------
 
 
-def _wrapped(text: str) -> str:
-    """Break statements longer than a line at their outermost operators."""
-    out, quoted = [], False
+def _wrap_code(text: str) -> str:
+    """Break statements longer than a line at their outermost operators or commas."""
+    return _per_line(text, lambda line, quoted: [line] if quoted else _broken(line))
+
+
+def _fold_docstrings(text: str) -> str:
+    return _per_line(text, lambda line, quoted: _folded(line) if quoted else [line])
+
+
+def _per_line(text: str, change: Callable[[str, bool], list[str]]) -> str:
+    """Apply `change(line, inside a docstring)` to the lines that are too long."""
+    out, inside = [], False
     for line in text.rstrip("\n").split("\n"):
         quotes = line.count('"""')
-        if not quoted and not quotes and len(line) > WIDTH and not line.lstrip().startswith('"'):
-            out.extend(_broken(line))
-        elif quoted and len(line) > WIDTH:
-            out.extend(_folded(line))
+        if len(line) > WIDTH and 'r"' not in line:
+            out.extend(change(line, inside or quotes > 0))
         else:
             out.append(line.rstrip())
-        quoted ^= quotes % 2 == 1
+        inside ^= quotes % 2 == 1
     return "\n".join(out) + "\n"
 
 
@@ -378,7 +389,7 @@ def _folded(line: str) -> list[str]:
     for word in words:
         if len(current) + len(word) + 1 > WIDTH and current.strip():
             out.append(current.rstrip())
-            current = indent + "  "
+            current = indent
         current += word + " "
     return [*out, current.rstrip()]
 
@@ -387,19 +398,22 @@ def _broken(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     code = line.strip()
     match = re.match(r"(return |\w+ = |\w+=)(.*)$", code)
-    if code.startswith("def ") or not match or code.startswith("return runtime"):
-        return _broken_call(line)
-    head, body = match.groups()
-    comma = "," if body.endswith(",") else ""
-    body = body[: len(body) - len(comma)]
+    call = re.match(r"(return |\w+=)?[\w.]*[({].*[)}],?$", code)
+    if code.startswith("def ") or (call and (not match or "runtime" in code or match[1][-2:] != "= ")):
+        broken = _broken_call(line)
+    elif match:
+        broken = _broken_sum(indent, *match.groups())
+    else:
+        broken = [line]
+    return broken
+
+
+def _broken_sum(indent: str, head: str, body: str) -> list[str]:
     pieces = _pieces(body, (" + ", " - "))
     if len(pieces) == 1:
-        return _broken_call(line)
+        pieces = _pieces(body, (" * ",))
     inner = indent + "    "
-    lines = [f"{indent}{head}("]
-    for piece in pieces:
-        lines.extend(_too_long(inner + piece))
-    return [*lines, f"{indent}){comma}"]
+    return [f"{indent}{head}(", *(x for p in pieces for x in _too_long(inner + p)), f"{indent})"]
 
 
 def _too_long(line: str) -> list[str]:

@@ -291,24 +291,33 @@ def _dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
 
 
 def _mixing_rate(expansion: Expansion, traced: Trace, law: Law) -> Expression:
-    """Variance per unit time of the random token-mixing coefficients, summed over entries."""
+    """Variance per unit time of the random mixing coefficients, summed over their entries.
+
+    These are the nonlinear token-by-token parts of the matrices that multiply the tokens; how far
+    they move in one step says how far the step's linearisation reaches.
+    """
     token = law.gram.dims[0]
     total = collect((), [])
-    seen: set[Array] = set()
-    for array in walk(traced.output):
-        if array.op != "matmul":
+    parts = [p for a in walk(traced.output) if a.op == "matmul" for x in a.args for p in _summands(x)]
+    for array in dict.fromkeys(parts):
+        if array.shape != (token, token) or not _has_function(array):
             continue
-        for arg in array.args:
-            if arg in seen or arg.shape != (token, token) or not _has_function(arg):
-                continue
-            seen.add(arg)
-            random = expansion.of(arg).map_terms(
-                lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
-            )
-            small = law.up_to(random, 1)
-            square = law.mean((small * small).summed(*small.free)).scaled(law.scaling.width)
-            total = total + limit(square, law, traced.model)
+        random = expansion.of(array).map_terms(
+            lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
+        )
+        small = law.up_to(random, 1)
+        square = law.mean((small * small).summed(*small.free)).scaled(law.scaling.width)
+        total = total + limit(square, law, traced.model)
     return total
+
+
+def _summands(array: Array) -> list[Array]:
+    """The terms of a sum, freed of scalar factors."""
+    if array.op == "add":
+        return [p for a in array.args for p in _summands(a)]
+    if array.op == "multiply" and array.args[0].op == "full":
+        return _summands(array.args[1])
+    return _summands(array.args[0]) if array.op == "transpose" else [array]
 
 
 def _has_function(array: Array) -> bool:

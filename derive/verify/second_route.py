@@ -205,7 +205,9 @@ class Layer:
                 break
             self.radius *= 0.8
             if self.radius < 0.02:
-                raise RouteError("V' has no power series in the weights: a function is not analytic")
+                raise RouteError(
+                    "V' has no power series in the weights: a function is not analytic"
+                )
         series = np.moveaxis(series[: degree + 1], 0, 1)
         if scaled:
             return series
