@@ -168,6 +168,35 @@ def mixing_rate(V, params, t=0.0):
     return (V_diag_total - V_total / m) * V_diag_total / (m**2 * tau_0**2)
 
 
+def volatility(V, params, t=0.0):
+    """Variance per unit time of the diagonal of V, relative to its size.
+
+    V: (..., m, m).  Returns (...,); NaN for V = 0.
+    """
+    m = V.shape[-1]
+    gamma, tau_0 = params
+    V_diag = diagonal(V)
+    V_diag_V_diag_dot = (V_diag * V_diag).sum(-1)
+    V_total = V.sum((-2, -1))
+    V_sum = V.sum(-1)
+    V_sum_V_sum = V_sum * V_sum
+    V_diag_V_sum_V_sum_dot = (V_diag * V_sum_V_sum).sum(-1)
+    V_V = V @ V
+    V_V_V_dot = (V * V_V.mT).sum(-1)
+    V_V_V_dot_V_diag_dot = (V_V_V_dot * V_diag).sum(-1)
+    V_V_sum_dot = (V * V_sum[..., None, :]).sum(-1)
+    V_sum_V_diag = V_sum * V_diag
+    V_V_sum_dot_V_sum_V_diag_dot = (V_V_sum_dot * V_sum_V_diag).sum(-1)
+    variance = (
+        (4 * gamma**2 - 2 * gamma**4) * V_diag_V_diag_dot
+        + 4 * gamma**4 / (m**4 * tau_0**2) * V_diag_V_sum_V_sum_dot * V_total
+        + 4 * gamma**4 / (m**2 * tau_0**2) * V_V_V_dot_V_diag_dot
+        - 8 * gamma**4 / (m**3 * tau_0**2) * V_V_sum_dot_V_sum_V_diag_dot
+    )
+    size = V_diag_V_diag_dot
+    return variance / size
+
+
 def noise_from(L, V, fields, params, t=0.0):
     """The noise built from given normals: G_1 iid gives F_1, the limit of W_K W_Q X X; G_2
     symmetric gives F_2, the limit of W_V W_V X X and W_V X X.
@@ -184,10 +213,7 @@ def noise_from(L, V, fields, params, t=0.0):
     F_1_column_sum = F_1.sum(-2)
     V_sum = V.sum(-1)
     F_1_V = F_1.mT @ V
-    half = (
-        gamma**2 / (m * tau_0)
-        * (F_1_V - 1 / m * F_1_column_sum[..., :, None] * V_sum[..., None, :])
-    )
+    half = gamma**2 / (m * tau_0) * (F_1_V - 1 / m * F_1_column_sum[..., :, None] * V_sum[..., None, :])
     return gamma * sqrt(2 - gamma**2) * F_2 + half + half.mT
 
 
@@ -233,10 +259,13 @@ def step_layer(L, blocks, params, dims, t=0.0):
     n, n_k = dims
     gamma, tau_0 = params
     W_K_0, W_V_0, W_V_1 = blocks
-    part = (eye(m, L.dtype) + softmax(L @ (L @ W_K_0).mT / (sqrt(n) * tau_0)) - 1 / m) @ L
-    part_2 = sqrt(n * (1 - gamma**2)) * L + gamma * part @ W_V_0
-    part_3 = part @ W_V_1
-    return (part_2 @ part_2.mT + gamma**2 * part_3 @ part_3.mT) / n
+    part = L @ (L @ W_K_0).mT
+    part_2 = part.sum(-1, keepdims=True)
+    part_3 = part * part
+    part_4 = (eye(m, L.dtype) + 1 / m + (-1 / (m**2 * sqrt(n) * tau_0)) * part_2 + part / (m * sqrt(n) * tau_0) + (-1 / (2 * m**2 * n * tau_0**2)) * part_3.sum(-1, keepdims=True) + part_2 * part_2 / (m**3 * n * tau_0**2) + (-1 / (m**2 * n * tau_0**2)) * part * part_2 + part_3 / (2 * m * n * tau_0**2) - 1 / m) @ L
+    part_5 = sqrt(n * (1 - gamma**2)) * L + gamma * part_4 @ W_V_0
+    part_6 = part_4 @ W_V_1
+    return (part_5 @ part_5.mT + gamma**2 * part_6 @ part_6.mT) / n
 
 
 def noise(key, V, params, t=0.0):
@@ -263,6 +292,7 @@ _SPEC = runtime.CovarianceModel(
     diffusion=diffusion,
     noise_from=noise_from,
     mixing_rate=mixing_rate,
+    volatility=volatility,
     layer=layer,
     reduced_layer=reduced_layer,
     reduced_blocks={

@@ -151,6 +151,8 @@ def gather(root: Array) -> Array:
         whole = [scale(c, a) for c, a in args]
         if array.op == "multiply" and array.args[0].op == "full" and array.args[0].shape == ():
             done[array] = (array.args[0].data * args[1][0], args[1][1])
+        elif array.op == "multiply" and array.args[1].op == "full" and array.args[1].shape == ():
+            done[array] = (array.args[1].data * args[0][0], args[0][1])
         elif array.op == "multiply":
             done[array] = (args[0][0] * args[1][0], multiply(args[0][1], args[1][1]))
         elif array.op == "matmul":

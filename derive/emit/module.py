@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,6 +133,7 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
         kernel, operations = _equation_kernel(result, name)
         out.append(kernel)
         counts.append(f"{name} {operations}")
+    out.append(_volatility(result))
     kernel, operations = _noise_kernel(result)
     out.append(kernel)
     counts.append(f"noise {operations}")
@@ -162,6 +164,22 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     if name == "mixing_rate" and text == "0":
         kernel.result = "0 * V[..., 0, 0]"
     return kernel, _counts(program)
+
+
+def _volatility(result: CovarianceSDE) -> Kernel:
+    program = Program(taken={"V", "m", "params", "t"})
+    above, below = (lower(e, program) for e in result.volatility)
+    kernel = Kernel(
+        "volatility",
+        "V, params, t=0.0",
+        "Variance per unit time of the diagonal of V, relative to its size.\n\n"
+        "V: (..., m, m).  Returns (...,); NaN for V = 0.",
+    )
+    kernel.body = _header(result, f"{above} {below}", program, "V")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.body += [f"variance = {above}", f"size = {below}"]
+    kernel.result = "variance / size"
+    return kernel
 
 
 def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
@@ -327,6 +345,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         ("diffusion", "diffusion"),
         ("noise_from", "noise_from"),
         ("mixing_rate", "mixing_rate"),
+        ("volatility", "volatility"),
         ("layer", "layer"),
     ]
     if result.reduction is not None:
@@ -395,23 +414,42 @@ def _folded(line: str) -> list[str]:
 
 
 def _broken(line: str) -> list[str]:
+    """The first layout that keeps the code's meaning; the line itself if none does."""
     indent = line[: len(line) - len(line.lstrip())]
     code = line.strip()
-    match = re.match(r"(return |\w+ = |\w+=)(.*)$", code)
-    call = re.match(r"(return |\w+=)?[\w.]*[({].*[)}],?$", code)
-    if code.startswith("def ") or (call and (not match or "runtime" in code or match[1][-2:] != "= ")):
-        broken = _broken_call(line)
-    elif match:
-        broken = _broken_sum(indent, *match.groups())
-    else:
-        broken = [line]
-    return broken
+    candidates = []
+    if match := re.match(r"(return |\w+ = )(.*)$", code):
+        candidates = [_broken_sum(indent, *match.groups(), s) for s in ((" + ", " - "), (" * ", " / "))]
+    if "(" in code or "{" in code:
+        call = _broken_call(line)
+        candidates = [call, *candidates] if _is_call(code) else [*candidates, call]
+    return next((c for c in candidates if _same(code, c)), [line])
 
 
-def _broken_sum(indent: str, head: str, body: str) -> list[str]:
-    pieces = _pieces(body, (" + ", " - "))
+def _is_call(code: str) -> bool:
+    return code.startswith("def ") or "runtime" in code or re.match(r"\w+=", code) is not None
+
+
+def _same(code: str, lines: list[str]) -> bool:
+    text = textwrap.dedent("\n".join(lines))
+    for frame in ("{}", "call({})", "{} pass"):
+        try:
+            before = ast.dump(ast.parse(frame.format(code)))
+        except SyntaxError:
+            continue
+        try:
+            return before == ast.dump(ast.parse(frame.format(text)))
+        except SyntaxError:
+            return False
+    return False
+
+
+def _broken_sum(
+    indent: str, head: str, body: str, separators: tuple[str, ...]
+) -> list[str]:
+    pieces = _pieces(body, separators)
     if len(pieces) == 1:
-        pieces = _pieces(body, (" * ",))
+        return [indent + head + body]
     inner = indent + "    "
     return [f"{indent}{head}(", *(x for p in pieces for x in _too_long(inner + p)), f"{indent})"]
 

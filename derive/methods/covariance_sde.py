@@ -33,7 +33,8 @@ class CovarianceSDE:
     """What is derived of a layer: dV = drift dt + noise, <noise, noise> = diffusion dt.
 
     Free indices: drift (a, b), diffusion (a, b, c, d).  `mixing_rate` (no free index) is the
-    summed variance per unit time of the token-mixing coefficients, the natural step control.
+    summed variance per unit time of the token-mixing coefficients, `volatility` (numerator,
+    denominator) that of the diagonal of V relative to its size: the natural step control.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
 
@@ -44,6 +45,7 @@ class CovarianceSDE:
     diffusion: Expression
     noise: NoiseMap
     mixing_rate: Expression
+    volatility: tuple[Expression, Expression]
     reduction: Reduction | None
     facts: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -130,7 +132,17 @@ def derive(model: Model) -> CovarianceSDE:
     else:
         steps.append(_consistency(reduction, law, drift, diffusion, model))
     return CovarianceSDE(
-        model, traced, law, drift, diffusion, noise, rate, reduction, orders + facts, tuple(steps)
+        model,
+        traced,
+        law,
+        drift,
+        diffusion,
+        noise,
+        rate,
+        _volatility(diffusion, law),
+        reduction,
+        orders + facts,
+        tuple(steps),
     )
 
 
@@ -288,6 +300,14 @@ def ratio(dim: sp.Symbol) -> sp.Symbol:
 def _dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
     free = sorted(law.scaling.free, key=str)
     return tuple(f"{d} drops out of the limit" for d in free)
+
+
+def _volatility(diffusion: Expression, law: Law) -> tuple[Expression, Expression]:
+    """sum_a d<V_aa>/dt and sum_a V_aa^2."""
+    a = Index("a", law.gram.dims[0])
+    variance = diffusion.renamed({i: a for i in diffusion.free}).summed(a)
+    entry = law.gram[a, a]
+    return variance, collect((a,), [(sp.Integer(1), (entry, entry))]).summed(a)
 
 
 def _mixing_rate(expansion: Expansion, traced: Trace, law: Law) -> Expression:

@@ -12,7 +12,8 @@ dimensions become sums over blocks, and the cost of a layer no longer depends on
 The step of the SDE is the same chain at n = 1/dt with Gaussian factors: a Wishart factor with nu
 degrees of freedom becomes t I + S/2 (S symmetric, Cov = delta delta + delta delta swapped,
 t^2 = nu - (m + 1)/4: mean nu I exactly), and a dimension that the limit does not depend on is
-taken to infinity, where its factor is a multiple of the identity.
+taken to infinity, where its factor is a multiple of the identity.  Functions are cut to second
+order (`derive.methods.truncate`).
 
 Not supported: functions or sums along a growing dimension (they see the frame), a weight used
 from both sides.
@@ -20,12 +21,13 @@ from both sides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
+from derive.methods.truncate import truncated
 from derive.notation.arrays import (
     Array,
     Shape,
@@ -71,9 +73,9 @@ class _NoFrame(Exception):
 def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
     """The reduction, or None and the reason."""
     try:
-        return Reduction(
-            _Frames(traced, law, step=False).chain(), _Frames(traced, law, step=True).chain()
-        ), ""
+        step = _Frames(traced, law, step=True).chain()
+        step = replace(step, output=truncated(step.output), names={})
+        return Reduction(_Frames(traced, law, step=False).chain(), step), ""
     except _NoFrame as reason:
         return None, f"no reduced chain: {reason}"
 

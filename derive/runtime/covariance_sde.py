@@ -46,6 +46,7 @@ class CovarianceModel:
     diffusion: Callable[..., Any]
     noise_from: Callable[..., Any]
     mixing_rate: Callable[..., Any]
+    volatility: Callable[..., Any]
     layer: Callable[..., Any]
     reduced_layer: Callable[..., Any] | None = None
     reduced_blocks: Mapping[str, Block] = field(default_factory=dict)
@@ -77,14 +78,15 @@ def simulate(
     progress: bool | None | Progress = None,
     scheme: str = "network",
     dt_max: float | None = None,
-    per_step: float = 0.05,
+    per_step: float = 1 / 16,
     block_size: int | None = None,
 ) -> Paths:
     """Paths of the SDE; see a generated module's `simulate`.
 
     **Arguments:** `scheme`: "network", the step shaped like a layer (positive semi-definite by
     construction), or "euler" (fixed steps only; a path that leaves the cone exits).  `dt_max`
-    and `per_step` set the state-dependent step 1/(1/dt_max + mixing_rate/per_step).
+    (default t1 / 32) and `per_step` set the state-dependent step: in one step the mixing
+    coefficients gain at most the variance `per_step`, and log V at most half of it.
     """
     V = inputs.covariance(V0)
     m = V.shape[0]

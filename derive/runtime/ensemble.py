@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 class Control(NamedTuple):
-    """h = 1 / (1/dt_max + mixing_rate / per_step) for state-dependent steps."""
+    """h = 1 / (1/dt_max + (mixing_rate + 2 volatility) / per_step) for state-dependent steps."""
 
     dt_max: float
     per_step: float
@@ -67,9 +67,10 @@ def adaptive(spec: CovarianceModel, m: int) -> Callable[..., tuple[Block, jax.Ar
 
         def body(b: Block) -> Block:
             active = pending(b)
-            rate = spec.mixing_rate(layout.matrix(b.state), params, b.t)
-            rate = getattr(rate, "entries", rate)  # a number over paths, in either representation
-            rate = rate[()] if isinstance(rate, np.ndarray) else rate
+            V = layout.matrix(b.state)
+            rate = layout.number(spec.mixing_rate(V, params, b.t))
+            relative = layout.number(spec.volatility(V, params, b.t))
+            rate = rate + 2 * jnp.where(jnp.isfinite(relative), relative, 0)
             h = 1 / (1 / control.dt_max + rate / control.per_step)
             left = target - b.t
             last = h * (1 + 1e-6) >= left
@@ -213,6 +214,6 @@ def _padded(paths: int) -> int:
 
 
 def default_block(m: int, normals: int) -> int:
-    """Paths in a block: its normals should stay in cache, its launch cost should not matter."""
-    size = 1 << 19
-    return int(np.clip(1 << int(np.log2(size / max(normals, m * m))), 256, 16384))
+    """Paths in a block: what one step touches should stay in a core's cache."""
+    bytes_a_path = 8 * (normals + 6 * m * m)
+    return int(np.clip(1 << int(np.log2(2**20 / bytes_a_path)), 128, 8192))

@@ -65,10 +65,25 @@ class Tiles:
         def entry(i: int, j: int) -> Any:
             return functools.reduce(_add, (_mul(left[i, k], right[k, j]) for k in inner))
 
-        return Tiles.of((left.shape[0], right.shape[1]), entry)
+        return staged(Tiles.of((left.shape[0], right.shape[1]), entry))
 
     def __neg__(self) -> Tiles:
         return Tiles(_boxed(-self.entries))
+
+
+def staged(tiles: Tiles) -> Tiles:
+    """Keep the compiler from computing these entries again in every consumer.
+
+    XLA on CPU fuses straight-line code into its consumers and repeats it there; one barrier an
+    entry stops that (half the time at m = 8) and leaves unused entries to be dropped.
+    """
+    entries = tiles.entries
+    return Tiles.of(
+        tiles.shape,
+        lambda *i: entries[i]
+        if isinstance(entries[i], float)
+        else jax.lax.optimization_barrier(entries[i]),
+    )
 
 
 def _boxed(value: Any) -> np.ndarray:

@@ -77,6 +77,10 @@ class Layout:
             return jnp.max(jnp.abs(state), axis=(-2, -1))
         return jnp.max(jnp.abs(state), axis=0)
 
+    def number(self, value: Any) -> jax.Array:
+        """A kernel's scalar result over paths (paths,)."""
+        return value.entries[()] if isinstance(value, Tiles) else value
+
     def where(self, mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(mask if self.tiles else mask[:, None, None], new, old)
 

@@ -100,6 +100,8 @@ def cycle(*nodes: int) -> list[tuple[int, int]]:
 
 K33 = [(i, j) for i in range(3) for j in range(3, 6)]
 PRISM = [*cycle(0, 1, 2), *cycle(3, 4, 5), (0, 3), (1, 4), (2, 5)]
+# regular, so that refinement sees nothing, but its nodes are of three kinds
+DOUBLED = [(0, 1), (0, 1), (0, 2), (1, 3), (2, 4), (2, 5), (3, 4), (3, 5), (4, 5)]
 RANDOM = [random_product(random.Random(seed)) for seed in range(250)]
 
 
@@ -134,11 +136,19 @@ def test_the_normal_product_is_the_product_it_came_from() -> None:
     [
         (cycle(0, 1, 2, 3, 4, 5), [*cycle(0, 1, 2), *cycle(3, 4, 5)]),
         (K33, PRISM),
+        (DOUBLED, K33),
         (cycle(0, 1, 2, 3), [*cycle(0, 1), *cycle(2, 3)]),
         ([(0, 1), (2, 3), (4, 5)], [(0, 1), (1, 2), (4, 5)]),
         ([(0, 0), (1, 1)], [(0, 1), (1, 0)]),
     ],
-    ids=["hexagon/triangles", "K33/prism", "square/pairs", "loose/joined", "loops/pair"],
+    ids=[
+        "hexagon/triangles",
+        "K33/prism",
+        "doubled/K33",
+        "square/pairs",
+        "loose/joined",
+        "loops/pair",
+    ],
 )
 def test_regular_graphs_that_refinement_cannot_split_are_told_apart(
     tensor: Tensor, one: list[tuple[int, int]], other: list[tuple[int, int]]
