@@ -7,6 +7,7 @@ hold the shape of a kernel and no mathematics; every formula comes from the deri
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -67,14 +68,20 @@ def _template(name: str) -> str:
     return (resources.files("derive.templates") / name).read_text(encoding="utf-8")
 
 
-def render(result: CovarianceSDE, source: str) -> str:
-    """Text of `generated/<model>.py`; `source` is the definition's path as it should be shown."""
+def render(result: CovarianceSDE, source: str, request: str) -> str:
+    """Text of `generated/<model>.py`.
+
+    `source`: the definition's path as it should be shown; `request`: what `derive build` takes.
+    """
     kernels, operations = _kernels(result)
     layer = next(k for k in kernels if k.name == "layer")
     text = environment().get_template("covariance_sde.py.jinja").render(
         title=_first_line(result.model.doc) or result.model.name,
         engine=ENGINE,
         source=source,
+        request=request,
+        toolchain=f"SymPy {sp.__version__}",
+        body=_NO_HASH,
         model=result.model.name,
         signature=model_signature(result, layer),
         operations=operations,
@@ -99,7 +106,23 @@ def render(result: CovarianceSDE, source: str) -> str:
     folded = _fold_docstrings(text)
     wrapped = _wrap_code(folded)
     assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(folded)), "layout changed the code"
-    return wrapped
+    return wrapped.replace(_NO_HASH, body_hash(wrapped), 1)
+
+
+_NO_HASH = "0" * 16
+_HASH_LINE = re.compile(r"^Body ([0-9a-f]{16})", re.MULTILINE)
+
+
+def body_hash(text: str) -> str:
+    """Hash of a module's text with its own hash blanked out."""
+    blank = _HASH_LINE.sub(f"Body {_NO_HASH}", text, count=1)
+    return hashlib.sha256(blank.encode()).hexdigest()[:16]
+
+
+def body_is_untouched(text: str) -> bool:
+    """Whether a generated module still is as it was written."""
+    match = _HASH_LINE.search(text)
+    return match is not None and match.group(1) == body_hash(text)
 
 
 def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:

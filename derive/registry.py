@@ -1,0 +1,169 @@
+"""Where definitions live, and how they are found and loaded.
+
+A model is a function with a method's decorator in a file of `theory/`, or in any file of the
+user's.  Finding reads the syntax tree and imports nothing, so that listing is instant.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derive.notation.errors import DefinitionError, Place
+
+if TYPE_CHECKING:
+    from derive.notation.model import Model
+
+METHODS = ("covariance_sde",)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that a file defines."""
+
+    name: str
+    method: str
+    title: str
+    file: Path
+
+    @property
+    def source(self) -> str:
+        """The file as banners show it: no folders of this machine."""
+        shipped = self.file.parent == theory_folder()
+        return f"theory/{self.file.name}" if shipped else self.file.name
+
+    @property
+    def argument(self) -> str:
+        """What a command line takes for this model."""
+        return self.name if self.file.parent == theory_folder() else self.source
+
+
+def theory_folder() -> Path:
+    return Path(str(resources.files("derive.theory"))).resolve()
+
+
+def generated_folder() -> Path:
+    return Path(str(resources.files("derive.generated"))).resolve()
+
+
+def registered() -> list[Entry]:
+    """Every model of `theory/`, by name.  Raises DefinitionError for a file that cannot be read."""
+    found: dict[str, Entry] = {}
+    for file in sorted(theory_folder().glob("*.py")):
+        for entry in entries(file):
+            if entry.name in found:
+                raise DefinitionError(
+                    f"the model {entry.name} is also defined in {found[entry.name].file.name}",
+                    Place(str(file), 1),
+                )
+            found[entry.name] = entry
+    return [found[name] for name in sorted(found)]
+
+
+def entries(file: Path) -> list[Entry]:
+    """The models of one file, read from its syntax tree."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except SyntaxError as problem:
+        raise DefinitionError(
+            f"syntax error: {problem.msg}", Place(shown(file), problem.lineno or 1)
+        ) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DefinitionError(f"cannot be read: {problem}", Place(shown(file), 1)) from None
+    title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
+    out = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            for decorator in node.decorator_list:
+                method = _called(decorator)
+                if method in METHODS:
+                    own = (ast.get_docstring(node) or "").strip().split("\n")[0]
+                    out.append(Entry(node.name, method, own or title, file))
+    return out
+
+
+def _called(decorator: ast.expr) -> str:
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+
+
+def find(request: str) -> Entry:
+    """The entry for a registered name or a path (`file.py`, or `file.py:name` if it holds several).
+
+    Raises DefinitionError with "did you mean" for what is not there.
+    """
+    path, _, wanted = request.partition(":")
+    if path.endswith(".py") or os.sep in path:
+        file = Path(path)
+        if not file.is_file():
+            raise DefinitionError(f"no file {path}", None)
+        found = entries(file.resolve())
+        if wanted:
+            found = [e for e in found if e.name == wanted]
+        if len(found) != 1:
+            names = ", ".join(e.name for e in entries(file.resolve())) or "none"
+            raise DefinitionError(
+                f"{path} defines these models: {names}; "
+                + ("name one: " + path + ":NAME" if found or wanted else
+                   "decorate a function with @covariance_sde(...)"),
+                None,
+            )
+        return found[0]
+    known = registered()
+    for entry in known:
+        if entry.name == request:
+            return entry
+    names = [e.name for e in known]
+    close = difflib.get_close_matches(request, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known models: {', '.join(names)}"
+    raise DefinitionError(f"unknown model {request!r}; {hint}", None)
+
+
+def load(entry: Entry) -> Model:
+    """Import the file and return the model; whatever it raises becomes a DefinitionError."""
+    from derive.notation.model import Model
+
+    name = f"_derive_definition_{entry.file.stem}"
+    spec = importlib.util.spec_from_file_location(name, entry.file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except DefinitionError:
+        raise
+    except Exception as problem:
+        raise DefinitionError(
+            f"{type(problem).__name__}: {problem}", _line_in(entry.file, problem)
+        ) from problem
+    finally:
+        sys.dont_write_bytecode = writes
+        sys.modules.pop(name, None)
+    model = getattr(module, entry.name, None)
+    if not isinstance(model, Model):
+        raise DefinitionError(f"{entry.name} is no model once the file has run",
+                              Place(shown(entry.file), 1))
+    return model
+
+
+def _line_in(file: Path, problem: BaseException) -> Place:
+    line, step = 1, problem.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == str(file):
+            line = step.tb_lineno
+        step = step.tb_next
+    return Place(shown(file), line)
+
+
+def shown(file: Path | str) -> str:
+    """A path as the user would write it: relative to here where that is shorter."""
+    relative = os.path.relpath(file)
+    return relative if len(relative) < len(str(file)) else str(file)

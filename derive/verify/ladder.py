@@ -1,0 +1,77 @@
+"""The whole ladder for one model, and its certificate."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from derive.emit.module import model_signature
+from derive.methods.covariance_sde import CovarianceSDE, derive
+from derive.notation.model import Model
+from derive.verify import monte_carlo, rungs
+from derive.verify.rungs import Rung
+from derive.version import ENGINE
+
+SIZES = {
+    "quick": {"samples": 4_000, "paths": 2**13, "widths": (8, 32)},
+    "full": {"samples": 60_000, "paths": 2**17, "widths": (8, 16, 32, 64, 128)},
+}
+
+
+def load_module(file: Path) -> ModuleType:
+    """A generated module from its file."""
+    spec = importlib.util.spec_from_file_location(f"_verified_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE, Rung]]:
+    """The rungs one by one, for the generated module in `file`."""
+    result = derive(model)
+    module = load_module(file)
+    size = SIZES[level]
+    todo: list[Callable[[], Rung]] = [
+        lambda: rungs.definition(result),
+        lambda: rungs.steps(result),
+        lambda: rungs.independent(result),
+        lambda: rungs.kernel(result, module),
+        lambda: rungs.invariants(result, module),
+        lambda: monte_carlo.one_layer(result, size["samples"]),
+        lambda: monte_carlo.convergence(result, module, size["paths"], size["widths"]),
+        lambda: rungs.mutants(result),
+    ]
+    if result.reduction is not None:
+        todo.insert(6, lambda: monte_carlo.same_law(result, module, size["paths"]))
+    for rung in todo:
+        yield result, rung()
+
+
+def certificate(result: CovarianceSDE, level: str, found: list[Rung]) -> str:
+    """The certificate's text: no dates, no machine, one digit for residuals."""
+    return json.dumps(
+        {
+            "model": result.model.name,
+            "signature": model_signature(result),
+            "engine": ENGINE,
+            "level": level,
+            "passed": all(r.passed for r in found),
+            "rungs": [
+                {
+                    "name": r.name,
+                    "claim": r.claim,
+                    "passed": r.passed,
+                    "figures": r.figures,
+                    **({"power": r.power} if r.power else {}),
+                }
+                for r in found
+            ],
+        },
+        indent=1,
+    ) + "\n"

@@ -1,0 +1,192 @@
+"""L5: the finite model itself, simulated from the definition's text, against the equations.
+
+One-layer z-tests use the text on NumPy arrays (nothing of the graph, the calculus or the kernels)
+with antithetic weights and Richardson extrapolation in 1/n; path tests compare the generated
+simulators with one another.  Seeds are fixed; thresholds come from a stated family-wise error.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from types import ModuleType
+
+import numpy as np
+
+from derive.methods.covariance_sde import CovarianceSDE
+from derive.notation import numeric
+from derive.verify.rungs import Instance, Rung, instance
+
+FAMILY = 1e-4  # chance of one false alarm in a whole verification
+
+
+def one_layer(result: CovarianceSDE, samples: int) -> Rung:
+    """n E[V' - V] and n Cov[V'] of the text at n and 2 n, extrapolated, against the equations."""
+    from derive.calculus.evaluate import evaluate
+
+    one = instance(result, 3, 50)
+    widths = (24, 48)
+    runs = [_moments(result, one, n, samples) for n in widths]
+    names, values, errors, targets = [], [], [], []
+    drift = evaluate(result.drift, {"V": one.V}, one.numbers)
+    sigma = evaluate(result.diffusion, {"V": one.V}, one.numbers)
+    rows, columns = np.triu_indices(3)
+    for a, b in zip(rows, columns, strict=True):
+        names.append(f"drift {a}{b}")
+        targets.append(drift[a, b])
+        pair = [r[0][:, a, b] for r in runs]
+        values.append(2 * pair[1].mean() - pair[0].mean())
+        errors.append(np.hypot(2 * _sem(pair[1]), _sem(pair[0])))
+        for c, d in zip(rows, columns, strict=True):
+            if (a, b) <= (c, d):
+                names.append(f"diffusion {a}{b}{c}{d}")
+                targets.append(sigma[a, b, c, d])
+                pair = [r[1][:, a, b, c, d] for r in runs]
+                values.append(2 * pair[1].mean() - pair[0].mean())
+                errors.append(np.hypot(2 * _sem(pair[1]), _sem(pair[0])))
+    z = (np.array(values) - np.array(targets)) / np.array(errors)
+    limit = NormalDist().inv_cdf(1 - FAMILY / (2 * len(z)))
+    power = {
+        kind: float(
+            np.median([limit * e / abs(t) for n, e, t in zip(names, errors, targets, strict=True)
+                       if n.startswith(kind) and abs(t) > 1e-12] or [np.inf])
+        )
+        for kind in ("drift", "diffusion")
+    }
+    worst = int(np.argmax(np.abs(z)))
+    return Rung(
+        "L5 one layer of the finite network",
+        f"the text at n = {widths[0]} and {widths[1]}, dense weights, antithetic; {len(z)} z-tests",
+        bool(np.max(np.abs(z)) < limit),
+        {
+            "largest |z|": round(float(np.max(np.abs(z))), 2),
+            "at": names[worst],
+            "threshold": round(limit, 2),
+            "samples": samples,
+        },
+        "; ".join(f"{k} errors above {v:.1%}" for k, v in power.items()),
+    )
+
+
+def _sem(sample: np.ndarray) -> float:
+    return float(sample.std(ddof=1) / np.sqrt(len(sample)))
+
+
+def _moments(
+    result: CovarianceSDE, one: Instance, n: int, samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per-sample n (V' - V), antithetic in every weight, and n (V' - E)(V' - E) products."""
+    rng = np.random.default_rng([7, n])
+    m = one.V.shape[0]
+    values, vectors = np.linalg.eigh(one.V)
+    X = np.zeros((m, n))
+    X[:, :m] = np.sqrt(n) * vectors * np.sqrt(np.maximum(values, 0))
+    dims = {d.name: float(n) for d in result.model.dims}
+    dims[result.law.gram.dims[0].name] = float(m)
+    for dim in result.law.scaling.free:
+        dims[dim.name] = 4.0
+    shapes = [[int(dims[d.name]) for d in a.shape] for _, a in result.trace.weights]
+    signs = _signs(len(shapes))
+    means, products = [], []
+    chunk = max(1, int(4e6 // sum(int(np.prod(s)) for s in shapes)))
+    for first in range(0, samples, chunk):
+        count = min(chunk, samples - first)
+        weights = [rng.standard_normal((count, *s)) for s in shapes]
+        batch = np.broadcast_to(X, (count, *X.shape))
+        increments = []
+        for sign in signs:
+            new = numeric.run(
+                result.model.function,
+                batch,
+                dims=dims,
+                params=one.params,
+                weights=[s * w for s, w in zip(sign, weights, strict=True)],
+            )
+            increments.append(n * (np.einsum("kai,kbi->kab", new, new) / n - one.V))
+        mean = np.mean(increments, axis=0)
+        second = np.mean([np.einsum("kab,kcd->kabcd", x, x) / n for x in increments], axis=0)
+        means.append(mean)
+        products.append(second)
+    mean, second = np.concatenate(means), np.concatenate(products)
+    centre = mean.mean(axis=0)
+    return mean, second - np.einsum("ab,cd->abcd", centre, centre) / n
+
+
+def _signs(count: int) -> list[tuple[int, ...]]:
+    """Sign patterns of the weights: every weight has both signs equally often."""
+    patterns = [tuple(1 for _ in range(count))]
+    for flipped in range(count):
+        patterns.append(tuple(-1 if k == flipped else 1 for k in range(count)))
+    patterns.append(tuple(-1 for _ in range(count)))
+    return patterns
+
+
+def convergence(result: CovarianceSDE, module: ModuleType, paths: int, widths: tuple[int, ...]) -> Rung:
+    """Kolmogorov-Smirnov distance of the network from the SDE, against the width."""
+    one = gentle(result)
+    params = module.Params(*(one.params[n] for n in module.Params._fields))
+    V0 = np.full((2, 2), 0.2) + 0.8 * np.eye(2)
+    t1 = 0.5
+    limit = module.simulate(V0, params, t1=t1, paths=paths, seed=11)
+    network = getattr(module, "reduced_network", None)
+    table = {}
+    for n in widths:
+        run = network or module.network
+        depth = int(round(t1 * n))
+        finite = run(V0, params, width=n, depth=depth, paths=paths, seed=12)
+        table[n] = round(max(_ks(f, g) for f, g in zip(_observed(finite), _observed(limit), strict=True)), 4)
+    floor = 1.95 * np.sqrt(2 / paths)  # two-sample, false alarm about 1e-3
+    last = table[widths[-1]]
+    return Rung(
+        "L5 network to SDE",
+        "largest KS distance of V_11, V_12 and the gap between network and SDE, by width",
+        bool(last < max(2 * floor, 0.6 * table[widths[0]])),
+        {"KS by width": {str(k): v for k, v in table.items()}, "noise floor": round(float(floor), 4),
+         "paths": paths, "parameters": {k: round(v, 3) for k, v in one.params.items()}},
+    )
+
+
+def gentle(result: CovarianceSDE) -> Instance:
+    """Parameters well inside their ranges (a third of the way up)."""
+    params = {}
+    for p in result.model.params:
+        low = p.range.low if np.isfinite(p.range.low) else -1.0
+        high = p.range.high if np.isfinite(p.range.high) else low + 3.0
+        params[p.name] = float(low + (high - low) / 3)
+    return Instance(np.eye(2), params, {})
+
+
+def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:
+    """Dense and reduced network at a small width: two-sample tests of three observables."""
+    one = gentle(result)
+    params = module.Params(*(one.params[n] for n in module.Params._fields))
+    V0 = np.full((2, 2), 0.2) + 0.8 * np.eye(2)
+    figures, floor = {}, 0.0
+    for free in (1, 3):
+        dims = {d.name: free for d in result.law.scaling.free}
+        settings = dict(width=6, depth=4, dims=dims, paths=paths)
+        dense = module.network(V0, params, seed=21, **settings)
+        short = module.reduced_network(V0, params, seed=22, **settings)
+        pairs = zip(("V_11", "V_12", "gap"), _observed(dense), _observed(short), strict=True)
+        for name, f, g in pairs:
+            figures[f"{name}, free dimensions {free}"] = round(_ks(f, g), 4)
+    floor = float(np.sqrt(-np.log(FAMILY / 2 / len(figures)) / 2) * np.sqrt(2 / paths))
+    return Rung(
+        "L5 reduced chain",
+        "dense and reduced network have one law at width 6 (two-sample KS)",
+        max(figures.values()) < floor,
+        {**figures, "threshold": round(floor, 4), "paths": paths},
+    )
+
+
+def _observed(paths):  # type: ignore[no-untyped-def]
+    V = paths.V[:, -1]
+    out = [V[:, 0, 0], V[:, 0, 1], V[:, 0, 0] - 2 * V[:, 0, 1] + V[:, 1, 1]]
+    gone = np.isfinite(paths.exit_time)
+    return [np.where(gone, np.inf, x) for x in out]
+
+
+def _ks(first: np.ndarray, second: np.ndarray) -> float:
+    both = np.sort(np.concatenate([first, second]))
+    a = np.searchsorted(np.sort(first), both, side="right") / len(first)
+    b = np.searchsorted(np.sort(second), both, side="right") / len(second)
+    return float(np.max(np.abs(a - b)))

@@ -1,0 +1,314 @@
+"""The rungs of the ladder: each is a different way of being wrong.
+
+Input: a derivation, the generated module, and the level.  Output: one `Rung` each, with figures
+and its power, the smallest relative error of a coefficient that it would catch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy as sp
+
+from derive.calculus.evaluate import evaluate
+from derive.calculus.index import Expression, collect
+from derive.methods.checks import sample
+from derive.methods.covariance_sde import CovarianceSDE
+from derive.notation import numeric
+from derive.verify.second_route import second_route
+
+_SEED = 41
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung: `figures` are numbers that a reader can compare, `power` says what it would catch."""
+
+    name: str
+    claim: str
+    passed: bool
+    figures: dict[str, Any] = field(default_factory=dict)
+    power: str = ""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Numbers at which a rung is evaluated."""
+
+    V: np.ndarray
+    params: dict[str, float]
+    numbers: dict[sp.Symbol, float]
+
+
+def instance(result: CovarianceSDE, m: int, seed: int) -> Instance:
+    """A generic covariance and parameters inside their ranges."""
+    rng = np.random.default_rng([_SEED, seed])
+    root = rng.standard_normal((m, m + 1))
+    params = {p.name: float(sample(p, rng)) for p in result.model.params}
+    numbers: dict[sp.Symbol, float] = {p: params[p.name] for p in result.model.params}
+    numbers[result.law.gram.dims[0]] = float(m)
+    return Instance(root @ root.T / (m + 1), params, numbers)
+
+
+def definition(result: CovarianceSDE) -> Rung:
+    """L0: the definition is well-formed."""
+    return Rung(
+        "L0 definition",
+        "shapes agree, every symbol is declared, numbers are exact",
+        True,
+        {
+            "weights": {n: [str(d) for d in a.shape] for n, a in result.trace.weights},
+            "parameters": {p.name: p.range.text for p in result.model.params},
+        },
+    )
+
+
+def steps(result: CovarianceSDE) -> Rung:
+    """L1: every step of the derivation, both sides at random instances."""
+    checks = [(s.name, s.check) for s in result.steps if s.check is not None]
+    return Rung(
+        "L1 steps",
+        "both sides of every step agree at random instances",
+        all(c.passed for _, c in checks),
+        {name: {"residual": _short(c.residual), "tolerance": c.tolerance} for name, c in checks},
+        "any error of a step beyond its tolerance",
+    )
+
+
+def independent(result: CovarianceSDE) -> Rung:
+    """L2: the definition on arrays, averaged exactly, with no calculus."""
+    one = instance(result, 2, 2)
+    drift, diffusion = reference(result, one)
+    errors = {
+        "drift": _error(evaluate(result.drift, {"V": one.V}, one.numbers), drift),
+        "diffusion": _error(evaluate(result.diffusion, {"V": one.V}, one.numbers), diffusion),
+    }
+    return Rung(
+        "L2 second route",
+        "the text run on arrays, exact cubature over the weights, extrapolated in 1/n",
+        max(errors.values()) < 1e-9,
+        {k: _short(v) for k, v in errors.items()},
+        "coefficient errors above 1e-8",
+    )
+
+
+def reference(result: CovarianceSDE, one: Instance) -> tuple[np.ndarray, np.ndarray]:
+    """Drift and diffusion by the second route."""
+    degree = max(_weight_degree(result, e) for e in (result.steps[2].results.values()))
+    return second_route(
+        result.model, one.params, one.V, drift_degree=degree, diffusion_degree=2 * degree
+    )
+
+
+def _weight_degree(result: CovarianceSDE, expression: Expression) -> int:
+    gaussian = set(result.law.gaussian)
+    return max((sum(f.tensor in gaussian for f in fs) for _, fs in expression.terms), default=0)
+
+
+def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
+    """L3: generated functions against an independent evaluator: eager, jit, vmap, grad, float32."""
+    figures: dict[str, float] = {}
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion(
+        "strict"
+    ):
+        for m in (1, 2, 5):
+            one = instance(result, m, 10 + m)
+            params = module.Params(*(one.params[n] for n in module.Params._fields))
+            for name in ("drift", "diffusion", "mixing_rate"):
+                target = evaluate(getattr(result, name), {"V": one.V}, one.numbers)
+                for mode, value in _modes(getattr(module, name), jnp.asarray(one.V), params):
+                    key = f"{name}, {mode}"
+                    size = max(float(np.max(np.abs(target))), 1e-3)
+                    worst = float(np.max(np.abs(np.asarray(value) - target))) / size
+                    figures[key] = max(figures.get(key, 0.0), worst)
+            figures["drift, grad"] = max(
+                figures.get("drift, grad", 0.0), _gradient(result, module, one, params)
+            )
+            figures["noise, J J^T"] = max(
+                figures.get("noise, J J^T", 0.0), _noise(result, module, one, params)
+            )
+            figures["layer, text"] = max(figures.get("layer, text", 0.0), _layer(result, module, m))
+    bounds = {"drift, grad": 1e-7}
+    passed = all(v < (1e-5 if "float32" in k else bounds.get(k, 1e-12)) for k, v in figures.items())
+    return Rung(
+        "L3 kernel",
+        "generated functions equal the equations, evaluated independently",
+        passed,
+        {k: _short(v) for k, v in figures.items()},
+        "coefficient errors above 1e-11",
+    )
+
+
+def _modes(function, V, params):  # type: ignore[no-untyped-def]
+    yield "eager", function(V, params)
+    yield "jit", jax.jit(function)(V, params)
+    stacked = jnp.stack([V, 2 * V])
+    yield "vmap", jax.vmap(lambda W: function(W, params))(stacked)[0]
+    yield "batch", function(stacked, params)[0]
+    yield "float32", function(V.astype(jnp.float32), params)
+
+
+def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
+    """Directional derivative of the drift: automatic against central differences of the equations."""
+    rng = np.random.default_rng(_SEED + 3)
+    A = rng.standard_normal(one.V.shape)
+    A = A + A.T
+    _, forward = jax.jvp(lambda W: module.drift(W, params), (jnp.asarray(one.V),), (jnp.asarray(A),))
+    weight = rng.standard_normal(one.V.shape)
+    reverse = jax.grad(lambda W: jnp.sum(jnp.asarray(weight) * module.drift(W, params)))(
+        jnp.asarray(one.V)
+    )
+    h = 1e-4
+    up, down = (
+        evaluate(result.drift, {"V": one.V + s * h * A}, one.numbers) for s in (1.0, -1.0)
+    )
+    up2, down2 = (
+        evaluate(result.drift, {"V": one.V + 2 * s * h * A}, one.numbers) for s in (1.0, -1.0)
+    )
+    central = (8 * (up - down) - (up2 - down2)) / (12 * h)
+    size = max(float(np.max(np.abs(central))), 1e-3)
+    first = float(np.max(np.abs(np.asarray(forward) - central))) / size
+    second = abs(float(np.sum(np.asarray(reverse) * A) - np.sum(weight * central))) / size
+    return max(first, second)
+
+
+def _noise(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
+    """J J^T of the emitted noise in its normals against the emitted diffusion."""
+    m = one.V.shape[0]
+    L = np.linalg.cholesky(one.V)
+    target = evaluate(result.diffusion, {"V": one.V}, one.numbers)
+    total = np.zeros_like(target)
+    kinds = module._SPEC.noise_fields
+    for name in kinds:
+        basis = np.eye(m * m).reshape(-1, m, m)
+        if kinds[name] == "symmetric":
+            basis = (basis + basis.swapaxes(1, 2)) / np.sqrt(2)
+        columns = []
+        for b in basis:
+            fields = [jnp.asarray(b if n == name else np.zeros((m, m))) for n in kinds]
+            columns.append(np.asarray(
+                module.noise_from(jnp.asarray(L), jnp.asarray(one.V), fields, params)))
+        total += np.einsum("kab,kcd->abcd", np.array(columns), np.array(columns))
+    return _error(total, target)
+
+
+def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
+    """The emitted layer against the definition's text, run by NumPy."""
+    rng = np.random.default_rng(_SEED + m)
+    token = result.law.gram.dims[0].name
+    sizes = {d: float(4 + k) for k, d in enumerate(module.Dims._fields)}
+    values = {**sizes, token: float(m)}
+    params = {p.name: sample(p, rng) for p in result.model.params}
+    X = rng.standard_normal((m, int(sizes[result.model.width.name])))
+    weights = [
+        rng.standard_normal([int(values[d.name]) for d in a.shape]) for _, a in result.trace.weights
+    ]
+    text = numeric.run(
+        result.model.function, X, dims=values, params=params, weights=weights
+    )
+    ours = module.layer(
+        jnp.asarray(X),
+        module.Weights(*map(jnp.asarray, weights)),
+        module.Params(*(params[n] for n in module.Params._fields)),
+        module.Dims(*(sizes[n] for n in module.Dims._fields)),
+    )
+    return _error(np.asarray(ours), text)
+
+
+def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
+    """L4: symmetry, PSD, equivariance, equal tokens, singular states, one token."""
+    figures: dict[str, float] = {}
+    one = instance(result, 4, 30)
+    V, params = one.V, tuple(one.params[n] for n in module.Params._fields)
+    params = module.Params(*params)
+    with jax.enable_x64(True):
+        drift = np.asarray(module.drift(jnp.asarray(V), params))
+        sigma = np.asarray(module.diffusion(jnp.asarray(V), params))
+        figures["drift symmetric"] = _error(drift, drift.T)
+        figures["diffusion symmetric"] = max(
+            _error(sigma, sigma.transpose(order)) for order in ((1, 0, 2, 3), (2, 3, 0, 1))
+        )
+        least = np.linalg.eigvalsh(sigma.reshape(16, 16))[0]
+        figures["diffusion PSD"] = max(0.0, -least / np.max(np.abs(sigma)))
+        order = np.array([2, 0, 3, 1])
+        moved = np.asarray(module.drift(jnp.asarray(V[np.ix_(order, order)]), params))
+        figures["permutation of tokens"] = _error(moved, drift[np.ix_(order, order)])
+        twin = V.copy()
+        twin[1], twin[:, 1] = twin[0], twin[:, 0]
+        twin[1, 1] = twin[0, 0]
+        pulled = np.asarray(module.drift(jnp.asarray(twin), params))
+        size = np.max(np.abs(pulled)) + 1e-12
+        figures["equal tokens stay equal (drift)"] = float(np.max(np.abs(pulled[0] - pulled[1]))) / size
+        spread = np.asarray(module.diffusion(jnp.asarray(twin), params))
+        gap = spread[0] - spread[1]
+        figures["equal tokens stay equal (noise)"] = float(np.max(np.abs(gap))) / np.max(np.abs(spread))
+    paths = module.simulate(twin, params, t1=0.1, paths=64, seed=5)
+    last = paths.V[:, -1]
+    figures["equal tokens stay equal (paths)"] = float(
+        np.max(np.abs(last[:, 0] - last[:, 1])) / np.max(np.abs(last))
+    )
+    eigen = np.linalg.eigvalsh(last)
+    figures["paths PSD"] = float(np.max(np.maximum(0, -eigen[:, 0]) / eigen[:, -1]))
+    return Rung(
+        "L4 invariants",
+        "symmetry, positive semi-definiteness, equivariance, equal tokens, singular states",
+        all(v < 1e-10 for v in figures.values()),
+        {k: _short(v) for k, v in figures.items()},
+    )
+
+
+def mutants(result: CovarianceSDE) -> Rung:
+    """L6: every term dropped, flipped, doubled, scaled, transposed; equal rewrites survive."""
+    one = instance(result, 2, 2)
+    targets = dict(zip(("drift", "diffusion"), reference(result, one), strict=True))
+    killed = made = 0
+    alive: list[str] = []
+    survivors = rewrites = 0
+    for name, target in targets.items():
+        expression: Expression = getattr(result, name)
+        for label, mutant in _mutations(expression):
+            if mutant == expression:
+                continue
+            made += 1
+            # the generic instance decides whether the mutant is another function at all
+            if _error(evaluate(mutant, {"V": one.V}, one.numbers), target) > 1e-6:
+                killed += 1
+            else:
+                alive.append(f"{name}: {label}")
+        rewrites += 1
+        shuffled = collect(expression.free, [(c, f[::-1]) for c, f in reversed(expression.terms)])
+        survivors += shuffled == expression
+    return Rung(
+        "L6 mutants",
+        "every wrong neighbour of the equations is killed by the second route, equal ones survive",
+        killed == made and survivors == rewrites,
+        {"made": made, "killed": killed, "alive": alive, "equal rewrites kept": survivors},
+        "terms dropped, sign-flipped, doubled, scaled by 1.01, transposed, legs swapped",
+    )
+
+
+def _mutations(expression: Expression):  # type: ignore[no-untyped-def]
+    free = expression.free
+    for p, (c, f) in enumerate(expression.terms):
+        rest = [t for q, t in enumerate(expression.terms) if q != p]
+        yield f"term {p} dropped", collect(free, rest)
+        for label, factor in (("flipped", -1), ("doubled", 2), ("scaled", sp.Rational(101, 100))):
+            yield f"term {p} {label}", collect(free, [*rest, (factor * c, f)])
+        for i, j in itertools.combinations(free, 2):
+            swapped = tuple(x.rename({i: j, j: i}) for x in f)
+            yield f"term {p} with {i.name}{j.name} swapped", collect(free, [*rest, (c, swapped)])
+
+
+def _error(value: np.ndarray, target: np.ndarray) -> float:
+    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), 1e-300))
+
+
+def _short(value: float) -> float:
+    """One digit: certificates should differ only when something changed."""
+    return float(f"{value:.0e}")
