@@ -11,13 +11,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from derive.errors import DefinitionError, RequestError
 from derive.version import ENGINE
 
 COMMANDS = ("list", "show", "build", "check", "verify", "simulate")
-
-
-class RequestError(Exception):
-    """The request is wrong: one message that says what to do."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,14 +36,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from derive.notation.errors import DefinitionError
-
     options = parser().parse_args(argv)
     try:
         return options.run(options)
     except DefinitionError as problem:
         print(f"derive: {_relative(problem)}", file=sys.stderr)
-    except (RequestError, ValueError) as problem:
+    except (RequestError, ValueError) as problem:  # ValueError: the runtime's checks of inputs
         print(f"derive: {problem}", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()

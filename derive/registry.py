@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derive.notation.errors import DefinitionError, Place
+from derive.errors import DefinitionError, Place, RequestError
 
 if TYPE_CHECKING:
     from derive.notation.model import Model
@@ -97,23 +97,25 @@ def _called(decorator: ast.expr) -> str:
 def find(request: str) -> Entry:
     """The entry for a registered name or a path (`file.py`, or `file.py:name` if it holds several).
 
-    Raises DefinitionError with "did you mean" for what is not there.
+    Raises RequestError with "did you mean" for what is not there.
     """
     path, _, wanted = request.partition(":")
     if path.endswith(".py") or os.sep in path:
         file = Path(path)
         if not file.is_file():
-            raise DefinitionError(f"no file {path}", None)
+            raise RequestError(f"there is no file {path}")
         found = entries(file.resolve())
         if wanted:
             found = [e for e in found if e.name == wanted]
         if len(found) != 1:
             names = ", ".join(e.name for e in entries(file.resolve())) or "none"
-            raise DefinitionError(
+            raise RequestError(
                 f"{path} defines these models: {names}; "
-                + ("name one: " + path + ":NAME" if found or wanted else
-                   "decorate a function with @covariance_sde(...)"),
-                None,
+                + (
+                    f"name one: {path}:NAME"
+                    if found or wanted
+                    else "decorate a function with @covariance_sde(...)"
+                )
             )
         return found[0]
     known = registered()
@@ -123,7 +125,7 @@ def find(request: str) -> Entry:
     names = [e.name for e in known]
     close = difflib.get_close_matches(request, names, 1)
     hint = f"did you mean {close[0]}?" if close else f"known models: {', '.join(names)}"
-    raise DefinitionError(f"unknown model {request!r}; {hint}", None)
+    raise RequestError(f"unknown model {request!r}; {hint}")
 
 
 def load(entry: Entry) -> Model:

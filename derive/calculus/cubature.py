@@ -19,6 +19,8 @@ def product_rule(
     `degrees` bounds the total degree in the entries of each array; q Gauss-Hermite points a
     variable are exact up to degree 2 q - 1.
     """
+    if not shapes:
+        return {}, np.ones(1)
     axes, sizes = [], []
     for name, shape in shapes.items():
         points = degrees[name] // 2 + 1
@@ -41,6 +43,18 @@ def product_rule(
         nodes[name] = values[:, start : start + size].reshape(count, *shape)
         start += size
     return nodes, weights
+
+
+def star_rule(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """2 N nodes on the axes, exact to degree three; for averages whose higher part is negligible."""
+    sizes = {name: int(np.prod(shape, dtype=int)) for name, shape in shapes.items()}
+    entries = sum(sizes.values())
+    values = np.sqrt(entries) * np.concatenate([np.eye(entries), -np.eye(entries)])
+    nodes, start = {}, 0
+    for name, shape in shapes.items():
+        nodes[name] = values[:, start : start + sizes[name]].reshape(2 * entries, *shape)
+        start += sizes[name]
+    return nodes, np.full(2 * entries, 1 / (2 * entries))
 
 
 def _hermite(points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -78,13 +78,22 @@ class Scaling:
         return Degree(bounded, growing)
 
     def leading(self, coefficient: sp.Expr, degree: Fraction | int) -> sp.Expr:
-        """Limit of coefficient / width**degree as the width grows, free dimensions held fixed."""
+        """Limit of coefficient / width**degree as the width grows, free dimensions held fixed.
+
+        A proportional dimension becomes its ratio (a symbol) times the width.
+        """
+        coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
         kept = [
             term / self.width ** sp.Rational(Fraction(degree))
             for term in sp.Add.make_args(sp.expand(coefficient))
             if term != 0 and self._exponents(term).bounded == degree
         ]
         return sp.expand(sp.Add(*kept))
+
+
+def ratio(dim: sp.Symbol) -> sp.Symbol:
+    """The parameter that stands for dim / width when the two grow together."""
+    return sp.Symbol(f"{dim.name}_ratio", positive=True)
 
 
 @dataclass
@@ -141,11 +150,15 @@ class Law:
 
     def _size(self, core: Expression) -> Degree:
         """Half the degree of the second moment."""
-        found = [self.scaling.degree(c) for c, _ in self.mean(core * core).terms]
+        found = []
+        for coefficient, factors in self.mean(core * core).terms:
+            degree = self.scaling.degree(coefficient)
+            assert degree is not None
+            # a sum over the state's units that is no Gram contraction has as many terms as units
+            left = {i for i in indices_of(factors) if self.scaling.grows(i.dim)} - set(core.free)
+            found.append(Degree(degree.bounded + len(left), degree.growing + len(left)))
         assert found, "a core has a vanishing second moment"
-        return Degree(
-            max(d.bounded for d in found if d) / 2, max(d.growing for d in found if d) / 2
-        )
+        return Degree(max(d.bounded for d in found) / 2, max(d.growing for d in found) / 2)
 
     def up_to(self, expression: Expression, order: Fraction | int) -> Expression:
         """Drop every monomial that is smaller than eps**order."""

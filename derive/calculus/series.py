@@ -18,7 +18,7 @@ from derive.calculus.index import Expression, Index, Tensor, collect, delta_tens
 from derive.calculus.order import Law
 from derive.notation.arrays import Array
 from derive.notation.blocks import root_shift
-from derive.notation.errors import Refusal
+from derive.errors import Refusal
 
 
 def axes(array: Array) -> tuple[Index, ...]:

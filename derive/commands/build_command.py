@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from derive.cli import RequestError
+from derive.errors import RequestError
 from derive.registry import Entry, find, generated_folder, load, registered, shown
 
 

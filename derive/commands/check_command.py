@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 from derive.commands.build_command import text_of
-from derive.emit.module import body_is_untouched
 from derive.registry import generated_folder, registered, shown
 
 
@@ -31,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
 
 def problems(folder: Path) -> list[str]:
     """One line per file that is not as it should be."""
+    from derive.emit.module import body_is_untouched
+
     out = []
     entries = registered()
     for entry in entries:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from derive.cli import RequestError
+from derive.errors import RequestError
 from derive.commands.build_command import require_writable, text_of, write_whole
 from derive.registry import find, generated_folder, load, registered, shown
 

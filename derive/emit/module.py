@@ -19,6 +19,7 @@ import jinja2
 import sympy as sp
 
 from derive.calculus.index import Expression
+from derive.calculus.order import ratio
 from derive.emit import latex
 from derive.emit.contraction import Program, lower
 from derive.emit.graph_code import gather, statements
@@ -362,6 +363,8 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         ("weights", "Weights"),
         ("width", repr(result.model.width.name)),
         ("ranges", repr({p.name: _range(p) for p in result.model.params})),
+        ("ratios", repr({d.name: ratio(d).name for d in _dims(result)
+                         if d in result.law.scaling.proportional})),
         ("weight_shapes", repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights})),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),

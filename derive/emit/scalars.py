@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.notation.errors import Refusal
+from derive.errors import Refusal
 
 FUNCTIONS = {
     sp.exp: "exp",

@@ -24,7 +24,7 @@ from derive.methods.record import Step
 from derive.methods.reduce import Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.notation.arrays import Array, walk
-from derive.notation.errors import Refusal
+from derive.errors import Refusal
 from derive.notation.model import Model, Trace, trace
 
 
@@ -35,6 +35,7 @@ class CovarianceSDE:
     Free indices: drift (a, b), diffusion (a, b, c, d).  `mixing_rate` (no free index) is the
     summed variance per unit time of the token-mixing coefficients, `volatility` (numerator,
     denominator) that of the diagonal of V relative to its size: the natural step control.
+    `weight_degrees`: how many weights the largest products hold that drift and diffusion need.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
 
@@ -46,6 +47,7 @@ class CovarianceSDE:
     noise: NoiseMap
     mixing_rate: Expression
     volatility: tuple[Expression, Expression]
+    weight_degrees: tuple[int, int]
     reduction: Reduction | None
     facts: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -62,6 +64,15 @@ class CovarianceSDE:
 
 def derive(model: Model) -> CovarianceSDE:
     """Derive the limit; raises `DefinitionError` or `Refusal` with the place and the reason."""
+    try:
+        return _derive(model)
+    except Refusal as reason:
+        if reason.place is None or reason.place.file != model.place.file:
+            raise Refusal(reason.message, model.place) from None
+        raise
+
+
+def _derive(model: Model) -> CovarianceSDE:
     traced = trace(model)
     law, weights = laws(traced)
     steps = [Step("trace", "run the text on symbols", {}, (), checks.trace(traced))]
@@ -83,6 +94,8 @@ def derive(model: Model) -> CovarianceSDE:
     drift_exact = law.mean(increment).scaled(law.scaling.width)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
     diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
+    require_closed(drift_exact, diffusion_exact, law, model)
+    orders = count_powers(drift_exact, diffusion_exact, law, model)
     steps.append(
         Step(
             "average",
@@ -93,7 +106,6 @@ def derive(model: Model) -> CovarianceSDE:
         )
     )
 
-    orders = count_powers(drift_exact, diffusion_exact, law, model)
     drift = limit(drift_exact, law, model)
     diffusion = limit(diffusion_exact, law, model)
     facts = _dimension_facts(law, model)
@@ -140,6 +152,7 @@ def derive(model: Model) -> CovarianceSDE:
         noise,
         rate,
         _volatility(diffusion, law),
+        (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         reduction,
         orders + facts,
         tuple(steps),
@@ -223,6 +236,24 @@ def _increment(layer: Expression, law: Law) -> Expression:
     return law.up_to(new - old, 2)
 
 
+def require_closed(
+    drift: Expression, diffusion: Expression, law: Law, model: Model
+) -> None:
+    """The averages must be functions of V alone."""
+    from derive.emit.text import show_term
+
+    for moment in (drift, diffusion):
+        for position, (_, factors) in enumerate(moment.terms):
+            if any(f.tensor == law.state for f in factors):
+                raise Refusal(
+                    f"the covariance V does not close: the term {show_term(moment, position)} of "
+                    f"the averaged increment depends on {law.state.name} beyond "
+                    f"{law.state.name} {law.state.name}^T; entrywise functions of the state and "
+                    "weights that act unit by unit do this",
+                    model.place,
+                )
+
+
 def count_powers(
     drift: Expression, diffusion: Expression, law: Law, model: Model
 ) -> tuple[str, ...]:
@@ -280,8 +311,7 @@ def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:
 def limit(exact: Expression, law: Law, model: Model) -> Expression:
     """Limit of an expectation as the width grows; names a dimension on which it hangs."""
     scaling = law.scaling
-    ratios = {d: ratio(d) * scaling.width for d in scaling.proportional}
-    value = exact.map_coefficients(lambda c: scaling.leading(c.xreplace(ratios), 0))
+    value = exact.map_coefficients(lambda c: scaling.leading(c, 0))
     for c, _ in value.terms:
         for dim in sorted(c.free_symbols & scaling.free, key=str):
             raise Refusal(
@@ -292,14 +322,14 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
     return value
 
 
-def ratio(dim: sp.Symbol) -> sp.Symbol:
-    """The parameter that stands for dim / width when the two grow together."""
-    return sp.Symbol(f"{dim.name}_ratio", positive=True)
-
-
 def _dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
-    free = sorted(law.scaling.free, key=str)
+    used = {d for t in law.gaussian for d in t.dims}
+    free = sorted(law.scaling.free & used, key=str)
     return tuple(f"{d} drops out of the limit" for d in free)
+
+
+def _weight_degree(expression: Expression, law: Law) -> int:
+    return max((sum(f.tensor in law.gaussian for f in fs) for _, fs in expression.terms), default=0)
 
 
 def _volatility(diffusion: Expression, law: Law) -> tuple[Expression, Expression]:

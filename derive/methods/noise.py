@@ -30,7 +30,7 @@ from derive.calculus.index import (
     indices_of,
 )
 from derive.calculus.order import Law
-from derive.notation.errors import Refusal
+from derive.errors import Refusal
 
 
 @dataclass(frozen=True)

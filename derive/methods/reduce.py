@@ -27,6 +27,7 @@ import sympy as sp
 
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
+from derive.calculus.series import Expansion
 from derive.methods.truncate import truncated
 from derive.notation.arrays import (
     Array,
@@ -66,6 +67,20 @@ class Reduction:
     step: Chain
 
 
+def step_law(chain: Chain, law: Law) -> tuple[Law, dict[Array, Tensor]]:
+    """The laws under which a step is averaged: Gaussian blocks, L L^T = V."""
+    token = law.gram.dims[0]
+    tensors = {block: block_tensor(name, block) for name, block in chain.blocks}
+    own = replace(
+        law,
+        gaussian=tuple(tensors.values()),
+        state=Tensor("L", (token, token), "factor"),
+        gram_weight=sp.Integer(1),
+        _degrees={},
+    )
+    return own, tensors
+
+
 class _NoFrame(Exception):
     pass
 
@@ -74,7 +89,14 @@ def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
     """The reduction, or None and the reason."""
     try:
         step = _Frames(traced, law, step=True).chain()
-        step = replace(step, output=truncated(step.output), names={})
+        law_of_step, tensors = step_law(step, law)
+        expansion = Expansion(law_of_step, tensors, 4)
+
+        def order(array: Array) -> int:
+            terms = expansion.of(array).terms
+            return int(min((law_of_step.order(c, f) for c, f in terms), default=0) // 1)
+
+        step = replace(step, output=truncated(step.output, order), names={})
         return Reduction(_Frames(traced, law, step=False).chain(), step), ""
     except _NoFrame as reason:
         return None, f"no reduced chain: {reason}"

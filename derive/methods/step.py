@@ -7,14 +7,12 @@ step is consistent.  Nothing is inverted on the way, so the statement holds for 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect
-from derive.calculus.order import Law
+from derive.calculus.order import Law, ratio
 from derive.calculus.series import Expansion
-from derive.methods.reduce import Chain, block_tensor
+from derive.methods.reduce import Chain, step_law
 from derive.notation.arrays import Array
 
 
@@ -22,16 +20,8 @@ def leftovers(
     chain: Chain, law: Law, drift: Expression, diffusion: Expression
 ) -> tuple[Expression, Expression]:
     """Mean and covariance of the step per unit time, less drift and diffusion."""
-    token, width = law.gram.dims[0], law.scaling.width
-    tensors = {block: block_tensor(name, block) for name, block in chain.blocks}
-    factor = Tensor("L", (token, token), "factor")
-    own = replace(
-        law,
-        gaussian=tuple(tensors.values()),
-        state=factor,
-        gram_weight=sp.Integer(1),
-        _degrees={},
-    )
+    own, tensors = step_law(chain, law)
+    width = law.scaling.width
     increment = _increment(chain.output, own, tensors)
     first = own.up_to(increment, 1)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
@@ -61,5 +51,5 @@ def _left(moment: Expression, target: Expression, law: Law) -> Expression:
             )
         )
     )
-    ratios = {d: sp.Symbol(f"{d.name}_ratio", positive=True) * width for d in scaling.proportional}
+    ratios = {d: ratio(d) * width for d in scaling.proportional}
     return kept.map_coefficients(lambda c: c.xreplace(ratios)) - target

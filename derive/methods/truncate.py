@@ -9,6 +9,7 @@ explosion, its polynomial does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import sympy as sp
@@ -31,10 +32,10 @@ ORDER = 2
 Graded = dict[int, Array]
 
 
-def truncated(root: Array) -> Array:
+def truncated(root: Array, order: Callable[[Array], int]) -> Array:
     """The graph with its nonlinear parts expanded to second order in their small arguments.
 
-    A nonlinear part is an entrywise expression with functions in it (a whole softmax, say).
+    `order(array)`: the power of eps of an array without functions in it.  A nonlinear part is an entrywise expression with functions in it (a whole softmax, say).
     Products of matrices are left alone, so that V' stays a sum of squares.
     """
     nonlinear = {a for a in walk(root) if _has_function(a)}
@@ -42,10 +43,13 @@ def truncated(root: Array) -> Array:
     graded: dict[Array, Graded] = {}
 
     def polynomial(array: Array) -> Graded:
-        if array not in nonlinear:
-            return {0: array}
         if array not in graded:
-            graded[array] = _series(array, [polynomial(a) for a in array.args])
+            leaf = array not in nonlinear and array.op not in ("add", "sum")
+            whole_leaf = leaf and not _entrywise(array)
+            if whole_leaf:
+                graded[array] = {order(array): array}
+            else:
+                graded[array] = _series(array, [polynomial(a) for a in array.args])
         return graded[array]
 
     def rebuilt(array: Array) -> Array:
@@ -128,18 +132,13 @@ def _spread(array: Array, shape: Shape) -> Array:
 
 
 def _start(argument: Graded) -> tuple[sp.Expr, Graded]:
-    """Constant part and the rest; an argument that no function has graded yet is of grade one."""
-    constant, moving = sp.Integer(0), []
+    """Constant part and the rest of an argument."""
+    constant = sp.Integer(0)
     for part in _terms(argument.get(0)):
         value = _number(part)
-        if value is None:
-            moving.append(part)
-        else:
-            constant += value
-    rest = {g: v for g, v in argument.items() if g > 0}
-    for part in moving:
-        rest[1] = add(rest[1], part) if 1 in rest else part
-    return constant, rest
+        assert value is not None, "the expansion has refused arguments of order one"
+        constant += value
+    return constant, {g: v for g, v in argument.items() if g > 0}
 
 
 def _terms(array: Array | None) -> list[Array]:
@@ -154,6 +153,9 @@ def _number(array: Array) -> sp.Expr | None:
     """The value of a constant array, if it is one number throughout."""
     if array.op == "full":
         return array.data
+    if array.op == "add":
+        values = [_number(a) for a in array.args]
+        return None if None in values else sp.Add(*values)
     if array.op == "multiply":
         values = [_number(a) for a in array.args]
         return None if None in values else sp.Mul(*values)

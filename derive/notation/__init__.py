@@ -5,7 +5,7 @@
 
 from sympy import Rational, pi
 
-from derive.notation.errors import DefinitionError, Refusal
+from derive.errors import DefinitionError, Refusal
 from derive.notation.functions import (
     cos,
     erf,

@@ -15,7 +15,7 @@ from typing import Any
 
 import sympy as sp
 
-from derive.notation.errors import DefinitionError, Place, user_place
+from derive.errors import DefinitionError, Place, user_place
 
 Shape = tuple[sp.Expr, ...]
 ONE = sp.Integer(1)

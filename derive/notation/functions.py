@@ -23,7 +23,7 @@ from derive.notation.arrays import (
     reciprocal,
     total,
 )
-from derive.notation.errors import DefinitionError
+from derive.errors import DefinitionError
 
 
 drawn = itertools.count()  # weights are told apart, and ordered, by when the text asks for them

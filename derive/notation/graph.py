@@ -11,6 +11,14 @@ import sympy as sp
 from derive.notation.arrays import Array, walk
 from derive.notation.scalars import number
 
+def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
+    """Axes of size one between batch and array axes, as broadcasting of ranks asks for."""
+    if value.ndim <= own or wanted <= own:
+        return value
+    batch = value.ndim - own
+    return value.reshape(value.shape[:batch] + (1,) * (wanted - own) + value.shape[batch:])
+
+
 _erf = np.vectorize(math.erf, otypes=[float])
 
 
@@ -24,7 +32,7 @@ def value(
 
     done: dict[Array, np.ndarray] = {}
     for array in walk(root):
-        args = [done[a] for a in array.args]
+        args = [_aligned(done[a], a.ndim, array.ndim) for a in array.args]
         if array in leaves:
             out = leaves[array]
         elif array.op == "eye":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from derive.notation.arrays import Array, node, show_shape, walk
-from derive.notation.errors import DefinitionError, Place
+from derive.errors import DefinitionError, Place
 from derive.notation.scalars import Dim, Param
 
 

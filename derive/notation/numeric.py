@@ -14,9 +14,10 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import sympy as sp
 
 from derive.notation import functions
-from derive.notation.scalars import Dim, Param
+from derive.notation.scalars import Dim, Param, number
 
 
 def run(
@@ -30,8 +31,8 @@ def run(
     """Value of the definition at `state` (m, n).
 
     `weights` are taken in the order in which the text asks for them; a generator draws them.
-    Leading axes of the state and of the weights are batch axes; complex values are legal
-    wherever the functions are analytic.
+    For many readings at once pass `derive.notation.batch.Batch` arrays; complex values are
+    legal wherever the functions are analytic.
     """
     return _bound(function, dims, params, _source(weights))(state)
 
@@ -54,6 +55,8 @@ def _bound(
     words = vocabulary(draw)
     home = function.__globals__
     names: dict[str, Any] = {}
+    symbols = {v: float({**dims, **params}[v.name]) for v in home.values()
+               if isinstance(v, (Dim, Param))}
 
     def meaning(value: Any) -> Any:
         if isinstance(value, Dim):
@@ -62,9 +65,13 @@ def _bound(
             return params[value.name]
         if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
             return types.SimpleNamespace(**{**vars(value), **words})
+        if isinstance(value, sp.Expr):
+            return number(value, symbols)
+        if value is sp.Rational:
+            return lambda p, q=1: p / q
         word = getattr(value, "__name__", None)
-        if getattr(functions, str(word), None) is value:
-            return words[str(word)]
+        if isinstance(word, str) and word in words and getattr(functions, word, None) is value:
+            return words[word]
         if isinstance(value, types.FunctionType) and value.__globals__ is home:
             return _rebind(value, names)
         return value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.notation.errors import DefinitionError
+from derive.errors import DefinitionError
 
 SCALINGS = ("fixed", "free", "proportional")
 

@@ -40,6 +40,7 @@ class CovarianceModel:
     weights: type
     width: str
     ranges: Mapping[str, Any]
+    ratios: Mapping[str, str]
     weight_shapes: Mapping[str, tuple[str, ...]]
     noise_fields: Mapping[str, str]
     drift: Callable[..., Any]

@@ -37,8 +37,8 @@ def dense(
     dtype: str,
     report: Progress,
 ) -> Paths:
-    sizes = _sizes(spec, width, dims)
     params = inputs.parameters(params, spec.params, spec.ranges)
+    sizes = _sizes(spec, width, dims, params)
     if (V0 is None) == (X0 is None):
         raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
     X = _state(inputs.covariance(V0), width) if X0 is None else np.asarray(X0, dtype=float)
@@ -66,8 +66,8 @@ def reduced(
     dtype: str,
     report: Progress,
 ) -> Paths:
-    sizes = _sizes(spec, width, dims)
     params = inputs.parameters(params, spec.params, spec.ranges)
+    sizes = _sizes(spec, width, dims, params)
     V = inputs.covariance(V0)
     if spec.reduced_layer is None:
         raise ValueError("this model has no reduced chain; use network")
@@ -79,7 +79,9 @@ def reduced(
                      spec, advance, gram=False)
 
 
-def _sizes(spec: CovarianceModel, width: int, dims: Mapping[str, int] | None) -> dict[str, int]:
+def _sizes(
+    spec: CovarianceModel, width: int, dims: Mapping[str, int] | None, params: Any
+) -> dict[str, int]:
     names = [d for d in spec.dims._fields if d != spec.width]
     given = dict(dims or {})
     unknown = sorted(set(given) - set(names))
@@ -87,7 +89,9 @@ def _sizes(spec: CovarianceModel, width: int, dims: Mapping[str, int] | None) ->
         raise ValueError(f"unknown dimensions {unknown}; this model has {names}")
     sizes = {spec.width: inputs.positive_integer("width", width)}
     for name in names:
-        sizes[name] = inputs.positive_integer(name, given.get(name, width))
+        share = getattr(params, spec.ratios.get(name, ""), 1.0)
+        default = getattr(params, name, max(1, round(share * width)))
+        sizes[name] = inputs.positive_integer(name, given.get(name, int(default)))
     return sizes
 
 

@@ -104,7 +104,7 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
         return jax.lax.optimization_barrier(drawn)
 
     def network(L: Any, V: Any, z: Any, h: Any, t: Any, params: Any) -> Any:
-        dims = _dims(spec, 1 / h)
+        dims = _dims(spec, 1 / h, params)
         blocks = gaussian_blocks(laws, z, m, dims._asdict(), layout.tiles)
         return spec.step_layer(L, blocks, params, dims, t)
 
@@ -136,10 +136,13 @@ def _fields(spec: CovarianceModel) -> dict[str, Block]:
     return {name: Block(kind) for name, kind in spec.noise_fields.items()}
 
 
-def _dims(spec: CovarianceModel, width: Any) -> Any:
-    """The step's dimensions: the width is 1/dt; what the limit does not depend on is one."""
-    values = {name: 1.0 for name in spec.dims._fields}
+def _dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
+    """The step's dimensions: the width is 1/dt, what grows with it keeps its ratio, what stays
+    has its value, and what the limit does not depend on is one."""
+    values = {name: getattr(params, name, 1.0) for name in spec.dims._fields}
     values[spec.width] = width
+    for name, ratio in spec.ratios.items():
+        values[name] = width * getattr(params, ratio, 1.0)
     return spec.dims(**values)
 
 

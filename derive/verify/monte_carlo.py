@@ -14,6 +14,7 @@ import numpy as np
 
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
+from derive.notation.batch import Batch
 from derive.verify.rungs import Instance, Rung, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
@@ -91,7 +92,7 @@ def _moments(
     for first in range(0, samples, chunk):
         count = min(chunk, samples - first)
         weights = [rng.standard_normal((count, *s)) for s in shapes]
-        batch = np.broadcast_to(X, (count, *X.shape))
+        batch = Batch.of(np.broadcast_to(X, (count, *X.shape)))
         increments = []
         for sign in signs:
             new = numeric.run(
@@ -99,8 +100,9 @@ def _moments(
                 batch,
                 dims=dims,
                 params=one.params,
-                weights=[s * w for s, w in zip(sign, weights, strict=True)],
+                weights=[Batch.of(s * w) for s, w in zip(sign, weights, strict=True)],
             )
+            new = np.asarray(new)
             increments.append(n * (np.einsum("kai,kbi->kab", new, new) / n - one.V))
         mean = np.mean(increments, axis=0)
         second = np.mean([np.einsum("kab,kcd->kabcd", x, x) / n for x in increments], axis=0)

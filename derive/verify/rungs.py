@@ -100,15 +100,10 @@ def independent(result: CovarianceSDE) -> Rung:
 
 def reference(result: CovarianceSDE, one: Instance) -> tuple[np.ndarray, np.ndarray]:
     """Drift and diffusion by the second route."""
-    degree = max(_weight_degree(result, e) for e in (result.steps[2].results.values()))
+    drift, diffusion = result.weight_degrees
     return second_route(
-        result.model, one.params, one.V, drift_degree=degree, diffusion_degree=2 * degree
+        result.model, one.params, one.V, drift_degree=drift, diffusion_degree=diffusion
     )
-
-
-def _weight_degree(result: CovarianceSDE, expression: Expression) -> int:
-    gaussian = set(result.law.gaussian)
-    return max((sum(f.tensor in gaussian for f in fs) for _, fs in expression.terms), default=0)
 
 
 def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from derive.notation import numeric
+from derive.notation.batch import Batch
 from derive.notation.model import Model
 
 Size = int | Callable[[int], int]
@@ -301,62 +302,3 @@ def _at_infinity(
             "is no limit on this clock, or more widths are needed"
         )
     return solution[0].reshape(values[0].shape)
-
-
-class Batch(np.ndarray):
-    """An array with one leading batch axis that a definition does not see.
-
-    `.T`, `sum`, `mean`, `@` and broadcasting refer to the axes behind it.
-    """
-
-    @staticmethod
-    def of(values: np.ndarray) -> Batch:
-        return np.asarray(values).view(Batch)
-
-    @property
-    def T(self) -> Batch:  # type: ignore[override]
-        return self.swapaxes(-1, -2) if self.ndim > 2 else self
-
-    @property
-    def mT(self) -> Batch:  # type: ignore[override]
-        return self.T
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [np.asarray(x) for x in inputs]
-        if method == "reduce":
-            axis = kwargs.pop("axis", None)
-            logical = self.ndim - 1
-            axes = range(logical) if axis is None else np.atleast_1d(axis)
-            kwargs["axis"] = tuple(int(a) % logical - logical for a in axes)
-            return Batch.of(ufunc.reduce(plain[0], **kwargs))
-        if method != "__call__":
-            return NotImplemented
-        ranks = [p.ndim - isinstance(x, Batch) for p, x in zip(plain, inputs, strict=True)]
-        if ufunc is np.matmul:
-            left, right = plain
-            if ranks[0] == 1:
-                left = left[..., None, :]
-            if ranks[1] == 1:
-                right = right[..., :, None]
-            out = np.matmul(left, right, **kwargs)
-            if ranks[1] == 1:
-                out = out[..., 0]
-            if ranks[0] == 1:
-                out = out[..., 0, :] if ranks[1] == 2 else out[..., 0]
-            return Batch.of(out)
-        top = max(ranks)
-        aligned = [
-            p.reshape(p.shape[0], *[1] * (top - r), *p.shape[1:]) if isinstance(x, Batch) else p
-            for p, x, r in zip(plain, inputs, ranks, strict=True)
-        ]
-        return Batch.of(ufunc(*aligned, **kwargs))
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
-        return np.add.reduce(self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
-        total = self.sum(axis, keepdims)
-        return total * (total.size / self.size)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
-        return np.maximum.reduce(self, axis=axis, keepdims=keepdims)

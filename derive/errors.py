@@ -6,9 +6,9 @@ import os
 import sys
 from dataclasses import dataclass
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _THEORY = os.path.join(_PACKAGE, "theory") + os.sep
-_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, "<")
+_LIBRARIES = os.path.dirname(os.__file__) + os.sep
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+class RequestError(Exception):
+    """The request itself is wrong: one message that says what to do."""
 
 
 class DefinitionError(Exception):
@@ -46,6 +50,9 @@ def user_place() -> Place | None:
     frame = sys._getframe(1)
     while frame is not None:
         file = os.path.abspath(frame.f_code.co_filename)
+        if frame.f_code.co_filename.startswith("<"):
+            frame = frame.f_back  # type: ignore[assignment]
+            continue
         ours = file.startswith(_PACKAGE) and not file.startswith(_THEORY)
         if not ours and not file.startswith(_LIBRARIES):
             return Place(frame.f_code.co_filename, frame.f_lineno)

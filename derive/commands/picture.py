@@ -1,0 +1,120 @@
+"""The picture of a simulation: network beside SDE, as in a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from derive.runtime.results import Paths
+
+BANDS = ((5, 95), (25, 75))
+BLUE, RED = "#1f5fa8", "#b8432f"
+
+
+def covariance_picture(
+    file: Path,
+    name: str,
+    params: Any,
+    sde: Paths,
+    network: Paths | None,
+    width: int,
+    labels: list[str] | None = None,
+) -> None:
+    """Percentiles of variance, covariance and correlation against depth / width; exits."""
+    del labels
+    m = sde.V.shape[-1]
+    panels = ["variance"] + (["covariance", "correlation"] if m > 1 else []) + ["exits"]
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.0),
+                                layout="constrained")
+    for axis, panel in zip(axes, panels, strict=True):
+        if panel == "exits":
+            _exits(axis, sde, network)
+            continue
+        low, high = np.inf, -np.inf
+        for paths, colour, style, label in _series(sde, network, width):
+            bands = _percentiles(paths, panel)
+            for (a, b), alpha in zip(BANDS, (0.14, 0.22), strict=True):
+                if style == "-":
+                    axis.fill_between(paths.times, bands[a], bands[b], color=colour, alpha=alpha,
+                                      linewidth=0)
+                else:
+                    axis.plot(paths.times, bands[a], style, color=colour, linewidth=0.8)
+                    axis.plot(paths.times, bands[b], style, color=colour, linewidth=0.8)
+            axis.plot(paths.times, bands[50], style, color=colour, linewidth=1.6, label=label)
+            low = min(low, np.nanmin(np.where(np.isfinite(bands[5]), bands[5], np.nan)))
+            top = bands[95][np.isfinite(bands[95])]
+            high = max(high, top.max() if top.size else -np.inf)
+        axis.set_title({"variance": r"$V^{aa}$, all tokens", "covariance": r"$V^{ab}$, all pairs",
+                        "correlation": r"correlation $\rho^{ab}$"}[panel], loc="left")
+        if panel == "variance" and low > 0 and high / low > 30:
+            axis.set_yscale("log")
+        elif panel == "covariance" and high > 30:
+            axis.set_yscale("symlog", linthresh=1)
+        axis.set_xlabel("depth / width")
+        axis.set_xlim(0, sde.times[-1])
+    axes[0].legend(frameon=False, loc="upper left", fontsize=8)
+    words = ", ".join(f"{_tex(k)} = {v:.3g}" for k, v in params._asdict().items())
+    figure.suptitle(f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
+                    f"5-95 % of {len(sde.V)} paths", x=0.01, ha="left", fontsize=9.5)
+    figure.savefig(file, dpi=180)
+    plt.close(figure)
+
+
+def _series(sde: Paths, network: Paths | None, width: int):  # type: ignore[no-untyped-def]
+    yield sde, BLUE, "-", "SDE"
+    if network is not None:
+        yield network, RED, "--", f"network, n = {width}"
+
+
+def _percentiles(paths: Paths, panel: str) -> dict[int, np.ndarray]:
+    """Percentiles over paths and tokens; a path that has left counts as infinite in size."""
+    V = paths.V
+    m = V.shape[-1]
+    gone = paths.exit_time[:, None] <= paths.times[None, :]
+    diagonal = np.diagonal(V, axis1=-2, axis2=-1)
+    if panel == "variance":
+        values = diagonal
+    else:
+        rows, columns = np.tril_indices(m, -1)
+        values = V[..., rows, columns]
+        if panel == "correlation":
+            scale = np.sqrt(diagonal[..., rows] * diagonal[..., columns])
+            values = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
+    if panel != "correlation":
+        values = np.where(gone[..., None], np.inf, values)
+    flat = np.moveaxis(values, 1, 0).reshape(len(paths.times), -1)
+    levels = (5, 25, 50, 75, 95)
+    found = np.percentile(flat, levels, axis=1, method="lower")
+    return dict(zip(levels, found, strict=True))
+
+
+def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
+    top = 0.0
+    for paths, colour, style in ((sde, BLUE, "-"), (network, RED, "--")):
+        if paths is None:
+            continue
+        share = np.mean(paths.exit_time[:, None] <= paths.times[None, :], axis=0)
+        axis.plot(paths.times, 100 * share, style, color=colour, linewidth=1.6)
+        top = max(top, 100 * float(share[-1]))
+    axis.set_title("paths that left the radius, %", loc="left")
+    axis.set_ylim(0, max(1.0, 1.2 * top))
+    axis.set_xlim(0, sde.times[-1])
+    axis.set_xlabel("depth / width")
+    if top == 0:
+        axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")
+
+
+_GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lam", "sigma", "tau", "theta"}
+
+
+def _tex(name: str) -> str:
+    head, _, tail = name.partition("_")
+    letter = "\\" + ("lambda" if head == "lam" else head) if head in _GREEK else head
+    return f"${letter}_{{{tail}}}$" if tail else f"${letter}$"
