@@ -35,7 +35,7 @@ class CovarianceSDE:
     Free indices: drift (a, b), diffusion (a, b, c, d).  `mixing_rate` (no free index) is the
     summed variance per unit time of the token-mixing coefficients, `volatility` (numerator,
     denominator) that of the diagonal of V relative to its size: the natural step control.
-    `weight_degrees`: how many weights the largest products hold that drift and diffusion need.
+    `fluctuation`: the part of one increment of order eps, in the weights.  `weight_degrees`: how many weights the largest products hold that drift and diffusion need.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
 
@@ -47,6 +47,7 @@ class CovarianceSDE:
     noise: NoiseMap
     mixing_rate: Expression
     volatility: tuple[Expression, Expression]
+    fluctuation: Expression
     weight_degrees: tuple[int, int]
     reduction: Reduction | None
     facts: tuple[str, ...]
@@ -152,6 +153,7 @@ def _derive(model: Model) -> CovarianceSDE:
         noise,
         rate,
         _volatility(diffusion, law),
+        first,
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         reduction,
         orders + facts,

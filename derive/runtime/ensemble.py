@@ -27,7 +27,10 @@ SHRINK = 4
 
 
 class Block(NamedTuple):
-    """Paths in flight: state, own time, steps made, exit time, keys."""
+    """Paths in flight: state, own time, steps made, exit time, key data (paths, 2).
+
+    Between jitted calls the arrays are NumPy's: gathering stragglers compiles nothing.
+    """
 
     state: jax.Array
     t: jax.Array
@@ -44,10 +47,15 @@ class Control(NamedTuple):
     radius: float
 
 
-def path_keys(seed: int, first: int, count: int) -> jax.Array:
-    """Keys of the paths first, ..., first + count - 1."""
+def path_keys(seed: int, first: int, count: int) -> np.ndarray:
+    """Key data (count, 2) of the paths first, ..., first + count - 1."""
+    return np.asarray(_path_keys(seed, np.arange(first, first + count, dtype=np.uint32)))
+
+
+@jax.jit
+def _path_keys(seed: jax.Array, paths: jax.Array) -> jax.Array:
     root = jax.random.key(seed)
-    return jax.vmap(lambda k: jax.random.fold_in(root, k))(jnp.arange(first, first + count))
+    return jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(root, k))(paths))
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,7 +83,7 @@ def adaptive(spec: CovarianceModel, m: int) -> Callable[..., tuple[Block, jax.Ar
             left = target - b.t
             last = h * (1 + 1e-6) >= left
             h = jnp.where(active, jnp.where(last, left, h), control.dt_max)
-            new, _ = step(b.state, b.keys, b.number, h, b.t, params)
+            new, _ = step(b.state, jax.random.wrap_key_data(b.keys), b.number, h, b.t, params)
             inside = layout.largest(new) <= control.radius  # False for NaN as well
             t = jnp.where(last, target, b.t + h)
             return Block(
@@ -102,7 +110,8 @@ def fixed(spec: CovarianceModel, m: int, scheme: str) -> Callable[..., Block]:
         block: Block, steps: jax.Array, h: jax.Array, control: Control, params: Any
     ) -> Block:
         def body(_: jax.Array, b: Block) -> Block:
-            new, cone = step(b.state, b.keys, b.number, h, b.t[0], params)
+            keys = jax.random.wrap_key_data(b.keys)
+            new, cone = step(b.state, keys, b.number, h, b.t[0], params)
             inside = (layout.largest(new) <= control.radius) & cone
             alive = jnp.isinf(b.exit)
             t = b.t + h
@@ -124,9 +133,9 @@ def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) ->
     V = np.broadcast_to(V0.astype(dtype), (count, *V0.shape[-2:]))
     return Block(
         layout.pack(V),
-        jnp.zeros(count, dtype),
-        jnp.zeros(count, jnp.int32),
-        jnp.full(count, jnp.inf, dtype),
+        np.zeros(count, dtype),
+        np.zeros(count, np.int32),
+        np.full(count, np.inf, dtype),
         path_keys(seed, first, count),
     )
 
@@ -138,34 +147,24 @@ def to_target(
     count = block.t.shape[0]
     small = max(SMALLEST, count // SHRINK)
     leave = small if count > SMALLEST else 0
-    advance = adaptive(spec, m)
-    dtype = block.t.dtype
-    scalars = Control(*(jnp.asarray(c, dtype) for c in control))
-    block, pending = advance(block, jnp.asarray(target, dtype), scalars, params, leave)
-    late = np.flatnonzero(np.asarray(pending))
+    dtype = block.t.dtype.type
+    scalars = Control(*(dtype(c) for c in control))
+    moved, pending = adaptive(spec, m)(block, dtype(target), scalars, params, np.int32(leave))
+    block, pending = Block(*map(np.asarray, moved)), np.asarray(pending)
+    late = np.flatnonzero(pending)
     if not len(late):
         return block
     # fill the smaller block with finished copies: they take no steps
-    done = np.flatnonzero(~np.asarray(pending))
-    chosen = np.concatenate([late, np.resize(done, small - len(late))])[:small]
-    part = to_target(spec, m, _take(block, chosen, m), target, control, params)
-    return _put(block, chosen[: len(late)], part, len(late), m)
-
-
-def _take(block: Block, chosen: np.ndarray, m: int) -> Block:
+    chosen = np.concatenate([late, np.resize(np.flatnonzero(~pending), small - len(late))])
     axis = Layout(m).path_axis
-    return Block(jnp.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
-
-
-def _put(block: Block, chosen: np.ndarray, part: Block, count: int, m: int) -> Block:
-    if Layout(m).path_axis == 1:
-        state = block.state.at[:, chosen].set(part.state[:, :count])
-    else:
-        state = block.state.at[chosen].set(part.state[:count])
-    rest = (
-        old.at[chosen].set(new[:count]) for old, new in zip(block[1:4], part[1:4], strict=True)
-    )
-    return Block(state, *rest, block.keys)
+    part = Block(np.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
+    part = to_target(spec, m, part, target, control, params)
+    out = Block(*(np.array(x) for x in block))
+    place = (slice(None), late) if axis else (late,)
+    out.state[place] = np.take(part.state, range(len(late)), axis=axis)
+    for old, new in zip(out[1:], part[1:], strict=True):
+        old[late] = new[: len(late)]
+    return out
 
 
 def run(
@@ -200,8 +199,9 @@ def run(
                     block = to_target(spec, m, block, target, control, params)
                 else:
                     pieces = max(1, int(np.ceil((target - before) / dt * (1 - 1e-9))))
-                    h = jnp.asarray((target - before) / pieces, dtype)
-                    block = fixed(spec, m, scheme)(block, pieces, h, control, params)
+                    h = dtype.type((target - before) / pieces)
+                    moved = fixed(spec, m, scheme)(block, np.int32(pieces), h, control, params)
+                    block = Block(*map(np.asarray, moved))
             V[first : first + kept, position] = layout.unpack(block.state)[:kept]
             report((first + kept * (position + 1) / len(times)) / paths)
         exits[first : first + kept] = np.asarray(block.exit)[:kept]

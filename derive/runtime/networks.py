@@ -128,7 +128,7 @@ def _dense_layers(spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]) -> 
     dims = spec.dims(**{k: float(v) for k, v in size.items()})
 
     def one(X: jax.Array, key: jax.Array, number: jax.Array, params: Any) -> jax.Array:
-        own = jax.random.fold_in(key, number)
+        own = jax.random.fold_in(jax.random.wrap_key_data(key), number)
         weights = spec.weights(
             *(
                 jax.random.normal(jax.random.fold_in(own, k), [size[d] for d in shape], X.dtype)
@@ -150,7 +150,7 @@ def _reduced_layers(
     def one(
         V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any
     ) -> jax.Array:
-        own = jax.random.fold_in(key, number)
+        own = jax.random.fold_in(jax.random.wrap_key_data(key), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
         new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.width])
         return (new + new.mT) / 2

@@ -16,8 +16,13 @@ def reporter(progress: bool | None | Progress, label: str) -> Progress:
     if not progress:
         return lambda share: None
     start = time.monotonic()
+    shown = [-1.0]
 
     def bar(share: float) -> None:
+        now = time.monotonic()
+        if share < 1 and now - shown[0] < 0.2:
+            return
+        shown[0] = now
         filled = int(30 * min(share, 1.0))
         spent = time.monotonic() - start
         end = "\n" if share >= 1 else ""

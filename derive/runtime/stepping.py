@@ -38,14 +38,14 @@ class Layout:
     def tiles(self) -> bool:
         return self.m <= TILES
 
-    def pack(self, V: np.ndarray) -> jax.Array:
+    def pack(self, V: np.ndarray) -> np.ndarray:
         """(paths, m, m) to the state."""
         if not self.tiles:
-            return jnp.asarray(V)
+            return np.array(V)
         rows, columns = np.tril_indices(self.m)
-        return jnp.asarray(np.ascontiguousarray(V[:, rows, columns].T))
+        return np.ascontiguousarray(V[:, rows, columns].T)
 
-    def unpack(self, state: jax.Array) -> np.ndarray:
+    def unpack(self, state: np.ndarray) -> np.ndarray:
         """The state to (paths, m, m)."""
         if not self.tiles:
             return np.asarray(state)

@@ -1,0 +1,65 @@
+# Everything runs in .venv, which is made on first use: only Python 3.11+, make and the package
+# index are needed.  Another interpreter: make PYTHON=/path/to/python3 ...
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3 python3.13 python3.11)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: help install demo test lint types pytest format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv, with derive and its tools
+
+demo: $(INSTALLED) ## derive, build, verify and simulate one model (into results/)
+	$(BIN)/derive list
+	$(BIN)/derive show shaped_attention
+	$(BIN)/derive build
+	$(BIN)/derive verify --level quick
+	$(BIN)/derive simulate shaped_attention --param gamma=0.5 --param tau_0=1 --out results
+	@echo; echo "The results lie in results/: shaped_attention.npz (arrays) and shaped_attention.png (picture)."
+
+test: lint types pytest ## all checks
+
+lint: $(INSTALLED) ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## types
+	$(BIN)/mypy
+
+pytest: $(INSTALLED) ## tests alone
+	$(BIN)/python -m pytest -q
+
+format: $(INSTALLED) ## rewrite the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## timings against peers (installs the extra `bench`)
+	@$(PIP) install --quiet -e '.[bench]'
+	@set -- tests/benchmarks/*.py; [ -e "$$1" ] || { echo "tests/benchmarks/ holds no benchmark yet"; exit 1; }; \
+	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## remove .venv, caches and builds (results/ stay)
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is touched last, so an interrupted install is taken up again.
+$(INSTALLED): pyproject.toml
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "derive needs Python 3.11 or newer with its venv module; none of these is: $(CANDIDATES)" >&2; \
+	  echo "name one: make PYTHON=/path/to/python3 (on Debian, venv is the package python3-venv)" >&2; exit 1; \
+	fi; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear .venv
+	@echo "installing derive and its tools into .venv ($$($(BIN)/python --version); about a minute) ..."
+	@$(PIP) install --quiet -e '.[dev]'
+	@touch $@

@@ -1,0 +1,30 @@
+"""Settings and fixtures of all tests.  No seed is set here: every test makes its own generator."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test imports jax
+
+THEORY = Path(__file__).parent.parent / "theory"
+
+
+@pytest.fixture
+def load_theory() -> Callable[[str | Path], ModuleType]:
+    """Run a theory file by path (relative: within theory/), past the registry and its errors."""
+
+    def load(path: str | Path) -> ModuleType:
+        file = THEORY / path  # an absolute path stays as it is
+        spec = importlib.util.spec_from_file_location(f"theory_under_test_{file.stem}", file)
+        assert spec is not None and spec.loader is not None, file
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
