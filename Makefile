@@ -42,7 +42,7 @@ format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## timings against peers (installs the extra `bench`)
-	@$(PIP) install --quiet -e '.[bench]'
+	@$(PIP) install -qq -e '.[bench]'
 	@set -- tests/benchmarks/*.py; [ -e "$$1" ] || { echo "tests/benchmarks/ holds no benchmark yet"; exit 1; }; \
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -61,5 +61,5 @@ $(INSTALLED): pyproject.toml
 	fi; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear .venv
 	@echo "installing derive and its tools into .venv ($$($(BIN)/python --version); about a minute) ..."
-	@$(PIP) install --quiet -e '.[dev]'
+	@$(PIP) install -qq -e '.[dev]' # -qq: errors alone
 	@touch $@
