@@ -151,8 +151,9 @@ def load(entry: Entry) -> Model:
         sys.modules.pop(name, None)
     model = getattr(module, entry.name, None)
     if not isinstance(model, Model):
-        raise DefinitionError(f"{entry.name} is no model once the file has run",
-                              Place(shown(entry.file), 1))
+        raise DefinitionError(
+            f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
+        )
     return model
 
 

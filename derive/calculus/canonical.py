@@ -60,9 +60,7 @@ def _component(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]
     for factor in factors:
         for index in factor.indices:
             if index not in names:
-                names[index] = (
-                    index if index in free else Index(f"%{len(names)}", index.dim)
-                )
+                names[index] = index if index in free else Index(f"%{len(names)}", index.dim)
     back = {new: old for old, new in names.items()}
     key, ordered = _cached(tuple(f.rename(names) for f in factors), free)
     return key, tuple(f.rename(back) for f in ordered)
@@ -107,9 +105,7 @@ def _leaves(factors: Factors, dummies: list[Index], colour: dict[Index, tuple]):
         yield from _leaves(factors, dummies, split)
 
 
-def _refine(
-    factors: Factors, dummies: list[Index], colour: dict[Index, tuple]
-) -> dict[Index, int]:
+def _refine(factors: Factors, dummies: list[Index], colour: dict[Index, tuple]) -> dict[Index, int]:
     """Colour refinement: the stable ranks of the dummies."""
     ranks = _ranks(colour)
     while True:

@@ -46,7 +46,7 @@ def product_rule(
 
 
 def star_rule(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """2 N nodes on the axes, exact to degree three; for averages whose higher part is negligible."""
+    """2 N nodes on the axes, exact to degree three: for averages with a negligible higher part."""
     sizes = {name: int(np.prod(shape, dtype=int)) for name, shape in shapes.items()}
     entries = sum(sizes.values())
     values = np.sqrt(entries) * np.concatenate([np.eye(entries), -np.eye(entries)])

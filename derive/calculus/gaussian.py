@@ -20,7 +20,6 @@ from derive.calculus.index import (
     Factors,
     Index,
     Tensor,
-    collect,
     delta_tensor,
 )
 
@@ -32,9 +31,7 @@ def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
     return expression
 
 
-def _average(
-    coeff: sp.Expr, factors: Factors, tensor: Tensor
-) -> Iterable[tuple[sp.Expr, Factors]]:
+def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple[sp.Expr, Factors]]:
     drawn = [f for f in factors if f.tensor == tensor]
     rest = tuple(f for f in factors if f.tensor != tensor)
     if len(drawn) % 2:
@@ -79,9 +76,7 @@ def _delta(i: Index, j: Index) -> Factor:
     return delta_tensor(i.dim)[i, j]
 
 
-def contract_gram(
-    expression: Expression, row: Tensor, gram: Tensor, weight: sp.Expr
-) -> Expression:
+def contract_gram(expression: Expression, row: Tensor, gram: Tensor, weight: sp.Expr) -> Expression:
     """Replace sum_i row[a, i] row[b, i] by weight * gram[a, b].
 
     Only an index that occurs exactly twice, both times in the last slot of `row`, is a Gram
@@ -117,14 +112,3 @@ def _gram_pair(
         if all(f.tensor == row and slot == 1 for f, slot in places):
             return places[0][0], places[1][0]
     return None
-
-
-def cumulant(first: Expression, second: Expression, over: Iterable[Tensor]) -> Expression:
-    """Cov(first, second) over the Gaussian tensors; free indices must be disjoint."""
-    over = tuple(over)
-    joint = expectation(first * second, over)
-    return joint - expectation(first, over) * expectation(second, over)
-
-
-def empty(free: Iterable[Index]) -> Expression:
-    return collect(free, [])

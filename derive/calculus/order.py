@@ -12,10 +12,8 @@ polynomials are equivalent), so truncation by order never drops a term that matt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-
 from typing import NamedTuple
 
 import sympy as sp
@@ -162,7 +160,4 @@ class Law:
 
     def up_to(self, expression: Expression, order: Fraction | int) -> Expression:
         """Drop every monomial that is smaller than eps**order."""
-        return expression.map_terms(
-            lambda c, f: [(c, f)] if self.order(c, f) <= order else []
-        )
-
+        return expression.map_terms(lambda c, f: [(c, f)] if self.order(c, f) <= order else [])

@@ -16,9 +16,9 @@ import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh
 from derive.calculus.order import Law
+from derive.errors import Refusal
 from derive.notation.arrays import Array
 from derive.notation.blocks import root_shift
-from derive.errors import Refusal
 
 
 def axes(array: Array) -> tuple[Index, ...]:

@@ -38,8 +38,10 @@ def run(options: argparse.Namespace) -> int:
         if not same:
             write_whole(target, text)
         spent = time.monotonic() - start
-        print(f"\r{shown(target)}: {'unchanged' if same else 'written'} ({spent:.1f} s)   ",
-              file=sys.stderr)
+        print(
+            f"\r{shown(target)}: {'unchanged' if same else 'written'} ({spent:.1f} s)   ",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -31,8 +31,9 @@ def covariance_picture(
     m = sde.V.shape[-1]
     panels = ["variance"] + (["covariance", "correlation"] if m > 1 else []) + ["exits"]
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.0),
-                                layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.1 * len(panels), 3.0), layout="constrained"
+    )
     for axis, panel in zip(axes, panels, strict=True):
         if panel == "exits":
             _exits(axis, sde, network)
@@ -42,8 +43,9 @@ def covariance_picture(
             bands = _percentiles(paths, panel)
             for (a, b), alpha in zip(BANDS, (0.14, 0.22), strict=True):
                 if style == "-":
-                    axis.fill_between(paths.times, bands[a], bands[b], color=colour, alpha=alpha,
-                                      linewidth=0)
+                    axis.fill_between(
+                        paths.times, bands[a], bands[b], color=colour, alpha=alpha, linewidth=0
+                    )
                 else:
                     axis.plot(paths.times, bands[a], style, color=colour, linewidth=0.8)
                     axis.plot(paths.times, bands[b], style, color=colour, linewidth=0.8)
@@ -51,8 +53,14 @@ def covariance_picture(
             low = min(low, np.nanmin(np.where(np.isfinite(bands[5]), bands[5], np.nan)))
             top = bands[95][np.isfinite(bands[95])]
             high = max(high, top.max() if top.size else -np.inf)
-        axis.set_title({"variance": r"$V^{aa}$, all tokens", "covariance": r"$V^{ab}$, all pairs",
-                        "correlation": r"correlation $\rho^{ab}$"}[panel], loc="left")
+        axis.set_title(
+            {
+                "variance": r"$V^{aa}$, all tokens",
+                "covariance": r"$V^{ab}$, all pairs",
+                "correlation": r"correlation $\rho^{ab}$",
+            }[panel],
+            loc="left",
+        )
         if panel == "variance" and low > 0 and high / low > 30:
             axis.set_yscale("log")
         elif panel == "covariance" and high > 30:
@@ -61,8 +69,13 @@ def covariance_picture(
         axis.set_xlim(0, sde.times[-1])
     axes[0].legend(frameon=False, loc="upper left", fontsize=8)
     words = ", ".join(f"{_tex(k)} = {v:.3g}" for k, v in params._asdict().items())
-    figure.suptitle(f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
-                    f"5-95 % of {len(sde.V)} paths", x=0.01, ha="left", fontsize=9.5)
+    figure.suptitle(
+        f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
+        f"5-95 % of {len(sde.V)} paths",
+        x=0.01,
+        ha="left",
+        fontsize=9.5,
+    )
     figure.savefig(file, dpi=180)
     plt.close(figure)
 

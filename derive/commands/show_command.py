@@ -6,6 +6,7 @@ Formats: text, latex (a document that compiles), html, json.
 from __future__ import annotations
 
 import argparse
+
 from derive.registry import find, load
 
 

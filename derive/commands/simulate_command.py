@@ -21,22 +21,42 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--tokens", type=Path, metavar="FILE.npy",
-                        help="token matrix (m, n), or covariance (m, m); default: m = 3, all "
-                        "covariances .2, variances 1")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter; repeat for more (default: a third of its range)")
+    parser.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE.npy",
+        help="token matrix (m, n), or covariance (m, m); default: m = 3, all "
+        "covariances .2, variances 1",
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter; repeat for more (default: a third of its range)",
+    )
     parser.add_argument("--t1", type=float, default=0.5, help="final depth / width (default .5)")
     parser.add_argument("--paths", type=int, default=4096)
     parser.add_argument("--width", type=int, default=128, help="of the network; 0: no network")
     parser.add_argument("--saves", type=int, default=41, help="number of save times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dt", type=float, help="fixed step (default: the step follows the state)")
-    parser.add_argument("--radius", type=float, default=1e4,
-                        help="a path exits when max |V| passes this (default 1e4)")
-    parser.add_argument("--max-tokens", type=int, default=12, metavar="M",
-                        help="use at most M tokens of the file (default 12)")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder (default results)")
+    parser.add_argument(
+        "--radius",
+        type=float,
+        default=1e4,
+        help="a path exits when max |V| passes this (default 1e4)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=12,
+        metavar="M",
+        help="use at most M tokens of the file (default 12)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder (default results)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,23 +78,42 @@ def run(options: argparse.Namespace) -> int:
     except OSError as problem:
         raise RequestError(f"cannot write to {options.out}: {problem.strerror}") from None
     sde = module.simulate(
-        V0, params, t1=options.t1, paths=options.paths, seed=options.seed, dt=options.dt,
-        saves=times, exit_radius=options.radius, progress=True,
+        V0,
+        params,
+        t1=options.t1,
+        paths=options.paths,
+        seed=options.seed,
+        dt=options.dt,
+        saves=times,
+        exit_radius=options.radius,
+        progress=True,
     )
     network = None
     if options.width:
         depth = max(1, round(options.t1 * options.width))
         layers = np.unique(np.round(times * options.width).astype(int).clip(0, depth))
         chain = getattr(module, "reduced_network", module.network)
-        network = chain(V0, params, width=options.width, depth=depth, paths=options.paths,
-                        seed=options.seed + 1, saves=layers, exit_radius=options.radius,
-                        progress=True)
+        network = chain(
+            V0,
+            params,
+            width=options.width,
+            depth=depth,
+            paths=options.paths,
+            seed=options.seed + 1,
+            saves=layers,
+            exit_radius=options.radius,
+            progress=True,
+        )
     prefix = options.out / entry.name
     arrays: dict[str, Any] = {"V0": V0, "times": sde.times, "V": sde.V, "exit_time": sde.exit_time}
     arrays.update({f"param_{k}": v for k, v in params._asdict().items()})
     if network is not None:
-        arrays |= {"network_times": network.times, "network_V": network.V,
-                   "network_exit_time": network.exit_time, "width": options.width}
+        arrays |= {
+            "network_times": network.times,
+            "network_V": network.V,
+            "network_exit_time": network.exit_time,
+            "width": options.width,
+        }
     np.savez_compressed(prefix.with_suffix(".npz"), **arrays)
     plot(prefix.with_suffix(".png"), entry.name, params, sde, network, options.width, labels)
     shares = f"SDE {sde.exited:.2%}"
@@ -124,7 +163,9 @@ def _start(options: argparse.Namespace) -> tuple[np.ndarray, list[str] | None]:
     try:
         tokens = np.load(options.tokens, allow_pickle=False)
     except (OSError, ValueError) as problem:
-        raise RequestError(f"--tokens {options.tokens}: cannot be read as .npy ({problem})") from None
+        raise RequestError(
+            f"--tokens {options.tokens}: cannot be read as .npy ({problem})"
+        ) from None
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.floating) or not tokens.size:
         raise RequestError(
             f"--tokens {options.tokens}: shape {tokens.shape} of {tokens.dtype}; wanted floats, a "

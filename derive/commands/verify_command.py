@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from derive.errors import RequestError
 from derive.commands.build_command import require_writable, text_of, write_whole
+from derive.errors import RequestError
 from derive.registry import find, generated_folder, load, registered, shown
 
 
@@ -37,17 +37,20 @@ def run(options: argparse.Namespace) -> int:
                 f"{shown(file)} is not what the definition says; run: derive build {entry.argument}"
             )
         print(f"{entry.name}, level {options.level}")
-        start, found, result = time.monotonic(), [], None
+        start, found, results = time.monotonic(), [], []
         for result, rung in climb(load(entry), file, options.level):
             found.append(rung)
+            results.append(result)
             spent = time.monotonic() - start
-            print(f"  {'passed' if rung.passed else 'FAILED'}  {rung.name}: {rung.claim} "
-                  f"({spent:.0f} s)", flush=True)
+            print(
+                f"  {'passed' if rung.passed else 'FAILED'}  {rung.name}: {rung.claim} "
+                f"({spent:.0f} s)",
+                flush=True,
+            )
             if not rung.passed:
                 print(f"          {rung.figures}", file=sys.stderr)
-        assert result is not None
         target = folder / f"{entry.name}.cert.json"
-        text = certificate(result, options.level, found)
+        text = certificate(results[-1], options.level, found)
         if keep_stronger(target, text, options.level):
             print(f"  {shown(target)} holds a full certificate of this signature: kept")
         else:

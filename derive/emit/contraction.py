@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from derive.calculus.canonical import components
-from derive.calculus.index import Expression, Factor, Factors, Index, Tensor, collect, indices_of
+from derive.calculus.index import Expression, Factors, Index, collect
 from derive.emit.scalars import factor_text, python
 
 Placed = tuple[str, tuple[Index, ...]]  # a named array and its indices
@@ -94,11 +94,7 @@ def _contract(part: Factors, free: tuple[Index, ...], program: Program) -> list[
         best = min(dummies, key=lambda d: (_cost(d, arrays), d.name))
         group = [a for a in arrays if best in a[1]]
         rest = [a for a in arrays if best not in a[1]]
-        also = {
-            d
-            for d in dummies
-            if all((d in a[1]) == (a in group) for a in arrays)
-        }
+        also = {d for d in dummies if all((d in a[1]) == (a in group) for a in arrays)}
         arrays = [*rest, _eliminate(group, also, program)]
 
 
@@ -150,17 +146,22 @@ def _product_text(
         names.setdefault(index, "abcdefgh"[len(names)])
     pattern = "; ".join(f"{n}[{','.join(names[i] for i in ix)}]" for n, ix in group)
     key = (pattern, "".join(names[i] for i in legs))
-    meaning = f"[{','.join(names[i] for i in legs)}] = " + (
-        f"sum_{{{','.join(sorted(names[d] for d in dummies))}}} " if dummies else ""
-    ) + " ".join(f"{n}[{','.join(names[i] for i in ix)}]" for n, ix in group)
+    meaning = (
+        f"[{','.join(names[i] for i in legs)}] = "
+        + (f"sum_{{{','.join(sorted(names[d] for d in dummies))}}} " if dummies else "")
+        + " ".join(f"{n}[{','.join(names[i] for i in ix)}]" for n, ix in group)
+    )
     if len(group) == 1:
         ((name, indices),) = group
         axes = sorted(indices.index(d) - len(indices) for d in dummies)
         axis = str(axes[0]) if len(axes) == 1 else f"({', '.join(map(str, axes))})"
         side = "_total" if len(axes) > 1 else "_sum" if axes[0] == -1 else "_column_sum"
-        return key, f"{name}{side}" if legs or len(axes) > 1 else f"{name}_total", (
-            f"{name}.sum({axis})"
-        ), meaning
+        return (
+            key,
+            f"{name}{side}" if legs or len(axes) > 1 else f"{name}_total",
+            (f"{name}.sum({axis})"),
+            meaning,
+        )
     product = _matmul(group, dummies, program.symmetric)
     if product:
         text, order = product
@@ -247,23 +248,23 @@ def _build(terms: list[Term], order: tuple[Index, ...], program: Program) -> str
     common = _common([c for c, _ in terms])
     if common != 1 and len(terms) > 1:
         rest = [(sp.expand(c / common), p) for c, p in terms]
-        return _scaled(common, [_closed(_part(rest, order, program))])
+        return scaled(common, [_closed(_part(rest, order, program))])
     if len(terms) == 1:
         ((coefficient, placed),) = terms
-        return _scaled(coefficient, [aligned(p, order) for p in placed])
+        return scaled(coefficient, [aligned(p, order) for p in placed])
     counts: dict[Placed, int] = {}
     for _, placed in terms:
         for one in set(placed):
             counts[one] = counts.get(one, 0) + 1
     best = max(counts, key=lambda p: (counts[p], len(p[1]), _reverse(p)), default=None)
     if best is None or counts[best] < 2:
-        return _joined(_build([t], order, program) for t in terms)
+        return joined(_build([t], order, program) for t in terms)
     inside = [(c, _without(p, best)) for c, p in terms if best in p]
     outside = [t for t in terms if best not in t[1]]
     inner = _closed(_part(inside, order, program))
     # the smaller array first: coefficients then multiply few entries
     pulled = f"{inner} * {aligned(best, order)}"
-    return _joined([pulled, _build(outside, order, program)]) if outside else pulled
+    return joined([pulled, _build(outside, order, program)]) if outside else pulled
 
 
 def _closed(text: str) -> str:
@@ -290,7 +291,7 @@ def _part(terms: list[Term], order: tuple[Index, ...], program: Program) -> str:
     return aligned((name, own), order)
 
 
-def _scaled(coefficient: sp.Expr, arrays: list[str]) -> str:
+def scaled(coefficient: sp.Expr, arrays: list[str]) -> str:
     """coefficient * arrays; the coefficient first, so that it meets the smallest array."""
     if not arrays:
         return python(coefficient)
@@ -315,7 +316,7 @@ def _without(placed: tuple[Placed, ...], one: Placed) -> tuple[Placed, ...]:
     return placed[:position] + placed[position + 1 :]
 
 
-def _joined(texts: Iterable[str]) -> str:
+def joined(texts: Iterable[str]) -> str:
     out = ""
     for text in sorted(texts, key=lambda t: t.startswith("-")):
         if not out:
@@ -340,16 +341,10 @@ def _common(coefficients: list[sp.Expr]) -> sp.Expr:
             powers = own
         else:
             powers = {
-                base: min(e, own[base]) if (e > 0) == (own[base] > 0) and e > 0
+                base: min(e, own[base])
+                if (e > 0) == (own[base] > 0) and e > 0
                 else max(e, own[base])
                 for base, e in powers.items()
                 if base in own and (e > 0) == (own[base] > 0)
             }
     return sp.Mul(*(b**e for b, e in sorted((powers or {}).items(), key=lambda i: str(i[0]))))
-
-
-def tensors_of(expressions: Iterable[Expression]) -> list[Tensor]:
-    return sorted({t for e in expressions for t in e.tensors()}, key=lambda t: t.name)
-
-
-__all__ = ["Program", "Statement", "lower", "python", "Factor", "indices_of"]

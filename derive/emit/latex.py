@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.calculus.index import Expression, Factors
-from derive.emit.text import index_names
+from derive.calculus.text import index_names
 
 _SYMBOLS = {"F": "F", "V": "V"}
 
@@ -80,9 +80,20 @@ def document(title: str, parts: list[tuple[str, str, list[str]]], notes: list[st
     return "\n".join(out) + "\n"
 
 
-_ESCAPES = {"\\": r"\textbackslash{}", "_": r"\_", "^": r"\^{}", "%": r"\%", "&": r"\&",
-            "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\~{}", "<": r"\textless{}",
-            ">": r"\textgreater{}"}
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "_": r"\_",
+    "^": r"\^{}",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\~{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 def escape(text: str) -> str:

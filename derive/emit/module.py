@@ -20,11 +20,11 @@ import sympy as sp
 
 from derive.calculus.index import Expression
 from derive.calculus.order import ratio
+from derive.calculus.text import show
 from derive.emit import latex
-from derive.emit.contraction import Program, lower
+from derive.emit.contraction import Program, joined, lower, scaled
 from derive.emit.graph_code import gather, statements
 from derive.emit.signature import signature
-from derive.emit.text import show
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.reduce import Chain
 from derive.notation.arrays import Array, show_shape
@@ -76,33 +76,35 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     """
     kernels, operations = _kernels(result)
     layer = next(k for k in kernels if k.name == "layer")
-    text = environment().get_template("covariance_sde.py.jinja").render(
-        title=_first_line(result.model.doc) or result.model.name,
-        engine=ENGINE,
-        source=source,
-        request=request,
-        toolchain=f"SymPy {sp.__version__}",
-        body=_NO_HASH,
-        model=result.model.name,
-        signature=model_signature(result, layer),
-        operations=operations,
-        sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
-        f"{result.model.width}, V = {result.model.state_name} {result.model.state_name}^T / "
-        f"{result.model.width}; sums run over the tokens.",
-        equations_text={k: show(e) for k, e in result.equations.items()},
-        equations_latex={
-            k: latex.equation(LEFT_SIDES[k], e) for k, e in result.equations.items()
-        },
-        facts=result.facts,
-        ops=_ops(kernels),
-        params=[
-            {"name": p.name, "meaning": _meaning(p)} for p in parameters(result)
-        ],
-        dims=[{"name": d.name, "meaning": d.meaning} for d in _dims(result)],
-        weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
-        kernels=kernels,
-        spec=_spec(result),
-        reduced=result.reduction is not None,
+    text = (
+        environment()
+        .get_template("covariance_sde.py.jinja")
+        .render(
+            title=_first_line(result.model.doc) or result.model.name,
+            engine=ENGINE,
+            source=source,
+            request=request,
+            toolchain=f"SymPy {sp.__version__}",
+            body=_NO_HASH,
+            model=result.model.name,
+            signature=model_signature(result, layer),
+            operations=operations,
+            sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
+            f"{result.model.width}, V = {result.model.state_name} {result.model.state_name}^T / "
+            f"{result.model.width}; sums run over the tokens.",
+            equations_text={k: show(e) for k, e in result.equations.items()},
+            equations_latex={
+                k: latex.equation(LEFT_SIDES[k], e) for k, e in result.equations.items()
+            },
+            facts=result.facts,
+            ops=_ops(kernels),
+            params=[{"name": p.name, "meaning": _meaning(p)} for p in parameters(result)],
+            dims=[{"name": d.name, "meaning": d.meaning} for d in _dims(result)],
+            weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
+            kernels=kernels,
+            spec=_spec(result),
+            reduced=result.reduction is not None,
+        )
     )
     folded = _fold_docstrings(text)
     wrapped = _wrap_code(folded)
@@ -157,7 +159,20 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
         kernel, operations = _equation_kernel(result, name)
         out.append(kernel)
         counts.append(f"{name} {operations}")
-    out.append(_volatility(result))
+    out.append(
+        _quotient(
+            result,
+            "mixing_effect",
+            "Variance per unit time that the mixing gives the tokens, relative to tr V.",
+        )
+    )
+    out.append(
+        _quotient(
+            result,
+            "volatility",
+            "Variance per unit time of the diagonal of V, relative to its size.",
+        )
+    )
     kernel, operations = _noise_kernel(result)
     out.append(kernel)
     counts.append(f"noise {operations}")
@@ -190,19 +205,19 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     return kernel, _counts(program)
 
 
-def _volatility(result: CovarianceSDE) -> Kernel:
+def _quotient(result: CovarianceSDE, name: str, what: str) -> Kernel:
     program = Program(taken={"V", "m", "params", "t"})
-    above, below = (lower(e, program) for e in result.volatility)
+    above, below = (lower(e, program) for e in getattr(result, name))
     kernel = Kernel(
-        "volatility",
-        "V, params, t=0.0",
-        "Variance per unit time of the diagonal of V, relative to its size.\n\n"
-        "V: (..., m, m).  Returns (...,); NaN for V = 0.",
+        name, "V, params, t=0.0", f"{what}\n\nV: (..., m, m).  Returns (...,); NaN for V = 0."
     )
     kernel.body = _header(result, f"{above} {below}", program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.body += [f"variance = {above}", f"size = {below}"]
-    kernel.result = "variance / size"
+    if above == "0":
+        kernel.result = "0 * V[..., 0, 0]"
+        return kernel
+    kernel.body += [f"rate = {above}", f"size = {below}"]
+    kernel.result = "rate / size"
     return kernel
 
 
@@ -237,16 +252,14 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
 def _built(built: Expression, drawn: str) -> str:
     """A field from its normals: c L G L^T and the like."""
     parts = []
-    from derive.emit.contraction import _joined, _scaled
-
     for coefficient, factors in built.terms:
         (draw,) = [f for f in factors if f.tensor.name == drawn]
         ends = {f.indices[1]: f.indices[0] for f in factors if f.tensor.kind == "factor"}
         rows = [ends[i] for i in draw.indices]
         straight = rows == list(built.free)
         middle = drawn if straight or draw.tensor.symmetric else f"{drawn}.mT"
-        parts.append(_scaled(coefficient, [f"L @ {middle} @ L.mT"]))
-    return _joined(parts)
+        parts.append(scaled(coefficient, [f"L @ {middle} @ L.mT"]))
+    return joined(parts)
 
 
 def _layer(result: CovarianceSDE) -> Kernel:
@@ -345,8 +358,22 @@ def _dearest(program: Program) -> str:
     return max(program.operations, default="1")
 
 
-_OPS = ("diagonal", "eye", "full", "softmax", "sqrt", "exp", "log", "tanh", "sin", "cos", "erf",
-        "sigmoid", "relu", "pi")
+_OPS = (
+    "diagonal",
+    "eye",
+    "full",
+    "softmax",
+    "sqrt",
+    "exp",
+    "log",
+    "tanh",
+    "sin",
+    "cos",
+    "erf",
+    "sigmoid",
+    "relu",
+    "pi",
+)
 
 
 def _ops(kernels: list[Kernel]) -> list[str]:
@@ -355,22 +382,35 @@ def _ops(kernels: list[Kernel]) -> list[str]:
 
 
 def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
-    noise = {f.drawn.name: "symmetric" if f.drawn.symmetric else "gaussian"
-             for f in result.noise.fields}
+    noise = {
+        f.drawn.name: "symmetric" if f.drawn.symmetric else "gaussian" for f in result.noise.fields
+    }
     out = [
         ("params", "Params"),
         ("dims", "Dims"),
         ("weights", "Weights"),
         ("width", repr(result.model.width.name)),
         ("ranges", repr({p.name: _range(p) for p in result.model.params})),
-        ("ratios", repr({d.name: ratio(d).name for d in _dims(result)
-                         if d in result.law.scaling.proportional})),
-        ("weight_shapes", repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights})),
+        (
+            "ratios",
+            repr(
+                {
+                    d.name: ratio(d).name
+                    for d in _dims(result)
+                    if d in result.law.scaling.proportional
+                }
+            ),
+        ),
+        (
+            "weight_shapes",
+            repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights}),
+        ),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),
         ("diffusion", "diffusion"),
         ("noise_from", "noise_from"),
         ("mixing_rate", "mixing_rate"),
+        ("mixing_effect", "mixing_effect"),
         ("volatility", "volatility"),
         ("layer", "layer"),
     ]
@@ -445,11 +485,13 @@ def _broken(line: str) -> list[str]:
     code = line.strip()
     candidates = []
     if match := re.match(r"(return |\w+ = )(.*)$", code):
-        candidates = [_broken_sum(indent, *match.groups(), s) for s in ((" + ", " - "), (" * ", " / "))]
+        candidates = [
+            _broken_sum(indent, *match.groups(), s) for s in ((" + ", " - "), (" * ", " / "))
+        ]
     if "(" in code or "{" in code:
         call = _broken_call(line)
         candidates = [call, *candidates] if _is_call(code) else [*candidates, call]
-    return next((c for c in candidates if _same(code, c)), [line])
+    return next((c for c in candidates if c != [line] and _same(code, c)), [line])
 
 
 def _is_call(code: str) -> bool:
@@ -470,9 +512,7 @@ def _same(code: str, lines: list[str]) -> bool:
     return False
 
 
-def _broken_sum(
-    indent: str, head: str, body: str, separators: tuple[str, ...]
-) -> list[str]:
+def _broken_sum(indent: str, head: str, body: str, separators: tuple[str, ...]) -> list[str]:
     pieces = _pieces(body, separators)
     if len(pieces) == 1:
         return [indent + head + body]

@@ -9,9 +9,9 @@ from typing import Any
 import sympy as sp
 
 from derive.calculus.index import Expression
+from derive.calculus.text import index_names, show
 from derive.emit import latex
 from derive.emit.module import LEFT_SIDES, model_signature
-from derive.emit.text import index_names, show
 from derive.methods.covariance_sde import CovarianceSDE
 
 HEADINGS = {
@@ -25,17 +25,22 @@ HEADINGS = {
 def _text(result: CovarianceSDE, steps: bool) -> str:
     model = result.model
     lines = [f"{model.name}: {_title(result)}", ""]
-    lines += [f"  state {model.state_name}[{', '.join(d.name for d in model.state_dims)}], "
-              f"V = {model.state_name} {model.state_name}^T / {model.width}, "
-              f"clock t = layer / {model.width}", ""]
+    lines += [
+        f"  state {model.state_name}[{', '.join(d.name for d in model.state_dims)}], "
+        f"V = {model.state_name} {model.state_name}^T / {model.width}, "
+        f"clock t = layer / {model.width}",
+        "",
+    ]
     if steps:
         for number, step in enumerate(result.steps, 1):
             lines.append(f"step {number}: {step.name} ({step.rule})")
             lines += [f"    {fact}" for fact in step.facts]
             if step.check:
                 verdict = "passed" if step.check.passed else "FAILED"
-                lines.append(f"    check {verdict}: {step.check.what}, residual "
-                             f"{step.check.residual:.1e} (tolerance {step.check.tolerance:.0e})")
+                lines.append(
+                    f"    check {verdict}: {step.check.what}, residual "
+                    f"{step.check.residual:.1e} (tolerance {step.check.tolerance:.0e})"
+                )
             for name, expression in step.results.items():
                 lines.append(f"    {name}: {len(expression.terms)} terms")
                 lines += [f"        {row}" for row in show(expression).split("\n")]
@@ -46,8 +51,10 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
         lines += [f"    {row}" for row in show(expression).split("\n")]
         lines.append("")
     for field in result.noise.fields:
-        lines.append(f"  {field.tensor.name} = L {field.drawn.name} L^T, L L^T = V: the limit of "
-                     f"{field.core}")
+        lines.append(
+            f"  {field.tensor.name} = L {field.drawn.name} L^T, L L^T = V: the limit of "
+            f"{field.core}"
+        )
     lines += [f"  {fact}" for fact in result.facts]
     return "\n".join(lines) + "\n"
 
@@ -63,8 +70,13 @@ def _latex(result: CovarianceSDE, steps: bool) -> str:
             for name, expression in step.results.items():
                 left = rf"\text{{{latex.escape(name)}}}"
                 check = f", residual {step.check.residual:.1e}" if step.check else ""
-                parts.append((f"Step {number}: {step.name} ({step.rule}){check}", left,
-                              latex.lines(expression)))
+                parts.append(
+                    (
+                        f"Step {number}: {step.name} ({step.rule}){check}",
+                        left,
+                        latex.lines(expression),
+                    )
+                )
     else:
         for name, expression in result.equations.items():
             parts.append((HEADINGS[name], LEFT_SIDES[name], latex.lines(expression)))
@@ -103,7 +115,9 @@ def _json(result: CovarianceSDE, steps: bool) -> str:
                 "name": s.name,
                 "rule": s.rule,
                 "facts": list(s.facts),
-                "check": None if s.check is None else {
+                "check": None
+                if s.check is None
+                else {
                     "what": s.check.what,
                     "residual": s.check.residual,
                     "tolerance": s.check.tolerance,
@@ -120,10 +134,12 @@ def _terms(expression: Expression) -> list[dict[str, Any]]:
     out = []
     for coefficient, factors in expression.terms:
         names = index_names(expression.free, factors)
-        out.append({
-            "coefficient": sp.sstr(coefficient),
-            "factors": [[f.tensor.name, *(names[i] for i in f.indices)] for f in factors],
-        })
+        out.append(
+            {
+                "coefficient": sp.sstr(coefficient),
+                "factors": [[f.tensor.name, *(names[i] for i in f.indices)] for f in factors],
+            }
+        )
     return out
 
 

@@ -71,7 +71,11 @@ def trace(traced: Trace) -> Check:
             values[dim] = float(sizes + position)
         state, weights = _draw(traced, values, rng)
         text = numeric.run(
-            traced.model.function, state, dims=_named(values), params=_named(values), weights=weights
+            traced.model.function,
+            state,
+            dims=_named(values),
+            params=_named(values),
+            weights=weights,
         )
         leaves = {traced.state: state}
         leaves.update({a: w for (_, a), w in zip(traced.weights, weights, strict=True)})
@@ -110,7 +114,9 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
         part, whole = _part(layer, law, degree), _part(longer, law, degree)
         if part != whole:
             continue
-        coefficient = np.mean([r * z ** (-degree) for r, z in zip(runs, angles, strict=True)], axis=0)
+        coefficient = np.mean(
+            [r * z ** (-degree) for r, z in zip(runs, angles, strict=True)], axis=0
+        )
         ours = evaluate(part, arrays, values) * radius**degree
         worst = max(worst, float(np.max(np.abs(ours - coefficient))) / scale)
         compared.append(degree)
@@ -137,7 +143,9 @@ def average(
     n = values[width]
     worst = 0.0
     nodes, weights = _rule(law, increment, values, 1)
-    mean = _average(evaluate(increment, {**nodes, "V": gram, law.state.name: state}, values), weights)
+    mean = _average(
+        evaluate(increment, {**nodes, "V": gram, law.state.name: state}, values), weights
+    )
     ours = evaluate(drift, {"V": gram}, values)
     worst = max(worst, _relative(ours - n * mean, np.maximum(np.abs(n * mean), np.abs(gram))))
     nodes, weights = _rule(law, first, values, 2)
@@ -226,14 +234,13 @@ def noise(noise: NoiseMap, diffusion: Expression) -> Check:
             basis = np.array([(b + b.T) / np.sqrt(2) for b in basis])
         zero = {f.drawn.name: np.zeros((size, size)) for f in noise.fields}
         columns = np.array(
-            [
-                evaluate(noise.expanded, {**arrays, **zero, one.drawn.name: b}, values)
-                for b in basis
-            ]
+            [evaluate(noise.expanded, {**arrays, **zero, one.drawn.name: b}, values) for b in basis]
         )
         total += np.einsum("kab,kcd->abcd", columns, columns)
     target = evaluate(diffusion, {"V": arrays["V"]}, values)
-    return Check("J J^T of the noise map against the diffusion", _relative(total - target, target), 1e-12)
+    return Check(
+        "J J^T of the noise map against the diffusion", _relative(total - target, target), 1e-12
+    )
 
 
 def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Check:

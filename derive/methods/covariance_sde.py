@@ -4,8 +4,8 @@ Input: a model of kind "covariance_sde".  Output: `CovarianceSDE`: drift, diffus
 as index expressions for symbolic dimensions, with the record of the steps.
 
 The covariance is V = X X^T / n, the clock is depth / width, the small parameter eps = n^(-1/2).
-Steps: trace, expand, average, count powers and take the limit, map the noise, check the step.  Not supported:
-weights shared over depth (the chain would not be Markov), state dependence beyond V.
+Steps: trace, expand, average, count powers and take the limit, map the noise, check the step.
+Not supported: weights shared over depth (the chain would not be Markov), state dependence beyond V.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sympy as sp
 from derive.calculus.index import Expression, Index, Tensor, collect, fresh
 from derive.calculus.order import Law, Scaling
 from derive.calculus.series import Expansion
+from derive.calculus.text import show_term
+from derive.errors import Refusal
 from derive.methods import checks
 from derive.methods.noise import NoiseMap, noise_map
 from derive.methods.record import Step
 from derive.methods.reduce import Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.notation.arrays import Array, walk
-from derive.errors import Refusal
 from derive.notation.model import Model, Trace, trace
 
 
@@ -33,9 +34,11 @@ class CovarianceSDE:
     """What is derived of a layer: dV = drift dt + noise, <noise, noise> = diffusion dt.
 
     Free indices: drift (a, b), diffusion (a, b, c, d).  `mixing_rate` (no free index) is the
-    summed variance per unit time of the token-mixing coefficients, `volatility` (numerator,
-    denominator) that of the diagonal of V relative to its size: the natural step control.
-    `fluctuation`: the part of one increment of order eps, in the weights.  `weight_degrees`: how many weights the largest products hold that drift and diffusion need.
+    summed variance per unit time of the token-mixing coefficients; as (numerator, denominator),
+    `mixing_effect` is what it does to the tokens relative to tr V, and `volatility` the variance
+    of the diagonal of V relative to its size: together the natural control of the step.
+    `fluctuation`: the part of one increment of order eps, in the weights.  `weight_degrees`: how
+    many weights the largest products hold that drift and diffusion need.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
 
@@ -46,6 +49,7 @@ class CovarianceSDE:
     diffusion: Expression
     noise: NoiseMap
     mixing_rate: Expression
+    mixing_effect: tuple[Expression, Expression]
     volatility: tuple[Expression, Expression]
     fluctuation: Expression
     weight_degrees: tuple[int, int]
@@ -138,7 +142,7 @@ def _derive(model: Model) -> CovarianceSDE:
         )
     )
 
-    rate = _mixing_rate(expansion, traced, law)
+    rate, effect = _mixing(expansion, traced, law)
     reduction, why = reduce_chain(traced, law)
     if reduction is None:
         facts += (why,)
@@ -152,6 +156,7 @@ def _derive(model: Model) -> CovarianceSDE:
         diffusion,
         noise,
         rate,
+        (effect, _trace(law)),
         _volatility(diffusion, law),
         first,
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
@@ -199,10 +204,8 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
     return Law(tuple(weights.values()), state, gram, scaling, width), weights
 
 
-def _expand(
-    law: Law, traced: Trace, weights: dict[Array, Tensor]
-) -> tuple[Expansion, Expansion]:
-    """The shortest expansion of which a longer one keeps the same increment, and that longer one."""
+def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
+    """The shortest expansion whose increment a longer one confirms, and that longer one."""
     reach = 2 + _gain(law, traced.output)
     shorter = Expansion(law, weights, reach)
     while True:
@@ -238,12 +241,8 @@ def _increment(layer: Expression, law: Law) -> Expression:
     return law.up_to(new - old, 2)
 
 
-def require_closed(
-    drift: Expression, diffusion: Expression, law: Law, model: Model
-) -> None:
+def require_closed(drift: Expression, diffusion: Expression, law: Law, model: Model) -> None:
     """The averages must be functions of V alone."""
-    from derive.emit.text import show_term
-
     for moment in (drift, diffusion):
         for position, (_, factors) in enumerate(moment.terms):
             if any(f.tensor == law.state for f in factors):
@@ -294,14 +293,14 @@ def count_powers(
         )
     noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
     moves = f"{width}^(-1/2)" if spread and spread[0] == 0 else f"1/{width}"
-    return (f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
-            f"clock depth / {width}",)
+    return (
+        f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
+        f"clock depth / {width}",
+    )
 
 
 def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:
     """Largest exponent of the width among the terms, and a term that has it."""
-    from derive.emit.text import show_term
-
     found = [
         (max(degree), show_term(expression, position))
         for position, (c, _) in enumerate(expression.terms)
@@ -342,15 +341,22 @@ def _volatility(diffusion: Expression, law: Law) -> tuple[Expression, Expression
     return variance, collect((a,), [(sp.Integer(1), (entry, entry))]).summed(a)
 
 
-def _mixing_rate(expansion: Expansion, traced: Trace, law: Law) -> Expression:
-    """Variance per unit time of the random mixing coefficients, summed over their entries.
+def _trace(law: Law) -> Expression:
+    a = Index("a", law.gram.dims[0])
+    return collect((a,), [(sp.Integer(1), (law.gram[a, a],))]).summed(a)
 
-    These are the nonlinear token-by-token parts of the matrices that multiply the tokens; how far
-    they move in one step says how far the step's linearisation reaches.
+
+def _mixing(expansion: Expansion, traced: Trace, law: Law) -> tuple[Expression, Expression]:
+    """Variance per unit time of the random mixing coefficients, and what it does to the tokens.
+
+    The coefficients are the nonlinear token-by-token parts B of the matrices that multiply the
+    tokens: the sum of E B_an^2, and the trace of E B V B^T.
     """
     token = law.gram.dims[0]
-    total = collect((), [])
-    parts = [p for a in walk(traced.output) if a.op == "matmul" for x in a.args for p in _summands(x)]
+    rate = effect = collect((), [])
+    parts = [
+        p for a in walk(traced.output) if a.op == "matmul" for x in a.args for p in _summands(x)
+    ]
     for array in dict.fromkeys(parts):
         if array.shape != (token, token) or not _has_function(array):
             continue
@@ -358,9 +364,15 @@ def _mixing_rate(expansion: Expansion, traced: Trace, law: Law) -> Expression:
             lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
         )
         small = law.up_to(random, 1)
-        square = law.mean((small * small).summed(*small.free)).scaled(law.scaling.width)
-        total = total + limit(square, law, traced.model)
-    return total
+        row, column = small.free
+        other = Index("@k", token)
+        square = (small * small).summed(row, column)
+        between = collect((column, other), [(sp.Integer(1), (law.gram[column, other],))])
+        moved = (small * between * small.renamed({column: other})).summed(row, column, other)
+        width = law.scaling.width
+        rate = rate + limit(law.mean(square).scaled(width), law, traced.model)
+        effect = effect + limit(law.mean(moved).scaled(width), law, traced.model)
+    return rate, effect
 
 
 def _summands(array: Array) -> list[Array]:
@@ -374,4 +386,3 @@ def _summands(array: Array) -> list[Array]:
 
 def _has_function(array: Array) -> bool:
     return any(a.op == "function" for a in walk(array))
-

@@ -91,9 +91,7 @@ def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> Noi
         terms.extend(makers.linearise(coefficient, factors, increment.free))
     makers.require_independence()
     half = Fraction(-order) / 2
-    compact = collect(
-        increment.free, [(law.scaling.leading(c, half), f) for c, f in terms]
-    )
+    compact = collect(increment.free, [(law.scaling.leading(c, half), f) for c, f in terms])
     compact = compact.map_coefficients(sp.expand)
     fields = tuple(f for f in makers.fields() if f.tensor in compact.tensors())
     compact, fields = merge(*symmetrise(compact, fields, makers.factor))
@@ -132,9 +130,7 @@ def _built(legs: tuple[Index, ...], factor: Tensor, drawn: Tensor, size: sp.Expr
     return collect(legs, [(size, (*rows, drawn[inner]))])
 
 
-def merge(
-    compact: Expression, fields: tuple[Field, ...]
-) -> tuple[Expression, tuple[Field, ...]]:
+def merge(compact: Expression, fields: tuple[Field, ...]) -> tuple[Expression, tuple[Field, ...]]:
     """Independent fields of one law that enter proportionally are one field (variances add)."""
     kept: list[Field] = []
     parts: list[Expression] = []
@@ -247,9 +243,7 @@ class _Makers:
         best = None
         for order in itertools.permutations(legs):
             names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(order)}
-            one = collect(
-                names.values(), [(sp.Integer(1), tuple(f.rename(names) for f in core))]
-            )
+            one = collect(names.values(), [(sp.Integer(1), tuple(f.rename(names) for f in core))])
             if best is None or str(one.terms) < str(best[0].terms):
                 best = (one, order)
         assert best is not None

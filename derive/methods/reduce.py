@@ -179,9 +179,7 @@ class _Frames:
         if self.growing(left.shape) and self.growing(right.shape):
             self.plain(array)
         first, second = self.read(left), self.read(right)
-        return {
-            p or q: multiply(x, y) for p, x in first.items() for q, y in second.items()
-        }
+        return {p or q: multiply(x, y) for p, x in first.items() for q, y in second.items()}
 
     def _transpose(self, array: Array) -> Blocks:
         inner = array.args[0]

@@ -35,7 +35,8 @@ Graded = dict[int, Array]
 def truncated(root: Array, order: Callable[[Array], int]) -> Array:
     """The graph with its nonlinear parts expanded to second order in their small arguments.
 
-    `order(array)`: the power of eps of an array without functions in it.  A nonlinear part is an entrywise expression with functions in it (a whole softmax, say).
+    `order(array)`: the power of eps of an array without functions in it.  A nonlinear part is an
+    entrywise expression with functions in it (a whole softmax, say).
     Products of matrices are left alone, so that V' stays a sum of squares.
     """
     nonlinear = {a for a in walk(root) if _has_function(a)}

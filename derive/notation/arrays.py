@@ -197,7 +197,9 @@ def total(array: Array, axis: int | None, keepdims: bool) -> Array:
             array = total(array, 0, keepdims=False)
         return array
     if not -array.ndim <= axis < array.ndim:
-        raise DefinitionError(f"sum over axis {axis} of an array of shape {show_shape(array.shape)}")
+        raise DefinitionError(
+            f"sum over axis {axis} of an array of shape {show_shape(array.shape)}"
+        )
     axis %= array.ndim
     kept = (ONE,) if keepdims else ()
     shape = (*array.shape[:axis], *kept, *array.shape[axis + 1 :])
@@ -214,7 +216,7 @@ def reciprocal(array: Array) -> Array:
 
 
 def composite(name: str, argument: Array, definition: Array) -> Array:
-    """A named operation with its meaning spelt out: derivations use the meaning, kernels the name."""
+    """A named operation and its meaning: derivations use the meaning, kernels the name."""
     return node("composite", (argument, definition), definition.shape, name)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import sympy as sp
 
+from derive.errors import DefinitionError
 from derive.notation.arrays import (
     Array,
     _x,
@@ -23,8 +24,6 @@ from derive.notation.arrays import (
     reciprocal,
     total,
 )
-from derive.errors import DefinitionError
-
 
 drawn = itertools.count()  # weights are told apart, and ordered, by when the text asks for them
 

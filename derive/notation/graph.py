@@ -11,6 +11,7 @@ import sympy as sp
 from derive.notation.arrays import Array, walk
 from derive.notation.scalars import number
 
+
 def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
     """Axes of size one between batch and array axes, as broadcasting of ranks asks for."""
     if value.ndim <= own or wanted <= own:
@@ -38,7 +39,9 @@ def value(
         elif array.op == "eye":
             out = np.eye(int(numbers[array.shape[0]]))
         elif array.op == "full":
-            out = np.full([int(number(s, numbers)) for s in array.shape], number(array.data, numbers))
+            out = np.full(
+                [int(number(s, numbers)) for s in array.shape], number(array.data, numbers)
+            )
         elif array.op == "add":
             out = args[0] + args[1]
         elif array.op == "multiply":

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from derive.notation.arrays import Array, node, show_shape, walk
 from derive.errors import DefinitionError, Place
+from derive.notation.arrays import Array, node, show_shape, walk
 from derive.notation.scalars import Dim, Param
 
 

@@ -55,8 +55,9 @@ def _bound(
     words = vocabulary(draw)
     home = function.__globals__
     names: dict[str, Any] = {}
-    symbols = {v: float({**dims, **params}[v.name]) for v in home.values()
-               if isinstance(v, (Dim, Param))}
+    symbols = {
+        v: float({**dims, **params}[v.name]) for v in home.values() if isinstance(v, (Dim, Param))
+    }
 
     def meaning(value: Any) -> Any:
         if isinstance(value, Dim):

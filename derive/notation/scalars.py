@@ -144,8 +144,7 @@ def _split(text: str, caller: str) -> tuple[str, str]:
     name = name.strip()
     if not colon or not name.isidentifier():
         raise DefinitionError(
-            f'{caller}: {text!r} is no declaration; write "name: meaning", '
-            'for instance "n: width"'
+            f'{caller}: {text!r} is no declaration; write "name: meaning", for instance "n: width"'
         )
     return name, rest.strip()
 

@@ -47,6 +47,7 @@ class CovarianceModel:
     diffusion: Callable[..., Any]
     noise_from: Callable[..., Any]
     mixing_rate: Callable[..., Any]
+    mixing_effect: Callable[..., Any]
     volatility: Callable[..., Any]
     layer: Callable[..., Any]
     reduced_layer: Callable[..., Any] | None = None
@@ -165,8 +166,21 @@ def network(
     progress: bool | None | Progress = None,
 ) -> Paths:
     """The literal network with dense weights; `X0` (m, width) may be given instead of V0."""
-    return networks.dense(spec, V0, params, width, depth, dims, paths, seed, X0, saves,
-                          exit_radius, dtype, reporter(progress, "network"))
+    return networks.dense(
+        spec,
+        V0,
+        params,
+        width,
+        depth,
+        dims,
+        paths,
+        seed,
+        X0,
+        saves,
+        exit_radius,
+        dtype,
+        reporter(progress, "network"),
+    )
 
 
 def reduced_network(
@@ -185,5 +199,17 @@ def reduced_network(
     progress: bool | None | Progress = None,
 ) -> Paths:
     """The same law on m x m blocks."""
-    return networks.reduced(spec, V0, params, width, depth, dims, paths, seed, saves, exit_radius,
-                            dtype, reporter(progress, "reduced network"))
+    return networks.reduced(
+        spec,
+        V0,
+        params,
+        width,
+        depth,
+        dims,
+        paths,
+        seed,
+        saves,
+        exit_radius,
+        dtype,
+        reporter(progress, "reduced network"),
+    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # paths in the smallest block
 SHRINK = 4
+EFFECT = 16.0
 
 
 class Block(NamedTuple):
@@ -40,7 +41,8 @@ class Block(NamedTuple):
 
 
 class Control(NamedTuple):
-    """h = 1 / (1/dt_max + (mixing_rate + 2 volatility) / per_step) for state-dependent steps."""
+    """State-dependent steps: h = 1 / (1/dt_max + rate / per_step),
+    rate = min(mixing_rate, EFFECT mixing_effect) + 4 volatility."""
 
     dt_max: float
     per_step: float
@@ -76,9 +78,14 @@ def adaptive(spec: CovarianceModel, m: int) -> Callable[..., tuple[Block, jax.Ar
         def body(b: Block) -> Block:
             active = pending(b)
             V = layout.matrix(b.state)
-            rate = layout.number(spec.mixing_rate(V, params, b.t))
-            relative = layout.number(spec.volatility(V, params, b.t))
-            rate = rate + 2 * jnp.where(jnp.isfinite(relative), relative, 0)
+            rate, effect, relative = (
+                layout.number(f(V, params, b.t))
+                for f in (spec.mixing_rate, spec.mixing_effect, spec.volatility)
+            )
+            # large coefficients that hardly move the tokens (all of them nearly equal) need not
+            # be resolved; NaN is V = 0
+            rate = jnp.where(effect > 0, jnp.minimum(rate, EFFECT * effect), 0)
+            rate = rate + 4 * jnp.where(relative > 0, relative, 0)
             h = 1 / (1 / control.dt_max + rate / control.per_step)
             left = target - b.t
             last = h * (1 + 1e-6) >= left

@@ -48,8 +48,21 @@ def dense(
     entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
     block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
     advance = _dense_layers(spec, tuple(sorted(sizes.items())))
-    return _ensemble(X, params, layers, width, paths, seed, exit_radius, dtype, block, report,
-                     spec, advance, gram=True)
+    return _ensemble(
+        X,
+        params,
+        layers,
+        width,
+        paths,
+        seed,
+        exit_radius,
+        dtype,
+        block,
+        report,
+        spec,
+        advance,
+        gram=True,
+    )
 
 
 def reduced(
@@ -75,8 +88,21 @@ def reduced(
         raise ValueError(f"the reduced chain needs width >= m = {V.shape[0]}, got {width}")
     layers = _layers(saves, depth)
     advance = _reduced_layers(spec, tuple(sorted(sizes.items())))
-    return _ensemble(V, params, layers, width, paths, seed, exit_radius, dtype, 8192, report,
-                     spec, advance, gram=False)
+    return _ensemble(
+        V,
+        params,
+        layers,
+        width,
+        paths,
+        seed,
+        exit_radius,
+        dtype,
+        8192,
+        report,
+        spec,
+        advance,
+        gram=False,
+    )
 
 
 def _sizes(
@@ -222,8 +248,14 @@ def _ensemble(
                 before = layers[position - 1] if position else 0
                 if layer > before:
                     state, exit = advance(
-                        state, exit, keys, int(before), int(layer), jnp.asarray(width, kind),
-                        jnp.asarray(radius, kind), arrays,
+                        state,
+                        exit,
+                        keys,
+                        int(before),
+                        int(layer),
+                        jnp.asarray(width, kind),
+                        jnp.asarray(radius, kind),
+                        arrays,
                     )
                 now = state @ state.mT / width if gram else state
                 V[first : first + kept, position] = np.asarray(now)[:kept]

@@ -80,9 +80,11 @@ def staged(tiles: Tiles) -> Tiles:
     entries = tiles.entries
     return Tiles.of(
         tiles.shape,
-        lambda *i: entries[i]
-        if isinstance(entries[i], float)
-        else jax.lax.optimization_barrier(entries[i]),
+        lambda *i: (
+            entries[i]
+            if isinstance(entries[i], float)
+            else jax.lax.optimization_barrier(entries[i])
+        ),
     )
 
 
@@ -168,7 +170,9 @@ def softmax(x: Any) -> Any:
         weights = [jnp.exp(e - top) for e in row]
         scale = 1 / functools.reduce(operator.add, weights)
         rows.append([w * scale for w in weights])
-    return Tiles.of(x.shape, lambda *i: rows[int(np.ravel_multi_index(i[:-1], x.shape[:-1]))][i[-1]])
+    return Tiles.of(
+        x.shape, lambda *i: rows[int(np.ravel_multi_index(i[:-1], x.shape[:-1]))][i[-1]]
+    )
 
 
 def diagonal(x: Any) -> Any:
@@ -180,13 +184,13 @@ def diagonal(x: Any) -> Any:
 
 def eye(size: int, dtype: Any) -> Any:
     """Identity of a kernel's own representation (`dtype` of one of its arrays)."""
-    if dtype == object:
+    if np.dtype(dtype).kind == "O":
         return Tiles.of((size, size), lambda i, j: 1.0 if i == j else 0.0)
     return jnp.eye(size, dtype=dtype)
 
 
 def full(shape: tuple[int, ...], value: Any, dtype: Any) -> Any:
     """Constant array of a kernel's own representation."""
-    if dtype == object:
+    if np.dtype(dtype).kind == "O":
         return Tiles.of(shape, lambda *_: value)
     return jnp.full(shape, value, dtype=dtype)

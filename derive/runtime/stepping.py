@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.blocks import Block, gaussian_blocks, total
+from derive.runtime.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.factor import psd_factor, tiles_factor
 from derive.runtime.ops import Tiles
 
@@ -148,6 +148,4 @@ def _dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
 
 def largest_step(spec: CovarianceModel, m: int) -> float:
     """A fixed step at which the Gaussian roots are well away from their bound."""
-    from derive.runtime.blocks import smallest_width
-
     return 1 / (2 * math.ceil(smallest_width(spec.step_blocks, m)) + 2)

@@ -55,23 +55,26 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
 
 def certificate(result: CovarianceSDE, level: str, found: list[Rung]) -> str:
     """The certificate's text: no dates, no machine, one digit for residuals."""
-    return json.dumps(
-        {
-            "model": result.model.name,
-            "signature": model_signature(result),
-            "engine": ENGINE,
-            "level": level,
-            "passed": all(r.passed for r in found),
-            "rungs": [
-                {
-                    "name": r.name,
-                    "claim": r.claim,
-                    "passed": r.passed,
-                    "figures": r.figures,
-                    **({"power": r.power} if r.power else {}),
-                }
-                for r in found
-            ],
-        },
-        indent=1,
-    ) + "\n"
+    return (
+        json.dumps(
+            {
+                "model": result.model.name,
+                "signature": model_signature(result),
+                "engine": ENGINE,
+                "level": level,
+                "passed": all(r.passed for r in found),
+                "rungs": [
+                    {
+                        "name": r.name,
+                        "claim": r.claim,
+                        "passed": r.passed,
+                        "figures": r.figures,
+                        **({"power": r.power} if r.power else {}),
+                    }
+                    for r in found
+                ],
+            },
+            indent=1,
+        )
+        + "\n"
+    )

@@ -48,8 +48,14 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
     limit = NormalDist().inv_cdf(1 - FAMILY / (2 * len(z)))
     power = {
         kind: float(
-            np.median([limit * e / abs(t) for n, e, t in zip(names, errors, targets, strict=True)
-                       if n.startswith(kind) and abs(t) > 1e-12] or [np.inf])
+            np.median(
+                [
+                    limit * e / abs(t)
+                    for n, e, t in zip(names, errors, targets, strict=True)
+                    if n.startswith(kind) and abs(t) > 1e-12
+                ]
+                or [np.inf]
+            )
         )
         for kind in ("drift", "diffusion")
     }
@@ -91,7 +97,7 @@ def _moments(
     known = evaluate(result.law.mean(result.fluctuation), {"V": one.V}, numbers)
 
     def control(weights: list[np.ndarray]) -> np.ndarray:
-        """The part of order eps: what it adds to the mean is known, what it adds to the noise goes."""
+        """The part of order eps: its mean is known, its noise goes."""
         arrays = {t.name: w for t, w in zip(result.law.gaussian, weights, strict=True)}
         arrays |= {"V": one.V, result.law.state.name: X}
         return evaluate(result.fluctuation, arrays, numbers)
@@ -133,7 +139,9 @@ def _signs(count: int) -> list[tuple[int, ...]]:
     return patterns
 
 
-def convergence(result: CovarianceSDE, module: ModuleType, paths: int, widths: tuple[int, ...]) -> Rung:
+def convergence(
+    result: CovarianceSDE, module: ModuleType, paths: int, widths: tuple[int, ...]
+) -> Rung:
     """Kolmogorov-Smirnov distance of the network from the SDE, against the width."""
     one = gentle(result)
     params = module.Params(*(one.params[n] for n in module.Params._fields))
@@ -146,15 +154,21 @@ def convergence(result: CovarianceSDE, module: ModuleType, paths: int, widths: t
         run = network or module.network
         depth = int(round(t1 * n))
         finite = run(V0, params, width=n, depth=depth, paths=paths, seed=12)
-        table[n] = round(max(_ks(f, g) for f, g in zip(_observed(finite), _observed(limit), strict=True)), 4)
+        table[n] = round(
+            max(_ks(f, g) for f, g in zip(_observed(finite), _observed(limit), strict=True)), 4
+        )
     floor = 1.95 * np.sqrt(2 / paths)  # two-sample, false alarm about 1e-3
     last = table[widths[-1]]
     return Rung(
         "L5 network to SDE",
         "largest KS distance of V_11, V_12 and the gap between network and SDE, by width",
         bool(last < max(2 * floor, 0.6 * table[widths[0]])),
-        {"KS by width": {str(k): v for k, v in table.items()}, "noise floor": round(float(floor), 4),
-         "paths": paths, "parameters": {k: round(v, 3) for k, v in one.params.items()}},
+        {
+            "KS by width": {str(k): v for k, v in table.items()},
+            "noise floor": round(float(floor), 4),
+            "paths": paths,
+            "parameters": {k: round(v, 3) for k, v in one.params.items()},
+        },
     )
 
 

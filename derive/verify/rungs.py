@@ -28,7 +28,7 @@ _SEED = 41
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung: `figures` are numbers that a reader can compare, `power` says what it would catch."""
+    """One rung: `figures` are numbers to compare, `power` says what it would catch."""
 
     name: str
     claim: str
@@ -109,8 +109,10 @@ def reference(result: CovarianceSDE, one: Instance) -> tuple[np.ndarray, np.ndar
 def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
     """L3: generated functions against an independent evaluator: eager, jit, vmap, grad, float32."""
     figures: dict[str, float] = {}
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion(
-        "strict"
+    with (
+        jax.enable_x64(True),
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
     ):
         for m in (1, 2, 5):
             one = instance(result, m, 10 + m)
@@ -150,19 +152,19 @@ def _modes(function, V, params):  # type: ignore[no-untyped-def]
 
 
 def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
-    """Directional derivative of the drift: automatic against central differences of the equations."""
+    """Derivative of the drift along a direction: automatic against central differences."""
     rng = np.random.default_rng(_SEED + 3)
     A = rng.standard_normal(one.V.shape)
     A = A + A.T
-    _, forward = jax.jvp(lambda W: module.drift(W, params), (jnp.asarray(one.V),), (jnp.asarray(A),))
+    _, forward = jax.jvp(
+        lambda W: module.drift(W, params), (jnp.asarray(one.V),), (jnp.asarray(A),)
+    )
     weight = rng.standard_normal(one.V.shape)
     reverse = jax.grad(lambda W: jnp.sum(jnp.asarray(weight) * module.drift(W, params)))(
         jnp.asarray(one.V)
     )
     h = 1e-4
-    up, down = (
-        evaluate(result.drift, {"V": one.V + s * h * A}, one.numbers) for s in (1.0, -1.0)
-    )
+    up, down = (evaluate(result.drift, {"V": one.V + s * h * A}, one.numbers) for s in (1.0, -1.0))
     up2, down2 = (
         evaluate(result.drift, {"V": one.V + 2 * s * h * A}, one.numbers) for s in (1.0, -1.0)
     )
@@ -187,8 +189,9 @@ def _noise(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any
         columns = []
         for b in basis:
             fields = [jnp.asarray(b if n == name else np.zeros((m, m))) for n in kinds]
-            columns.append(np.asarray(
-                module.noise_from(jnp.asarray(L), jnp.asarray(one.V), fields, params)))
+            columns.append(
+                np.asarray(module.noise_from(jnp.asarray(L), jnp.asarray(one.V), fields, params))
+            )
         total += np.einsum("kab,kcd->abcd", np.array(columns), np.array(columns))
     return _error(total, target)
 
@@ -204,9 +207,7 @@ def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
     weights = [
         rng.standard_normal([int(values[d.name]) for d in a.shape]) for _, a in result.trace.weights
     ]
-    text = numeric.run(
-        result.model.function, X, dims=values, params=params, weights=weights
-    )
+    text = numeric.run(result.model.function, X, dims=values, params=params, weights=weights)
     ours = module.layer(
         jnp.asarray(X),
         module.Weights(*map(jnp.asarray, weights)),
@@ -239,10 +240,14 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
         twin[1, 1] = twin[0, 0]
         pulled = np.asarray(module.drift(jnp.asarray(twin), params))
         size = np.max(np.abs(pulled)) + 1e-12
-        figures["equal tokens stay equal (drift)"] = float(np.max(np.abs(pulled[0] - pulled[1]))) / size
+        figures["equal tokens stay equal (drift)"] = (
+            float(np.max(np.abs(pulled[0] - pulled[1]))) / size
+        )
         spread = np.asarray(module.diffusion(jnp.asarray(twin), params))
         gap = spread[0] - spread[1]
-        figures["equal tokens stay equal (noise)"] = float(np.max(np.abs(gap))) / np.max(np.abs(spread))
+        figures["equal tokens stay equal (noise)"] = float(np.max(np.abs(gap))) / np.max(
+            np.abs(spread)
+        )
     paths = module.simulate(twin, params, t1=0.1, paths=64, seed=5)
     last = paths.V[:, -1]
     figures["equal tokens stay equal (paths)"] = float(

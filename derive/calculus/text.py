@@ -19,9 +19,7 @@ def show(expression: Expression) -> str:
 def show_term(expression: Expression, position: int) -> str:
     coefficient, factors = expression.terms[position]
     names = index_names(expression.free, factors)
-    product = " ".join(
-        f"{f.tensor.name}[{','.join(names[i] for i in f.indices)}]" for f in factors
-    )
+    product = " ".join(f"{f.tensor.name}[{','.join(names[i] for i in f.indices)}]" for f in factors)
     bound = [names[i] for i in names if i not in expression.free]
     total = f"sum_{{{','.join(bound)}}} " if bound else ""
     front = sp.sstr(coefficient)
