@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("\nderive: interrupted; nothing was half-written", file=sys.stderr)
+    except Exception as problem:
+        if os.environ.get("DERIVE_TRACEBACK"):
+            raise
+        print(
+            f"derive: internal error, {type(problem).__name__}: {problem}\n"
+            "This is a bug of derive, not of your model; DERIVE_TRACEBACK=1 shows where.",
+            file=sys.stderr,
+        )
     return 2
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from derive.errors import DefinitionError, Place
+from derive.notation import functions
 from derive.notation.arrays import Array, node, show_shape, walk
 from derive.notation.scalars import Dim, Param
 
@@ -116,7 +117,9 @@ def trace(model: Model) -> Trace:
     Raises `DefinitionError`, with the line, for whatever the text does that is no definition.
     """
     state = node("state", (), model.state_dims, model.state_name)
+    first = next(functions.drawn)
     output, local = _call(model, state)
+    asked = next(functions.drawn) - first - 1
     if not isinstance(output, Array):
         raise DefinitionError(
             f"{model.name} returns {type(output).__name__}, not an array; return the new "
@@ -133,11 +136,12 @@ def trace(model: Model) -> Trace:
     _check_symbols(model, nodes)
     names = {array: name for name, array in local.items()}
     drawn = sorted((a for a in nodes if a.op == "gaussian"), key=lambda a: a.data)
-    weights = []
-    for position, array in enumerate(drawn):
-        if array.data != drawn[0].data + position:
-            raise DefinitionError(f"{model.name} draws a weight that it never uses", model.place)
-        weights.append((names.setdefault(array, f"W_{position + 1}"), array))
+    if len(drawn) != asked:
+        raise DefinitionError(
+            f"{model.name} draws {asked} weights and uses {len(drawn)} of them; remove the others",
+            model.place,
+        )
+    weights = [(names.setdefault(a, f"W_{p + 1}"), a) for p, a in enumerate(drawn)]
     return Trace(model, state, output, tuple(weights), names)
 
 
