@@ -16,45 +16,58 @@ def product_rule(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Nodes (count, *shape) for each array and weights (count,).
 
-    `degrees` bounds the total degree in the entries of each array; q Gauss-Hermite points a
-    variable are exact up to degree 2 q - 1.
+    `degrees` bounds the total degree in the entries of each array.
     """
-    if not shapes:
-        return {}, np.ones(1)
-    axes, sizes = [], []
-    for name, shape in shapes.items():
-        points = degrees[name] // 2 + 1
-        for _ in range(int(np.prod(shape, dtype=int))):
-            axes.append(points)
-        sizes.append(int(np.prod(shape, dtype=int)))
-    rules = {q: _hermite(q) for q in set(axes)}
-    count = int(np.prod(axes, dtype=float))
+    rules = [_rule(int(np.prod(shape, dtype=int)), degrees[name]) for name, shape in shapes.items()]
+    count = int(np.prod([len(w) for _, w in rules], dtype=float))
     if count > 3_000_000:
         raise ValueError(f"a product rule of {count} nodes is too large; take smaller dimensions")
-    grids = np.indices(axes).reshape(len(axes), -1)
+    grids = np.indices([len(w) for _, w in rules]).reshape(len(rules), -1)
     weights = np.ones(count)
-    values = np.empty((count, len(axes)))
-    for position, points in enumerate(axes):
-        x, w = rules[points]
-        values[:, position] = x[grids[position]]
-        weights *= w[grids[position]]
-    nodes, start = {}, 0
-    for (name, shape), size in zip(shapes.items(), sizes, strict=True):
-        nodes[name] = values[:, start : start + size].reshape(count, *shape)
-        start += size
+    nodes = {}
+    for (name, shape), (x, w), pick in zip(shapes.items(), rules, grids, strict=True):
+        nodes[name] = x[pick].reshape(count, *shape)
+        weights = weights * w[pick]
     return nodes, weights
 
 
+def _rule(entries: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (count, entries) and weights, exact to `degree` for iid normals."""
+    if degree <= 3:
+        axes = np.sqrt(entries) * np.eye(entries)
+        return np.concatenate([axes, -axes]), np.full(2 * entries, 1 / (2 * entries))
+    if degree <= 5:
+        return _fifth(entries)
+    x, w = _hermite(degree // 2 + 1)
+    grids = np.indices([len(x)] * entries).reshape(entries, -1)
+    return x[grids].T, np.prod(w[grids], axis=0)
+
+
+def _fifth(entries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Degree five, 2 N^2 + 1 nodes: the origin, the axes, the diagonals of coordinate planes."""
+    n = entries
+    axes = np.sqrt(n + 2) * np.eye(n)
+    nodes = [np.zeros((1, n)), axes, -axes]
+    weights = [np.full(1, 2 / (n + 2)), np.full(2 * n, (4 - n) / (2 * (n + 2) ** 2))]
+    for i in range(n):
+        for j in range(i):
+            for s, t in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                nodes.append(((s * axes[i] + t * axes[j]) / np.sqrt(2))[None])
+    weights.append(np.full(2 * n * (n - 1), 1 / (n + 2) ** 2))
+    return np.concatenate(nodes), np.concatenate(weights)
+
+
 def star_rule(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """2 N nodes on the axes, exact to degree three: for averages with a negligible higher part."""
-    sizes = {name: int(np.prod(shape, dtype=int)) for name, shape in shapes.items()}
-    entries = sum(sizes.values())
-    values = np.sqrt(entries) * np.concatenate([np.eye(entries), -np.eye(entries)])
-    nodes, start = {}, 0
-    for name, shape in shapes.items():
-        nodes[name] = values[:, start : start + sizes[name]].reshape(2 * entries, *shape)
-        start += sizes[name]
-    return nodes, np.full(2 * entries, 1 / (2 * entries))
+    """One joint rule of degree three for all arrays: few nodes, for averages whose higher part is
+    negligible."""
+    sizes = [int(np.prod(shape, dtype=int)) for shape in shapes.values()]
+    values, weights = _rule(sum(sizes), 3)
+    parts = np.split(values, np.cumsum(sizes)[:-1], axis=1)
+    nodes = {
+        name: part.reshape(len(weights), *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+    return nodes, weights
 
 
 def _hermite(points: int) -> tuple[np.ndarray, np.ndarray]:

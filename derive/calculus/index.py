@@ -240,7 +240,11 @@ def normal_coefficient(coeff: sp.Expr) -> sp.Expr:
     """
     if coeff not in _normal:
         expanded = sp.expand(coeff)
-        if expanded.is_Add and sp.expand(sp.fraction(sp.together(expanded))[0]) == 0:
+        # only sums in denominators can hide a zero from expansion
+        hidden = expanded.is_Add and any(
+            p.exp.is_negative and p.base.is_Add for p in expanded.atoms(sp.Pow)
+        )
+        if hidden and sp.expand(sp.fraction(sp.together(expanded))[0]) == 0:
             expanded = sp.Integer(0)
         _normal[coeff] = expanded
     return _normal[coeff]

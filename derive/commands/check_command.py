@@ -64,7 +64,7 @@ def _certificate(folder: Path, name: str, text: str) -> list[str]:
         return [f"missing      {shown(file)}; {mend}"]
     try:
         signature = json.loads(file.read_text(encoding="utf-8"))["signature"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return [f"hand-edited  {shown(file)}: not a certificate; {mend}"]
     if f'SIGNATURE = "{signature}"' not in text:
         return [f"stale        {shown(file)}: it certifies another signature; {mend}"]

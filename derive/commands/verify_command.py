@@ -70,5 +70,7 @@ def keep_stronger(target: Path, text: str, level: str) -> bool:
         old, new = json.loads(target.read_text(encoding="utf-8")), json.loads(text)
     except ValueError:
         return False
+    if not isinstance(old, dict):
+        return False
     same = old.get("signature") == new["signature"] and old.get("engine") == new["engine"]
     return bool(same and old.get("level") == "full" and old.get("passed") and new["passed"])

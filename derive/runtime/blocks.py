@@ -77,10 +77,11 @@ def _array_block(block: Block, z: jax.Array, m: int, dims: Mapping[str, Any]) ->
     place = np.zeros((m, m), dtype=int)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     scale = np.ones((m, m)) + (math.sqrt(2) - 1) * np.eye(m)
-    S = z[..., place] * jnp.asarray(scale, dtype=z.dtype)
+    S = z[..., place]
+    S = S * jnp.broadcast_to(jnp.asarray(scale, dtype=z.dtype), S.shape)
     if block.kind == "symmetric":
         return S
-    return S / 2 + root_shift(block, m, dims) * jnp.eye(m, dtype=z.dtype)
+    return S / 2 + root_shift(block, m, dims) * jnp.broadcast_to(jnp.eye(m, dtype=z.dtype), S.shape)
 
 
 def root_shift(block: Block, m: int, dims: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 def covariance(V0: Any) -> np.ndarray:
     """V0 as a float64 array (m, m); symmetric and positive semi-definite, singular allowed."""
     V = np.asarray(V0, dtype=np.float64)
-    if V.ndim != 2 or V.shape[0] != V.shape[1]:
+    if V.ndim != 2 or V.shape[0] != V.shape[1] or not V.size:
         raise ValueError(f"V0 must be a square matrix (m, m), got shape {V.shape}")
     if not np.all(np.isfinite(V)):
         raise ValueError("V0 has entries that are not finite")
@@ -74,7 +74,8 @@ def times(saves: Any, t1: float) -> np.ndarray:
             raise ValueError("saves, as a number, must be at least 2 (start and end)")
         return np.linspace(0.0, t1, int(saves))
     out = np.asarray(saves, dtype=float)
-    if out.ndim != 1 or not len(out) or np.any(np.diff(out) <= 0):
+    finite = out.ndim == 1 and len(out) and np.all(np.isfinite(out))
+    if not finite or np.any(np.diff(out) <= 0):
         raise ValueError("saves must be an increasing list of times, or their number")
     if out[0] < 0 or out[-1] > t1 * (1 + 1e-12):
         raise ValueError(f"saves must lie in [0, t1 = {t1:g}], got {out[0]:g} to {out[-1]:g}")

@@ -60,7 +60,8 @@ def start_covariance(m: int) -> np.ndarray:
     return 0.2 + 0.8 * np.eye(m)
 
 
-def ours(m: int, paths: int, steps: int, scheme: str) -> Callable[[], Any]:
+def ours(m: int, paths: int, steps: int, scheme: str, h: float | None = None) -> Callable[[], Any]:
+    h = h or 0.5 / steps
     normals = total(FIELDS if scheme == "euler" else kernel._SPEC.step_blocks, m)
     size = min(paths, ensemble.default_block(m, normals))
     params = kernel.Params(*(np.float32(p) for p in PARAMS))
@@ -72,9 +73,7 @@ def ours(m: int, paths: int, steps: int, scheme: str) -> Callable[[], Any]:
     ]
 
     def run() -> Any:
-        return [
-            advance(b, np.int32(steps), np.float32(0.5 / steps), control, params) for b in blocks
-        ]
+        return [advance(b, np.int32(steps), np.float32(h), control, params) for b in blocks]
 
     return run
 
@@ -170,11 +169,10 @@ def diffrax_euler(m: int, paths: int, steps: int) -> Callable[[], Any] | None:
     return lambda: run(keys)
 
 
-def numpy_assembled(m: int, paths: int, steps: int) -> Callable[[], Any]:
+def numpy_assembled(m: int, paths: int, steps: int, h: float) -> Callable[[], Any]:
     """Sigma assembled on the upper triangle and factored, per path and step (vectorised)."""
     rows, columns = np.triu_indices(m)
     g2, lam = PARAMS.gamma**2, PARAMS.gamma**2 * (2 - PARAMS.gamma**2)
-    h = 0.5 / steps
 
     def run() -> np.ndarray:
         rng = np.random.default_rng(0)
@@ -222,11 +220,11 @@ def main() -> None:
     alone = measure("normals alone (100 a step)", normals_alone(m, paths, steps))
     psd = measure("generated, layer-shaped step", ours(m, paths, steps, "network"))
     base = measure("scan + cholesky, layer-shaped step", scan(m, paths, steps, "network"))
-    few = 64
-    ours16 = measure("generated, Euler, m = 16", ours(16, few, 20, "euler"))
-    numpy16 = best(numpy_assembled(16, 8, 2), 1)[0] * (few / 8) * (20 / 2)
+    few = 256
+    ours16 = measure("generated, Euler, m = 16", ours(16, few, 20, "euler", 0.5 / 200))
+    numpy16 = best(numpy_assembled(16, 8, 2, 0.5 / 200), 1)[0] * (few / 8) * (20 / 2)
     scaling = {
-        size: measure(f"generated, Euler, m = {size}", ours(size, 256, 10, "euler"))
+        size: measure(f"generated, Euler, m = {size}", ours(size, 256, 10, "euler", 0.5 / 1000))
         for size in (16, 32, 64, 128)
     }
     exponent = np.log(scaling[128] / scaling[16]) / np.log(128 / 16)
