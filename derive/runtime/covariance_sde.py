@@ -80,7 +80,7 @@ def simulate(
     progress: bool | None | Progress = None,
     scheme: str = "network",
     dt_max: float | None = None,
-    per_step: float = 1 / 16,
+    per_step: float = 1 / 24,
     block_size: int | None = None,
 ) -> Paths:
     """Paths of the SDE; see a generated module's `simulate`.
