@@ -6,11 +6,9 @@ hold the shape of a kernel and no mathematics; every formula comes from the deri
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -24,6 +22,7 @@ from derive.calculus.text import show
 from derive.emit import latex
 from derive.emit.contraction import Program, joined, lower, scaled
 from derive.emit.graph_code import gather, statements
+from derive.emit.layout import tidy
 from derive.emit.signature import signature
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.reduce import Chain
@@ -32,7 +31,6 @@ from derive.notation.blocks import BlockLaw
 from derive.notation.scalars import Param
 from derive.version import ENGINE
 
-WIDTH = 100
 LEFT_SIDES = {
     "drift": "b_{a b}",
     "diffusion": r"\Sigma_{a b, c d}",
@@ -106,10 +104,8 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             reduced=result.reduction is not None,
         )
     )
-    folded = _fold_docstrings(text)
-    wrapped = _wrap_code(folded)
-    assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(folded)), "layout changed the code"
-    return wrapped.replace(_NO_HASH, body_hash(wrapped), 1)
+    text = tidy(text)
+    return text.replace(_NO_HASH, body_hash(text), 1)
 
 
 _NO_HASH = "0" * 16
@@ -441,129 +437,3 @@ def _blocks(chain: Chain) -> str:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else ""
-
-
-# --- layout -----------------------------------------------------------------------------------
-
-
-def _wrap_code(text: str) -> str:
-    """Break statements longer than a line at their outermost operators or commas."""
-    return _per_line(text, lambda line, quoted: [line] if quoted else _broken(line))
-
-
-def _fold_docstrings(text: str) -> str:
-    return _per_line(text, lambda line, quoted: _folded(line) if quoted else [line])
-
-
-def _per_line(text: str, change: Callable[[str, bool], list[str]]) -> str:
-    """Apply `change(line, inside a docstring)` to the lines that are too long."""
-    out, inside = [], False
-    for line in text.rstrip("\n").split("\n"):
-        quotes = line.count('"""')
-        if len(line) > WIDTH and 'r"' not in line:
-            out.extend(change(line, inside or quotes > 0))
-        else:
-            out.append(line.rstrip())
-        inside ^= quotes % 2 == 1
-    return "\n".join(out) + "\n"
-
-
-def _folded(line: str) -> list[str]:
-    indent = line[: len(line) - len(line.lstrip())]
-    words, out, current = line.split(), [], indent
-    for word in words:
-        if len(current) + len(word) + 1 > WIDTH and current.strip():
-            out.append(current.rstrip())
-            current = indent
-        current += word + " "
-    return [*out, current.rstrip()]
-
-
-def _broken(line: str) -> list[str]:
-    """The first layout that keeps the code's meaning; the line itself if none does."""
-    indent = line[: len(line) - len(line.lstrip())]
-    code = line.strip()
-    candidates = []
-    if match := re.match(r"(return |\w+ = )(.*)$", code):
-        candidates = [
-            _broken_sum(indent, *match.groups(), s) for s in ((" + ", " - "), (" * ", " / "))
-        ]
-    if "(" in code or "{" in code:
-        call = _broken_call(line)
-        candidates = [call, *candidates] if _is_call(code) else [*candidates, call]
-    return next((c for c in candidates if c != [line] and _same(code, c)), [line])
-
-
-def _is_call(code: str) -> bool:
-    return code.startswith("def ") or "runtime" in code or re.match(r"\w+=", code) is not None
-
-
-def _same(code: str, lines: list[str]) -> bool:
-    text = textwrap.dedent("\n".join(lines))
-    for frame in ("{}", "call({})", "{} pass"):
-        try:
-            before = ast.dump(ast.parse(frame.format(code)))
-        except SyntaxError:
-            continue
-        try:
-            return before == ast.dump(ast.parse(frame.format(text)))
-        except SyntaxError:
-            return False
-    return False
-
-
-def _broken_sum(indent: str, head: str, body: str, separators: tuple[str, ...]) -> list[str]:
-    pieces = _pieces(body, separators)
-    if len(pieces) == 1:
-        return [indent + head + body]
-    inner = indent + "    "
-    return [f"{indent}{head}(", *(x for p in pieces for x in _too_long(inner + p)), f"{indent})"]
-
-
-def _too_long(line: str) -> list[str]:
-    if len(line) <= WIDTH:
-        return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    sign = line.strip()[:2] if line.strip()[:2] in ("+ ", "- ") else ""
-    pieces = _pieces(line.strip()[len(sign) :], (" * ",))
-    lines = [indent + sign + pieces[0]]
-    for piece in pieces[1:]:
-        if len(lines[-1]) + len(piece) + 1 <= WIDTH:
-            lines[-1] += " " + piece
-        else:
-            lines.append(indent + piece)
-    return lines
-
-
-def _broken_call(line: str) -> list[str]:
-    """Break after the commas of the outermost call."""
-    indent = line[: len(line) - len(line.lstrip())]
-    opening = min(i for i in (line.find("("), line.find("{")) if i >= 0)
-    closing = max(line.rfind(")"), line.rfind("}"))
-    inside = line[opening + 1 : closing]
-    pieces = [p.rstrip(",") for p in _pieces(inside, (", ",))]
-    lines = [line[: opening + 1]]
-    lines += [f"{indent}    {p}," for p in pieces if p]
-    return [*lines, indent + line[closing:]]
-
-
-def _pieces(text: str, separators: tuple[str, ...]) -> list[str]:
-    """Split at separators outside every bracket; operators lead, commas trail."""
-    depth, start, out, quote = 0, 0, [], False
-    position = 0
-    while position < len(text):
-        char = text[position]
-        quote ^= char == '"'
-        depth += (char in "([{") - (char in ")]}")
-        hit = next((s for s in separators if text.startswith(s, position)), None)
-        if hit and depth == 0 and not quote and position > start:
-            if hit == ", ":
-                out.append(text[start:position].strip())
-                start = position + 2
-            else:
-                out.append(text[start:position].strip())
-                start = position + 1
-            position += len(hit) - 1
-        position += 1
-    out.append(text[start:].strip())
-    return out
