@@ -25,8 +25,9 @@ from derive.methods.noise import NoiseMap, noise_map
 from derive.methods.record import Step
 from derive.methods.reduce import Reduction, reduce_chain
 from derive.methods.step import leftovers
-from derive.notation.arrays import Array, walk
+from derive.notation.arrays import Array, scale, walk
 from derive.notation.model import Model, Trace, trace
+from derive.notation.scalars import Param
 
 
 @dataclass(frozen=True)
@@ -349,16 +350,16 @@ def _trace(law: Law) -> Expression:
 def _mixing(expansion: Expansion, traced: Trace, law: Law) -> tuple[Expression, Expression]:
     """Variance per unit time of the random mixing coefficients, and what it does to the tokens.
 
-    The coefficients are the nonlinear token-by-token parts B of the matrices that multiply the
+    The coefficients are the random token-by-token parts B of the matrices that multiply the
     tokens: the sum of E B_an^2, and the trace of E B V B^T.
     """
     token = law.gram.dims[0]
     rate = effect = collect((), [])
-    parts = [
-        p for a in walk(traced.output) if a.op == "matmul" for x in a.args for p in _summands(x)
-    ]
-    for array in dict.fromkeys(parts):
-        if array.shape != (token, token) or not _has_function(array):
+    users = [a for a in walk(traced.output) if a.op == "matmul"]
+    parts = [p for a in users for x in a.args for p in _summands(x, law, sp.Integer(1))]
+    for part, factor in dict.fromkeys(parts):
+        array = scale(factor, part)
+        if array.shape != (token, token):
             continue
         random = expansion.of(array).map_terms(
             lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
@@ -375,14 +376,19 @@ def _mixing(expansion: Expansion, traced: Trace, law: Law) -> tuple[Expression, 
     return rate, effect
 
 
-def _summands(array: Array) -> list[Array]:
-    """The terms of a sum, freed of scalar factors."""
+def _summands(array: Array, law: Law, factor: sp.Expr) -> list[tuple[Array, sp.Expr]]:
+    """The terms of a sum, freed of parameters in front of it (they weigh a branch, they do not
+    make its coefficients)."""
     if array.op == "add":
-        return [p for a in array.args for p in _summands(a)]
-    if array.op == "multiply" and array.args[0].op == "full":
-        return _summands(array.args[1])
-    return _summands(array.args[0]) if array.op == "transpose" else [array]
+        return [p for a in array.args for p in _summands(a, law, factor)]
+    if array.op == "multiply" and array.args[0].op == "full" and array.args[0].shape == ():
+        weight = array.args[0].data
+        degree = law.scaling.degree(weight)
+        if degree is not None and max(degree) == min(degree) == 0:
+            weight = weight.as_independent(*(s for s in weight.free_symbols if _is_param(s)))[0]
+        return _summands(array.args[1], law, factor * weight)
+    return [(array, factor)]
 
 
-def _has_function(array: Array) -> bool:
-    return any(a.op == "function" for a in walk(array))
+def _is_param(symbol: sp.Symbol) -> bool:
+    return isinstance(symbol, Param)

@@ -1,4 +1,4 @@
-"""The finite network approaches the SDE's own law of the two-token gap at rate 1/n (facts of
+"""The finite network approaches the law of the two-token gap under the SDE at rate 1/n (limit:
 Noci et al. 2023, Theorem 4.2; the reference is the Fokker-Planck solution, not a simulation)."""
 
 import numpy as np
