@@ -12,6 +12,7 @@ polynomials are equivalent), so truncation by order never drops a term that matt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -22,9 +23,11 @@ from derive.calculus.canonical import components
 from derive.calculus.gaussian import contract_gram, expectation
 from derive.calculus.index import (
     Expression,
+    Factor,
     Factors,
     Index,
     Tensor,
+    apart,
     collect,
     indices_of,
 )
@@ -120,44 +123,109 @@ class Law:
         """Cov given the state; the free indices of the two must be disjoint."""
         return self.mean(first * second) - self.mean(first) * self.mean(second)
 
-    def order(self, coefficient: sp.Expr, factors: Factors) -> Fraction:
-        """Order of a monomial in eps = width**(-1/2), see the module's text."""
+    def order(
+        self, coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...] = ()
+    ) -> Fraction:
+        """Order of a monomial in eps = width**(-1/2), see the module's text.
+
+        A free index stands for one entry, so the factors at that entry are cores of their own.
+        """
         degrees = [self.scaling.degree(coefficient)]
-        degrees += [self._core_degree(core) for core in self.cores(factors)]
+        degrees += [self._core_degree(core, free) for core in self.cores(factors, free)]
         found = [d for d in degrees if d is not None]
         return -2 * max(sum(d.bounded for d in found), sum(d.growing for d in found))
 
-    def cores(self, factors: Factors) -> list[Factors]:
-        """Groups of factors joined by growing indices; other indices are their legs."""
-        legs = {i for i in indices_of(factors) if not self.scaling.grows(i.dim)}
+    def cores(self, factors: Factors, free: tuple[Index, ...] = ()) -> list[Factors]:
+        """Groups of factors joined by growing bound indices; other indices are their legs."""
+        legs = {i for i in indices_of(factors) if i in free or not self.scaling.grows(i.dim)}
         return components(factors, legs)
 
-    def _core_degree(self, core: Factors) -> Degree:
+    def _core_degree(self, core: Factors, free: tuple[Index, ...]) -> Degree:
         counts: dict[Index, int] = {}
         for factor in core:
             for index in factor.indices:
                 counts[index] = counts.get(index, 0) + 1
         # a growing index that occurs once is open: an entry of an array, not a sum
-        legs = sorted(i for i, c in counts.items() if not self.scaling.grows(i.dim) or c == 1)
+        legs = sorted(
+            i for i, c in counts.items() if i in free or not self.scaling.grows(i.dim) or c == 1
+        )
         names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(legs)}
         renamed = tuple(f.rename(names) for f in core)
         key = collect(names.values(), [(sp.Integer(1), renamed)])
         if key not in self._degrees:
-            self._degrees[key] = self._size(key)
+            ((_, normal),) = key.terms
+            self._degrees[key] = self._size(normal, frozenset(key.free))
         return self._degrees[key]
 
-    def _size(self, core: Expression) -> Degree:
-        """Half the degree of the second moment."""
-        found = []
-        for coefficient, factors in self.mean(core * core).terms:
-            degree = self.scaling.degree(coefficient)
-            assert degree is not None
-            # a sum over the state's units that is no Gram contraction has as many terms as units
-            left = {i for i in indices_of(factors) if self.scaling.grows(i.dim)} - set(core.free)
-            found.append(Degree(degree.bounded + len(left), degree.growing + len(left)))
-        assert found, "a core has a vanishing second moment"
-        return Degree(max(d.bounded for d in found) / 2, max(d.growing for d in found) / 2)
+    def _size(self, core: Factors, legs: frozenset[Index]) -> Degree:
+        """Half the degree of the second moment.
+
+        Isserlis gives one product for each pairing, all with coefficient one, so nothing cancels:
+        the degree is the largest number of sums over growing dimensions that a pairing leaves.
+        A sum over the state's units counts as a sum, whether it is a Gram contraction or not.
+        """
+        twice = (*core, *apart(core, legs))
+        drawn: dict[Tensor, list[Factor]] = {}
+        for factor in twice:
+            if factor.tensor in self.gaussian:
+                drawn.setdefault(factor.tensor, []).append(factor)
+        if any(len(group) % 2 for group in drawn.values()):
+            raise AssertionError("a core has a vanishing second moment")
+        indices = sorted(indices_of(twice))
+        place = {index: position for position, index in enumerate(indices)}
+        found: set[tuple[int, int]] = set()
+        groups = [
+            [tuple(place[i] for i in f.indices) for f in group] for group in drawn.values()
+        ]
+        swaps = [tensor.symmetric for tensor in drawn]
+        worth = [self._worth(i.dim) for i in indices]
+        fixed = {place[i] for i in legs}
+        start = tuple(range(len(indices)))
+
+        for classes in _merged(groups, swaps, start):
+            roots = set(classes) - {classes[k] for k in fixed}
+            found.add(
+                (sum(worth[r][0] for r in roots), sum(worth[r][1] for r in roots))
+            )
+        return Degree(
+            Fraction(max(b for b, _ in found), 2), Fraction(max(g for _, g in found), 2)
+        )
+
+    def _worth(self, dim: sp.Symbol) -> tuple[int, int]:
+        """Degree of one sum over `dim`, if the free dimensions stay bounded, if they grow."""
+        if not self.scaling.grows(dim):
+            return 0, 0
+        return (0, 1) if dim in self.scaling.free else (1, 1)
 
     def up_to(self, expression: Expression, order: Fraction | int) -> Expression:
         """Drop every monomial that is smaller than eps**order."""
-        return expression.map_terms(lambda c, f: [(c, f)] if self.order(c, f) <= order else [])
+        return expression.map_terms(
+            lambda c, f: [(c, f)] if self.order(c, f, expression.free) <= order else []
+        )
+
+
+Classes = tuple[int, ...]
+
+
+def _merged(
+    groups: list[list[tuple[int, ...]]], swaps: list[bool], classes: Classes
+) -> Iterator[Classes]:
+    """Classes of indices that a pairing identifies, for every pairing within the groups."""
+    if not groups:
+        yield classes
+        return
+    (first, *others), *later = groups
+    if not others:
+        raise AssertionError("an odd number of factors")
+    for position, partner in enumerate(others):
+        rest = others[:position] + others[position + 1 :]
+        for ends in (partner, partner[::-1]) if swaps[0] else (partner,):
+            joined = classes
+            for a, b in zip(first, ends, strict=True):
+                old, new = joined[a], joined[b]
+                if old != new:
+                    joined = tuple(new if c == old else c for c in joined)
+            if rest:
+                yield from _merged([rest, *later], swaps, joined)
+            else:
+                yield from _merged(later, swaps[1:], joined)

@@ -134,7 +134,7 @@ class Expansion:
         argument = self.of(array.args[0])
         start, rest = [], []
         for coefficient, factors in argument.terms:
-            order = self.law.order(coefficient, factors)
+            order = self.law.order(coefficient, factors, argument.free)
             if order > 0:
                 rest.append((coefficient, factors))
             elif not factors and order == 0:
