@@ -57,6 +57,64 @@ def _fifth(entries: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(nodes), np.concatenate(weights)
 
 
+Rule = tuple[np.ndarray, np.ndarray]
+
+
+def joint_rule(
+    plain: tuple[dict[str, np.ndarray], np.ndarray], special: Mapping[str, Rule]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Product of a rule with rules for single arrays."""
+    nodes, weights = plain
+    for name, (x, w) in special.items():
+        nodes = {k: np.repeat(v, len(w), axis=0) for k, v in nodes.items()}
+        nodes[name] = np.tile(x, (len(weights), *[1] * (x.ndim - 1)))
+        weights = np.outer(weights, w).ravel()
+    return nodes, weights
+
+
+def kinked_rule(state: np.ndarray, units: int) -> Rule:
+    """Nodes (count, 2, units) for a weight whose pre-activations state @ W have kinks at zero.
+
+    Two rows, so that polar coordinates put every kink on a ray; arcs between the rays.
+    """
+    rays = np.sort(
+        np.concatenate([np.arctan2(-state[:, 0], state[:, 1]) + k * np.pi for k in (0, 1)])
+        % (2 * np.pi)
+    )
+    x, w = np.polynomial.legendre.leggauss(10)
+    edges = [(a, b) for a, b in zip(rays, [*rays[1:], rays[0] + 2 * np.pi], strict=True)]
+    angles = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in edges])
+    shares = np.concatenate([(b - a) / 2 * w for a, b in edges]) / (2 * np.pi)
+    radii, masses = _radial(6)
+    points = np.stack([np.outer(radii, f(angles)).ravel() for f in (np.cos, np.sin)], axis=1)
+    one = np.outer(masses, shares).ravel()
+    nodes, weights = points[:, :, None], one
+    for _ in range(units - 1):
+        count = len(weights)
+        nodes = np.concatenate(
+            [np.repeat(nodes, len(one), axis=0), np.tile(points[:, :, None], (count, 1, 1))], axis=2
+        )
+        weights = np.outer(weights, one).ravel()
+    return nodes, weights
+
+
+def _radial(count: int) -> Rule:
+    """Gauss rule for the law of |(g_1, g_2)|, density r exp(-r^2 / 2): Golub and Welsch."""
+    x, w = np.polynomial.legendre.leggauss(400)
+    r = 7.5 * (x + 1)
+    mass = 7.5 * w * r * np.exp(-(r**2) / 2)
+    alpha, beta = np.zeros(count), np.zeros(count)
+    last, now = np.zeros_like(r), np.ones_like(r)
+    for k in range(count):
+        norm = np.sum(mass * now**2)
+        alpha[k] = np.sum(mass * r * now**2) / norm
+        beta[k] = norm / np.sum(mass * last**2) if k else 1.0
+        last, now = now, (r - alpha[k]) * now - (beta[k] if k else 0.0) * last
+    off = np.sqrt(beta[1:])
+    values, vectors = np.linalg.eigh(np.diag(alpha) + np.diag(off, 1) + np.diag(off, -1))
+    return values, vectors[0] ** 2 / np.sum(vectors[0] ** 2)
+
+
 def star_rule(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """One joint rule of degree three for all arrays: few nodes, for averages whose higher part is
     negligible."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index import Expression, Factors
+from derive.calculus.index import Expression, Factors, Tensor
+from derive.calculus.kinks import CORRELATION
 from derive.notation.scalars import number
 
 
@@ -47,6 +48,8 @@ def _product(
     for factor in factors:
         if factor.tensor.kind == "delta":
             array = np.eye(int(numbers[factor.indices[0].dim]))
+        elif factor.tensor.kind in BUILT:
+            array = built(factor.tensor, arrays, numbers)
         else:
             array = arrays[factor.tensor.name]
         batch = "..." if array.ndim > len(factor.indices) else ""
@@ -61,3 +64,26 @@ def _product(
     if not operands:
         return np.ones(())
     return np.einsum(",".join(subscripts) + "->" + out, *operands, optimize="greedy")
+
+
+BUILT = ("magnitude", "kernel", "spread")
+
+
+def built(
+    tensor: Tensor, arrays: Mapping[str, np.ndarray], numbers: Mapping[sp.Symbol, float]
+) -> np.ndarray:
+    """Value of a tensor that is a function of others (see `derive.calculus.kinks`)."""
+    if tensor.kind == "magnitude":
+        state, weight, _ = tensor.meaning
+        pre = arrays[state.name] @ arrays[weight.name]
+        return np.abs(pre) / np.sqrt(numbers[state.dims[1]])
+    *head, gram = tensor.meaning
+    V = arrays[gram.name]
+    root = np.sqrt(np.diagonal(V, axis1=-2, axis2=-1))
+    if tensor.kind == "spread":
+        return float(head[0]) * root
+    shape, degree = head
+    size = root[..., :, None] * root[..., None, :]
+    correlation = np.clip(V / np.where(size > 0, size, 1), -1, 1)
+    value = sp.lambdify(CORRELATION, shape, "numpy")(correlation)
+    return size**degree * value

@@ -25,13 +25,22 @@ from derive.calculus.index import (
 
 
 def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
-    """E of `expression` over independent Gaussian tensors, everything else held fixed."""
-    for tensor in sorted(over, key=lambda t: t.name):
+    """E of `expression` over independent Gaussian tensors, everything else held fixed.
+
+    Tensors inside kinked functions come last: the others join the units first.
+    """
+    kinked = {t.meaning[1] for t in expression.tensors() if t.kind == "magnitude"}
+    for tensor in sorted(over, key=lambda t: (t in kinked, t.name)):
         expression = expression.map_terms(lambda c, f, t=tensor: _average(c, f, t))
     return expression
 
 
 def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple[sp.Expr, Factors]]:
+    from derive.calculus.kinks import average_kinks
+
+    if any(f.tensor.kind == "magnitude" and f.tensor.meaning[1] == tensor for f in factors):
+        yield from average_kinks(coeff, factors, tensor)
+        return
     drawn = [f for f in factors if f.tensor == tensor]
     rest = tuple(f for f in factors if f.tensor != tensor)
     if len(drawn) % 2:

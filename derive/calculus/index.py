@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import sympy as sp
 
@@ -45,13 +46,16 @@ class Tensor:
 
     `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
     own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
-    (given numbers) or "delta".  `symmetric` means invariant under every permutation of its slots.
+    (given numbers), "magnitude" and "kernel" (see `derive.calculus.kinks`) or "delta".
+    `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
+    other than these names is built from.
     """
 
     name: str
     dims: tuple[sp.Symbol, ...]
     kind: str
     symmetric: bool = False
+    meaning: Any = None
 
     def __getitem__(self, indices: tuple[Index, ...]) -> Factor:
         return Factor(self, tuple(indices))

@@ -21,6 +21,8 @@ import sympy as sp
 
 from derive.calculus.canonical import components
 from derive.calculus.gaussian import contract_gram, expectation
+from derive.calculus.opaque import leading
+from derive.notation.scalars import Opaque
 from derive.calculus.index import (
     Expression,
     Factor,
@@ -63,6 +65,8 @@ class Scaling:
         bounded = growing = Fraction(0)
         for base, exponent in term.as_powers_dict().items():
             power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
+            if isinstance(base, Opaque):
+                base = leading(base.value, self.width)
             if base == self.width or base in self.proportional:
                 inner = Degree(Fraction(1), Fraction(1))
             elif base in self.free:
@@ -174,9 +178,7 @@ class Law:
         indices = sorted(indices_of(twice))
         place = {index: position for position, index in enumerate(indices)}
         found: set[tuple[int, int]] = set()
-        groups = [
-            [tuple(place[i] for i in f.indices) for f in group] for group in drawn.values()
-        ]
+        groups = [[tuple(place[i] for i in f.indices) for f in group] for group in drawn.values()]
         swaps = [tensor.symmetric for tensor in drawn]
         worth = [self._worth(i.dim) for i in indices]
         fixed = {place[i] for i in legs}
@@ -184,12 +186,8 @@ class Law:
 
         for classes in _merged(groups, swaps, start):
             roots = set(classes) - {classes[k] for k in fixed}
-            found.add(
-                (sum(worth[r][0] for r in roots), sum(worth[r][1] for r in roots))
-            )
-        return Degree(
-            Fraction(max(b for b, _ in found), 2), Fraction(max(g for _, g in found), 2)
-        )
+            found.add((sum(worth[r][0] for r in roots), sum(worth[r][1] for r in roots)))
+        return Degree(Fraction(max(b for b, _ in found), 2), Fraction(max(g for _, g in found), 2))
 
     def _worth(self, dim: sp.Symbol) -> tuple[int, int]:
         """Degree of one sum over `dim`, if the free dimensions stay bounded, if they grow."""

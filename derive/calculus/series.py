@@ -15,10 +15,14 @@ from fractions import Fraction
 import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh
+from derive.calculus.kinks import magnitude, split
+from derive.calculus.opaque import hide
 from derive.calculus.order import Law
 from derive.errors import Refusal
 from derive.notation.arrays import Array
 from derive.notation.blocks import root_shift
+
+KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
 
 
 def axes(array: Array) -> tuple[Index, ...]:
@@ -67,7 +71,9 @@ class Expansion:
         return collect(free, [(sp.Integer(1), (delta_tensor(array.shape[0])[free],))])
 
     def _full(self, array: Array) -> Expression:
-        return collect(axes(array), [(array.data, ())])
+        scaling = self.law.scaling
+        growing = scaling.proportional | scaling.free
+        return collect(axes(array), [(hide(array.data, scaling.width, growing), ())])
 
     def _add(self, array: Array) -> Expression:
         free = axes(array)
@@ -117,6 +123,9 @@ class Expansion:
 
     def _function(self, array: Array) -> Expression:
         name, body = array.data
+        pieces = split(body) if body.expr.has(*KINKED) else None
+        if pieces is not None:
+            return self._kinked(array, *pieces)
         start, rest = self._split(array, name)
         free = axes(array)
         out = collect(free, [(_derivative(body, start, 0, array), ())])
@@ -128,6 +137,39 @@ class Expansion:
             coefficient = _derivative(body, start, step, array) / sp.factorial(step)
             out = out + power.scaled(coefficient)
         return out
+
+    def _kinked(self, array: Array, slope: sp.Expr, kink: sp.Expr) -> Expression:
+        """a x + b |x| of a pre-activation x."""
+        argument = self.of(array.args[0])
+        state, width = self.law.state, self.law.state.dims[1]
+        products = [(slope * c, f) for c, f in argument.terms]
+        if kink != 0:
+            weight = self._pre_activation(argument)
+            if weight is None:
+                raise Refusal(
+                    f"{array.data[0]} has a kink at zero, and its argument is no pre-activation "
+                    f"{state.name} @ W of one weight: its average is not derived. Use a smooth "
+                    "function here, or apply it to such a product",
+                    array.place,
+                )
+            ((c, _),) = argument.terms
+            size = sp.sqrt(width) * (c if c.is_nonnegative else sp.Abs(c))
+            bend = magnitude(state, weight, self.law.gram)
+            products.append((kink * size, (bend[argument.free],)))
+        return self._keep(collect(axes(array), products))
+
+    def _pre_activation(self, argument: Expression) -> Tensor | None:
+        """The weight W if the expression is c X W."""
+        if len(argument.terms) != 1 or len(argument.free) != 2:
+            return None
+        ((_, factors),) = argument.terms
+        drawn = [f for f in factors if f.tensor in self.law.gaussian]
+        state = [f for f in factors if f.tensor == self.law.state]
+        if len(factors) != 2 or len(drawn) != 1 or len(state) != 1:
+            return None
+        (token, row), (inner, unit) = state[0].indices, drawn[0].indices
+        fits = row == inner and (token, unit) == argument.free
+        return drawn[0].tensor if fits else None
 
     def _split(self, array: Array, name: str) -> tuple[sp.Expr, Expression]:
         """The argument's constant part, and the rest, which must be small."""
@@ -156,7 +198,7 @@ class Expansion:
 def _derivative(body: sp.Lambda, start: sp.Expr, times: int, array: Array) -> sp.Expr:
     (x,) = body.variables
     name = array.data[0]
-    if body.expr.has(sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise):
+    if body.expr.has(*KINKED):
         raise Refusal(
             f"{name} is not smooth: its power series about {start} does not exist; use a smooth "
             "function here",

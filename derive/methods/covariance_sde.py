@@ -16,6 +16,7 @@ from fractions import Fraction
 import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect, fresh
+from derive.calculus.opaque import reveal
 from derive.calculus.order import Law, Scaling
 from derive.calculus.series import Expansion
 from derive.calculus.text import show_term
@@ -96,12 +97,13 @@ def _derive(model: Model) -> CovarianceSDE:
     )
 
     increment = _increment(layer, law)
-    first = law.up_to(increment, 1)
+    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
     drift_exact = law.mean(increment).scaled(law.scaling.width)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
     diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
     require_closed(drift_exact, diffusion_exact, law, model)
-    orders = count_powers(drift_exact, diffusion_exact, law, model)
+    drift_series, diffusion_series = (_revealed(e, law) for e in (drift_exact, diffusion_exact))
+    orders = count_powers(drift_series, diffusion_series, law, model)
     steps.append(
         Step(
             "average",
@@ -112,8 +114,8 @@ def _derive(model: Model) -> CovarianceSDE:
         )
     )
 
-    drift = limit(drift_exact, law, model)
-    diffusion = limit(diffusion_exact, law, model)
+    drift = limit(drift_series, law, model)
+    diffusion = limit(diffusion_series, law, model)
     facts = _dimension_facts(law, model)
     steps.append(
         Step(
@@ -186,6 +188,11 @@ def _consistency(
         tuple(f"block {name}: {block.data.kind}" for name, block in reduction.step.blocks),
         checks.step(reduction.step, law, drift, diffusion),
     )
+
+
+def _revealed(moment: Expression, law: Law) -> Expression:
+    """n times a moment with its hidden scalars as power series: four orders reach eps^2."""
+    return moment.map_coefficients(lambda c: reveal(c, law.scaling.width, 4))
 
 
 def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:

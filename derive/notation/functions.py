@@ -77,7 +77,19 @@ sin = _elementwise("sin", sp.sin(_x), "The sine, entry by entry.")
 cos = _elementwise("cos", sp.cos(_x), "The cosine, entry by entry.")
 erf = _elementwise("erf", sp.erf(_x), "The error function, entry by entry.")
 sigmoid = _elementwise("sigmoid", 1 / (1 + sp.exp(-_x)), "1/(1 + exp(-x)), entry by entry.")
+gelu = _elementwise(
+    "gelu", _x * (1 + sp.erf(_x / sp.sqrt(2))) / 2, "x Phi(x), Phi the normal law, entry by entry."
+)
+silu = _elementwise("silu", _x / (1 + sp.exp(-_x)), "x / (1 + exp(-x)), entry by entry.")
 relu = _elementwise("relu", sp.Max(_x, 0), "max(x, 0), entry by entry.")
+
+
+def gaussian_mean(function: Any) -> sp.Expr:
+    """E f(g) for one standard normal g: ``1 / gaussian_mean(lambda g: (s * tanh(g / s))**2)``."""
+    from derive.notation.scalars import GaussianMean
+
+    g = sp.Symbol("g", real=True)
+    return GaussianMean(g, exact(function(g)))
 
 
 def _check_dims(caller: str, shape: tuple[Any, ...]) -> None:

@@ -109,8 +109,21 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
         "erf": _erf,
         "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
         "relu": lambda x: np.maximum(x, 0),
+        "gelu": lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2,
+        "silu": lambda x: x / (1 + np.exp(-x)),
+        "gaussian_mean": gaussian_mean,
     }
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda z: complex(mpmath.erf(z)) if np.iscomplexobj(x) else math.erf(z))(x)
+
+
+def gaussian_mean(function: Callable[[np.ndarray], np.ndarray]) -> float:
+    """E f(g), panels of Gauss-Legendre with an edge at zero, where functions may have a kink."""
+    x, w = np.polynomial.legendre.leggauss(64)
+    panels = ((-14, -5), (-5, 0), (0, 5), (5, 14))
+    nodes = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in panels])
+    weights = np.concatenate([(b - a) / 2 * w for a, b in panels])
+    weights = weights * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+    return float(np.sum(weights * function(nodes)))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import mpmath
 import sympy as sp
 
 from derive.errors import DefinitionError
@@ -156,7 +157,55 @@ def _reject_duplicates(made: tuple[sp.Symbol, ...], caller: str) -> None:
         raise DefinitionError(f"{caller}: {', '.join(twice)} declared twice")
 
 
+_DIGITS = 60  # widths of 1e16 cancel against one another
+
+
 def number(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> float:
-    """A scalar expression at numbers for its symbols, evaluated with 30 digits."""
-    exactly = {s: sp.Float(v, 30) for s, v in values.items() if s in expression.free_symbols}
-    return float(sp.N(expression.xreplace(exactly), 30))
+    """A scalar expression at numbers for its symbols, evaluated with many digits."""
+    return float(_precise(expression, values))
+
+
+def _precise(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> sp.Expr:
+    free = expression.free_symbols
+    exactly: dict[sp.Symbol, sp.Expr] = {
+        s: sp.Float(v, _DIGITS) for s, v in values.items() if s in free
+    }
+    for symbol in expression.atoms(Opaque) - set(values):
+        exactly[symbol] = _precise(symbol.value, values)
+    return sp.N(expression.xreplace(exactly), _DIGITS)
+
+
+class Opaque(sp.Symbol):
+    """A symbol that stands for `value`, a scalar in the width (see `derive.calculus.opaque`)."""
+
+    value: sp.Expr
+
+    def __new__(cls, name: str, value: sp.Expr) -> Opaque:
+        positive = value.is_Pow and value.exp in (sp.Rational(1, 2), -sp.Rational(1, 2))
+        self = sp.Symbol.__xnew__(cls, name, **({"positive": True} if positive else {"real": True}))
+        self.value = value
+        return self
+
+    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+        return (self.name, self.value), {}
+
+
+class GaussianMean(sp.Function):
+    """E f(g) for one standard normal g: arguments g and f(g)."""
+
+    @classmethod
+    def eval(cls, g: sp.Symbol, body: sp.Expr) -> sp.Expr | None:
+        return None if body.has(g) else body
+
+    @property
+    def free_symbols(self) -> set[sp.Symbol]:
+        return self.args[1].free_symbols - {self.args[0]}
+
+    def _eval_is_real(self) -> bool:
+        return True
+
+    def _eval_evalf(self, precision: int) -> sp.Float:
+        g, body = self.args
+        f = sp.lambdify(g, body * sp.exp(-(g**2) / 2) / sp.sqrt(2 * sp.pi), "mpmath")
+        with mpmath.workprec(precision):
+            return sp.Float(mpmath.quad(f, [-20, -8, -4, 0, 4, 8, 20]), precision=precision)
