@@ -21,8 +21,6 @@ import sympy as sp
 
 from derive.calculus.canonical import components
 from derive.calculus.gaussian import contract_gram, expectation
-from derive.calculus.opaque import leading
-from derive.notation.scalars import Opaque
 from derive.calculus.index import (
     Expression,
     Factor,
@@ -33,6 +31,8 @@ from derive.calculus.index import (
     collect,
     indices_of,
 )
+from derive.calculus.opaque import leading
+from derive.notation.scalars import Opaque
 
 
 class Degree(NamedTuple):

@@ -84,10 +84,10 @@ def trace(traced: Trace) -> Check:
 
 
 def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Check:
-    """Homogeneous parts of the expansion against Cauchy's integral over the text.
+    """Homogeneous parts of the expansion against Cauchy's integral over the graph.
 
     Scaling all weights by h makes the layer a power series in h; its coefficients are read off
-    the text at complex h, or, where functions have kinks, interpolated at h > 0.  Only degrees
+    the graph at complex h, or, where functions have kinks, interpolated at h > 0.  Only degrees
     that a longer expansion leaves alone are complete.
     """
     rng = np.random.default_rng(_SEED + 1)
@@ -108,16 +108,11 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
         points = 64
         angles = np.exp(2j * np.pi * np.arange(points) / points)
         coefficients = np.array([angles ** (-k) / points for k in range(points)])
-    runs = [
-        numeric.run(
-            traced.model.function,
-            state if kinked else state.astype(complex),
-            dims=_named(values),
-            params=_named(values),
-            weights=[radius * z * w for w in weights],
-        )
-        for z in angles
-    ]
+    # the graph is the text (checked first), and unlike the text it can be run in part
+    leaves = {traced.state: state if kinked else state.astype(complex)}
+    for (_, array), w in zip(traced.weights, weights, strict=True):
+        leaves[array] = radius * np.multiply.outer(angles, w)
+    runs = np.broadcast_to(value(traced.output, leaves, values), (points, *state.shape))
     arrays = {law.state.name: state}
     arrays.update({t.name: w for t, w in zip(law.gaussian, weights, strict=True)})
     worst, compared = 0.0, []
@@ -126,14 +121,14 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
         part, whole = _part(layer, law, degree), _part(longer, law, degree)
         if part != whole:
             continue
-        coefficient = np.tensordot(coefficients[degree], np.array(runs), axes=1)
+        coefficient = np.tensordot(coefficients[degree], runs, axes=1)
         ours = evaluate(part, arrays, values) * radius**degree
         worst = max(worst, float(np.max(np.abs(ours - coefficient))) / scale)
         compared.append(degree)
     route = "interpolation of" if kinked else "Cauchy's integral over"
     # interpolation on the half-line loses digits to the change of basis
     tolerance = 1e-5 if kinked else 1e-12
-    return Check(f"weight degrees {compared} against {route} the text", worst, tolerance)
+    return Check(f"weight degrees {compared} against {route} the graph", worst, tolerance)
 
 
 def _shifted_chebyshev(degree: int, count: int) -> np.ndarray:

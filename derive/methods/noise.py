@@ -101,6 +101,26 @@ def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> Noi
     return NoiseMap(fields, compact, expanded, makers.factor, law.gram)
 
 
+def together(maps: list[NoiseMap]) -> NoiseMap:
+    """Independent noise maps added; fields that enter alike become one."""
+    first = maps[0]
+    compact = collect(first.compact.free, [])
+    fields: list[Field] = []
+    for number, one in enumerate(maps, 1):
+        for field_ in one.fields:
+            tensor = replace(field_.tensor, name=f"{field_.tensor.name}@{number}")
+            drawn = replace(field_.drawn, name=f"{field_.drawn.name}@{number}")
+            built = _with(field_.built, field_.drawn, drawn)
+            fields.append(Field(tensor, drawn, built, field_.core))
+            one = replace(one, compact=_with(one.compact, field_.tensor, tensor))
+        compact = compact + one.compact
+    compact, merged = merge(compact, tuple(fields))
+    expanded = compact
+    for field_ in merged:
+        expanded = substitute(expanded, field_.tensor, field_.built)
+    return NoiseMap(merged, compact, expanded, first.factor, first.gram)
+
+
 def symmetrise(
     compact: Expression, fields: tuple[Field, ...], factor: Tensor
 ) -> tuple[Expression, tuple[Field, ...]]:

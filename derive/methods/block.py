@@ -1,0 +1,188 @@
+"""One block of a layer: from its trace to drift, diffusion and noise.
+
+Input: the trace of a block (a whole layer, or a part of one, see `derive.methods.compose`).
+Output: `Block`, with the record of the steps: trace, expand, average, count powers and take the
+limit, map the noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sympy as sp
+
+from derive.calculus.index import Expression, Index, Tensor, collect, fresh
+from derive.calculus.opaque import reveal
+from derive.calculus.order import Law, Scaling
+from derive.calculus.series import Expansion
+from derive.errors import Refusal
+from derive.methods import checks
+from derive.methods.noise import NoiseMap, noise_map
+from derive.methods.powers import count_powers, dimension_facts, limit, require_closed
+from derive.methods.record import Step
+from derive.methods.step_control import mixing
+from derive.notation.arrays import Array, walk
+from derive.notation.model import Trace
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is derived of one block; see `CovarianceSDE` for the quantities."""
+
+    trace: Trace
+    law: Law
+    drift: Expression
+    diffusion: Expression
+    noise: NoiseMap
+    mixing_rate: Expression
+    mixing_effect: Expression
+    fluctuation: Expression
+    weight_degrees: tuple[int, int]
+    facts: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def derive_block(traced: Trace) -> Block:
+    law, weights = laws(traced)
+    model = traced.model
+    steps: list[Step] = []
+
+    expansion, wider = _expand(law, traced, weights)
+    layer = expansion.of(traced.output)
+    steps.append(
+        Step(
+            "expand",
+            f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
+            {"layer": layer},
+            (),
+            checks.series(traced, law, layer, wider.of(traced.output)),
+        )
+    )
+
+    increment = _increment(layer, law)
+    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
+    drift_exact = law.mean(increment).scaled(law.scaling.width)
+    other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
+    diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
+    require_closed(drift_exact, diffusion_exact, law, model)
+    drift_series, diffusion_series = (_revealed(e, law) for e in (drift_exact, diffusion_exact))
+    orders = count_powers(drift_series, diffusion_series, law, model)
+    steps.append(
+        Step(
+            "average",
+            "Isserlis' theorem over the weights, X X^T = n V; exact in every dimension",
+            {"n E[V' - V]": drift_exact, "n Cov[V']": diffusion_exact},
+            (),
+            checks.average(law, increment, drift_exact, first, diffusion_exact),
+        )
+    )
+
+    drift = limit(drift_series, law, model)
+    diffusion = limit(diffusion_series, law, model)
+    facts = dimension_facts(law, model)
+    steps.append(
+        Step(
+            "limit",
+            f"{law.scaling.width} to infinity",
+            {"drift": drift, "diffusion": diffusion},
+            orders + facts,
+            checks.limit(law, [(drift_exact, drift), (diffusion_exact, diffusion)]),
+        )
+    )
+
+    noise = noise_map(first, law)
+    left = noise.covariance() - diffusion
+    if not left.is_zero:
+        raise Refusal(
+            f"the structured noise misses the diffusion by {len(left.terms)} terms: two "
+            "fluctuating parts of one product matter at the same order",
+            model.place,
+        )
+    steps.append(
+        Step(
+            "map the noise",
+            "cores to independent Gaussian fields; Cov - diffusion has 0 terms left",
+            {"noise": noise.compact},
+            tuple(f"{f.tensor.name} replaces {f.core}" for f in noise.fields),
+            checks.noise(noise, diffusion),
+        )
+    )
+
+    rate, effect = mixing(expansion, traced, law)
+    return Block(
+        traced,
+        law,
+        drift,
+        diffusion,
+        noise,
+        rate,
+        effect,
+        first,
+        (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
+        orders + facts,
+        tuple(steps),
+    )
+
+
+def _revealed(moment: Expression, law: Law) -> Expression:
+    """n times a moment with its hidden scalars as power series: four orders reach eps^2."""
+    return moment.map_coefficients(lambda c: reveal(c, law.scaling.width, 4))
+
+
+def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
+    """The tensors of a trace and how they scale."""
+    model = traced.model
+    token, width = model.state_dims
+    others = [d for d in model.dims if d not in (token, width)]
+    scaling = Scaling(
+        width,
+        frozenset([token, *(d for d in others if d.scaling == "fixed")]),
+        frozenset(d for d in others if d.scaling == "proportional"),
+        frozenset(d for d in others if d.scaling in (None, "free")),
+    )
+    state = Tensor(model.state_name, model.state_dims, "state")
+    gram = Tensor("V", (token, token), "covariance", symmetric=True)
+    weights = {a: Tensor(name, a.shape, "gaussian") for name, a in traced.weights}
+    return Law(tuple(weights.values()), state, gram, scaling, width), weights
+
+
+def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
+    """The shortest expansion whose increment a longer one confirms, and that longer one."""
+    reach = 2 + _gain(law, traced.output)
+    shorter = Expansion(law, weights, reach)
+    while True:
+        longer = Expansion(law, weights, reach + 1)
+        pair = [_increment(e.of(traced.output), law) for e in (shorter, longer)]
+        if pair[0] == pair[1]:
+            return shorter, longer
+        if reach > 8:
+            raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
+        shorter, reach = longer, reach + 1
+
+
+def _gain(law: Law, output: Array) -> int:
+    """How many orders the growing scalar prefactors of a graph can win back."""
+    gain = Fraction(0)
+    for array in walk(output):
+        if array.op == "full":
+            degree = law.scaling.degree(array.data)
+            if degree is not None and max(degree) > 0:
+                gain += 2 * max(degree)
+    return -int(-gain // 1)
+
+
+def _increment(layer: Expression, law: Law) -> Expression:
+    """V' - V to order eps^2."""
+    token, width = law.state.dims
+    a, b, i = Index("a", token), Index("b", token), fresh(width)
+    row, unit = layer.free
+    product = layer.renamed({row: a, unit: i}) * layer.renamed({row: b, unit: i})
+    new = product.summed(i).scaled(1 / width)
+    new = law.gram_of(new)
+    old = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
+    return law.up_to(new - old, 2)
+
+
+def _weight_degree(expression: Expression, law: Law) -> int:
+    return max((sum(f.tensor in law.gaussian for f in fs) for _, fs in expression.terms), default=0)

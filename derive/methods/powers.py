@@ -1,0 +1,103 @@
+"""Power counting: on which clock a layer has a limit, and what it is.
+
+Input: n times the exact mean and covariance of one increment.  Output: findings in words, the
+limits of the moments; a layer without an SDE on the clock depth / width is refused by name.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from derive.calculus.index import Expression
+from derive.calculus.order import Law
+from derive.calculus.text import show_term
+from derive.errors import Refusal
+from derive.notation.model import Model
+
+
+def require_closed(drift: Expression, diffusion: Expression, law: Law, model: Model) -> None:
+    """The averages must be functions of V alone."""
+    for moment in (drift, diffusion):
+        for position, (_, factors) in enumerate(moment.terms):
+            if any(f.tensor == law.state for f in factors):
+                raise Refusal(
+                    f"the covariance V does not close: the term {show_term(moment, position)} of "
+                    f"the averaged increment depends on {law.state.name} beyond "
+                    f"{law.state.name} {law.state.name}^T; entrywise functions of the state and "
+                    "weights that act unit by unit do this",
+                    model.place,
+                )
+
+
+def count_powers(
+    drift: Expression, diffusion: Expression, law: Law, model: Model
+) -> tuple[str, ...]:
+    """On which clock the layer has a limit; refuses what has no SDE at depth / width.
+
+    `drift` and `diffusion` are n times the exact mean and covariance of one increment.
+    """
+    width = law.scaling.width
+    mean, spread = _largest(drift, law), _largest(diffusion, law)
+    if mean and mean[0] >= 1:
+        raise Refusal(
+            f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
+            f"{width}. The layer does not reduce to the identity as the width grows, and V "
+            "collapses at a depth of order one. Centre the mixing matrix (A(0) = I) and keep the "
+            "squared weights of skip and branch summing to one",
+            model.place,
+        )
+    if mean and mean[0] > 0:
+        raise Refusal(
+            f"the mean increment is too large for the clock depth / {width}: the term {mean[1]} "
+            f"of n E[V' - V] grows like {width}^({mean[0]}). Centre the mixing matrix (E B = 0), "
+            "or the limit is an ODE on a shorter clock",
+            model.place,
+        )
+    if spread and spread[0] > 0:
+        raise Refusal(
+            f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
+            f"{spread[1]} of n Cov[V'] grows like {width}^({spread[0]}); scale the branch down",
+            model.place,
+        )
+    if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
+        raise Refusal(
+            f"neither mean nor fluctuation of one layer is as large as 1/{width}: nothing moves "
+            f"on the clock depth / {width}; the definition is subcritical",
+            model.place,
+        )
+    noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
+    moves = f"{width}^(-1/2)" if spread and spread[0] == 0 else f"1/{width}"
+    return (
+        f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
+        f"clock depth / {width}",
+    )
+
+
+def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:
+    """Largest exponent of the width among the terms, and a term that has it."""
+    found = [
+        (max(degree), show_term(expression, position))
+        for position, (c, _) in enumerate(expression.terms)
+        if (degree := law.scaling.degree(c)) is not None
+    ]
+    return max(found) if found else None
+
+
+def limit(exact: Expression, law: Law, model: Model) -> Expression:
+    """Limit of an expectation as the width grows; names a dimension on which it hangs."""
+    scaling = law.scaling
+    value = exact.map_coefficients(lambda c: scaling.leading(c, 0))
+    for c, _ in value.terms:
+        for dim in sorted(c.free_symbols & scaling.free, key=str):
+            raise Refusal(
+                f"the limit depends on {dim}; say how it scales: "
+                f'dims("{dim}: ..., fixed") or dims("{dim}: ..., proportional to the width")',
+                model.place,
+            )
+    return value
+
+
+def dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
+    used = {d for t in law.gaussian for d in t.dims}
+    free = sorted(law.scaling.free & used, key=str)
+    return tuple(f"{d} drops out of the limit" for d in free)
