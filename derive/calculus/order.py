@@ -12,7 +12,6 @@ polynomials are equivalent), so truncation by order never drops a term that matt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -32,7 +31,7 @@ from derive.calculus.index import (
     indices_of,
 )
 from derive.calculus.opaque import leading
-from derive.notation.scalars import Opaque
+from derive.notation.scalars import GaussianMean, Opaque
 
 
 class Degree(NamedTuple):
@@ -67,6 +66,8 @@ class Scaling:
             power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
             if isinstance(base, Opaque):
                 base = leading(base.value, self.width)
+            elif base.has(GaussianMean):
+                base = leading(base, self.width)
             if base == self.width or base in self.proportional:
                 inner = Degree(Fraction(1), Fraction(1))
             elif base in self.free:
@@ -177,17 +178,16 @@ class Law:
             raise AssertionError("a core has a vanishing second moment")
         indices = sorted(indices_of(twice))
         place = {index: position for position, index in enumerate(indices)}
-        found: set[tuple[int, int]] = set()
         groups = [[tuple(place[i] for i in f.indices) for f in group] for group in drawn.values()]
         swaps = [tensor.symmetric for tensor in drawn]
         worth = [self._worth(i.dim) for i in indices]
-        fixed = {place[i] for i in legs}
-        start = tuple(range(len(indices)))
-
-        for classes in _merged(groups, swaps, start):
-            roots = set(classes) - {classes[k] for k in fixed}
-            found.add((sum(worth[r][0] for r in roots), sum(worth[r][1] for r in roots)))
-        return Degree(Fraction(max(b for b, _ in found), 2), Fraction(max(g for _, g in found), 2))
+        legs_at = [place[i] for i in legs]
+        degrees = []
+        for kind in (0, 1):
+            # a class that holds a leg is no sum
+            own = [w[kind] for w in worth]
+            degrees.append(Fraction(_most_sums(groups, swaps, own, legs_at), 2))
+        return Degree(*degrees)
 
     def _worth(self, dim: sp.Symbol) -> tuple[int, int]:
         """Degree of one sum over `dim`, if the free dimensions stay bounded, if they grow."""
@@ -202,28 +202,68 @@ class Law:
         )
 
 
-Classes = tuple[int, ...]
+Groups = list[list[tuple[int, ...]]]
 
 
-def _merged(
-    groups: list[list[tuple[int, ...]]], swaps: list[bool], classes: Classes
-) -> Iterator[Classes]:
-    """Classes of indices that a pairing identifies, for every pairing within the groups."""
-    if not groups:
-        yield classes
-        return
-    (first, *others), *later = groups
-    if not others:
-        raise AssertionError("an odd number of factors")
-    for position, partner in enumerate(others):
-        rest = others[:position] + others[position + 1 :]
-        for ends in (partner, partner[::-1]) if swaps[0] else (partner,):
-            joined = classes
-            for a, b in zip(first, ends, strict=True):
-                old, new = joined[a], joined[b]
-                if old != new:
-                    joined = tuple(new if c == old else c for c in joined)
+def _most_sums(groups: Groups, swaps: list[bool], worth: list[int], legs: list[int]) -> int:
+    """Largest total worth of index classes that a pairing within the groups leaves.
+
+    Every pairing merges classes, so the worth only falls: branch and bound.
+    """
+    best = -1
+
+    def total(classes: tuple[int, ...]) -> int:
+        fixed = {classes[k] for k in legs}
+        seen: dict[int, int] = {}
+        for position, root in enumerate(classes):
+            if root not in fixed:
+                seen[root] = max(seen.get(root, 0), worth[position])
+        return sum(seen.values())
+
+    def least_loss(groups: Groups, classes: tuple[int, ...]) -> int:
+        """A class that one factor alone holds merges with its partner's."""
+        lost = 0
+        fixed = {classes[k] for k in legs}
+        for group in groups:
+            holders: dict[int, int] = {}
+            for factor in group:
+                for root in {classes[k] for k in factor}:
+                    holders[root] = holders.get(root, 0) + 1
+            private = [
+                any(
+                    worth[k] and holders[classes[k]] == 1 and classes[k] not in fixed
+                    for k in factor
+                )
+                for factor in group
+            ]
+            lost += sum(private) // 2
+        return lost
+
+    def search(groups: Groups, swaps: list[bool], classes: tuple[int, ...]) -> None:
+        nonlocal best
+        now = total(classes)
+        if not groups:
+            best = max(best, now)
+            return
+        if now - least_loss(groups, classes) <= best:
+            return
+        (first, *others), *later = groups
+        moves = []
+        for position, partner in enumerate(others):
+            rest = others[:position] + others[position + 1 :]
+            for ends in (partner, partner[::-1]) if swaps[0] else (partner,):
+                joined = classes
+                for a, b in zip(first, ends, strict=True):
+                    old, new = joined[a], joined[b]
+                    if old != new:
+                        joined = tuple(new if c == old else c for c in joined)
+                moves.append((-total(joined), position, rest, joined))
+        for _, _, rest, joined in sorted(moves, key=lambda m: m[:2]):
             if rest:
-                yield from _merged([rest, *later], swaps, joined)
+                search([rest, *later], swaps, joined)
             else:
-                yield from _merged(later, swaps[1:], joined)
+                search(later, swaps[1:], joined)
+
+    size = len(worth)
+    search(groups, swaps, tuple(range(size)))
+    return best

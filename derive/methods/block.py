@@ -13,7 +13,7 @@ from fractions import Fraction
 import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect, fresh
-from derive.calculus.opaque import reveal
+from derive.calculus.opaque import hide, reveal
 from derive.calculus.order import Law, Scaling
 from derive.calculus.series import Expansion
 from derive.errors import Refusal
@@ -166,7 +166,8 @@ def _gain(law: Law, output: Array) -> int:
     gain = Fraction(0)
     for array in walk(output):
         if array.op == "full":
-            degree = law.scaling.degree(array.data)
+            growing = law.scaling.proportional | law.scaling.free
+            degree = law.scaling.degree(hide(array.data, law.scaling.width, growing))
             if degree is not None and max(degree) > 0:
                 gain += 2 * max(degree)
     return -int(-gain // 1)

@@ -94,7 +94,7 @@ def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> Noi
     compact = collect(increment.free, [(law.scaling.leading(c, half), f) for c, f in terms])
     compact = compact.map_coefficients(sp.expand)
     fields = tuple(f for f in makers.fields() if f.tensor in compact.tensors())
-    compact, fields = merge(*symmetrise(compact, fields, makers.factor))
+    compact, fields = merge(*symmetrise(*normalise(compact, fields), makers.factor))
     expanded = compact
     for one in fields:
         expanded = substitute(expanded, one.tensor, one.built)
@@ -119,6 +119,24 @@ def together(maps: list[NoiseMap]) -> NoiseMap:
     for field_ in merged:
         expanded = substitute(expanded, field_.tensor, field_.built)
     return NoiseMap(merged, compact, expanded, first.factor, first.gram)
+
+
+def normalise(
+    compact: Expression, fields: tuple[Field, ...]
+) -> tuple[Expression, tuple[Field, ...]]:
+    """Sizes go from the fields to the terms in which they stand."""
+    out = []
+    for one in fields:
+        if len(one.built.terms) == 1:
+            ((size, factors),) = one.built.terms
+            compact = compact.map_terms(
+                lambda c, f, t=one.tensor, s=size: [
+                    (sp.powsimp(c * s) if any(x.tensor == t for x in f) else c, f)
+                ]
+            )
+            one = replace(one, built=collect(one.built.free, [(sp.Integer(1), factors)]))
+        out.append(one)
+    return compact, tuple(out)
 
 
 def symmetrise(
@@ -161,7 +179,7 @@ def merge(compact: Expression, fields: tuple[Field, ...]) -> tuple[Expression, t
         for position, (other, known) in enumerate(zip(kept, parts, strict=True)):
             ratio = _ratio(_with(part, one.tensor, other.tensor), known)
             if ratio is not None and _same_law(one, other):
-                parts[position] = known.scaled(sp.sqrt(sp.factor(1 + ratio**2)))
+                parts[position] = known.map_coefficients(lambda c, r=ratio: _grown(c, r))
                 kept[position] = replace(other, core=f"{other.core} and {one.core}")
                 break
         else:
@@ -182,6 +200,12 @@ def _same_law(one: Field, other: Field) -> bool:
     return one.tensor.dims == other.tensor.dims and (
         one.built == _with(other.built, other.drawn, one.drawn)
     )
+
+
+def _grown(coefficient: sp.Expr, ratio: sp.Expr) -> sp.Expr:
+    """coefficient * sqrt(1 + ratio^2), with one root."""
+    square = sp.factor(sp.cancel(sp.expand(coefficient**2 * (1 + ratio**2))))
+    return -sp.sqrt(square) if coefficient.could_extract_minus_sign() else sp.sqrt(square)
 
 
 def _ratio(first: Expression, second: Expression) -> sp.Expr | None:

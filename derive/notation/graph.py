@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import sympy as sp
 
 from derive.notation.arrays import Array, walk
+from derive.notation.numeric import erf
 from derive.notation.scalars import number
 
 
@@ -18,9 +18,6 @@ def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
         return value
     batch = value.ndim - own
     return value.reshape(value.shape[:batch] + (1,) * (wanted - own) + value.shape[batch:])
-
-
-_erf = np.vectorize(math.erf, otypes=[float])
 
 
 def value(
@@ -56,7 +53,7 @@ def value(
         elif array.op == "function":
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
-            out = sp.lambdify(x, body.xreplace(scalars), [{"erf": _erf}, "numpy"])(args[0])
+            out = sp.lambdify(x, body.xreplace(scalars), [{"erf": erf}, "numpy"])(args[0])
         elif array.op == "composite":
             out = args[1]
         else:

@@ -207,5 +207,12 @@ class GaussianMean(sp.Function):
     def _eval_evalf(self, precision: int) -> sp.Float:
         g, body = self.args
         f = sp.lambdify(g, body * sp.exp(-(g**2) / 2) / sp.sqrt(2 * sp.pi), "mpmath")
-        with mpmath.workprec(precision):
-            return sp.Float(mpmath.quad(f, [-20, -8, -4, 0, 4, 8, 20]), precision=precision)
+        key = (body, precision)
+        if key not in _MEANS:
+            with mpmath.workprec(precision):
+                edges = [-18, -9, -4, 0, 4, 9, 18]
+                _MEANS[key] = sp.Float(mpmath.quad(f, edges), precision=precision)
+        return _MEANS[key]
+
+
+_MEANS: dict[tuple[sp.Expr, int], sp.Float] = {}
