@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from derive.calculus.canonical import components
-from derive.calculus.index import Expression, Factors, Index, collect
+from derive.calculus.index import Expression, Factors, Index, Tensor, collect
+from derive.calculus.kinks import CORRELATION
 from derive.emit.scalars import factor_text, python
 
 Placed = tuple[str, tuple[Index, ...]]  # a named array and its indices
@@ -83,9 +84,10 @@ def _contract(part: Factors, free: tuple[Index, ...], program: Program) -> list[
         return [("eye", part[0].indices)]
     arrays: list[Placed] = []
     for factor in part:
+        name = _named(factor.tensor, program)
         if factor.tensor.symmetric:
-            program.symmetric.add(factor.tensor.name)
-        arrays.append((factor.tensor.name, factor.indices))
+            program.symmetric.add(name)
+        arrays.append((name, factor.indices))
     arrays = [_diagonal(a, program) for a in arrays]
     while True:
         dummies = {i for _, ix in arrays for i in ix if i not in free}
@@ -96,6 +98,19 @@ def _contract(part: Factors, free: tuple[Index, ...], program: Program) -> list[
         rest = [a for a in arrays if best not in a[1]]
         also = {d for d in dummies if all((d in a[1]) == (a in group) for a in arrays)}
         arrays = [*rest, _eliminate(group, also, program)]
+
+
+def _named(tensor: Tensor, program: Program) -> str:
+    """The array behind a tensor; a function of V is computed first."""
+    if tensor.kind == "kernel":
+        shape, degree, gram = tensor.meaning
+        text = f"of_correlation({gram.name}, {degree}, lambda {CORRELATION}: {python(shape)})"
+        return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
+    if tensor.kind == "spread":
+        factor, gram = tensor.meaning
+        text = f"{factor_text(factor)} * sqrt(diagonal({gram.name}))"
+        return program.assign(("spread", tensor.name), "spread", text, tensor.name, 1)
+    return tensor.name
 
 
 def _cost(dummy: Index, arrays: list[Placed]) -> tuple[int, int]:

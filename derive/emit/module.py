@@ -175,6 +175,10 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
     out.append(_layer(result))
     if result.reduction is not None:
         out += _chains(result)
+    else:
+        kernel, operations = _congruence(result)
+        out.append(kernel)
+        counts.append(f"step {operations}")
     return out, "; ".join(counts)
 
 
@@ -311,6 +315,39 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
     return out
 
 
+def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
+    step, token = result.step, result.law.gram.dims[0].name
+    width = result.model.width.name
+    program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
+    for one in result.noise.fields:
+        program.taken.add(one.drawn.name)
+        if one.drawn.symmetric:
+            program.symmetric.add(one.drawn.name)
+    push, pull, lift = (lower(e, program) for e in (step.push, step.pull, step.lift))
+    words = [push, pull, lift]
+    kernel = Kernel(
+        "step_layer",
+        "L, blocks, params, dims, t=0.0",
+        f"One step of the SDE of length h = 1/{width}, a congruence.\n\n"
+        "L, blocks: (..., m, m); returns V' with mean V + drift h and covariance diffusion h to "
+        "o(h), positive\nsemi-definite by construction.",
+    )
+    kernel.body = _header(result, " ".join(words), program, "L")
+    drawn = _tuple(f.drawn.name for f in result.noise.fields)
+    dims = [d.name for d in _dims(result)]
+    kernel.body += [f"{_tuple(dims)} = dims", f"{drawn} = blocks", f"h = 1 / {width}"]
+    if "V" in _words([*words, *(s.text for s in program.statements)]):
+        kernel.body.append("V = L @ L.mT")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.body.append(
+        "root = L"
+        + (f" + sqrt(h) * ({push})" if push != "0" else "")
+        + (f" + h * ({pull})" if pull != "0" else "")
+    )
+    kernel.result = "root @ root.mT" + (f" + h * ({lift})" if lift != "0" else "")
+    return kernel, _counts(program)
+
+
 def _graph_header(
     result: CovarianceSDE, lines: list[tuple[str, str]], text: str, size: str
 ) -> list[str]:
@@ -368,6 +405,11 @@ _OPS = (
     "erf",
     "sigmoid",
     "relu",
+    "gelu",
+    "silu",
+    "arcsin",
+    "gaussian_mean",
+    "of_correlation",
     "pi",
 )
 
@@ -417,6 +459,9 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
             ("step_layer", "step_layer"),
             ("step_blocks", _blocks(result.reduction.step)),
         ]
+    else:
+        drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
+        out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]
     return [(name, value.replace("'", '"')) for name, value in out]
 
 

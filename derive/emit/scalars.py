@@ -9,6 +9,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.errors import Refusal
+from derive.notation.scalars import GaussianMean
 
 FUNCTIONS = {
     sp.exp: "exp",
@@ -17,6 +18,7 @@ FUNCTIONS = {
     sp.sin: "sin",
     sp.cos: "cos",
     sp.erf: "erf",
+    sp.asin: "arcsin",
     sp.Abs: "abs",
 }
 
@@ -51,6 +53,12 @@ def render(e: sp.Expr) -> tuple[str, int]:
         return _product(e)
     if e.is_Pow:
         return _power(e)
+    if e.func is sp.Max and 0 in e.args and len(e.args) == 2:
+        (inner,) = [a for a in e.args if a != 0]
+        return f"relu({render(inner)[0]})", ATOM
+    if e.func is GaussianMean:
+        g, body = e.args
+        return f"gaussian_mean(lambda {g}: {render(body)[0]})", ATOM
     if e.func in FUNCTIONS:
         return f"{FUNCTIONS[e.func]}({', '.join(render(a)[0] for a in e.args)})", ATOM
     raise Refusal(f"no kernel text for {type(e).__name__} in {e}")

@@ -160,6 +160,38 @@ sigmoid = _elementwise(jax.nn.sigmoid)
 relu = _elementwise(jax.nn.relu)
 
 
+gelu = _elementwise(lambda x: jax.nn.gelu(x, approximate=False))
+silu = _elementwise(jax.nn.silu)
+# rounding may carry a correlation past one
+arcsin = _elementwise(lambda x: jnp.arcsin(jnp.clip(x, -1, 1)))
+
+
+def gaussian_mean(function: Callable[[Any], Any]) -> Any:
+    """E f(g) for one standard normal g, to rounding: panels with an edge at zero."""
+    return jnp.sum(_MEAN_WEIGHTS * function(jnp.asarray(_MEAN_NODES)))
+
+
+def _mean_rule() -> tuple[np.ndarray, np.ndarray]:
+    x, w = np.polynomial.legendre.leggauss(64)
+    panels = ((-14, -5), (-5, 0), (0, 5), (5, 14))
+    nodes = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in panels])
+    weights = np.concatenate([(b - a) / 2 * w for a, b in panels])
+    return nodes, weights * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+
+
+_MEAN_NODES, _MEAN_WEIGHTS = _mean_rule()
+
+
+def of_correlation(V: Any, degree: int, shape: Callable[[Any], Any]) -> Any:
+    """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); a token of size zero gives r = 0."""
+    root = sqrt(relu(diagonal(V)))
+    size = root[..., :, None] * root[..., None, :]
+    safe = _elementwise(lambda s: jnp.where(s > 0, s, 1))(size)
+    correlation = _elementwise(lambda r: jnp.clip(r, -1, 1))(V / safe)
+    value = shape(correlation)
+    return size * value if degree == 1 else value
+
+
 def softmax(x: Any) -> Any:
     """Softmax along the last axis, stable for large arguments."""
     if not isinstance(x, Tiles):
