@@ -209,6 +209,36 @@ def contract_deltas(
     return coeff, tuple(work)
 
 
+def contract_rows(
+    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
+) -> tuple[sp.Expr, Factors]:
+    """sum_k p[a, k] = 1 for a base pattern p, whose rows sum to one."""
+    if not any(f.tensor.kind == "constant" for f in factors):
+        return coeff, factors
+    kept, work = set(free), list(factors)
+    while True:
+        counts: dict[Index, int] = {}
+        for f in work:
+            for i in f.indices:
+                counts[i] = counts.get(i, 0) + 1
+        done = next(
+            (
+                f
+                for f in work
+                if f.tensor.kind == "constant"
+                and f.indices[1] not in kept
+                and counts[f.indices[1]] == 1
+            ),
+            None,
+        )
+        if done is None:
+            return coeff, tuple(work)
+        work.remove(done)
+        row = done.indices[0]
+        if row not in kept and counts[row] == 1:
+            coeff = coeff * row.dim
+
+
 def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
     """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
     from derive.calculus.canonical import canonical
@@ -219,6 +249,7 @@ def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) 
         if coeff == 0:
             continue
         coeff, factors = contract_deltas(coeff, factors, free)
+        coeff, factors = contract_rows(coeff, factors, free)
         key, normal = canonical(factors, free)
         if key in found:
             found[key][0].append(coeff)

@@ -19,7 +19,7 @@ from derive.calculus.kinks import magnitude, split
 from derive.calculus.opaque import hide
 from derive.calculus.order import Law
 from derive.errors import Refusal
-from derive.notation.arrays import Array
+from derive.notation.arrays import Array, add, function, multiply
 from derive.notation.blocks import root_shift
 
 KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
@@ -75,6 +75,10 @@ class Expansion:
         growing = scaling.proportional | scaling.free
         return collect(axes(array), [(hide(array.data, scaling.width, growing), ())])
 
+    def _constant(self, array: Array) -> Expression:
+        free = axes(array)
+        return collect(free, [(sp.Integer(1), (constant_tensor(array)[free],))])
+
     def _add(self, array: Array) -> Expression:
         free = axes(array)
         terms = [t for a in array.args for t in self.at(a, array.shape).terms]
@@ -126,6 +130,10 @@ class Expansion:
         pieces = split(body) if body.expr.has(*KINKED) else None
         if pieces is not None:
             return self._kinked(array, *pieces)
+        if name == "exp":
+            patterns, others = _masks(array.args[0])
+            if patterns:
+                return self.of(_weighted(patterns, others, array))
         start, rest = self._split(array, name)
         free = axes(array)
         out = collect(free, [(_derivative(body, start, 0, array), ())])
@@ -193,6 +201,35 @@ class Expansion:
 
     def _keep(self, expression: Expression) -> Expression:
         return self.law.up_to(expression, self.reach)
+
+
+def constant_tensor(array: Array) -> Tensor:
+    """The tensor of a base pattern."""
+    return Tensor(array.data.name, array.shape, "constant", meaning=array.data)
+
+
+def _masks(argument: Array) -> tuple[list[Array], list[Array]]:
+    """Base patterns whose logarithm is a summand of the argument, and the other summands."""
+    if argument.op == "add":
+        left, right = (_masks(a) for a in argument.args)
+        return left[0] + right[0], left[1] + right[1]
+    inner = argument.args[0] if argument.op == "function" else None
+    if inner is not None and argument.data[0] == "log" and inner.op == "constant":
+        return [inner], []
+    return [], [argument]
+
+
+def _weighted(patterns: list[Array], others: list[Array], array: Array) -> Array:
+    """exp(y + log p) = p exp(y)."""
+    out = patterns[0]
+    for one in patterns[1:]:
+        out = multiply(out, one)
+    if not others:
+        return out
+    total = others[0]
+    for one in others[1:]:
+        total = add(total, one)
+    return multiply(out, function(array.data[1], total, "exp"))
 
 
 def _derivative(body: sp.Lambda, start: sp.Expr, times: int, array: Array) -> sp.Expr:

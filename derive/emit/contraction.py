@@ -11,6 +11,7 @@ Nothing larger than the result is ever formed when the parts are matrices.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class Program:
     symmetric: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     operations: dict[str, int] = field(default_factory=dict)
+    dtype: str = "V"  # an array of the kernel's own representation
 
     def assign(self, key: object, wish: str, text: str, meaning: str, cost: int) -> str:
         """Name a value; the same key is computed once.  `cost` is its exponent of m."""
@@ -106,6 +108,11 @@ def _named(tensor: Tensor, program: Program) -> str:
         shape, degree, gram = tensor.meaning
         text = f"of_correlation({gram.name}, {degree}, lambda {CORRELATION}: {python(shape)})"
         return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
+    if tensor.kind == "constant":
+        given, dtype = tensor.meaning.given, f"{program.dtype}.dtype"
+        text = f"constant({tensor.name}, {dtype})" if given else f"causal({tensor.dims[0]}, {dtype})"
+        wish = tensor.name if given else "pattern"
+        return program.assign(("constant", tensor.name), wish, text, tensor.name, 2)
     if tensor.kind == "spread":
         factor, gram = tensor.meaning
         text = f"{factor_text(factor)} * sqrt(diagonal({gram.name}))"
@@ -132,7 +139,13 @@ def _eliminate(group: list[Placed], dummies: set[Index], program: Program) -> Pl
     """Sum the product of a group over `dummies`; rank-one partners are multiplied in first."""
     group = sorted((_oriented(p, dummies, program) for p in group), key=_order)
     while len(group) > 2:
-        group = sorted([_merge(group[-1], group[-2], program), *group[:-2]], key=_order)
+        # the pair that makes the smallest array
+        first, second = min(
+            itertools.combinations(reversed(group), 2),
+            key=lambda pair: len({*pair[0][1], *pair[1][1]}),
+        )
+        rest = [p for p in group if p is not first and p is not second]
+        group = sorted([_merge(first, second, program), *rest], key=_order)
     legs = tuple(dict.fromkeys(i for _, ix in group for i in ix if i not in dummies))
     key, wish, text, meaning = _product_text(group, legs, dummies, program)
     involved = {i for _, ix in group for i in ix}
@@ -214,8 +227,8 @@ def aligned(placed: Placed, order: tuple[Index, ...]) -> str:
     positions = [order.index(i) for i in indices]
     text = name
     if positions != sorted(positions):
-        assert len(positions) == 2, "only matrices are transposed"
-        text = f"{name}.mT"
+        ranked = sorted(range(len(positions)), key=lambda k: positions[k])
+        text = f"{name}.mT" if len(positions) == 2 else f"permuted({name}, {tuple(ranked)})"
     if len(indices) == len(order):
         return text
     where = [":" if i in indices else "None" for i in order]
@@ -301,7 +314,7 @@ def _part(terms: list[Term], order: tuple[Index, ...], program: Program) -> str:
     text = _build(terms, own, program)
     if not own and not any(placed for _, placed in terms):
         return text
-    wish = ("scalar", "vector", "matrix")[len(own)]
+    wish = ("scalar", "vector", "matrix", "array")[min(len(own), 3)]
     name = program.assign(("part", text), wish, text, "common factor", len(own))
     return aligned((name, own), order)
 

@@ -44,6 +44,9 @@ def statements(
         shown = _text(array, text, dtype)
         wish = names.get(array)
         trivial = array.op in ("full", "eye", "transpose")
+        if array.op == "constant" and array.data.given:
+            text[array] = shown
+            continue
         if array is not root and (wish or (users[array] > 1 and not trivial)):
             name, number = wish or "part", 1
             while name in taken:
@@ -88,6 +91,9 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         return f"full(({', '.join(map(str, array.shape))},), {python(array.data)}, {dtype})", ATOM
     if array.op == "eye":
         return f"eye({array.shape[0]}, {dtype})", ATOM
+    if array.op == "constant":
+        given = array.data.given
+        return (array.data.name if given else f"causal({array.shape[0]}, {dtype})"), ATOM
     if array.op == "add":
         right = array.args[1]
         if _is_minus(right):

@@ -26,8 +26,9 @@ from derive.emit.layout import tidy
 from derive.emit.signature import signature
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.reduce import Chain
-from derive.notation.arrays import Array, show_shape
+from derive.notation.arrays import Array, show_shape, walk
 from derive.notation.blocks import BlockLaw
+from derive.notation.patterns import Pattern
 from derive.notation.scalars import Param
 from derive.version import ENGINE
 
@@ -134,10 +135,17 @@ def parameters(result: CovarianceSDE) -> list[sp.Symbol]:
     used = {s for e in result.equations.values() for c, _ in e.terms for s in c.free_symbols}
     known = [*result.model.params, result.law.gram.dims[0]]
     extra = sorted(used - set(known), key=lambda s: s.name)
-    return [*result.model.params, *extra]
+    given = sorted({p.name for p in _patterns(result) if p.given})
+    return [*result.model.params, *extra, *(sp.Symbol(name) for name in given)]
+
+
+def _patterns(result: CovarianceSDE) -> list[Pattern]:
+    return [a.data for a in walk(result.trace.output) if a.op == "constant"]
 
 
 def _meaning(symbol: sp.Symbol) -> str:
+    if type(symbol) is sp.Symbol and not symbol.assumptions0.get("positive"):
+        return "base pattern (m, m), rows sum to one"
     if isinstance(symbol, Param):
         words = [symbol.range.text, symbol.meaning]
         return ", ".join(dict.fromkeys(w for w in words if w))
@@ -173,9 +181,8 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
     out.append(kernel)
     counts.append(f"noise {operations}")
     out.append(_layer(result))
-    if result.reduction is not None:
-        out += _chains(result)
-    else:
+    out += _chains(result)
+    if not _layer_shaped(result):
         kernel, operations = _congruence(result)
         out.append(kernel)
         counts.append(f"step {operations}")
@@ -282,8 +289,9 @@ def _layer(result: CovarianceSDE) -> Kernel:
 
 
 def _chains(result: CovarianceSDE) -> list[Kernel]:
-    assert result.reduction is not None
-    out = []
+    out: list[Kernel] = []
+    if result.reduction is None:
+        return out
     for name, chain, doc in (
         (
             "reduced_layer",
@@ -299,6 +307,8 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
             "dt to o(dt),\npositive semi-definite by construction.",
         ),
     ):
+        if chain is None:
+            continue
         names, output = chain.names, chain.output
         if name == "step_layer":
             output, names = gather(output), {}
@@ -315,10 +325,16 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
     return out
 
 
+def _layer_shaped(result: CovarianceSDE) -> bool:
+    """Whether the step of the SDE is the reduced layer itself."""
+    return result.reduction is not None and result.reduction.step is not None
+
+
 def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, token = result.step, result.law.gram.dims[0].name
     width = result.model.width.name
     program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
+    program.dtype = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
         if one.drawn.symmetric:
@@ -330,7 +346,7 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         "L, blocks, params, dims, t=0.0",
         f"One step of the SDE of length h = 1/{width}, a congruence.\n\n"
         "L, blocks: (..., m, m); returns V' with mean V + drift h and covariance diffusion h to "
-        "o(h), positive\nsemi-definite by construction.",
+        "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
     drawn = _tuple(f.drawn.name for f in result.noise.fields)
@@ -410,6 +426,9 @@ _OPS = (
     "arcsin",
     "gaussian_mean",
     "of_correlation",
+    "causal",
+    "constant",
+    "permuted",
     "pi",
 )
 
@@ -428,7 +447,13 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         ("dims", "Dims"),
         ("weights", "Weights"),
         ("width", repr(result.model.width.name)),
-        ("ranges", repr({p.name: _range(p) for p in result.model.params})),
+        (
+            "ranges",
+            repr(
+                {p.name: _range(p) for p in result.model.params}
+                | {p.name: "rows sum to one" for p in _patterns(result) if p.given}
+            ),
+        ),
         (
             "ratios",
             repr(
@@ -456,9 +481,10 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         out += [
             ("reduced_layer", "reduced_layer"),
             ("reduced_blocks", _blocks(result.reduction.exact)),
-            ("step_layer", "step_layer"),
-            ("step_blocks", _blocks(result.reduction.step)),
         ]
+    if _layer_shaped(result):
+        assert result.reduction is not None and result.reduction.step is not None
+        out += [("step_layer", "step_layer"), ("step_blocks", _blocks(result.reduction.step))]
     else:
         drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
         out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]

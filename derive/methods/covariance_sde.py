@@ -21,7 +21,7 @@ from derive.methods.compose import cuts, part
 from derive.methods.congruence import Congruence, congruence, step_record
 from derive.methods.noise import NoiseMap, together
 from derive.methods.record import Step
-from derive.methods.reduce import Reduction, reduce_chain
+from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.methods.step_control import total, volatility
 from derive.notation.model import Model, Trace, trace
@@ -99,10 +99,11 @@ def _derive(model: Model) -> CovarianceSDE:
         else (None, "no reduced chain: several blocks")
     )
     step = congruence(drift, noise, law)
-    if reduction is not None:
-        steps.append(_consistency(reduction, law, drift, diffusion, model))
-    else:
+    if reduction is None:
         facts += (why,)
+    if reduction is not None and reduction.step is not None:
+        steps.append(_consistency(reduction.step, law, drift, diffusion, model))
+    else:
         steps.append(step_record(step, drift))
     return CovarianceSDE(
         model,
@@ -174,10 +175,10 @@ def _composition(
 
 
 def _consistency(
-    reduction: Reduction, law: Law, drift: Expression, diffusion: Expression, model: Model
+    chain: Chain, law: Law, drift: Expression, diffusion: Expression, model: Model
 ) -> Step:
     """Derive mean and covariance of the step; both must be those of the SDE, term by term."""
-    left = leftovers(reduction.step, law, drift, diffusion)
+    left = leftovers(chain, law, drift, diffusion)
     if not all(e.is_zero for e in left):
         raise Refusal(
             "the step shaped like the layer misses the SDE by "
@@ -189,6 +190,6 @@ def _consistency(
         f"the reduced layer at {law.scaling.width} = 1/dt with Gaussian factors has mean "
         "V + drift dt and covariance diffusion dt up to o(dt); 0 terms left in either",
         {},
-        tuple(f"block {name}: {block.data.kind}" for name, block in reduction.step.blocks),
-        checks.step(reduction.step, law, drift, diffusion),
+        tuple(f"block {name}: {block.data.kind}" for name, block in chain.blocks),
+        checks.step(chain, law, drift, diffusion),
     )

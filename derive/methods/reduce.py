@@ -64,7 +64,7 @@ class Reduction:
     """`exact`: equal in law to the finite network; `step`: its shape as a step of the SDE."""
 
     exact: Chain
-    step: Chain
+    step: Chain | None
 
 
 def step_law(chain: Chain, law: Law) -> tuple[Law, dict[Array, Tensor]]:
@@ -88,18 +88,25 @@ class _NoFrame(Exception):
 def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
     """The reduction, or None and the reason."""
     try:
-        step = _Frames(traced, law, step=True).chain()
-        law_of_step, tensors = step_law(step, law)
-        expansion = Expansion(law_of_step, tensors, 4)
-
-        def order(array: Array) -> int:
-            terms = expansion.of(array).terms
-            return int(min((law_of_step.order(c, f) for c, f in terms), default=0) // 1)
-
-        step = replace(step, output=truncated(step.output, order), names={})
-        return Reduction(_Frames(traced, law, step=False).chain(), step), ""
+        exact = _Frames(traced, law, step=False).chain()
+        return Reduction(exact, _step(traced, law)), ""
     except _NoFrame as reason:
         return None, f"no reduced chain: {reason}"
+
+
+def _step(traced: Trace, law: Law) -> Chain | None:
+    """The chain as a step of the SDE; None where functions act about something not a number."""
+    if any(a.op == "constant" for a in walk(traced.output)):
+        return None
+    step = _Frames(traced, law, step=True).chain()
+    law_of_step, tensors = step_law(step, law)
+    expansion = Expansion(law_of_step, tensors, 4)
+
+    def order(array: Array) -> int:
+        terms = expansion.of(array).terms
+        return int(min((law_of_step.order(c, f) for c, f in terms), default=0) // 1)
+
+    return replace(step, output=truncated(step.output, order), names={})
 
 
 class _Frames:
@@ -163,7 +170,7 @@ class _Frames:
         self.plain(array)
         return {(): array}
 
-    _full = _eye
+    _full = _constant = _eye
 
     def _add(self, array: Array) -> Blocks:
         out: Blocks = {}

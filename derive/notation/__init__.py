@@ -25,6 +25,7 @@ from derive.notation.functions import (
     tanh,
 )
 from derive.notation.model import Model, covariance_sde
+from derive.notation.patterns import causal, pattern
 from derive.notation.scalars import dims, params
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "Rational",
     "Refusal",
+    "causal",
     "cos",
     "covariance_sde",
     "dims",
@@ -44,6 +46,7 @@ __all__ = [
     "log",
     "ones",
     "params",
+    "pattern",
     "pi",
     "relu",
     "sigmoid",

@@ -35,6 +35,8 @@ def value(
             out = leaves[array]
         elif array.op == "eye":
             out = np.eye(int(numbers[array.shape[0]]))
+        elif array.op == "constant":
+            out = array.data.sample(int(numbers[array.shape[0]]))
         elif array.op == "full":
             out = np.full(
                 [int(number(s, numbers)) for s in array.shape], number(array.data, numbers)
@@ -53,7 +55,8 @@ def value(
         elif array.op == "function":
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
-            out = sp.lambdify(x, body.xreplace(scalars), [{"erf": erf}, "numpy"])(args[0])
+            with np.errstate(divide="ignore"):  # the logarithm of a masked entry
+                out = sp.lambdify(x, body.xreplace(scalars), [{"erf": erf}, "numpy"])(args[0])
         elif array.op == "composite":
             out = args[1]
         else:

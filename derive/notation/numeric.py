@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.notation import functions
+from derive.notation import functions, patterns
+from derive.notation.arrays import Array
+from derive.notation.patterns import causal_matrix
 from derive.notation.scalars import Dim, Param, number
 
 
@@ -65,12 +67,14 @@ def _bound(
             return params[value.name]
         if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
             return types.SimpleNamespace(**{**vars(value), **words})
+        if isinstance(value, Array) and value.op == "constant":
+            return _pattern(value, dims, params)
         if isinstance(value, sp.Expr):
             return number(value, symbols)
         if value is sp.Rational:
             return lambda p, q=1: p / q
         word = getattr(value, "__name__", None)
-        if isinstance(word, str) and word in words and getattr(functions, word, None) is value:
+        if isinstance(word, str) and word in words and _word(word) is value:
             return words[word]
         if isinstance(value, types.FunctionType) and value.__globals__ is home:
             return _rebind(value, names)
@@ -79,6 +83,17 @@ def _bound(
     for name, value in home.items():
         names[name] = meaning(value)
     return _rebind(function, names)
+
+
+def _word(name: str) -> Any:
+    return getattr(functions, name, getattr(patterns, name, None))
+
+
+def _pattern(array: Array, dims: Mapping[str, float], params: Mapping[str, Any]) -> np.ndarray:
+    """A declared base pattern: as given, or a generic instance."""
+    if array.data.name in params:
+        return np.asarray(params[array.data.name])
+    return array.data.sample(int(dims[array.shape[0].name]))
 
 
 def _rebind(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
@@ -97,10 +112,11 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
     return {
         "gaussian": draw,
         "eye": lambda m: np.eye(int(m)),
+        "causal": lambda m: causal_matrix(int(m)),
         "ones": lambda *shape: np.ones([int(s) for s in shape]),
         "softmax": softmax,
         "exp": np.exp,
-        "log": np.log,
+        "log": _log,
         "sqrt": np.sqrt,
         "tanh": np.tanh,
         "sin": np.sin,
@@ -112,6 +128,11 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
         "silu": lambda x: x / (1 + np.exp(-x)),
         "gaussian_mean": gaussian_mean,
     }
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):  # the logarithm of a masked entry
+        return np.log(x)
 
 
 def erf(x: np.ndarray) -> np.ndarray:

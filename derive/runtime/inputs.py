@@ -49,6 +49,9 @@ def parameters(params: Any, kind: type, ranges: Mapping[str, Sequence[Any]]) -> 
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values = []
     for name, value in zip(names, params, strict=True):
+        if ranges.get(name) == PATTERN:
+            values.append(_pattern(name, value))
+            continue
         number = float(value)
         if math.isnan(number):
             raise ValueError(f"{name} is not a number")
@@ -61,6 +64,24 @@ def parameters(params: Any, kind: type, ranges: Mapping[str, Sequence[Any]]) -> 
                 raise ValueError(f"{name} = {number:g} is outside its range: {text}")
         values.append(number)
     return kind(*values)
+
+
+PATTERN = "rows sum to one"
+
+
+def _pattern(name: str, value: Any) -> np.ndarray:
+    """A base pattern (m, m): non-negative, rows summing to one."""
+    p = np.asarray(value, dtype=np.float64)
+    if p.ndim != 2 or p.shape[0] != p.shape[1]:
+        raise ValueError(f"{name} must be a square matrix (m, m), got shape {p.shape}")
+    rows = p.sum(axis=1)
+    worst = int(np.argmax(np.abs(rows - 1)))
+    if not np.all(np.isfinite(p)) or abs(rows[worst] - 1) > 1e-6 or p.min() < 0:
+        raise ValueError(
+            f"{name} is no row-stochastic matrix: row {worst} sums to {rows[worst]:.6g}, least "
+            f"entry {p.min():.3g}; divide every row by its sum, masked entries zero"
+        )
+    return p / rows[:, None]
 
 
 def times(saves: Any, t1: float) -> np.ndarray:

@@ -67,6 +67,9 @@ class Tiles:
 
         return staged(Tiles.of((left.shape[0], right.shape[1]), entry))
 
+    def __pow__(self, power: int) -> Tiles:
+        return Tiles.of(self.shape, lambda *i: self.entries[i] ** power)
+
     def __neg__(self) -> Tiles:
         return Tiles(_boxed(-self.entries))
 
@@ -183,7 +186,7 @@ _MEAN_NODES, _MEAN_WEIGHTS = _mean_rule()
 
 
 def of_correlation(V: Any, degree: int, shape: Callable[[Any], Any]) -> Any:
-    """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); a token of size zero gives r = 0."""
+    """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); r = 0 for a token of size zero."""
     root = sqrt(relu(diagonal(V)))
     size = root[..., :, None] * root[..., None, :]
     safe = _elementwise(lambda s: jnp.where(s > 0, s, 1))(size)
@@ -214,11 +217,32 @@ def diagonal(x: Any) -> Any:
     return jnp.diagonal(x, axis1=-2, axis2=-1)
 
 
+def permuted(x: Any, order: tuple[int, ...]) -> Any:
+    """The last axes of an array in another order."""
+    kept = x.ndim - len(order)
+    return jnp.transpose(x, (*range(kept), *(kept + k for k in order)))
+
+
 def eye(size: int, dtype: Any) -> Any:
     """Identity of a kernel's own representation (`dtype` of one of its arrays)."""
     if np.dtype(dtype).kind == "O":
         return Tiles.of((size, size), lambda i, j: 1.0 if i == j else 0.0)
     return jnp.eye(size, dtype=dtype)
+
+
+def constant(value: Any, dtype: Any) -> Any:
+    """A given matrix in a kernel's own representation."""
+    if np.dtype(dtype).kind == "O":
+        return Tiles.of(value.shape, lambda i, j: value[i, j])
+    return jnp.asarray(value, dtype=dtype)
+
+
+def causal(size: int, dtype: Any) -> Any:
+    """Row a is even over tokens 0, ..., a."""
+    rows = np.tril(np.ones((size, size))) / np.arange(1, size + 1)[:, None]
+    if np.dtype(dtype).kind == "O":
+        return Tiles.of((size, size), lambda i, j: float(rows[i, j]))
+    return jnp.asarray(rows, dtype=dtype)
 
 
 def full(shape: tuple[int, ...], value: Any, dtype: Any) -> Any:

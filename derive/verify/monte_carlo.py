@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from statistics import NormalDist
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from derive.calculus.evaluate import evaluate
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
 from derive.notation.batch import Batch
-from derive.verify.rungs import Instance, Rung, instance
+from derive.verify.rungs import Instance, Rung, given_patterns, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
 
@@ -174,12 +175,12 @@ def convergence(
 
 def gentle(result: CovarianceSDE) -> Instance:
     """Parameters well inside their ranges (a third of the way up)."""
-    params = {}
+    params: dict[str, Any] = {}
     for p in result.model.params:
         low = p.range.low if np.isfinite(p.range.low) else -1.0
         high = p.range.high if np.isfinite(p.range.high) else low + 3.0
         params[p.name] = float(low + (high - low) / 3)
-    return Instance(np.eye(2), params, {})
+    return Instance(np.eye(2), params | given_patterns(result, 2), {})
 
 
 def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:

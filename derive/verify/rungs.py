@@ -21,6 +21,7 @@ from derive.calculus.index import Expression, collect
 from derive.methods.checks import sample
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
+from derive.notation.arrays import walk
 from derive.verify.second_route import second_route
 
 _SEED = 41
@@ -42,7 +43,7 @@ class Instance:
     """Numbers at which a rung is evaluated."""
 
     V: np.ndarray
-    params: dict[str, float]
+    params: dict[str, Any]
     numbers: dict[sp.Symbol, float]
 
 
@@ -50,10 +51,17 @@ def instance(result: CovarianceSDE, m: int, seed: int) -> Instance:
     """A generic covariance and parameters inside their ranges."""
     rng = np.random.default_rng([_SEED, seed])
     root = rng.standard_normal((m, m + 1))
-    params = {p.name: float(sample(p, rng)) for p in result.model.params}
+    params: dict[str, Any] = {p.name: float(sample(p, rng)) for p in result.model.params}
     numbers: dict[sp.Symbol, float] = {p: params[p.name] for p in result.model.params}
+    params |= given_patterns(result, m)
     numbers[result.law.gram.dims[0]] = float(m)
     return Instance(root @ root.T / (m + 1), params, numbers)
+
+
+def given_patterns(result: CovarianceSDE, m: int) -> dict[str, Any]:
+    """Generic instances of the base patterns that come with the parameters."""
+    nodes = walk(result.trace.output)
+    return {a.data.name: a.data.sample(m) for a in nodes if a.op == "constant" and a.data.given}
 
 
 def definition(result: CovarianceSDE) -> Rung:
@@ -202,7 +210,7 @@ def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
     token = result.law.gram.dims[0].name
     sizes = {d: float(4 + k) for k, d in enumerate(module.Dims._fields)}
     values = {**sizes, token: float(m)}
-    params = {p.name: sample(p, rng) for p in result.model.params}
+    params = {p.name: sample(p, rng) for p in result.model.params} | given_patterns(result, m)
     X = rng.standard_normal((m, int(sizes[result.model.width.name])))
     weights = [
         rng.standard_normal([int(values[d.name]) for d in a.shape]) for _, a in result.trace.weights
