@@ -198,7 +198,11 @@ def contract_deltas(
                 coeff = coeff * i.dim
             continue
         if i in kept and j in kept:
-            position += 1
+            # entries are zero or one: a square of a delta is the delta
+            if any(set(f.indices) == {i, j} for f in work[:position] if f.tensor.kind == "delta"):
+                work.pop(position)
+            else:
+                position += 1
             continue
         work.pop(position)
         old, new = (i, j) if i not in kept else (j, i)

@@ -90,7 +90,7 @@ class Expansion:
         return self._keep(collect(axes(array), product.terms))
 
     def _transpose(self, array: Array) -> Expression:
-        first, second = axes(array.args[0])
+        first, second = (Index(f"@{array.ndim - k}", array.args[0].shape[-k]) for k in (2, 1))
         swapped = {
             first: Index(second.name, first.dim),
             second: Index(first.name, second.dim),
@@ -100,11 +100,20 @@ class Expansion:
     def _matmul(self, array: Array) -> Expression:
         left, right = array.args
         joined = fresh(left.shape[-1])
-        first = self.of(left).renamed({Index(f"@{left.ndim - 1}", joined.dim): joined})
-        names = {Index("@0", joined.dim): joined}
-        if right.ndim > 1:
-            names[Index("@1", right.shape[1])] = Index(f"@{array.ndim - 1}", right.shape[1])
-        product = (first * self.of(right).renamed(names)).summed(joined)
+        # positions of the axes of either side in the result; rows stay rows
+        matrix = right.ndim > 1
+        shifts = (array.ndim - matrix - left.ndim + 1, array.ndim - right.ndim)
+        inner = (left.ndim - 1, right.ndim - 2 if matrix else 0)
+        sides = []
+        for side, shift, last in zip((left, right), shifts, inner, strict=True):
+            names = {}
+            for p, dim in enumerate(side.shape):
+                if p == last:
+                    names[Index(f"@{p}", dim)] = joined
+                elif dim != 1:
+                    names[Index(f"@{p}", dim)] = Index(f"@{p + shift}", dim)
+            sides.append(self.of(side).renamed(names))
+        product = (sides[0] * sides[1]).summed(joined)
         return self._keep(collect(axes(array), product.terms))
 
     def _sum(self, array: Array) -> Expression:

@@ -110,7 +110,9 @@ def _named(tensor: Tensor, program: Program) -> str:
         return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
     if tensor.kind == "constant":
         given, dtype = tensor.meaning.given, f"{program.dtype}.dtype"
-        text = f"constant({tensor.name}, {dtype})" if given else f"causal({tensor.dims[0]}, {dtype})"
+        text = (
+            f"constant({tensor.name}, {dtype})" if given else f"causal({tensor.dims[0]}, {dtype})"
+        )
         wish = tensor.name if given else "pattern"
         return program.assign(("constant", tensor.name), wish, text, tensor.name, 2)
     if tensor.kind == "spread":

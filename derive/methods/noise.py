@@ -17,6 +17,7 @@ from fractions import Fraction
 
 import sympy as sp
 
+from derive.calculus.canonical import components
 from derive.calculus.gaussian import contract_gram, expectation
 from derive.calculus.index import (
     Expression,
@@ -26,6 +27,7 @@ from derive.calculus.index import (
     Tensor,
     apart,
     collect,
+    delta_tensor,
     fresh,
     indices_of,
 )
@@ -94,7 +96,8 @@ def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> Noi
     compact = collect(increment.free, [(law.scaling.leading(c, half), f) for c, f in terms])
     compact = compact.map_coefficients(sp.expand)
     fields = tuple(f for f in makers.fields() if f.tensor in compact.tensors())
-    compact, fields = merge(*symmetrise(*normalise(compact, fields), makers.factor))
+    compact, fields = normalise(*absorb_sums(compact, fields, makers.factor))
+    compact, fields = merge(*symmetrise(compact, fields, makers.factor))
     expanded = compact
     for one in fields:
         expanded = substitute(expanded, one.tensor, one.built)
@@ -119,6 +122,67 @@ def together(maps: list[NoiseMap]) -> NoiseMap:
     for field_ in merged:
         expanded = substitute(expanded, field_.tensor, field_.built)
     return NoiseMap(merged, compact, expanded, first.factor, first.gram)
+
+
+def absorb_sums(
+    compact: Expression, fields: tuple[Field, ...], factor: Tensor
+) -> tuple[Expression, tuple[Field, ...]]:
+    """sum_h F_h of independent equal fields is sqrt(H) times one of them."""
+    token, out = factor.dims[0], []
+    for one in fields:
+        tensor = one.tensor
+        places = [k for k, d in enumerate(tensor.dims) if d != token]
+        if not places:
+            out.append(one)
+            continue
+        if not _only_summed(compact, tensor, places):
+            raise Refusal(
+                f"the noise of {one.core} differs between the entries of "
+                f"{', '.join(str(tensor.dims[k]) for k in places)}: one field for each is needed, "
+                "which kernels do not draw"
+            )
+        size = sp.sqrt(sp.Mul(*(tensor.dims[k] for k in places)))
+        kept = [k for k in range(len(tensor.dims)) if k not in places]
+        bare = replace(tensor, dims=tuple(tensor.dims[k] for k in kept))
+        drawn = replace(one.drawn, dims=bare.dims)
+
+        def rule(c, f, t=tensor, b=bare, s=size, keep=kept):  # type: ignore[no-untyped-def]
+            hit = [x for x in f if x.tensor == t]
+            new = tuple(
+                Factor(b, tuple(x.indices[k] for k in keep)) if x.tensor == t else x for x in f
+            )
+            return [(c * s if hit else c, new)]
+
+        compact = compact.map_terms(rule)
+        legs = tuple(Index(f"~{k}", token) for k in range(len(kept)))
+        built = []
+        for c, f in one.built.terms:
+            ends = tuple(one.built.free[k] for k in kept)
+            names = dict(zip(ends, legs, strict=True))
+            built.append(
+                (
+                    c,
+                    tuple(
+                        Factor(drawn, tuple(x.indices[k] for k in kept)).rename(names)
+                        if x.tensor == one.drawn
+                        else x.rename(names)
+                        for x in f
+                    ),
+                )
+            )
+        out.append(Field(bare, drawn, collect(legs, built), one.core))
+    return compact, tuple(out)
+
+
+def _only_summed(compact: Expression, tensor: Tensor, places: list[int]) -> bool:
+    for _, factors in compact.terms:
+        for hit in (f for f in factors if f.tensor == tensor):
+            for k in places:
+                index = hit.indices[k]
+                count = sum(f.indices.count(index) for f in factors)
+                if index in compact.free or count != 1:
+                    return False
+    return True
 
 
 def normalise(
@@ -163,8 +227,9 @@ def symmetrise(
 
 
 def _built(legs: tuple[Index, ...], factor: Tensor, drawn: Tensor, size: sp.Expr) -> Expression:
-    inner = tuple(fresh(i.dim) for i in legs)
-    rows = tuple(factor[i, j] for i, j in zip(legs, inner, strict=True))
+    token = factor.dims[0]
+    inner = tuple(fresh(i.dim) if i.dim == token else i for i in legs)
+    rows = tuple(factor[i, j] for i, j in zip(legs, inner, strict=True) if i != j)
     return collect(legs, [(size, (*rows, drawn[inner]))])
 
 
@@ -259,6 +324,7 @@ class _Makers:
         token = law.gram.dims[0]
         self.factor = Tensor("L", (token, token), "factor")
         self.known: dict[Expression, tuple[int, _Core]] = {}
+        self.used: set[int] = set()  # cores that a field replaces
 
     def linearise(
         self, coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...]
@@ -266,24 +332,64 @@ class _Makers:
         """Replace one core by its field and the others by their means, in every way."""
         fixed: list[Factor] = []
         random: list[tuple[int, _Core, tuple[Index, ...]]] = []
-        for core in self.law.cores(apart(factors, free)):
+        factors = apart(factors, free)
+        for core in self._cores(factors, free):
             if any(f.tensor in self.law.gaussian for f in core):
-                random.append(self._identify(core))
+                random.append(self._identify(core, factors, free))
             else:
                 fixed.extend(core)
         products: Products = []
         for chosen, (number, core, legs) in enumerate(random):
+            others = [x for k, x in enumerate(random) if k != chosen]
+            if any(partner.mean.is_zero for _, partner, _ in others):
+                continue
+            self.used.add(number)
             hit = self._field_tensor(number, core)[legs]
             product = [(coefficient * core.scale, (*fixed, hit))]
-            for other, (_, partner, ends) in enumerate(random):
-                if other != chosen:
-                    product = times(product, partner.mean.placed(ends))
+            for _, partner, ends in others:
+                product = times(product, partner.mean.placed(ends))
             products.extend(product)
         return products
 
-    def _identify(self, core: Factors) -> tuple[int, _Core, tuple[Index, ...]]:
+    def _cores(self, factors: Factors, free: tuple[Index, ...]) -> list[Factors]:
+        """Cores, joined also by sums over fixed dimensions other than the tokens (heads).
+
+        Only where all that such a sum joins is random: a deterministic factor stays outside.
+        """
+        token = self.law.gram.dims[0]
+        legs = {
+            i
+            for i in indices_of(factors)
+            if i in free or i.dim == token or not self._inside(i, factors)
+        }
+        return components(factors, legs)
+
+    def _inside(self, index: Index, factors: Factors) -> bool:
+        """Whether a sum belongs inside one core: growing ones do, and those within one core."""
+        if self.law.scaling.grows(index.dim):
+            return True
+        holding = [core for core in self.law.cores(factors) if index in indices_of(core)]
+        return len(holding) == 1
+
+    def _identify(
+        self, core: Factors, everything: Factors, free: tuple[Index, ...]
+    ) -> tuple[int, _Core, tuple[Index, ...]]:
         """The known core that this one is, up to the order of its legs."""
-        legs = sorted(i for i in indices_of(core) if not self.law.scaling.grows(i.dim))
+        counts: dict[Index, int] = {}
+        for factor in everything:
+            for index in factor.indices:
+                counts[index] = counts.get(index, 0) + 1
+        own: dict[Index, int] = {}
+        for factor in core:
+            for index in factor.indices:
+                own[index] = own.get(index, 0) + 1
+        token = self.law.gram.dims[0]
+        legs = sorted(
+            i
+            for i in indices_of(core)
+            if not self.law.scaling.grows(i.dim)
+            and (i.dim == token or i in free or counts[i] > own[i])
+        )
         best = None
         for order in itertools.permutations(legs):
             names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(order)}
@@ -313,7 +419,7 @@ class _Makers:
         return _Core(expression, mean, leading, degree / 2, scale)
 
     def require_independence(self) -> None:
-        cores = [core for _, core in self.known.values()]
+        cores = [core for number, core in self.known.values() if number in self.used]
         for first, second in itertools.combinations(cores, 2):
             primed = {i: Index(f"{i.name}'", i.dim) for i in second.expression.free}
             joint = self.law.covariance(first.expression, second.expression.renamed(primed))
@@ -328,7 +434,9 @@ class _Makers:
                     )
 
     def fields(self) -> list[Field]:
-        return [self._field(number, core) for number, core in self.known.values()]
+        return [
+            self._field(number, core) for number, core in self.known.values() if number in self.used
+        ]
 
     def _field_tensor(self, number: int, core: _Core) -> Tensor:
         legs = tuple(i.dim for i in core.expression.free)
@@ -358,11 +466,24 @@ class _Makers:
         gram = self.law.gram
         rest = core.variance
         found = []
-        orders = [primed] + ([primed[::-1]] if len(free) == 2 else [])
+        tokens = [k for k, i in enumerate(free) if i.dim == gram.dims[0]]
+        orders = [primed]
+        if len(tokens) == 2:
+            flip = list(primed)
+            flip[tokens[0]], flip[tokens[1]] = flip[tokens[1]], flip[tokens[0]]
+            orders.append(tuple(flip))
         for order in orders:
             pairing = collect(
                 rest.free,
-                [(sp.Integer(1), tuple(gram[i, j] for i, j in zip(free, order, strict=True)))],
+                [
+                    (
+                        sp.Integer(1),
+                        tuple(
+                            gram[i, j] if i.dim == gram.dims[0] else delta_tensor(i.dim)[i, j]
+                            for i, j in zip(free, order, strict=True)
+                        ),
+                    )
+                ],
             )
             hit = [c for c, f in rest.terms if f == pairing.terms[0][1]]
             coefficient = hit[0] if hit else sp.Integer(0)

@@ -39,6 +39,7 @@ from derive.notation.arrays import (
     multiply,
     node,
     scale,
+    show_shape,
     total,
     transpose,
     walk,
@@ -137,6 +138,8 @@ class _Frames:
 
     def read(self, array: Array) -> Blocks:
         if array not in self.done:
+            if array.ndim > 2:
+                raise _NoFrame(f"an array of shape {show_shape(array.shape)} has an axis of heads")
             blocks = getattr(self, f"_{array.op}")(array)
             self.done[array] = blocks
             name = self.traced.names.get(array)

@@ -4,7 +4,9 @@ Input: the operations of an ordinary Python function.  Output: an immutable grap
 nodes with symbolic shapes.  No mathematics happens here; shapes are checked where they are
 written, so that a mismatch names the line.
 
-Not supported: indexing, in-place updates, arrays of rank above two.
+The last two axes are rows and columns; axes before them count heads.
+
+Not supported: indexing, in-place updates.
 """
 
 from __future__ import annotations
@@ -43,9 +45,13 @@ class Array:
 
     @property
     def T(self) -> Array:
+        if self.ndim > 2:
+            raise DefinitionError(".T of an array of heads is ambiguous; write .mT")
         return transpose(self)
 
-    mT = T
+    @property
+    def mT(self) -> Array:
+        return transpose(self)
 
     def __add__(self, other: Any) -> Array:
         return add(self, lift(other))
@@ -180,7 +186,21 @@ def matmul(left: Array, right: Array) -> Array:
             f"{other} of {show_shape(right.shape)}; they must be the same"
             + _transpose_hint(left, right)
         )
-    return node("matmul", (left, right), (*left.shape[:-1], *right.shape[1:]))
+    rows = left.shape[-2:-1]
+    columns = right.shape[-1:] if right.ndim > 1 else ()
+    heads = _heads(left, right)
+    return node("matmul", (left, right), (*heads, *rows, *columns))
+
+
+def _heads(left: Array, right: Array) -> Shape:
+    """Leading axes of a product: those of one side, or equal ones of both."""
+    first, second = left.shape[:-2], right.shape[:-2]
+    if first and second and first != second:
+        raise DefinitionError(
+            f"@ joins arrays of heads of shapes {show_shape(left.shape)} and "
+            f"{show_shape(right.shape)}; their leading dimensions must be the same"
+        )
+    return first or second
 
 
 def _transpose_hint(left: Array, right: Array) -> str:

@@ -42,6 +42,13 @@ class Batch(np.ndarray):
                 left = left[..., None, :]
             if ranks[1] == 1:
                 right = right[..., :, None]
+            top = max(2, *ranks)
+            left, right = (
+                p.reshape(p.shape[0], *[1] * (top - max(r, 2)), *p.shape[1:])
+                if isinstance(x, Batch)
+                else p
+                for p, x, r in zip((left, right), inputs, ranks, strict=True)
+            )
             out = np.matmul(left, right, **kwargs)
             if ranks[1] == 1:
                 out = out[..., 0]

@@ -30,7 +30,8 @@ def value(
 
     done: dict[Array, np.ndarray] = {}
     for array in walk(root):
-        args = [_aligned(done[a], a.ndim, array.ndim) for a in array.args]
+        wanted = max((a.ndim for a in array.args), default=0)
+        args = [_aligned(done[a], a.ndim, max(wanted, array.ndim)) for a in array.args]
         if array in leaves:
             out = leaves[array]
         elif array.op == "eye":
