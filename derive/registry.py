@@ -11,7 +11,7 @@ import difflib
 import importlib.util
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ class Entry:
     method: str
     title: str
     file: Path
+    function: str = ""
+    choice: tuple[str, str] | None = None  # option and value, if not its first
 
     @property
     def source(self) -> str:
@@ -85,8 +87,23 @@ def entries(file: Path) -> list[Entry]:
                 method = _called(decorator)
                 if method in METHODS:
                     own = (ast.get_docstring(node) or "").strip().split("\n")[0]
-                    out.append(Entry(node.name, method, own or title, file))
-    return out
+                    out.append(Entry(node.name, method, own or title, file, node.name))
+    variants = [
+        replace(entry, name=f"{entry.name}_{value}", choice=(option, value))
+        for entry in out
+        for option, values in _options(tree)
+        for value in values[1:]
+    ]
+    return out + variants
+
+
+def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:
+    """Options that a file declares, `option("phi", tanh=..., gelu=...)`, with their values."""
+    found = []
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and _called(n) == "option"):
+        if call.args and isinstance(call.args[0], ast.Constant):
+            found.append((str(call.args[0].value), [k.arg for k in call.keywords if k.arg]))
+    return found
 
 
 def _called(decorator: ast.expr) -> str:
@@ -131,6 +148,7 @@ def find(request: str) -> Entry:
 def load(entry: Entry) -> Model:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
     from derive.notation.model import Model
+    from derive.notation.options import choosing
 
     name = f"_derive_definition_{entry.file.stem}"
     spec = importlib.util.spec_from_file_location(name, entry.file)
@@ -139,7 +157,8 @@ def load(entry: Entry) -> Model:
     sys.modules[name] = module
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
+        with choosing(entry.choice):
+            spec.loader.exec_module(module)
     except DefinitionError:
         raise
     except Exception as problem:
@@ -149,12 +168,12 @@ def load(entry: Entry) -> Model:
     finally:
         sys.dont_write_bytecode = writes
         sys.modules.pop(name, None)
-    model = getattr(module, entry.name, None)
+    model = getattr(module, entry.function or entry.name, None)
     if not isinstance(model, Model):
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
         )
-    return model
+    return replace(model, name=entry.name)
 
 
 def _line_in(file: Path, problem: BaseException) -> Place:

@@ -25,6 +25,7 @@ from derive.notation.functions import (
     tanh,
 )
 from derive.notation.model import Model, covariance_sde
+from derive.notation.options import option
 from derive.notation.patterns import causal, pattern
 from derive.notation.scalars import dims, params
 
@@ -45,6 +46,7 @@ __all__ = [
     "gelu",
     "log",
     "ones",
+    "option",
     "params",
     "pattern",
     "pi",

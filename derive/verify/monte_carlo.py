@@ -92,6 +92,9 @@ def _moments(
     dims[result.law.gram.dims[0].name] = float(m)
     for dim in result.law.scaling.free:
         dims[dim.name] = 4.0
+    for dim in result.law.scaling.fixed:
+        dims[dim.name] = one.params.get(dim.name, dims[dim.name])
+    dims[result.law.gram.dims[0].name] = float(m)
     shapes = [[int(dims[d.name]) for d in a.shape] for _, a in result.trace.weights]
     signs = _signs(len(shapes))
     numbers = {**one.numbers, **{d: dims[d.name] for d in result.model.dims}}

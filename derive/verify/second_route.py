@@ -25,7 +25,8 @@ import numpy as np
 
 from derive.notation import numeric
 from derive.notation.batch import Batch
-from derive.notation.model import Model
+from derive.notation.graph import value
+from derive.notation.model import Model, Trace
 
 Size = int | Callable[[int], int]
 _CHUNK = 400_000  # entries of the largest array of one batch
@@ -45,13 +46,15 @@ def second_route(
     widths: Sequence[int] = (2, 3, 4, 5),
     free: Mapping[str, Size] | None = None,
     points: int = 32,
+    part: Trace | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drift (m, m) and diffusion (m, m, m, m) of `model` at `V0`, without any symbol.
 
     **Arguments:** `drift_degree`, `diffusion_degree`: largest total degree in the weights that is
     kept in E[V' - V] and in the products of Cov[V'].  `widths`: literal widths, at least the number
     of tokens; one more than the degree in 1/n + 1.  `free`: sizes of the other dimensions, numbers
-    (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.
+    (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.  `part`: the
+    graph of one block of the layer, run instead of the text (the two are compared at L1).
 
     Raises `RouteError` if the moments are no polynomials in 1/n at these widths, or the series
     does not converge.
@@ -61,7 +64,7 @@ def second_route(
         raise RouteError(f"widths {tuple(widths)}: take two or more, none below {len(V0)} tokens")
     pairs = []
     for width in widths:
-        layer = Layer(model, params, V0, width, free or {}, points)
+        layer = Layer(model, params, V0, width, free or {}, points, part)
         mean = layer.mean_increment(drift_degree)
         pairs.append((width * mean, width * layer.covariance(diffusion_degree)))
     drift = _at_infinity(widths, [p[0] for p in pairs], float(np.abs(V0).max()), "n E[V' - V]")
@@ -82,7 +85,9 @@ class Layer:
         width: int,
         free: Mapping[str, Size],
         points: int,
+        part: Trace | None = None,
     ) -> None:
+        self.part = part
         self.model, self.params, self.V0, self.width = model, params, V0, width
         self.points = points
         self.dims: dict[str, float] = {}
@@ -133,12 +138,28 @@ class Layer:
         return np.matmul(out, out.swapaxes(-1, -2)) / self.width
 
     def _run(self, state: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+        if self.part is not None:
+            return self._run_part(state, weights)
         return numeric.run(
             self.model.function, state, dims=self.dims, params=self.params, weights=weights
         )
 
+    def _run_part(self, state: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+        assert self.part is not None
+        leaves = {self.part.state: np.asarray(state)}
+        for (_, array), weight in zip(self.part.weights, weights, strict=True):
+            leaves[array] = np.asarray(weight)
+        model = self.model
+        numbers = {d: self.dims[d.name] for d in model.dims}
+        numbers |= {p: self.params[p.name] for p in model.params}
+        return value(self.part.output, leaves, numbers)
+
     def _shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the weights in the order in which the text asks for them."""
+        if self.part is not None:
+            return [
+                tuple(int(self.dims[d.name]) for d in array.shape) for _, array in self.part.weights
+            ]
         recorder = _Recorder()
         numeric.run(
             self.model.function, self.state, dims=self.dims, params=self.params, weights=recorder
