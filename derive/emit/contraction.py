@@ -42,7 +42,7 @@ class Program:
     symmetric: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     operations: dict[str, int] = field(default_factory=dict)
-    dtype: str = "V"  # an array of the kernel's own representation
+    like: str = "V"  # an array of the kernel's own representation
 
     def assign(self, key: object, wish: str, text: str, meaning: str, cost: int) -> str:
         """Name a value; the same key is computed once.  `cost` is its exponent of m."""
@@ -109,10 +109,8 @@ def _named(tensor: Tensor, program: Program) -> str:
         text = f"of_correlation({gram.name}, {degree}, lambda {CORRELATION}: {python(shape)})"
         return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
     if tensor.kind == "constant":
-        given, dtype = tensor.meaning.given, f"{program.dtype}.dtype"
-        text = (
-            f"constant({tensor.name}, {dtype})" if given else f"causal({tensor.dims[0]}, {dtype})"
-        )
+        given, like = tensor.meaning.given, program.like
+        text = f"constant({tensor.name}, {like})" if given else f"causal({tensor.dims[0]}, {like})"
         wish = tensor.name if given else "pattern"
         return program.assign(("constant", tensor.name), wish, text, tensor.name, 2)
     if tensor.kind == "spread":

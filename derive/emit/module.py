@@ -334,7 +334,7 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, token = result.step, result.law.gram.dims[0].name
     width = result.model.width.name
     program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
-    program.dtype = "L"
+    program.like = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
         if one.drawn.symmetric:

@@ -230,19 +230,20 @@ def eye(size: int, dtype: Any) -> Any:
     return jnp.eye(size, dtype=dtype)
 
 
-def constant(value: Any, dtype: Any) -> Any:
-    """A given matrix in a kernel's own representation."""
-    if np.dtype(dtype).kind == "O":
+def constant(value: Any, like: Any) -> Any:
+    """A given matrix, of the kind and rank of one of the kernel's arrays."""
+    if isinstance(like, Tiles):
         return Tiles.of(value.shape, lambda i, j: value[i, j])
-    return jnp.asarray(value, dtype=dtype)
+    rank = (1,) * (like.ndim - 2)
+    return jnp.asarray(value, dtype=like.dtype).reshape(*rank, *value.shape)
 
 
-def causal(size: int, dtype: Any) -> Any:
+def causal(size: int, like: Any) -> Any:
     """Row a is even over tokens 0, ..., a."""
     rows = np.tril(np.ones((size, size))) / np.arange(1, size + 1)[:, None]
-    if np.dtype(dtype).kind == "O":
+    if isinstance(like, Tiles):
         return Tiles.of((size, size), lambda i, j: float(rows[i, j]))
-    return jnp.asarray(rows, dtype=dtype)
+    return constant(rows, like)
 
 
 def full(shape: tuple[int, ...], value: Any, dtype: Any) -> Any:

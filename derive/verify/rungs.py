@@ -244,6 +244,7 @@ def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
     sizes = {d: float(4 + k) for k, d in enumerate(module.Dims._fields)}
     values = {**sizes, token: float(m)}
     params = {p.name: sample(p, rng) for p in result.model.params} | given_patterns(result, m)
+    params |= {s.name: values.get(s.name, 1.0) for s in parameters(result) if s.name not in params}
     X = rng.standard_normal((m, int(sizes[result.model.width.name])))
     weights = [
         rng.standard_normal([int(values[d.name]) for d in a.shape]) for _, a in result.trace.weights
