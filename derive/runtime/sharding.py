@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from derive.runtime.compiling import jit
+
 AXIS = "paths"
 SHARED = PartitionSpec()
 
@@ -50,7 +52,7 @@ def over_paths(
     passes of the compiler, which fuse and so round differently: on CPU 99 % of the paths then
     differ from those of one device.
     """
-    program = jax.jit(function)
+    program = jit(function)
     if not devices:
         return program
     mesh = Mesh(np.array(devices), (AXIS,))
