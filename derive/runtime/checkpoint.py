@@ -74,7 +74,8 @@ def _digest(content: bytes) -> str:
 def pack(request: Request, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     text = json.dumps({"format": FORMAT, "request": request, **header})
     stream = io.BytesIO()
-    np.savez(stream, header=np.frombuffer(text.encode(), np.uint8), **arrays)
+    stored: dict[str, Any] = {"header": np.frombuffer(text.encode(), np.uint8), **arrays}
+    np.savez(stream, **stored)
     return stream.getvalue()
 
 

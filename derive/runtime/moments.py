@@ -19,7 +19,7 @@ class Moments(NamedTuple):
     (0, 0, 0).
     """
 
-    count: np.ndarray
+    counts: np.ndarray
     mean: np.ndarray
     square: np.ndarray
     cross: np.ndarray
@@ -51,10 +51,10 @@ def of_group(V: np.ndarray, values: np.ndarray, covariance: bool) -> Moments:
 
 def join(a: Moments, b: Moments) -> Moments:
     """Of two disjoint groups together."""
-    count = a.count + b.count
-    share = b.count / np.maximum(count, 1)
+    count = a.counts + b.counts
+    share = b.counts / np.maximum(count, 1)
     step = b.mean - a.mean
-    weight = a.count * share
+    weight = a.counts * share
     saves, M, _ = a.cross.shape
     d = step[: saves * M].reshape(saves, M)
     w = weight[: saves * M].reshape(saves, M)[:, :, None]

@@ -39,7 +39,7 @@ def sketch(values: np.ndarray, bits: int) -> Sketch:
     good = numbers[~np.isnan(numbers)] + 0.0  # -0.0 becomes 0.0
     magnitude = np.abs(good).view(np.int64) >> (SIGNIFICAND - bits)
     cells, counts = np.unique(np.where(good < 0, ~magnitude, magnitude), return_counts=True)
-    ends = (float(good.min()), float(good.max())) if len(good) else (math.inf, -math.inf)
+    ends = (float(np.min(good)), float(np.max(good))) if len(good) else (math.inf, -math.inf)
     return Sketch(cells, counts.astype(np.int64), *ends, len(numbers) - len(good))
 
 

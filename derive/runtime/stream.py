@@ -187,12 +187,12 @@ class _State:
             place = np.empty((m, m), dtype=int)
             place[rows, columns] = place[columns, rows] = np.arange(M)
             covariance = (all_.cross / max(n - 1, 1))[:, place][..., place]
-        variance = all_.square / np.maximum(all_.count - 1, 1)
+        variance = all_.square / np.maximum(all_.counts - 1, 1)
         ps = np.asarray(probs, dtype=np.float64)
         found = {}
         for i, (name, row) in enumerate(zip(self.names, self.sketches, strict=True)):
             own = slice(saves * M + i * saves, saves * M + (i + 1) * saves)
-            finite = all_.count[own]
+            finite = all_.counts[own]
             found[name] = Observable(
                 mean=np.where(finite > 0, all_.mean[own], np.nan),
                 variance=np.where(finite > 0, variance[own], np.nan),
