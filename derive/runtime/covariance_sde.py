@@ -5,7 +5,7 @@ Imports jax and numpy alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from derive.runtime.factor import psd_factor
 from derive.runtime.precision import precision
 from derive.runtime.progress import Progress, reporter
 from derive.runtime.results import Paths
+from derive.runtime.sharding import chosen
 from derive.runtime.stepping import largest_step
 
 __all__ = [
@@ -82,19 +83,23 @@ def simulate(
     dt_max: float | None = None,
     per_step: float = 1 / 24,
     block_size: int | None = None,
+    first: int = 0,
+    devices: Sequence[Any] | None = None,
 ) -> Paths:
     """Paths of the SDE; see a generated module's `simulate`.
 
     **Arguments:** `scheme`: "network", the step shaped like a layer (positive semi-definite by
     construction), or "euler" (fixed steps only; a path that leaves the cone exits).  `dt_max`
     (default t1 / 32) and `per_step` set the state-dependent step: in one step the mixing
-    coefficients gain at most the variance `per_step`, and log V at most half of it.
+    coefficients gain at most the variance `per_step`, and log V at most half of it.  `first`: the
+    paths are those numbered first, ..., first + paths - 1 of the ensemble of this seed; `devices`:
+    those of this process by default.  `block_size`: paths that a device holds at a time.
     """
     V = inputs.covariance(V0)
     m = V.shape[0]
     params = inputs.parameters(params, spec.params, spec.ranges)
     times = inputs.times(saves, t1)
-    inputs.positive_integer("paths", paths)
+    inputs.path_range(first, paths)
     if scheme not in ("network", "euler"):
         raise ValueError(f'scheme must be "network" or "euler", got {scheme!r}')
     if scheme == "network" and spec.step_layer is None:
@@ -129,6 +134,8 @@ def simulate(
             block_size=size,
             dtype=kind,
             report=reporter(progress, "simulate"),
+            first_path=first,
+            devices=chosen(devices),
         )
     return Paths(times, V_all, exits)
 
@@ -164,6 +171,8 @@ def network(
     exit_radius: float = 1e8,
     dtype: str = "float64",
     progress: bool | None | Progress = None,
+    first: int = 0,
+    devices: Sequence[Any] | None = None,
 ) -> Paths:
     """The literal network with dense weights; `X0` (m, width) may be given instead of V0."""
     return networks.dense(
@@ -180,6 +189,8 @@ def network(
         exit_radius,
         dtype,
         reporter(progress, "network"),
+        first,
+        chosen(devices),
     )
 
 
@@ -197,6 +208,8 @@ def reduced_network(
     exit_radius: float = 1e8,
     dtype: str = "float64",
     progress: bool | None | Progress = None,
+    first: int = 0,
+    devices: Sequence[Any] | None = None,
 ) -> Paths:
     """The same law on m x m blocks."""
     return networks.reduced(
@@ -212,4 +225,6 @@ def reduced_network(
         exit_radius,
         dtype,
         reporter(progress, "reduced network"),
+        first,
+        chosen(devices),
     )

@@ -3,7 +3,7 @@
 A path's step follows its own state; a path that leaves the radius stands still and its exit time
 is recorded.  Paths that need many more steps than the others are gathered into smaller blocks on
 the host, so that a block never waits for its slowest path.  One key per path: neither the number
-of paths nor the blocking changes a path's bits.
+of paths, nor the blocking, nor the devices change a path's bits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.progress import Progress
+from derive.runtime.sharding import SHARED, along, over_paths
 from derive.runtime.stepping import Layout, make_step
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Control(NamedTuple):
 
 def path_keys(seed: int, first: int, count: int) -> np.ndarray:
     """Key data (count, 2) of the paths first, ..., first + count - 1."""
-    return np.asarray(_path_keys(seed, np.arange(first, first + count, dtype=np.uint32)))
+    numbers = np.arange(first, first + count).astype(np.uint32)  # padding may pass 2^32
+    return np.asarray(_path_keys(seed, numbers))
 
 
 @jax.jit
@@ -61,11 +63,13 @@ def _path_keys(seed: jax.Array, paths: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=64)
-def adaptive(spec: CovarianceModel, m: int) -> Callable[..., tuple[Block, jax.Array]]:
-    """Jitted: advance a block to `target`; stops when at most `leave` paths are still under way."""
+def adaptive(
+    spec: CovarianceModel, m: int, devices: tuple[Any, ...] = ()
+) -> Callable[..., tuple[Block, jax.Array]]:
+    """Jitted: advance a block to `target`; a device stops when at most `leave` of its paths are
+    still under way."""
     layout, step = Layout(m), make_step(spec, m, "network")
 
-    @jax.jit
     def advance(
         block: Block, target: jax.Array, control: Control, params: Any, leave: jax.Array
     ) -> tuple[Block, jax.Array]:
@@ -104,15 +108,17 @@ def adaptive(spec: CovarianceModel, m: int) -> Callable[..., tuple[Block, jax.Ar
         block = jax.lax.while_loop(go, body, block)
         return block, pending(block)
 
-    return advance
+    place = _placed(layout)
+    return over_paths(advance, devices, (place, SHARED, SHARED, SHARED, SHARED), (place, along(0)))
 
 
 @functools.lru_cache(maxsize=64)
-def fixed(spec: CovarianceModel, m: int, scheme: str) -> Callable[..., Block]:
+def fixed(
+    spec: CovarianceModel, m: int, scheme: str, devices: tuple[Any, ...] = ()
+) -> Callable[..., Block]:
     """Jitted: `steps` equal steps of size h for a block of paths."""
     layout, step = Layout(m), make_step(spec, m, scheme)
 
-    @jax.jit
     def advance(
         block: Block, steps: jax.Array, h: jax.Array, control: Control, params: Any
     ) -> Block:
@@ -132,7 +138,13 @@ def fixed(spec: CovarianceModel, m: int, scheme: str) -> Callable[..., Block]:
 
         return jax.lax.fori_loop(0, steps, body, block)
 
-    return advance
+    place = _placed(layout)
+    return over_paths(advance, devices, (place, SHARED, SHARED, SHARED, SHARED), place)
+
+
+def _placed(layout: Layout) -> Block:
+    """Which axis of a block's arrays runs over paths."""
+    return Block(along(layout.path_axis), *[along(0)] * 4)
 
 
 def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) -> Block:
@@ -148,15 +160,25 @@ def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) ->
 
 
 def to_target(
-    spec: CovarianceModel, m: int, block: Block, target: float, control: Control, params: Any
+    spec: CovarianceModel,
+    m: int,
+    block: Block,
+    target: float,
+    control: Control,
+    params: Any,
+    devices: tuple[Any, ...] = (),
 ) -> Block:
     """Advance every path of a block to `target`, gathering stragglers into smaller blocks."""
-    count = block.t.shape[0]
+    shares = max(1, len(devices))
+    count = block.t.shape[0] // shares
     small = max(SMALLEST, count // SHRINK)
     leave = small if count > SMALLEST else 0
+    small *= shares
     dtype = block.t.dtype.type
     scalars = Control(*(dtype(c) for c in control))
-    moved, pending = adaptive(spec, m)(block, dtype(target), scalars, params, np.int32(leave))
+    moved, pending = adaptive(spec, m, devices)(
+        block, dtype(target), scalars, params, np.int32(leave)
+    )
     block, pending = Block(*map(np.asarray, moved)), np.asarray(pending)
     late = np.flatnonzero(pending)
     if not len(late):
@@ -165,7 +187,7 @@ def to_target(
     chosen = np.concatenate([late, np.resize(np.flatnonzero(~pending), small - len(late))])
     axis = Layout(m).path_axis
     part = Block(np.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
-    part = to_target(spec, m, part, target, control, params)
+    part = to_target(spec, m, part, target, control, params, devices)
     out = Block(*(np.array(x) for x in block))
     place = (slice(None), late) if axis else (late,)
     out.state[place] = np.take(part.state, range(len(late)), axis=axis)
@@ -188,26 +210,34 @@ def run(
     block_size: int,
     dtype: np.dtype,
     report: Progress,
+    first_path: int = 0,
+    devices: tuple[Any, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """V (paths, saves, m, m), exit times (paths,), mean steps a path."""
+    """V (paths, saves, m, m), exit times (paths,), mean steps a path.
+
+    `block_size`: paths a device; the paths are numbered from `first_path`.
+    """
     m = V0.shape[-1]
     layout = Layout(m)
     V = np.empty((paths, len(times), m, m), dtype=dtype)
     exits = np.empty(paths, dtype=dtype)
     steps = 0.0
-    for first in range(0, paths, block_size):
-        # every block has one size, so that one compilation serves them all
-        block = start(V0, seed, first, min(block_size, _padded(paths)), dtype)
-        kept = min(block_size, paths - first)
+    shares = max(1, len(devices))
+    # every block has one size, so that one compilation serves them all
+    size = shares * min(block_size, _padded(-(-paths // shares)))
+    for first in range(0, paths, size):
+        block = start(V0, seed, first_path + first, size, dtype)
+        kept = min(size, paths - first)
         for position, target in enumerate(times):
             if target > 0:
                 before = times[position - 1] if position else 0.0
                 if dt is None:
-                    block = to_target(spec, m, block, target, control, params)
+                    block = to_target(spec, m, block, target, control, params, devices)
                 else:
                     pieces = max(1, int(np.ceil((target - before) / dt * (1 - 1e-9))))
                     h = dtype.type((target - before) / pieces)
-                    moved = fixed(spec, m, scheme)(block, np.int32(pieces), h, control, params)
+                    advance = fixed(spec, m, scheme, devices)
+                    moved = advance(block, np.int32(pieces), h, control, params)
                     block = Block(*map(np.asarray, moved))
             V[first : first + kept, position] = layout.unpack(block.state)[:kept]
             report((first + kept * (position + 1) / len(times)) / paths)

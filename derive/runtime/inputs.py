@@ -107,3 +107,15 @@ def positive_integer(name: str, value: Any) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def path_range(first: Any, paths: Any) -> None:
+    """Paths first, ..., first + paths - 1 have 32-bit numbers."""
+    positive_integer("paths", paths)
+    if not isinstance(first, (int, np.integer)) or first < 0:
+        raise ValueError(f"first must be an integer >= 0, got {first!r}")
+    if first + paths > 2**32:
+        raise ValueError(
+            f"paths are numbered below 2^32 = {2**32}, got {first} to {first + paths - 1}; "
+            "use another seed for more"
+        )

@@ -17,6 +17,7 @@ from derive.runtime.factor import psd_factor
 from derive.runtime.precision import precision
 from derive.runtime.progress import Progress
 from derive.runtime.results import Paths
+from derive.runtime.sharding import SHARED, along, over_paths
 
 if TYPE_CHECKING:
     from derive.runtime.covariance_sde import CovarianceModel
@@ -36,6 +37,8 @@ def dense(
     exit_radius: float,
     dtype: str,
     report: Progress,
+    first: int = 0,
+    devices: tuple[Any, ...] = (),
 ) -> Paths:
     params = inputs.parameters(params, spec.params, spec.ranges)
     sizes = _sizes(spec, width, dims, params)
@@ -47,7 +50,7 @@ def dense(
     layers = _layers(saves, depth)
     entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
     block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
-    advance = _dense_layers(spec, tuple(sorted(sizes.items())))
+    advance = _dense_layers(spec, tuple(sorted(sizes.items())), devices)
     return _ensemble(
         X,
         params,
@@ -62,6 +65,8 @@ def dense(
         spec,
         advance,
         gram=True,
+        first_path=first,
+        devices=devices,
     )
 
 
@@ -78,6 +83,8 @@ def reduced(
     exit_radius: float,
     dtype: str,
     report: Progress,
+    first: int = 0,
+    devices: tuple[Any, ...] = (),
 ) -> Paths:
     params = inputs.parameters(params, spec.params, spec.ranges)
     sizes = _sizes(spec, width, dims, params)
@@ -87,7 +94,7 @@ def reduced(
     if width < V.shape[0]:
         raise ValueError(f"the reduced chain needs width >= m = {V.shape[0]}, got {width}")
     layers = _layers(saves, depth)
-    advance = _reduced_layers(spec, tuple(sorted(sizes.items())))
+    advance = _reduced_layers(spec, tuple(sorted(sizes.items())), devices)
     return _ensemble(
         V,
         params,
@@ -102,6 +109,8 @@ def reduced(
         spec,
         advance,
         gram=False,
+        first_path=first,
+        devices=devices,
     )
 
 
@@ -127,9 +136,18 @@ def _layers(saves: Any, depth: int) -> np.ndarray:
     if saves is None:
         return np.array([0, depth])
     if isinstance(saves, (int, np.integer)):
+        if saves < 2:
+            raise ValueError("saves, as a number, must be at least 2 (start and end)")
         return np.unique(np.linspace(0, depth, int(saves)).round().astype(int))
     out = np.asarray(saves)
-    if out.ndim != 1 or np.any(np.diff(out) <= 0) or out[0] < 0 or out[-1] > depth:
+    if out.ndim != 1 or not len(out):
+        raise ValueError("saves must be a list of layer numbers, or how many of them")
+    if not np.issubdtype(out.dtype, np.number) or np.any(out != np.floor(out)):
+        raise ValueError(
+            f"saves are layer numbers, integers in [0, depth = {depth}], got {saves!r}; "
+            "times are layers / width"
+        )
+    if np.any(np.diff(out) <= 0) or out[0] < 0 or out[-1] > depth:
         raise ValueError(f"saves must be increasing layer numbers in [0, depth = {depth}]")
     return out.astype(int)
 
@@ -149,7 +167,9 @@ def _state(V: np.ndarray, width: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _dense_layers(spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
+def _dense_layers(
+    spec: CovarianceModel, sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]
+) -> Callable[..., Any]:
     size = dict(sizes)
     dims = spec.dims(**{k: float(v) for k, v in size.items()})
 
@@ -163,12 +183,12 @@ def _dense_layers(spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]) -> 
         )
         return spec.layer(X, weights, params, dims, number / size[spec.width])
 
-    return _advance(one, lambda X: X @ X.mT / size[spec.width])
+    return _advance(one, lambda X: X @ X.mT / size[spec.width], devices)
 
 
 @functools.lru_cache(maxsize=32)
 def _reduced_layers(
-    spec: CovarianceModel, sizes: tuple[tuple[str, int], ...]
+    spec: CovarianceModel, sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]
 ) -> Callable[..., Any]:
     size = dict(sizes)
     dims = spec.dims(**{k: float(v) for k, v in size.items()})
@@ -181,13 +201,15 @@ def _reduced_layers(
         new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.width])
         return (new + new.mT) / 2
 
-    return _advance(one, lambda V: V, factored=True)
+    return _advance(one, lambda V: V, devices, factored=True)
 
 
 def _advance(
-    one: Callable[..., jax.Array], gram: Callable[..., Any], factored: bool = False
+    one: Callable[..., jax.Array],
+    gram: Callable[..., Any],
+    devices: tuple[Any, ...],
+    factored: bool = False,
 ) -> Callable[..., Any]:
-    @jax.jit
     def advance(
         state: jax.Array,
         exit: jax.Array,
@@ -213,7 +235,7 @@ def _advance(
 
         return jax.lax.fori_loop(first, last, body, (state, exit))
 
-    return advance
+    return over_paths(advance, devices, (*[along(0)] * 3, *[SHARED] * 5), (along(0), along(0)))
 
 
 def _ensemble(
@@ -230,10 +252,13 @@ def _ensemble(
     spec: CovarianceModel,
     advance: Callable[..., Any],
     gram: bool,
+    first_path: int,
+    devices: tuple[Any, ...],
 ) -> Paths:
-    inputs.positive_integer("paths", paths)
+    inputs.path_range(first_path, paths)
     m = start.shape[0]
-    block = min(block, max(16, 1 << (paths - 1).bit_length()))
+    shares = max(1, len(devices))
+    block = shares * min(block, max(16, 1 << (-(-paths // shares) - 1).bit_length()))
     V = np.empty((paths, len(layers), m, m))
     exits = np.empty(paths)
     with precision(dtype) as kind:
@@ -241,9 +266,9 @@ def _ensemble(
         arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
         for first in range(0, paths, block):
             kept = min(block, paths - first)
-            state = jnp.asarray(np.broadcast_to(start.astype(kind), (block, *start.shape)))
-            exit = jnp.full(block, jnp.inf, kind)
-            keys = path_keys(seed, first, block)
+            state = np.broadcast_to(start.astype(kind), (block, *start.shape))
+            exit = np.full(block, np.inf, kind)
+            keys = path_keys(seed, first_path + first, block)
             for position, layer in enumerate(layers):
                 before = layers[position - 1] if position else 0
                 if layer > before:
