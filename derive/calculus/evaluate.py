@@ -14,6 +14,7 @@ import sympy as sp
 
 from derive.calculus.index import Expression, Factors, Tensor
 from derive.calculus.kinks import CORRELATION
+from derive.notation.graph import value
 from derive.notation.scalars import number
 
 
@@ -26,8 +27,9 @@ def evaluate(
     sizes = [int(numbers[i.dim]) for i in expression.free]
     total: np.ndarray | float = np.zeros(sizes)
     for coefficient, factors in expression.terms:
-        value = number(coefficient, numbers)
-        total = total + value * _product(expression, factors, arrays, numbers, sizes)
+        total = total + number(coefficient, numbers) * _product(
+            expression, factors, arrays, numbers, sizes
+        )
     return np.asarray(total)
 
 
@@ -68,7 +70,7 @@ def _product(
     return np.einsum(",".join(subscripts) + "->" + out, *operands, optimize="greedy")
 
 
-BUILT = ("magnitude", "kernel", "spread")
+BUILT = ("magnitude", "kernel", "spread", "response")
 
 
 def built(
@@ -79,6 +81,9 @@ def built(
         state, weight, _ = tensor.meaning
         pre = arrays[state.name] @ arrays[weight.name]
         return np.abs(pre) / np.sqrt(numbers[state.dims[1]])
+    if tensor.kind == "response":
+        meaning = tensor.meaning
+        return value(meaning.root, {meaning.gram: arrays[meaning.tensor.name]}, numbers)
     *head, gram = tensor.meaning
     V = arrays[gram.name]
     root = np.sqrt(np.diagonal(V, axis1=-2, axis2=-1))
@@ -87,5 +92,4 @@ def built(
     shape, degree = head
     size = root[..., :, None] * root[..., None, :]
     correlation = np.clip(V / np.where(size > 0, size, 1), -1, 1)
-    value = sp.lambdify(CORRELATION, shape, "numpy")(correlation)
-    return size**degree * value
+    return size**degree * sp.lambdify(CORRELATION, shape, "numpy")(correlation)

@@ -243,6 +243,23 @@ def contract_rows(
             coeff = coeff * row.dim
 
 
+UNIT = "unit diagonal"
+
+
+def contract_units(
+    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
+) -> tuple[sp.Expr, Factors]:
+    """V_aa = 1 for tokens on the sphere."""
+    ones = [f for f in factors if f.tensor.meaning == UNIT and f.indices[0] == f.indices[1]]
+    if not ones:
+        return coeff, factors
+    rest = tuple(f for f in factors if f not in ones)
+    present = indices_of(rest) | set(free)
+    for index in {f.indices[0] for f in ones} - present:
+        coeff = coeff * index.dim
+    return coeff, rest
+
+
 def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
     """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
     from derive.calculus.canonical import canonical
@@ -254,6 +271,7 @@ def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) 
             continue
         coeff, factors = contract_deltas(coeff, factors, free)
         coeff, factors = contract_rows(coeff, factors, free)
+        coeff, factors = contract_units(coeff, factors, free)
         key, normal = canonical(factors, free)
         if key in found:
             found[key][0].append(coeff)

@@ -142,8 +142,12 @@ class Law:
 
     def cores(self, factors: Factors, free: tuple[Index, ...] = ()) -> list[Factors]:
         """Groups of factors joined by growing bound indices; other indices are their legs."""
-        legs = {i for i in indices_of(factors) if i in free or not self.scaling.grows(i.dim)}
+        legs = {i for i in indices_of(factors) if i in free or not self.joins(i.dim)}
         return components(factors, legs)
+
+    def joins(self, dim: sp.Symbol) -> bool:
+        """Whether sums over `dim` join factors into one random object: units do, tokens do not."""
+        return self.scaling.grows(dim) or dim == self.state.dims[1]
 
     def _core_degree(self, core: Factors, free: tuple[Index, ...]) -> Degree:
         counts: dict[Index, int] = {}

@@ -18,6 +18,7 @@ from derive.calculus.index import Expression, Index, Tensor, collect, delta_tens
 from derive.calculus.kinks import magnitude, split
 from derive.calculus.opaque import hide
 from derive.calculus.order import Law
+from derive.calculus.response import is_response, response
 from derive.errors import Refusal
 from derive.notation.arrays import Array, add, function, multiply
 from derive.notation.blocks import root_shift
@@ -39,7 +40,12 @@ class Expansion:
 
     def of(self, array: Array) -> Expression:
         if array not in self._done:
-            self._done[array] = getattr(self, f"_{array.op}")(array)
+            if is_response(array):
+                tensor = response(array, self.law)
+                free = axes(array)
+                self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
+            else:
+                self._done[array] = getattr(self, f"_{array.op}")(array)
         return self._done[array]
 
     def at(self, array: Array, shape: tuple[sp.Expr, ...]) -> Expression:
@@ -129,7 +135,7 @@ class Expansion:
                 if int(i.name[1:]) > axis
             }
             out = out.renamed(names)
-        return collect(axes(array), out.terms)
+        return self.law.gram_of(collect(axes(array), out.terms))
 
     def _composite(self, array: Array) -> Expression:
         return self.of(array.args[1])
@@ -209,7 +215,7 @@ class Expansion:
         return sp.Add(*start), collect(argument.free, rest)
 
     def _keep(self, expression: Expression) -> Expression:
-        return self.law.up_to(expression, self.reach)
+        return self.law.up_to(self.law.gram_of(expression), self.reach)
 
 
 def constant_tensor(array: Array) -> Tensor:

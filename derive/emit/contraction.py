@@ -20,6 +20,7 @@ import sympy as sp
 from derive.calculus.canonical import components
 from derive.calculus.index import Expression, Factors, Index, Tensor, collect
 from derive.calculus.kinks import CORRELATION
+from derive.emit.graph_code import statements
 from derive.emit.scalars import factor_text, python
 
 Placed = tuple[str, tuple[Index, ...]]  # a named array and its indices
@@ -113,11 +114,24 @@ def _named(tensor: Tensor, program: Program) -> str:
         text = f"constant({tensor.name}, {like})" if given else f"causal({tensor.dims[0]}, {like})"
         wish = tensor.name if given else "pattern"
         return program.assign(("constant", tensor.name), wish, text, tensor.name, 2)
+    if tensor.kind == "response":
+        return _response(tensor, program)
     if tensor.kind == "spread":
         factor, gram = tensor.meaning
         text = f"{factor_text(factor)} * sqrt(diagonal({gram.name}))"
         return program.assign(("spread", tensor.name), "spread", text, tensor.name, 1)
     return tensor.name
+
+
+def _response(tensor: Tensor, program: Program) -> str:
+    """A nonlinear function of V, written out as in the definition."""
+    meaning = tensor.meaning
+    leaves = {meaning.gram: meaning.tensor.name}
+    lines, text = statements(meaning.root, {}, leaves, f"{meaning.tensor.name}.dtype")
+    for name, words in lines:
+        if name not in program.taken:
+            program.assign(("line", name, words), name, words, tensor.name, 2)
+    return program.assign(("response", tensor.name), "mixing", text, tensor.name, 2)
 
 
 def _cost(dummy: Index, arrays: list[Placed]) -> tuple[int, int]:

@@ -93,7 +93,9 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         return f"eye({array.shape[0]}, {dtype})", ATOM
     if array.op == "constant":
         given = array.data.given
-        return (array.data.name if given else f"causal({array.shape[0]}, {dtype.partition('.')[0]})"), ATOM
+        return (
+            array.data.name if given else f"causal({array.shape[0]}, {dtype.partition('.')[0]})"
+        ), ATOM
     if array.op == "add":
         right = array.args[1]
         if _is_minus(right):

@@ -23,8 +23,10 @@ from derive.emit import latex
 from derive.emit.contraction import Program, joined, lower, scaled
 from derive.emit.graph_code import gather, statements
 from derive.emit.layout import tidy
+from derive.emit.scalars import python
 from derive.emit.signature import signature
 from derive.methods.covariance_sde import CovarianceSDE
+from derive.methods.project import V as SIZE
 from derive.methods.reduce import Chain
 from derive.notation.arrays import Array, show_shape, walk
 from derive.notation.blocks import BlockLaw
@@ -89,8 +91,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             signature=model_signature(result, layer),
             operations=operations,
             sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
-            f"{result.model.width}, V = {result.model.state_name} {result.model.state_name}^T / "
-            f"{result.model.width}; sums run over the tokens.",
+            f"{result.model.clock}, V = {_gram(result)}; sums run over the tokens.",
             equations_text={k: show(e) for k, e in result.equations.items()},
             equations_latex={
                 k: latex.equation(LEFT_SIDES[k], e) for k, e in result.equations.items()
@@ -150,6 +151,12 @@ def _meaning(symbol: sp.Symbol) -> str:
         words = [symbol.range.text, symbol.meaning]
         return ", ".join(dict.fromkeys(w for w in words if w))
     return "a dimension of the definition"
+
+
+def _gram(result: CovarianceSDE) -> str:
+    model = result.model
+    product = f"{model.state_name} {model.state_name}^T"
+    return product if model.clock != model.width else f"{product} / {model.width}"
 
 
 def _dims(result: CovarianceSDE) -> list[sp.Symbol]:
@@ -302,7 +309,7 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
         (
             "step_layer",
             result.reduction.step,
-            f"One step of the SDE, shaped like the layer at {result.model.width} = 1/dt.\n\n"
+            f"One step of the SDE, shaped like the layer at {result.model.clock} = 1/dt.\n\n"
             "L, blocks: (..., m, m); returns V' with mean V + drift dt and covariance diffusion "
             "dt to o(dt),\npositive semi-definite by construction.",
         ),
@@ -332,7 +339,7 @@ def _layer_shaped(result: CovarianceSDE) -> bool:
 
 def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, token = result.step, result.law.gram.dims[0].name
-    width = result.model.width.name
+    width = result.model.clock.name
     program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
     program.like = "L"
     for one in result.noise.fields:
@@ -361,6 +368,9 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         + (f" + h * ({pull})" if pull != "0" else "")
     )
     kernel.result = "root @ root.mT" + (f" + h * ({lift})" if lift != "0" else "")
+    if step.scaling is not None:
+        rule = python(step.scaling.rule)
+        kernel.result = f"rows_scaled({kernel.result}, lambda {SIZE}: {rule})"
     return kernel, _counts(program)
 
 
@@ -429,6 +439,7 @@ _OPS = (
     "causal",
     "constant",
     "permuted",
+    "rows_scaled",
     "pi",
 )
 
@@ -447,6 +458,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         ("dims", "Dims"),
         ("weights", "Weights"),
         ("width", repr(result.model.width.name)),
+        ("clock", repr(result.model.clock.name)),
         (
             "ranges",
             repr(

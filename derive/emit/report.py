@@ -27,8 +27,9 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
     lines = [f"{model.name}: {_title(result)}", ""]
     lines += [
         f"  state {model.state_name}[{', '.join(d.name for d in model.state_dims)}], "
-        f"V = {model.state_name} {model.state_name}^T / {model.width}, "
-        f"clock t = layer / {model.width}",
+        f"V = {model.state_name} {model.state_name}^T"
+        + (f" / {model.width}" if model.clock == model.width else "")
+        + f", clock t = layer / {model.clock}",
         "",
     ]
     if steps:

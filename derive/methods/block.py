@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index import Expression, Index, Tensor, collect, fresh
+from derive.calculus.index import UNIT, Expression, Index, Tensor, collect, fresh
 from derive.calculus.opaque import hide, reveal
 from derive.calculus.order import Law, Scaling
 from derive.calculus.series import Expansion
@@ -134,17 +134,21 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
     """The tensors of a trace and how they scale."""
     model = traced.model
     token, width = model.state_dims
-    others = [d for d in model.dims if d not in (token, width)]
+    others = [d for d in model.dims if d not in (token, width, model.clock)]
+    small = [width] if model.clock != width else []
     scaling = Scaling(
-        width,
-        frozenset([token, *(d for d in others if d.scaling == "fixed")]),
+        model.clock,
+        frozenset([token, *small, *(d for d in others if d.scaling == "fixed")]),
         frozenset(d for d in others if d.scaling == "proportional"),
         frozenset(d for d in others if d.scaling in (None, "free")),
     )
     state = Tensor(model.state_name, model.state_dims, "state")
-    gram = Tensor("V", (token, token), "covariance", symmetric=True)
+    gram = Tensor(
+        "V", (token, token), "covariance", symmetric=True, meaning=UNIT if model.unit_rows else None
+    )
     weights = {a: Tensor(name, a.shape, "gaussian") for name, a in traced.weights}
-    return Law(tuple(weights.values()), state, gram, scaling, width), weights
+    size = width if model.clock == width else sp.Integer(1)
+    return Law(tuple(weights.values()), state, gram, scaling, size), weights
 
 
 def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
@@ -179,7 +183,7 @@ def _increment(layer: Expression, law: Law) -> Expression:
     a, b, i = Index("a", token), Index("b", token), fresh(width)
     row, unit = layer.free
     product = layer.renamed({row: a, unit: i}) * layer.renamed({row: b, unit: i})
-    new = product.summed(i).scaled(1 / width)
+    new = product.summed(i).scaled(1 / law.gram_weight)
     new = law.gram_of(new)
     old = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
     return law.up_to(new - old, 2)

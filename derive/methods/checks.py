@@ -12,12 +12,13 @@ import sympy as sp
 
 from derive.calculus.cubature import joint_rule, kinked_rule, product_rule, star_rule
 from derive.calculus.evaluate import evaluate
-from derive.calculus.index import Expression, Factors
+from derive.calculus.index import UNIT, Expression, Factors, Tensor
 from derive.calculus.order import Law, ratio
 from derive.methods.noise import NoiseMap
 from derive.methods.record import Check
 from derive.methods.reduce import Chain
 from derive.notation import numeric
+from derive.notation.arrays import walk
 from derive.notation.blocks import BlockLaw, root_shift
 from derive.notation.graph import value
 from derive.notation.model import Model, Trace
@@ -95,6 +96,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     for position, dim in enumerate(traced.model.dims):
         values[dim] = float(3 + position)
     state, weights = _draw(traced, values, rng)
+    state = _admissible(law, state)
     kinked = any(t.kind == "magnitude" for t in layer.tensors())
     radius = 0.3
     if kinked:
@@ -113,7 +115,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     for (_, array), w in zip(traced.weights, weights, strict=True):
         leaves[array] = radius * np.multiply.outer(angles, w)
     runs = np.broadcast_to(value(traced.output, leaves, values), (points, *state.shape))
-    arrays = {law.state.name: state}
+    arrays = {law.state.name: state, law.gram.name: _gram(law, state, values)}
     arrays.update({t.name: w for t, w in zip(law.gaussian, weights, strict=True)})
     worst, compared = 0.0, []
     scale = max(float(np.max(np.abs(r))) for r in runs)
@@ -146,6 +148,26 @@ def _part(expression: Expression, law: Law, degree: int) -> Expression:
     return expression.map_terms(lambda c, f: [(c, f)] if _degree(f, law) == degree else [])
 
 
+def _spherical(gram: Tensor, V: np.ndarray) -> np.ndarray:
+    """A covariance, with unit diagonal where the tokens live on the sphere."""
+    if gram.meaning != UNIT:
+        return V
+    root = np.sqrt(np.diag(V))
+    return V / np.outer(root, root)
+
+
+def _admissible(law: Law, state: np.ndarray) -> np.ndarray:
+    """A state whose rows are as the definition promises."""
+    if law.gram.meaning != UNIT:
+        return state
+    size = np.sqrt(state.shape[1]) if law.gram_weight != 1 else 1.0
+    return size * state / np.linalg.norm(state, axis=1, keepdims=True)
+
+
+def _gram(law: Law, state: np.ndarray, values: dict[sp.Symbol, float]) -> np.ndarray:
+    return state @ state.T / number(sp.sympify(law.gram_weight), values)
+
+
 def average(
     law: Law, increment: Expression, drift: Expression, first: Expression, diffusion: Expression
 ) -> Check:
@@ -153,9 +175,9 @@ def average(
     rng = np.random.default_rng(_SEED + 2)
     token, width = law.state.dims
     values = _small(law, (increment, drift, diffusion), rng)
-    state = rng.standard_normal((int(values[token]), int(values[width])))
-    gram = state @ state.T / values[width]
-    n = values[width]
+    state = _admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
+    gram = _gram(law, state, values)
+    n = values[law.scaling.width]
     worst = 0.0
     nodes, weights = _rule(law, increment, values, 1, state)
     mean = _average(
@@ -175,15 +197,25 @@ def average(
     return Check("Isserlis against exact product quadrature", worst, 1e-10)
 
 
+def symbols_of(expressions: tuple[Expression, ...]) -> set[sp.Symbol]:
+    """Every symbol on which the value of the expressions depends, besides tensors."""
+    found = {s for e in expressions for c, _ in e.terms for s in c.free_symbols}
+    for hidden in [s for s in found if isinstance(s, Opaque)]:
+        found = (found | hidden.value.free_symbols) - {hidden}
+    for tensor in {t for e in expressions for t in e.tensors() if t.kind == "response"}:
+        for array in walk(tensor.meaning.root):
+            found |= array.data.free_symbols if array.op == "full" else set()
+            found |= set(array.shape)
+    return {s for s in found if s.is_Symbol}
+
+
 def _small(
     law: Law, expressions: tuple[Expression, ...], rng: np.random.Generator
 ) -> dict[sp.Symbol, float]:
     """Dimensions of two (one for a free dimension) and generic values for all other symbols."""
     out: dict[sp.Symbol, float] = {}
-    symbols = {s for e in expressions for c, _ in e.terms for s in c.free_symbols}
-    for hidden in [s for s in symbols if isinstance(s, Opaque)]:
-        symbols = (symbols | hidden.value.free_symbols) - {hidden}
-    dims = set(law.state.dims) | {d for t in law.gaussian for d in t.dims}
+    symbols = symbols_of(expressions)
+    dims = {law.scaling.width, *law.state.dims} | {d for t in law.gaussian for d in t.dims}
     for symbol in sorted(symbols | dims, key=lambda s: s.name):
         if symbol in dims:
             out[symbol] = 1.0 if symbol in law.scaling.free else 2.0
@@ -228,9 +260,9 @@ def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
     """Exact expectations at a width of 1e16 against their limits."""
     rng = np.random.default_rng(_SEED + 3)
     values = _small(law, tuple(e for pair in pairs for e in pair), rng)
-    token, width = law.state.dims
+    width = law.scaling.width
     root = rng.standard_normal((2, 2))
-    gram = root @ root.T
+    gram = _spherical(law.gram, root @ root.T)
     large = {**values, width: 1e16}
     for dim in law.scaling.proportional:
         large[dim] = 1e16 * values.get(ratio(dim), 1.0)
@@ -247,13 +279,12 @@ def noise(noise: NoiseMap, diffusion: Expression) -> Check:
     rng = np.random.default_rng(_SEED + 4)
     size = 3
     values: dict[sp.Symbol, float] = {}
-    for e in (noise.compact, diffusion):
-        for c, _ in e.terms:
-            for s in sorted(c.free_symbols, key=str):
-                values.setdefault(s, sample(s, rng) if isinstance(s, Param) else 0.7)
+    for symbol in sorted(symbols_of((noise.compact, diffusion)), key=str):
+        values[symbol] = sample(symbol, rng) if isinstance(symbol, Param) else 0.7
     for dim in noise.gram.dims:
         values[dim] = float(size)
     root = np.tril(rng.standard_normal((size, size)))
+    root = np.linalg.cholesky(_spherical(noise.gram, root @ root.T))
     arrays = {"V": root @ root.T, "L": root}
     total = np.zeros((size,) * 4)
     for one in noise.fields:

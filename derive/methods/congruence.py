@@ -19,10 +19,12 @@ import sympy as sp
 
 from derive.calculus.evaluate import evaluate
 from derive.calculus.gaussian import contract_gram, expectation
-from derive.calculus.index import Expression, Factors, Index, Tensor, collect
+from derive.calculus.index import UNIT, Expression, Factors, Index, Tensor, collect
 from derive.calculus.order import Law
 from derive.errors import Refusal
+from derive.methods.checks import symbols_of
 from derive.methods.noise import NoiseMap, substitute
+from derive.methods.project import Scaling
 from derive.methods.record import Check, Step
 from derive.notation.scalars import Param
 
@@ -37,6 +39,7 @@ class Congruence:
     pull: Expression
     lift: Expression
     noise: NoiseMap
+    scaling: Scaling | None = None  # rows are scaled after the step
 
     def mean(self) -> Expression:
         """E[U U^T] + D L^T + L D^T + J: the drift, if the step is consistent."""
@@ -45,7 +48,9 @@ class Congruence:
         return _square_mean(self.push, self.noise) + pull + _flipped(pull) + self.lift
 
 
-def congruence(drift: Expression, noise: NoiseMap, law: Law) -> Congruence:
+def congruence(
+    drift: Expression, noise: NoiseMap, law: Law, scaling: Scaling | None = None
+) -> Congruence:
     """The step; raises `Refusal` if the noise is not of the form U L^T + L U^T."""
     a, _ = drift.free
     q = Index("q", a.dim)
@@ -60,7 +65,7 @@ def congruence(drift: Expression, noise: NoiseMap, law: Law) -> Congruence:
     for coefficient, factors in _halves(rest, noise.gram, symmetric=lift):
         own.append((coefficient, factors))
     pull = _strip(collect(drift.free, own), q, noise)
-    return Congruence(push, pull, collect(drift.free, lift), noise)
+    return Congruence(push, pull, collect(drift.free, lift), noise, scaling)
 
 
 def _halves(  # type: ignore[no-untyped-def]
@@ -160,12 +165,16 @@ def _negative(step: Congruence) -> float:
     rng = np.random.default_rng(20239)
     worst = 0.0
     dim = step.noise.gram.dims[0]
-    symbols = {s for c, _ in step.lift.terms for s in c.free_symbols}
+    symbols = symbols_of((step.lift,))
     for trial in range(24):
         m = 2 + trial % 4
         root = rng.standard_normal((m, 1 + trial % (m + 1))) * np.exp(rng.normal(0, 1, (m, 1)))
         numbers = {s: _value(s, rng) for s in sorted(symbols, key=str)} | {dim: float(m)}
-        J = evaluate(step.lift, {step.noise.gram.name: root @ root.T}, numbers)
+        V = root @ root.T
+        if step.noise.gram.meaning == UNIT:
+            size = np.sqrt(np.diag(V))
+            V = V / np.outer(size, size)
+        J = evaluate(step.lift, {step.noise.gram.name: V}, numbers)
         values = np.linalg.eigvalsh(J)
         worst = max(worst, -values[0] / max(abs(values[-1]), 1e-300))
     return max(worst, 0.0)
@@ -173,7 +182,7 @@ def _negative(step: Congruence) -> float:
 
 def _value(symbol: sp.Symbol, rng: np.random.Generator) -> float:
     if not isinstance(symbol, Param):
-        return rng.uniform(0.4, 2.0)
+        return float(rng.integers(6, 12))  # a width, at least the number of tokens
     low, high = symbol.range.low, symbol.range.high
     low = max(low, -3.0)
     return float(rng.uniform(low, min(high, low + 6.0)))

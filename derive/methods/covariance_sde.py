@@ -20,6 +20,14 @@ from derive.methods.block import Block, derive_block, laws
 from derive.methods.compose import cuts, part
 from derive.methods.congruence import Congruence, congruence, step_record
 from derive.methods.noise import NoiseMap, together
+from derive.methods.project import (
+    projected,
+    projected_diffusion,
+    projected_drift,
+    projected_noise,
+    record,
+    row_scaling,
+)
 from derive.methods.record import Step
 from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
@@ -80,11 +88,13 @@ def derive(model: Model) -> CovarianceSDE:
 def _derive(model: Model) -> CovarianceSDE:
     traced = trace(model)
     steps = [Step("trace", "run the text on symbols", {}, (), checks.trace(traced))]
-    blocks = _blocks(traced)
+    law, _ = laws(traced)
+    scaling = row_scaling(traced, law)
+    whole = traced if scaling is None else part(traced, traced.state, scaling.inner)
+    blocks = _blocks(whole)
     for number, block in enumerate(blocks, 1):
         mark = f"block {number}: " if len(blocks) > 1 else ""
         steps += [replace(s, name=f"{mark}{s.name}") for s in block.steps]
-    law, _ = laws(traced)
     drift, diffusion, rate, effect, first = (
         _sum([getattr(b, name) for b in blocks])
         for name in ("drift", "diffusion", "mixing_rate", "mixing_effect", "fluctuation")
@@ -92,19 +102,23 @@ def _derive(model: Model) -> CovarianceSDE:
     noise = blocks[0].noise if len(blocks) == 1 else together([b.noise for b in blocks])
     if len(blocks) > 1:
         steps.append(_composition(blocks, drift, diffusion, noise, model))
+    raw_drift, raw_noise = drift, noise
+    if scaling is not None:
+        raw = (drift, diffusion, noise)
+        drift = projected_drift(drift, diffusion, scaling, law)
+        diffusion = projected_diffusion(diffusion, scaling, law)
+        first, noise = projected(first, scaling, law), projected_noise(noise, scaling, law)
+        steps.append(record(raw, drift, diffusion, noise, scaling))
     facts = tuple(dict.fromkeys(f for b in blocks for f in b.facts))
-    reduction, why = (
-        reduce_chain(traced, law)
-        if len(blocks) == 1
-        else (None, "no reduced chain: several blocks")
-    )
-    step = congruence(drift, noise, law)
+    reduction, why = _reduction(traced, law, len(blocks))
+    # rows are normalised after the step, as the layer does it
+    step = congruence(raw_drift, raw_noise, law, scaling)
     if reduction is None:
         facts += (why,)
     if reduction is not None and reduction.step is not None:
         steps.append(_consistency(reduction.step, law, drift, diffusion, model))
     else:
-        steps.append(step_record(step, drift))
+        steps.append(step_record(step, raw_drift))
     return CovarianceSDE(
         model,
         traced,
@@ -123,6 +137,14 @@ def _derive(model: Model) -> CovarianceSDE:
         facts,
         tuple(steps),
     )
+
+
+def _reduction(traced: Trace, law: Law, blocks: int) -> tuple[Reduction | None, str]:
+    if blocks > 1:
+        return None, "no reduced chain: several blocks"
+    if traced.model.clock != traced.model.width:
+        return None, f"no reduced chain: the width {traced.model.width} is fixed"
+    return reduce_chain(traced, law)
 
 
 def _blocks(traced: Trace) -> list[Block]:

@@ -366,7 +366,7 @@ class _Makers:
 
     def _inside(self, index: Index, factors: Factors) -> bool:
         """Whether a sum belongs inside one core: growing ones do, and those within one core."""
-        if self.law.scaling.grows(index.dim):
+        if self.law.joins(index.dim):
             return True
         holding = [core for core in self.law.cores(factors) if index in indices_of(core)]
         return len(holding) == 1
@@ -387,8 +387,7 @@ class _Makers:
         legs = sorted(
             i
             for i in indices_of(core)
-            if not self.law.scaling.grows(i.dim)
-            and (i.dim == token or i in free or counts[i] > own[i])
+            if not self.law.joins(i.dim) and (i.dim == token or i in free or counts[i] > own[i])
         )
         best = None
         for order in itertools.permutations(legs):

@@ -20,7 +20,10 @@ from derive.notation.scalars import Dim, Param
 
 @dataclass(frozen=True)
 class Model:
-    """One definition, bound to the method that derives its limit."""
+    """One definition, bound to the method that derives its limit.
+
+    `clock`: the dimension whose inverse is the length of a layer, the width or the depth.
+    """
 
     name: str
     method: str
@@ -28,6 +31,8 @@ class Model:
     state_name: str
     state_dims: tuple[Dim, ...]
     width: Dim
+    clock: Dim
+    unit_rows: bool
     dims: tuple[Dim, ...]
     params: tuple[Param, ...]
     doc: str
@@ -52,27 +57,50 @@ class Trace:
     names: dict[Array, str]
 
 
-def covariance_sde(*, state: str, width: Dim) -> Callable[[Callable[..., Any]], Model]:
-    """Declare a layer whose token covariance X X^T / width follows an SDE in depth / width.
+def covariance_sde(
+    *, state: str, width: Dim | None = None, depth: Dim | None = None, unit_rows: bool = False
+) -> Callable[[Callable[..., Any]], Model]:
+    """Declare a layer whose token covariance follows an SDE.
 
     **Arguments:** `state`: name and dimensions of the layer's input, ``"X[m, n]"``: the number
-    of tokens (fixed) and the width (which grows).  `width`: the dimension whose inverse square
-    root is the small parameter.
+    of tokens (fixed) and the width.  `width`: the width, if it grows: V = X X^T / width, small
+    parameter 1/sqrt(width), clock layer / width.  `depth` instead, if the width is fixed and the
+    layers are small: V = X X^T, small parameter 1/sqrt(depth), clock layer / depth.  `unit_rows`:
+    the layer keeps every token on the sphere, V_aa = 1.
     """
 
     def decorate(function: Callable[..., Any]) -> Model:
         code = function.__code__
         place = Place(code.co_filename, code.co_firstlineno)
-        return _model(function, "covariance_sde", state, width, place)
+        if (width is None) == (depth is None):
+            raise DefinitionError(
+                "name the small parameter: width=... if the width grows, or depth=... if the "
+                "width is fixed and the layers are small, one of the two",
+                place,
+            )
+        return _model(function, "covariance_sde", state, width, depth, unit_rows, place)
 
     return decorate
 
 
+RESERVED_FOR = {
+    "V": "the covariance",
+    "L": "its factor",
+    "t": "the time",
+    "h": "the length of a step",
+}
+RESERVED = set(RESERVED_FOR)
 _STATE = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*,\s*(\w+)\s*\]\s*$")
 
 
 def _model(
-    function: Callable[..., Any], method: str, state: str, width: Dim, place: Place
+    function: Callable[..., Any],
+    method: str,
+    state: str,
+    width: Dim | None,
+    depth: Dim | None,
+    unit_rows: bool,
+    place: Place,
 ) -> Model:
     names = function.__globals__
     declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
@@ -80,6 +108,12 @@ def _model(
     both = sorted(set(declared) & set(scalars))
     if both:
         raise DefinitionError(f"{both[0]} is declared as a dimension and as a parameter", place)
+    for word in sorted(RESERVED & (set(declared) | set(scalars))):
+        raise DefinitionError(
+            f"{word} is what the equations call {RESERVED_FOR[word]}; give the dimension or "
+            "parameter another name",
+            place,
+        )
     match = _STATE.match(state)
     if not match:
         raise DefinitionError(f'state={state!r} is not of the form "X[m, n]"', place)
@@ -91,11 +125,13 @@ def _model(
                 place,
             )
     shape = tuple(declared[w] for w in match.groups()[1:])
-    if not isinstance(width, Dim) or width != shape[1]:
+    if depth is not None and (not isinstance(depth, Dim) or depth in shape):
+        raise DefinitionError(f"depth={depth} must be a dimension that is not the state's", place)
+    if depth is None and (not isinstance(width, Dim) or width != shape[1]):
         raise DefinitionError(
             f"width={width} must be the last dimension of the state, {shape[1]}", place
         )
-    if shape[0] == width:
+    if shape[0] == shape[1]:
         raise DefinitionError(f"state={state!r}: tokens and width must be two dimensions", place)
     return Model(
         function.__name__,
@@ -103,7 +139,9 @@ def _model(
         function,
         match.group(1),
         shape,
-        width,
+        shape[1],
+        depth or shape[1],
+        unit_rows,
         tuple(declared.values()),
         tuple(scalars.values()),
         (function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or "").strip(),
@@ -141,8 +179,14 @@ def trace(model: Model) -> Trace:
             f"{model.name} draws {asked} weights and uses {len(drawn)} of them; remove the others",
             model.place,
         )
-    weights = [(names.setdefault(a, f"W_{p + 1}"), a) for p, a in enumerate(drawn)]
+    weights = [(_weight_name(names.setdefault(a, f"W_{p + 1}")), a) for p, a in enumerate(drawn)]
+    names.update({a: name for name, a in weights})
     return Trace(model, state, output, tuple(weights), names)
+
+
+def _weight_name(name: str) -> str:
+    """V is the covariance and L its factor, whatever the text calls its weights."""
+    return f"W_{name}" if name in ("V", "L", "m") else name
 
 
 def _call(model: Model, state: Array) -> tuple[Any, dict[str, Array]]:

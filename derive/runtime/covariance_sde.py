@@ -40,6 +40,7 @@ class CovarianceModel:
     dims: type
     weights: type
     width: str
+    clock: str
     ranges: Mapping[str, Any]
     ratios: Mapping[str, str]
     weight_shapes: Mapping[str, tuple[str, ...]]

@@ -41,10 +41,14 @@ def dense(
     devices: tuple[Any, ...] = (),
 ) -> Paths:
     params = inputs.parameters(params, spec.params, spec.ranges)
-    sizes = _sizes(spec, width, dims, params)
+    sizes = _sizes(spec, width, depth, dims, params)
     if (V0 is None) == (X0 is None):
         raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
-    X = _state(inputs.covariance(V0), width) if X0 is None else np.asarray(X0, dtype=float)
+    X = (
+        _state(inputs.covariance(V0), width, _gram_weight(spec, sizes))
+        if X0 is None
+        else np.asarray(X0, dtype=float)
+    )
     if X.ndim != 2 or X.shape[1] != width:
         raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
     layers = _layers(saves, depth)
@@ -55,7 +59,7 @@ def dense(
         X,
         params,
         layers,
-        width,
+        sizes[spec.clock],
         paths,
         seed,
         exit_radius,
@@ -64,7 +68,7 @@ def dense(
         report,
         spec,
         advance,
-        gram=True,
+        gram=_gram_weight(spec, sizes),
         first_path=first,
         devices=devices,
     )
@@ -87,7 +91,7 @@ def reduced(
     devices: tuple[Any, ...] = (),
 ) -> Paths:
     params = inputs.parameters(params, spec.params, spec.ranges)
-    sizes = _sizes(spec, width, dims, params)
+    sizes = _sizes(spec, width, depth, dims, params)
     V = inputs.covariance(V0)
     if spec.reduced_layer is None:
         raise ValueError("this model has no reduced chain; use network")
@@ -99,7 +103,7 @@ def reduced(
         V,
         params,
         layers,
-        width,
+        sizes[spec.clock],
         paths,
         seed,
         exit_radius,
@@ -108,14 +112,18 @@ def reduced(
         report,
         spec,
         advance,
-        gram=False,
+        gram=0.0,
         first_path=first,
         devices=devices,
     )
 
 
 def _sizes(
-    spec: CovarianceModel, width: int, dims: Mapping[str, int] | None, params: Any
+    spec: CovarianceModel,
+    width: int,
+    depth: int,
+    dims: Mapping[str, int] | None,
+    params: Any,
 ) -> dict[str, int]:
     names = [d for d in spec.dims._fields if d != spec.width]
     given = dict(dims or {})
@@ -124,6 +132,9 @@ def _sizes(
         raise ValueError(f"unknown dimensions {unknown}; this model has {names}")
     sizes = {spec.width: inputs.positive_integer("width", width)}
     for name in names:
+        if name == spec.clock:  # layers in a unit of time; all of them, if not said
+            sizes[name] = inputs.positive_integer(name, given.get(name, depth))
+            continue
         share = getattr(params, spec.ratios.get(name, ""), 1.0)
         default = getattr(params, name, max(1, round(share * width)))
         sizes[name] = inputs.positive_integer(name, given.get(name, int(default)))
@@ -152,8 +163,8 @@ def _layers(saves: Any, depth: int) -> np.ndarray:
     return out.astype(int)
 
 
-def _state(V: np.ndarray, width: int) -> np.ndarray:
-    """X (m, width) with X X^T / width = V."""
+def _state(V: np.ndarray, width: int, weight: float) -> np.ndarray:
+    """X (m, width) with X X^T / weight = V."""
     values, vectors = np.linalg.eigh(V)
     root = vectors * np.sqrt(np.maximum(values, 0))
     m = V.shape[0]
@@ -162,8 +173,13 @@ def _state(V: np.ndarray, width: int) -> np.ndarray:
         raise ValueError(f"V0 has rank {rank}: no X of width {width} has this covariance")
     X = np.zeros((m, width))
     kept = root[:, ::-1][:, : min(m, width)]
-    X[:, : kept.shape[1]] = np.sqrt(width) * kept
+    X[:, : kept.shape[1]] = np.sqrt(weight) * kept
     return X
+
+
+def _gram_weight(spec: CovarianceModel, size: Mapping[str, int]) -> float:
+    """V = X X^T / weight: the width where it grows, one where it is fixed."""
+    return float(size[spec.width]) if spec.clock == spec.width else 1.0
 
 
 @functools.lru_cache(maxsize=32)
@@ -181,9 +197,10 @@ def _dense_layers(
                 for k, shape in enumerate(spec.weight_shapes.values())
             )
         )
-        return spec.layer(X, weights, params, dims, number / size[spec.width])
+        return spec.layer(X, weights, params, dims, number / size[spec.clock])
 
-    return _advance(one, lambda X: X @ X.mT / size[spec.width], devices)
+    weight = _gram_weight(spec, size)
+    return _advance(one, lambda X: X @ X.mT / weight, devices)
 
 
 @functools.lru_cache(maxsize=32)
@@ -198,7 +215,7 @@ def _reduced_layers(
     ) -> jax.Array:
         own = jax.random.fold_in(jax.random.wrap_key_data(key), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
-        new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.width])
+        new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.clock])
         return (new + new.mT) / 2
 
     return _advance(one, lambda V: V, devices, factored=True)
@@ -251,7 +268,7 @@ def _ensemble(
     report: Progress,
     spec: CovarianceModel,
     advance: Callable[..., Any],
-    gram: bool,
+    gram: float,
     first_path: int,
     devices: tuple[Any, ...],
 ) -> Paths:
@@ -282,7 +299,7 @@ def _ensemble(
                         jnp.asarray(radius, kind),
                         arrays,
                     )
-                now = state @ state.mT / width if gram else state
+                now = state @ state.mT / gram if gram else state
                 V[first : first + kept, position] = np.asarray(now)[:kept]
                 report((first + kept * (position + 1) / len(layers)) / paths)
             exits[first : first + kept] = np.asarray(exit)[:kept]

@@ -223,6 +223,12 @@ def permuted(x: Any, order: tuple[int, ...]) -> Any:
     return jnp.transpose(x, (*range(kept), *(kept + k for k in order)))
 
 
+def rows_scaled(V: Any, rule: Callable[[Any], Any]) -> Any:
+    """V_ab r(V_aa) r(V_bb): what scaling each row of X by a function of its size does to X X^T."""
+    factor = rule(diagonal(V))
+    return factor[..., :, None] * V * factor[..., None, :]
+
+
 def eye(size: int, dtype: Any) -> Any:
     """Identity of a kernel's own representation (`dtype` of one of its arrays)."""
     if np.dtype(dtype).kind == "O":

@@ -140,7 +140,7 @@ def _dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
     """The step's dimensions: the width is 1/dt, what grows with it keeps its ratio, what stays
     has its value, and what the limit does not depend on is one."""
     values = {name: getattr(params, name, 1.0) for name in spec.dims._fields}
-    values[spec.width] = width
+    values[spec.clock] = width
     for name, ratio in spec.ratios.items():
         values[name] = width * getattr(params, ratio, 1.0)
     return spec.dims(**values)
