@@ -107,7 +107,9 @@ def _named(tensor: Tensor, program: Program) -> str:
     """The array behind a tensor; a function of V is computed first."""
     if tensor.kind == "kernel":
         shape, degree, gram = tensor.meaning
-        text = f"of_correlation({gram.name}, {degree}, lambda {CORRELATION}: {python(shape)})"
+        slope = sp.simplify(sp.diff(shape, CORRELATION))
+        functions = ", ".join(f"lambda {CORRELATION}: {python(f)}" for f in (shape, slope))
+        text = f"of_correlation({gram.name}, {degree}, {functions})"
         return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
     if tensor.kind == "constant":
         given, like = tensor.meaning.given, program.like

@@ -185,14 +185,24 @@ def _mean_rule() -> tuple[np.ndarray, np.ndarray]:
 _MEAN_NODES, _MEAN_WEIGHTS = _mean_rule()
 
 
-def of_correlation(V: Any, degree: int, shape: Callable[[Any], Any]) -> Any:
-    """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); r = 0 for a token of size zero."""
+def of_correlation(
+    V: Any, degree: int, shape: Callable[[Any], Any], slope: Callable[[Any], Any]
+) -> Any:
+    """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); r = 0 for a token of size zero.
+
+    `slope` is the derivative of `shape`, finite at r = 1, where that of its parts is not.
+    """
     root = sqrt(relu(diagonal(V)))
     size = root[..., :, None] * root[..., None, :]
     safe = _elementwise(lambda s: jnp.where(s > 0, s, 1))(size)
-    correlation = _elementwise(lambda r: jnp.clip(r, -1, 1))(V / safe)
-    value = shape(correlation)
-    return size * value if degree == 1 else value
+
+    @jax.custom_jvp
+    def value(r: Any) -> Any:
+        return shape(r)
+
+    value.defjvp(lambda r, dr: (shape(r[0]), slope(r[0]) * dr[0]))
+    bent = _elementwise(lambda r: value(jnp.clip(r, -1, 1)))(V / safe)
+    return size * bent if degree == 1 else bent
 
 
 def softmax(x: Any) -> Any:
