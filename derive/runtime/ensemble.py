@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SMALLEST = 64  # paths in the smallest block
 SHRINK = 4
 EFFECT = 16.0
+IMPLEMENTATION = "threefry2x32"  # whatever the user's default: rbg has no key per path
 
 
 class Block(NamedTuple):
@@ -58,7 +59,7 @@ def path_keys(seed: int, first: int, count: int) -> np.ndarray:
 
 @jax.jit
 def _path_keys(seed: jax.Array, paths: jax.Array) -> jax.Array:
-    root = jax.random.key(seed)
+    root = jax.random.key(seed, impl=IMPLEMENTATION)
     return jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(root, k))(paths))
 
 
@@ -94,7 +95,14 @@ def adaptive(
             left = target - b.t
             last = h * (1 + 1e-6) >= left
             h = jnp.where(active, jnp.where(last, left, h), control.dt_max)
-            new, _ = step(b.state, jax.random.wrap_key_data(b.keys), b.number, h, b.t, params)
+            new, _ = step(
+                b.state,
+                jax.random.wrap_key_data(b.keys, impl=IMPLEMENTATION),
+                b.number,
+                h,
+                b.t,
+                params,
+            )
             inside = layout.largest(new) <= control.radius  # False for NaN as well
             t = jnp.where(last, target, b.t + h)
             return Block(
@@ -123,7 +131,7 @@ def fixed(
         block: Block, steps: jax.Array, h: jax.Array, control: Control, params: Any
     ) -> Block:
         def body(_: jax.Array, b: Block) -> Block:
-            keys = jax.random.wrap_key_data(b.keys)
+            keys = jax.random.wrap_key_data(b.keys, impl=IMPLEMENTATION)
             new, cone = step(b.state, keys, b.number, h, b.t[0], params)
             inside = (layout.largest(new) <= control.radius) & cone
             alive = jnp.isinf(b.exit)

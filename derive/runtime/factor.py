@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from derive.runtime.ops import Tiles, staged
+from derive.runtime.ops import Tiles, staged_entries
 
 
 def psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -73,4 +73,4 @@ def tiles_factor(V: Tiles) -> tuple[Tiles, jax.Array]:
             for k in range(j):
                 left = left - out[i, k] * out[j, k]
             out[i, j] = left * inverse
-    return staged(Tiles.of((m, m), lambda i, j: out[i, j] if i >= j else 0.0)), inside
+    return staged_entries(Tiles.of((m, m), lambda i, j: out[i, j] if i >= j else 0.0)), inside

@@ -12,7 +12,7 @@ import numpy as np
 
 from derive.runtime import inputs
 from derive.runtime.blocks import exact_blocks
-from derive.runtime.ensemble import path_keys
+from derive.runtime.ensemble import IMPLEMENTATION, path_keys
 from derive.runtime.factor import psd_factor
 from derive.runtime.precision import precision
 from derive.runtime.progress import Progress
@@ -190,7 +190,7 @@ def _dense_layers(
     dims = spec.dims(**{k: float(v) for k, v in size.items()})
 
     def one(X: jax.Array, key: jax.Array, number: jax.Array, params: Any) -> jax.Array:
-        own = jax.random.fold_in(jax.random.wrap_key_data(key), number)
+        own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
         weights = spec.weights(
             *(
                 jax.random.normal(jax.random.fold_in(own, k), [size[d] for d in shape], X.dtype)
@@ -213,7 +213,7 @@ def _reduced_layers(
     def one(
         V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any
     ) -> jax.Array:
-        own = jax.random.fold_in(jax.random.wrap_key_data(key), number)
+        own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
         new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.clock])
         return (new + new.mT) / 2

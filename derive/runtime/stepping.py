@@ -18,6 +18,7 @@ import numpy as np
 
 from derive.runtime.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.factor import psd_factor, tiles_factor
+from derive.runtime.normals import normals
 from derive.runtime.ops import Tiles
 
 if TYPE_CHECKING:
@@ -95,11 +96,8 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
     laws = spec.step_blocks if scheme == "network" else _fields(spec)
     size = total(laws, m)
 
-    def normals(keys: jax.Array, number: jax.Array, dtype: Any) -> jax.Array:
-        def draw(key: jax.Array, k: jax.Array) -> jax.Array:
-            return jax.random.normal(jax.random.fold_in(key, k), (size,), dtype)
-
-        drawn = jax.vmap(draw, out_axes=layout.path_axis)(keys, number)
+    def draw(keys: jax.Array, number: jax.Array, dtype: Any) -> jax.Array:
+        drawn = normals(jax.vmap(jax.random.fold_in)(keys, number), size, dtype, layout.path_axis)
         # without the barrier XLA on CPU draws the normals again in every consumer
         return jax.lax.optimization_barrier(drawn)
 
@@ -119,7 +117,7 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
         state: jax.Array, keys: jax.Array, number: jax.Array, h: Any, t: Any, params: Any
     ) -> tuple[jax.Array, jax.Array]:
         V = layout.matrix(state)
-        z = normals(keys, number, state.dtype)
+        z = draw(keys, number, state.dtype)
         if layout.tiles:
             L, inside = tiles_factor(V)
             new = one(L, V, list(z), h, t, params)
