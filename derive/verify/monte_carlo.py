@@ -89,8 +89,10 @@ def _moments(
     rng = np.random.default_rng([7, n])
     m = one.V.shape[0]
     values, vectors = np.linalg.eigh(one.V)
-    X = np.zeros((m, n))
-    X[:, :m] = np.sqrt(n) * vectors * np.sqrt(np.maximum(values, 0))
+    fixed = result.model.clock != result.model.width
+    columns, weight = (int(one.params[result.model.width.name]), 1) if fixed else (n, n)
+    X = np.zeros((m, columns))
+    X[:, :m] = np.sqrt(weight) * vectors * np.sqrt(np.maximum(values, 0))
     dims = {d.name: float(n) for d in result.model.dims}
     dims[result.law.gram.dims[0].name] = float(m)
     for dim in result.law.scaling.free:
@@ -125,7 +127,7 @@ def _moments(
                 weights=[Batch.of(s * w) for s, w in zip(sign, weights, strict=True)],
             )
             new = np.asarray(new)
-            increments.append(n * (np.einsum("kai,kbi->kab", new, new) / n - one.V))
+            increments.append(n * (np.einsum("kai,kbi->kab", new, new) / weight - one.V))
             signed = [s * w for s, w in zip(sign, weights, strict=True)]
             controls.append(n * control(signed))
         mean = np.mean(increments, axis=0) - np.mean(controls, axis=0) + n * known
@@ -163,7 +165,7 @@ def convergence(
     for n in widths:
         run = network or module.network
         depth = int(round(t1 * n))
-        finite = run(V0, params, width=n, depth=depth, paths=finite_paths, seed=12)
+        finite = run(V0, params, paths=finite_paths, seed=12, **_sizes(result, one, n, depth))
         table[n] = round(
             max(_ks(f, g) for f, g in zip(_observed(finite), _observed(limit), strict=True)), 4
         )
@@ -180,6 +182,15 @@ def convergence(
             "parameters": {k: round(v, 3) for k, v in one.params.items()},
         },
     )
+
+
+def _sizes(result: CovarianceSDE, one: Instance, n: int, depth: int) -> dict[str, Any]:
+    """Arguments of the network at small parameter 1/sqrt(n)."""
+    model = result.model
+    if model.clock == model.width:
+        return {"width": n, "depth": depth}
+    width = int(one.params[model.width.name])
+    return {"width": width, "depth": depth, "dims": {model.clock.name: n}}
 
 
 def gentle(result: CovarianceSDE) -> Instance:

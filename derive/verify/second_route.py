@@ -42,17 +42,18 @@ def second_route(
     V0: np.ndarray,
     *,
     drift_degree: int,
-    diffusion_degree: int,
+    diffusion_degree: int | None,
     widths: Sequence[int] = (2, 3, 4, 5),
     free: Mapping[str, Size] | None = None,
     points: int = 32,
     part: Trace | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Drift (m, m) and diffusion (m, m, m, m) of `model` at `V0`, without any symbol.
 
     **Arguments:** `drift_degree`, `diffusion_degree`: largest total degree in the weights that is
-    kept in E[V' - V] and in the products of Cov[V'].  `widths`: literal widths, at least the number
-    of tokens; one more than the degree in 1/n + 1.  `free`: sizes of the other dimensions, numbers
+    kept in E[V' - V] and in the products of Cov[V'] (None: the diffusion is left out).
+    `widths`: literal widths (depths, where those are the small parameter), at least the number of
+    tokens; one more than the degree in 1/n + 1.  `free`: sizes of the other dimensions, numbers
     (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.  `part`: the
     graph of one block of the layer, run instead of the text (the two are compared at L1).
 
@@ -66,8 +67,11 @@ def second_route(
     for width in widths:
         layer = Layer(model, params, V0, width, free or {}, points, part)
         mean = layer.mean_increment(drift_degree)
-        pairs.append((width * mean, width * layer.covariance(diffusion_degree)))
+        spread = None if diffusion_degree is None else layer.covariance(diffusion_degree)
+        pairs.append((width * mean, spread if spread is None else width * spread))
     drift = _at_infinity(widths, [p[0] for p in pairs], float(np.abs(V0).max()), "n E[V' - V]")
+    if diffusion_degree is None:
+        return drift, None
     diffusion = _at_infinity(
         widths, [p[1] for p in pairs], float(np.abs(V0).max()) ** 2, "n Cov[V']"
     )
@@ -95,11 +99,14 @@ class Layer:
             size = free.get(dim.name, 1)
             self.dims[dim.name] = size(width) if callable(size) else size
         token, own = model.state_dims
-        self.dims[token.name], self.dims[own.name] = len(V0), width
+        fixed = model.clock != own  # the layers get small instead of the width growing
+        columns = int(self.dims[own.name]) if fixed else width
+        self.dims[token.name], self.dims[model.clock.name] = len(V0), width
+        self.dims[own.name], self.weight = columns, 1 if fixed else width
         values, vectors = np.linalg.eigh(V0)
         root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-        self.state = np.zeros((len(V0), width))
-        self.state[:, : len(V0)] = math.sqrt(width) * root
+        self.state = np.zeros((len(V0), columns))
+        self.state[:, : len(V0)] = math.sqrt(self.weight) * root
         self.shapes = self._shapes()
         self.rng = np.random.default_rng(7)
         self._require_batches()
@@ -135,7 +142,7 @@ class Layer:
         """V' for a batch of weights (batch, rows, columns); may be complex."""
         state = Batch.of(np.broadcast_to(self.state, (len(weights[0]), *self.state.shape)))
         out = np.asarray(self._run(state, [Batch.of(w) for w in weights]))
-        return np.matmul(out, out.swapaxes(-1, -2)) / self.width
+        return np.matmul(out, out.swapaxes(-1, -2)) / self.weight
 
     def _run(self, state: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
         if self.part is not None:
@@ -174,7 +181,7 @@ class Layer:
         sample = [0.05 * w for w in self._random(3)]  # well inside the radius of convergence
         for position, together in enumerate(self.new(sample)):
             alone = np.asarray(self._run(self.state, [w[position] for w in sample]))
-            if not np.allclose(alone @ alone.T / self.width, together, rtol=1e-12, atol=1e-13):
+            if not np.allclose(alone @ alone.T / self.weight, together, rtol=1e-12, atol=1e-13):
                 raise RouteError("the text reads differently on a batch of weights")
 
     def _active(self) -> list[np.ndarray]:
