@@ -20,6 +20,7 @@ from derive.methods.block import Block, derive_block, laws
 from derive.methods.compose import cuts, part
 from derive.methods.congruence import Congruence, congruence, step_record
 from derive.methods.noise import NoiseMap, together
+from derive.methods.one_dimension import scalars
 from derive.methods.project import (
     projected,
     projected_diffusion,
@@ -110,6 +111,7 @@ def _derive(model: Model) -> CovarianceSDE:
         first, noise = projected(first, scaling, law), projected_noise(noise, scaling, law)
         steps.append(record(raw, drift, diffusion, noise, scaling))
     facts = tuple(dict.fromkeys(f for b in blocks for f in b.facts))
+    facts += tuple(s.text for s in scalars(drift, diffusion))
     reduction, why = _reduction(traced, law, len(blocks))
     # rows are normalised after the step, as the layer does it
     step = congruence(raw_drift, raw_noise, law, scaling)

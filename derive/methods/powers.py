@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from derive.calculus.index import Expression
 from derive.calculus.order import Law
-from derive.calculus.text import show_term
+from derive.calculus.text import show, show_term
 from derive.errors import Refusal
 from derive.notation.model import Model
 
@@ -42,15 +42,18 @@ def count_powers(
         raise Refusal(
             f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
             f"{width}. The layer does not reduce to the identity as the width grows, and V "
-            "collapses at a depth of order one. Centre the mixing matrix (A(0) = I) and keep the "
-            "squared weights of skip and branch summing to one",
+            "collapses at a depth of order one; the limit that does hold is the map "
+            f"V'[a,b] = V[a,b] + {_leading_text(drift, law, Fraction(1))} a layer. Centre the mixing "
+            "matrix (A(0) = I) and keep the squared weights of skip and branch summing to one",
             model.place,
         )
     if mean and mean[0] > 0:
         raise Refusal(
             f"the mean increment is too large for the clock depth / {width}: the term {mean[1]} "
-            f"of n E[V' - V] grows like {width}^({mean[0]}). Centre the mixing matrix (E B = 0), "
-            "or the limit is an ODE on a shorter clock",
+            f"of n E[V' - V] grows like {width}^({mean[0]}), a drift that no centring takes away "
+            f"(E B != 0). The limit that does hold is an ODE on the clock depth / "
+            f"{width}^({1 - mean[0]}): dV[a,b]/ds = {_leading_text(drift, law, mean[0])}. Centre "
+            "the mixing matrix (E B = 0) for an SDE at depth / width",
             model.place,
         )
     if spread and spread[0] > 0:
@@ -71,6 +74,12 @@ def count_powers(
         f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
         f"clock depth / {width}",
     )
+
+
+def _leading_text(drift: Expression, law: Law, degree: Fraction) -> str:
+    """The part of n E[V' - V] that grows like width^degree, without that power."""
+    part = drift.map_coefficients(lambda c: law.scaling.leading(c, degree))
+    return " + ".join(show(part).split("\n"))
 
 
 def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:

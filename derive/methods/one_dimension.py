@@ -1,0 +1,182 @@
+"""One-dimensional diffusions inside a covariance SDE, and whether they explode.
+
+Input: drift and diffusion as index expressions.  Output: for one and two tokens, the scalars that
+are diffusions of their own, with the criterion for explosion from Feller's test.
+
+At m = 1 the variance V is one; at m = 2 the distance w = V_11 - 2 V_12 + V_22 and the correlation
+are tried: a scalar f(V) is autonomous if b . grad f + Sigma : hess f / 2 and grad f . Sigma grad f
+are functions of f alone.  Feller's test needs the behaviour at infinity only: with 2 a / q ~ c w^r,
+the scale function is finite there iff r > -1 and c > 0, or r = -1 and c > 1; the time is finite iff
+in addition a grows faster than linearly (r > -1), or q faster than w^2 (r = -1).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.calculus.index import UNIT, Expression
+from derive.calculus.kinks import CORRELATION
+
+Entries = dict[tuple[int, int], sp.Expr]
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """d f = drift dt + sqrt(square) dB, functions of the symbol `name`."""
+
+    name: sp.Symbol
+    meaning: str
+    drift: sp.Expr
+    square: sp.Expr
+
+    def explosion(self) -> str:
+        """Whether the scalar reaches infinity in finite time, in words; nothing if bounded."""
+        return "" if self.name.name == "rho" else _explosion(self.drift, self.square, self.name)
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.meaning}: d{self.name} = ({sp.sstr(self.drift)}) dt + "
+            f"sqrt({sp.sstr(self.square)}) dB"
+            + (f"; {self.explosion()}" if self.explosion() else "")
+        )
+
+
+def scalars(drift: Expression, diffusion: Expression) -> list[Scalar]:
+    """The autonomous scalars found, for one token and for two."""
+    kinds = {t.kind for e in (drift, diffusion) for t in e.tensors()}
+    if kinds - {"covariance", "delta", "kernel"}:
+        return []
+    unit = any(t.meaning == UNIT for e in (drift, diffusion) for t in e.tensors())
+    found = [] if unit else [_one_token(drift, diffusion)]
+    for one in (_distance(drift, diffusion, unit), _correlation(drift, diffusion, unit)):
+        if one is not None:
+            found.append(one)
+    return [s for s in found if s.drift != 0 or s.square != 0]
+
+
+def _one_token(drift: Expression, diffusion: Expression) -> Scalar:
+    v = sp.Symbol("v", positive=True)
+    entries = {(0, 0): v}
+    b = _entry(drift, (0, 0), 1, entries)
+    q = _entry(diffusion, (0, 0, 0, 0), 1, entries)
+    return Scalar(v, "one token, v = V", sp.factor(b), sp.factor(q))
+
+
+def _distance(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | None:
+    """w = V_11 - 2 V_12 + V_22, for polynomials."""
+    if unit or any(t.kind == "kernel" for t in drift.tensors()):
+        return None
+    x, y, w = sp.Symbol("x", real=True), sp.Symbol("y", real=True), sp.Symbol("w", positive=True)
+    entries = {(0, 0): w + 2 * x - y, (0, 1): x, (1, 0): x, (1, 1): y}
+    weights = {(0, 0): 1, (0, 1): -1, (1, 0): -1, (1, 1): 1}
+    b = sum(c * _entry(drift, p, 2, entries) for p, c in weights.items())
+    q = sum(
+        c * d * _entry(diffusion, p + r, 2, entries)
+        for p, c in weights.items()
+        for r, d in weights.items()
+    )
+    b, q = sp.expand(b), sp.expand(q)
+    if (b.free_symbols | q.free_symbols) & {x, y}:
+        return None
+    return Scalar(w, "two tokens, w = V_11 - 2 V_12 + V_22", sp.factor(b), sp.collect(q, w))
+
+
+def _correlation(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | None:
+    """rho = V_12 / sqrt(V_11 V_22), by Ito's formula."""
+    s, t = sp.symbols("s t_", positive=True)
+    rho = CORRELATION
+    v = {p: sp.Symbol(f"v{p[0]}{p[1]}", positive=True) for p in ((0, 0), (0, 1), (1, 1))}
+    f = v[0, 1] / sp.sqrt(v[0, 0] * v[1, 1])
+    put = {v[0, 0]: s**2, v[1, 1]: t**2, v[0, 1]: rho * s * t}
+    if unit:
+        s = t = sp.Integer(1)
+        put = {v[0, 0]: s, v[1, 1]: t, v[0, 1]: rho}
+    entries = {(0, 0): s**2, (1, 1): t**2, (0, 1): rho * s * t, (1, 0): rho * s * t}
+    places = list(v)
+    b = {p: _entry(drift, p, 2, entries, rho) for p in places}
+    Q = {(p, r): _entry(diffusion, p + r, 2, entries, rho) for p in places for r in places}
+    first = {p: sp.diff(f, v[p]).subs(put) for p in places}
+    out = sum(first[p] * b[p] for p in places)
+    out += sum(
+        sp.diff(f, v[p], v[r]).subs(put) * Q[p, r] / 2 for p, r in itertools.product(places, places)
+    )
+    square = sum(first[p] * first[r] * Q[p, r] for p, r in itertools.product(places, places))
+    out, square = sp.simplify(sp.expand(out)), sp.factor(sp.simplify(sp.expand(square)))
+    free = {x for x in (s, t) if x.is_Symbol}
+    if (out.free_symbols | square.free_symbols) & free:
+        return None
+    name = sp.Symbol("rho", real=True)
+    change = {rho: name}
+    return Scalar(name, "two tokens, correlation rho", out.subs(change), square.subs(change))
+
+
+def _entry(
+    expression: Expression,
+    place: tuple[int, ...],
+    m: int,
+    entries: Entries,
+    rho: sp.Expr | None = None,
+) -> sp.Expr:
+    """One entry of an expression for m tokens, sums written out."""
+    total = sp.Integer(0)
+    for coefficient, factors in expression.terms:
+        at = dict(zip(expression.free, place, strict=True))
+        bound = [i for i in dict.fromkeys(i for f in factors for i in f.indices) if i not in at]
+        for values in itertools.product(range(m), repeat=len(bound)):
+            here = {**at, **dict(zip(bound, values, strict=True))}
+            term = sp.Integer(1)
+            for factor in factors:
+                term *= _value(factor.tensor, tuple(here[i] for i in factor.indices), entries, rho)
+            total += coefficient * term
+    token = expression.free[0].dim
+    return sp.expand(total.subs(token, m))
+
+
+def _value(tensor, at: tuple[int, int], entries: Entries, rho: sp.Expr | None) -> sp.Expr:  # type: ignore[no-untyped-def]
+    a, b = at
+    if tensor.kind == "delta":
+        return sp.Integer(int(a == b))
+    if tensor.kind == "covariance":
+        return entries[at]
+    shape, degree, _ = tensor.meaning
+    correlation = sp.Integer(1) if a == b else rho
+    size = sp.sqrt(entries[a, a] * entries[b, b]) ** degree
+    return size * shape.subs(CORRELATION, correlation)
+
+
+def _explosion(drift: sp.Expr, square: sp.Expr, name: sp.Symbol) -> str:
+    if square == 0:
+        return ""
+    a, top_a = _leading(drift, name)
+    q, top_q = _leading(square, name)
+    if a is None or q is None or a == 0:
+        return f"{name} does not explode: no drift at infinity" if a == 0 else ""
+    r = top_a - top_q
+    c = sp.simplify(2 * a / q)
+    if r < -1 or (r > -1 and top_a <= 1) or (r == -1 and top_q <= 2):
+        return f"{name} does not explode"
+    bound = c - 1 if r == -1 else c
+    numerator, denominator = sp.fraction(sp.factor(sp.together(bound)))
+    if denominator.is_positive or denominator.is_negative:
+        numerator = sp.expand(numerator * (1 if denominator.is_positive else -1))
+        denominator = sp.Integer(1)
+    condition = sp.sstr(sp.Gt(sp.factor(numerator / denominator), 0))
+    if bound.is_positive:
+        return f"{name} explodes in finite time with positive probability"
+    if bound.is_nonpositive:
+        return f"{name} does not explode"
+    return f"{name} explodes in finite time with positive probability iff {condition}"
+
+
+def _leading(function: sp.Expr, name: sp.Symbol) -> tuple[sp.Expr | None, sp.Expr]:
+    """Leading coefficient and exponent at infinity of a polynomial."""
+    if function == 0:
+        return sp.Integer(0), sp.Integer(0)
+    if not function.is_polynomial(name):
+        return None, sp.Integer(0)
+    polynomial = sp.Poly(sp.expand(function), name)
+    return polynomial.LC(), sp.Integer(polynomial.degree())
