@@ -383,20 +383,23 @@ def _graph_header(
     dims = [d.name for d in _dims(result)]
     if words & set(dims):
         out.append(f"{_tuple(dims)} = dims")
-    names = [p.name for p in parameters(result)]
-    if words & set(names):
-        out.append(f"{_tuple(names)} = params")
-    return out
+    return out + _unpacked(result, words)
 
 
 def _header(result: CovarianceSDE, text: str, program: Program, state: str) -> list[str]:
     words = _words([s.text for s in program.statements] + [text])
     token = result.law.gram.dims[0].name
     out = [f"{token} = {state}.shape[-1]"] if token in words else []
+    return out + _unpacked(result, words)
+
+
+def _unpacked(result: CovarianceSDE, words: set[str]) -> list[str]:
+    """The parameters by name; those that depend on depth at the time of the call."""
     names = [p.name for p in parameters(result)]
-    if words & set(names):
-        out.append(f"{_tuple(names)} = params")
-    return out
+    if not words & set(names):
+        return []
+    varying = [p.name for p in result.model.params if p.varying and p.name in words]
+    return [f"{_tuple(names)} = params", *(f"{name} = at({name}, t)" for name in varying)]
 
 
 def _words(texts: Iterable[str]) -> set[str]:
@@ -440,6 +443,7 @@ _OPS = (
     "constant",
     "permuted",
     "rows_scaled",
+    "at",
     "pi",
 )
 
@@ -505,7 +509,8 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
 
 def _range(parameter: Param) -> tuple[object, ...]:
     r = parameter.range
-    return (repr(r.low), repr(r.high), r.low_open, r.high_open, r.text)
+    plain = (repr(r.low), repr(r.high), r.low_open, r.high_open, r.text)
+    return (*plain, True) if parameter.varying else plain
 
 
 def _blocks(chain: Chain) -> str:

@@ -43,15 +43,15 @@ def count_powers(
             f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
             f"{width}. The layer does not reduce to the identity as the width grows, and V "
             "collapses at a depth of order one; the limit that does hold is the map "
-            f"V'[a,b] = V[a,b] + {_leading_text(drift, law, Fraction(1))} a layer. Centre the mixing "
-            "matrix (A(0) = I) and keep the squared weights of skip and branch summing to one",
+            f"V'[a,b] = V[a,b] + {_leading_text(drift, law, Fraction(1))} a layer. Centre the "
+            "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to one",
             model.place,
         )
     if mean and mean[0] > 0:
         raise Refusal(
             f"the mean increment is too large for the clock depth / {width}: the term {mean[1]} "
-            f"of n E[V' - V] grows like {width}^({mean[0]}), a drift that no centring takes away "
-            f"(E B != 0). The limit that does hold is an ODE on the clock depth / "
+            f"of n E[V' - V] grows like {width}^({mean[0]}), a mean that does "
+            f"not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
             f"{width}^({1 - mean[0]}): dV[a,b]/ds = {_leading_text(drift, law, mean[0])}. Centre "
             "the mixing matrix (E B = 0) for an SDE at depth / width",
             model.place,

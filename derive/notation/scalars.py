@@ -60,6 +60,7 @@ class Param(sp.Symbol):
 
     meaning: str
     range: Range
+    varying: bool  # along the depth
 
     def __new__(cls, name: str, range: Range, meaning: str = "") -> Param:
         positive = range.low > 0 or (range.low == 0 and range.low_open)
@@ -68,6 +69,7 @@ class Param(sp.Symbol):
             assumptions = {"nonnegative": True}
         self = sp.Symbol.__xnew__(cls, name, **assumptions)
         self.meaning, self.range = meaning, range
+        self.varying = "depends on depth" in meaning
         return self
 
     def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
@@ -89,7 +91,7 @@ def params(*declarations: str) -> Param | tuple[Param, ...]:
     """Declare scalar parameters: ``gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")``.
 
     Ranges: "positive", "nonnegative", "real", "in (a, b)" with round or square brackets; a
-    comma and words may follow.
+    comma and words may follow; "depends on depth" lets it be a function of t at run time.
     """
     made = tuple(_param(text) for text in declarations)
     _reject_duplicates(made, "params")

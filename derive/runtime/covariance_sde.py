@@ -98,7 +98,7 @@ def simulate(
     """
     V = inputs.covariance(V0)
     m = V.shape[0]
-    params = inputs.parameters(params, spec.params, spec.ranges)
+    params = inputs.parameters(params, spec.params, spec.ranges, t1)
     times = inputs.times(saves, t1)
     inputs.path_range(first, paths)
     if scheme not in ("network", "euler"):

@@ -34,8 +34,17 @@ def covariance(V0: Any) -> np.ndarray:
     return V
 
 
-def parameters(params: Any, kind: type, ranges: Mapping[str, Sequence[Any]]) -> Any:
-    """The parameters as Python floats, each inside its declared range."""
+KNOTS = 513  # of the table that stands for a function of depth
+
+
+def parameters(
+    params: Any, kind: type, ranges: Mapping[str, Sequence[Any]], horizon: float = 1.0
+) -> Any:
+    """The parameters as Python floats, each inside its declared range.
+
+    A parameter that depends on depth may be a function of t (depth / width): it becomes a table
+    (2, KNOTS) of times up to `horizon` and values, read by linear interpolation.
+    """
     names = kind._fields  # type: ignore[attr-defined]
     if isinstance(params, Mapping):
         unknown = sorted(set(params) - set(names))
@@ -52,18 +61,45 @@ def parameters(params: Any, kind: type, ranges: Mapping[str, Sequence[Any]]) -> 
         if ranges.get(name) == PATTERN:
             values.append(_pattern(name, value))
             continue
+        varies = name in ranges and ranges[name][5:] == (True,)
+        if varies and (callable(value) or np.ndim(value) == 2):
+            values.append(_table(name, value, ranges[name], horizon))
+            continue
+        if callable(value) or np.ndim(value):
+            raise ValueError(
+                f"{name} takes one number; to let it depend on depth, declare it so in the "
+                f'definition: params("{name}: ..., depends on depth")'
+            )
         number = float(value)
-        if math.isnan(number):
-            raise ValueError(f"{name} is not a number")
-        if name in ranges:
-            low, high, low_open, high_open, text = ranges[name]
-            low, high = float(low), float(high)
-            above = number > low if low_open else number >= low
-            below = number < high if high_open else number <= high
-            if not (above and below):
-                raise ValueError(f"{name} = {number:g} is outside its range: {text}")
+        _in_range(name, number, ranges)
         values.append(number)
     return kind(*values)
+
+
+def _in_range(name: str, number: float, ranges: Mapping[str, Sequence[Any]]) -> None:
+    if math.isnan(number):
+        raise ValueError(f"{name} is not a number")
+    if name in ranges:
+        low, high, low_open, high_open, text = ranges[name][:5]
+        low, high = float(low), float(high)
+        above = number > low if low_open else number >= low
+        below = number < high if high_open else number <= high
+        if not (above and below):
+            raise ValueError(f"{name} = {number:g} is outside its range: {text}")
+
+
+def _table(name: str, value: Any, allowed: Sequence[Any], horizon: float) -> np.ndarray:
+    """Times and values (2, knots) of a parameter along the depth."""
+    if callable(value):
+        times = np.linspace(0.0, horizon, KNOTS)
+        table = np.stack([times, [float(value(t)) for t in times]])
+    else:
+        table = np.asarray(value, dtype=np.float64)
+    if table.shape[0] != 2 or np.any(np.diff(table[0]) <= 0):
+        raise ValueError(f"{name}: a table is an array (2, knots): increasing times, then values")
+    for number in table[1]:
+        _in_range(name, float(number), {name: allowed})
+    return table
 
 
 PATTERN = "rows sum to one"

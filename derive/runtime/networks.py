@@ -40,7 +40,7 @@ def dense(
     first: int = 0,
     devices: tuple[Any, ...] = (),
 ) -> Paths:
-    params = inputs.parameters(params, spec.params, spec.ranges)
+    params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
     sizes = _sizes(spec, width, depth, dims, params)
     if (V0 is None) == (X0 is None):
         raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
@@ -90,7 +90,7 @@ def reduced(
     first: int = 0,
     devices: tuple[Any, ...] = (),
 ) -> Paths:
-    params = inputs.parameters(params, spec.params, spec.ranges)
+    params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
     sizes = _sizes(spec, width, depth, dims, params)
     V = inputs.covariance(V0)
     if spec.reduced_layer is None:
@@ -116,6 +116,14 @@ def reduced(
         first_path=first,
         devices=devices,
     )
+
+
+def _horizon(
+    spec: CovarianceModel, width: int, depth: int, dims: Mapping[str, int] | None
+) -> float:
+    """Time at the last layer."""
+    layers = width if spec.clock == spec.width else (dims or {}).get(spec.clock, depth)
+    return depth / layers
 
 
 def _sizes(

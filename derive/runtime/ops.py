@@ -259,6 +259,15 @@ def eye(size: int, dtype: Any) -> Any:
     return jnp.eye(size, dtype=dtype)
 
 
+def at(parameter: Any, t: Any) -> Any:
+    """A parameter at time t: a number, a function of t, or a table (2, knots): times, values."""
+    if callable(parameter):
+        return parameter(t)
+    if getattr(parameter, "ndim", 0) == 2:
+        return jnp.interp(t, parameter[0], parameter[1])
+    return parameter
+
+
 def constant(value: Any, like: Any) -> Any:
     """A given matrix, of the kind and rank of one of the kernel's arrays."""
     if isinstance(like, Tiles):
