@@ -98,6 +98,11 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         first = array.args[0]
         if first.op == "full" and first.shape == ():
             return _scaled(first.data, array.args[1], text)
+        for above, below in (array.args, array.args[::-1]):
+            if _is_reciprocal(below) and text[below][1] != ATOM:
+                words, strength = text[above]
+                top = words if strength >= PRODUCT else f"({words})"
+                return f"{top} / {text[below][0].removeprefix('1 / ')}", PRODUCT
         return f"{shown(0, PRODUCT)} * {shown(1, ATOM)}", PRODUCT
     if array.op == "matmul":
         return f"{shown(0, PRODUCT)} @ {shown(1, ATOM)}", PRODUCT
@@ -108,6 +113,9 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         inner = array.args[0]
         kept = ", keepdims=True" if keepdims else ""
         return f"{shown(0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
+    if array.op == "expand":
+        behind = ", :" * (array.ndim - 1 - array.data)
+        return f"{shown(0, ATOM)}[..., None{behind}]", ATOM
     if array.op == "composite":
         return f"{array.data}({text[array.args[0]][0]})", ATOM
     if array.op == "function":
@@ -125,10 +133,16 @@ def _is_minus(array: Array) -> bool:
     return array.op == "multiply" and array.args[0].op == "full" and array.args[0].data == -1
 
 
+def _is_reciprocal(array: Array) -> bool:
+    return array.op == "function" and array.data[0] == "reciprocal"
+
+
 def _scaled(
     coefficient: sp.Expr, array: Array, text: Mapping[Array, tuple[str, int]]
 ) -> tuple[str, int]:
     words, strength = text[array]
+    if _is_reciprocal(array) and strength != ATOM:
+        return f"{factor_text(coefficient)} / {words.removeprefix('1 / ')}", PRODUCT
     inner = words if strength >= PRODUCT else f"({words})"
     if coefficient == -1:
         return f"-{inner}", SUM

@@ -6,6 +6,19 @@
 from sympy import Rational, pi
 
 from derive.errors import DefinitionError, Refusal
+from derive.notation.control import (
+    box,
+    inner,
+    l1_ball,
+    l1_norm,
+    l2_ball,
+    l2_norm,
+    optimal_control,
+    problem,
+    project,
+    squared_norm,
+    trace,
+)
 from derive.notation.functions import (
     cos,
     erf,
@@ -29,6 +42,7 @@ __all__ = [
     "Model",
     "Rational",
     "Refusal",
+    "box",
     "cos",
     "covariance_sde",
     "dims",
@@ -36,14 +50,24 @@ __all__ = [
     "exp",
     "eye",
     "gaussian",
+    "inner",
+    "l1_ball",
+    "l1_norm",
+    "l2_ball",
+    "l2_norm",
     "log",
     "ones",
+    "optimal_control",
     "params",
     "pi",
+    "problem",
+    "project",
     "relu",
     "sigmoid",
     "sin",
     "softmax",
     "sqrt",
+    "squared_norm",
     "tanh",
+    "trace",
 ]

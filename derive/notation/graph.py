@@ -53,12 +53,14 @@ def value(
         elif array.op == "sum":
             axis, keepdims = array.data
             out = args[0].sum(axis=axis - array.args[0].ndim, keepdims=keepdims)
+        elif array.op == "expand":
+            out = np.expand_dims(args[0], array.data - array.ndim)
         elif array.op == "function":
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
             out = sp.lambdify(x, body.xreplace(scalars), [{"erf": _erf}, "numpy"])(args[0])
         elif array.op == "composite":
-            out = args[1]
+            out = args[-1]
         else:
             raise KeyError(array.op)
         done[array] = np.asarray(out)
