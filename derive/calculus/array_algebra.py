@@ -411,6 +411,10 @@ class Algebra:
                 done[array] = [array]
         return self.total_of(done[root])
 
+    def walk(self, root: Array) -> list[Array]:
+        """Every node below `root`, arguments before users."""
+        return walk(root)
+
     def depends(self, root: Array, leaves: Iterable[Array]) -> bool:
         wanted = set(leaves)
         return any(a in wanted for a in walk(root))

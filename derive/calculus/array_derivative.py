@@ -273,7 +273,20 @@ def write(g: Algebra, rule: sp.Expr, array: Array) -> Array:
         return g.power(write(g, rule.base, array), rule.exp)
     if rule.is_Function and rule.func in WORDS:
         return g.function(WORDS[rule.func], write(g, rule.args[0], array))
+    if rule.func in (sp.Max, sp.Min) and len(rule.args) == 2:
+        fixed = [a for a in rule.args if not a.has(x_symbol)]
+        moving = [a for a in rule.args if a.has(x_symbol)]
+        if len(fixed) == 1:
+            return _clipped(g, rule.func, write(g, moving[0], array), fixed[0])
     raise Refusal(f"no array text for {rule}")
+
+
+def _clipped(g: Algebra, kind: type, array: Array, limit: sp.Expr) -> Array:
+    """max(array, limit) or min(array, limit), entry by entry."""
+    if kind is sp.Max and limit == 0:
+        return g.function("relu", array)
+    name = "at_least" if kind is sp.Max else "at_most"
+    return g.function(name, array, sp.Lambda(x_symbol, kind(x_symbol, limit)))
 
 
 # named operations

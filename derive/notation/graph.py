@@ -23,6 +23,35 @@ def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
 _erf = np.vectorize(math.erf, otypes=[float])
 
 
+def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return np.concatenate([np.ravel(a) for a in arrays])
+
+
+def _l1_vertex(*arguments: np.ndarray) -> np.ndarray:
+    """The share of the array at a position in the subgradient of the largest absolute value."""
+    *arrays, position = arguments
+    top = np.abs(_flat(tuple(arrays))).max()
+    ties = sum(np.sum(np.abs(a) == top) for a in arrays)
+    own = arrays[int(position)]
+    return np.sign(own) * (np.abs(own) == top) / ties
+
+
+def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
+    *arrays, position = arguments
+    norm = np.linalg.norm(_flat(tuple(arrays)))
+    return arrays[int(position)] / (norm if norm > 0 else 1.0)
+
+
+#: what has no definition in other operations: a linear solve and the directions of norms
+WORDS = {
+    "solve": np.linalg.solve,
+    "linf_norm": lambda *arrays: np.abs(_flat(arrays)).max(),
+    "l2_norm_of": lambda *arrays: np.linalg.norm(_flat(arrays)),
+    "l1_vertex": _l1_vertex,
+    "l2_direction": _l2_direction,
+}
+
+
 def value(
     root: Array, leaves: Mapping[Array, np.ndarray], numbers: Mapping[sp.Symbol, float]
 ) -> np.ndarray:
@@ -59,6 +88,8 @@ def value(
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
             out = sp.lambdify(x, body.xreplace(scalars), [{"erf": _erf}, "numpy"])(args[0])
+        elif array.op == "word":
+            out = WORDS[array.data[0]](*(done[a] for a in array.args), *array.data[1:])
         elif array.op == "composite":
             out = args[-1]
         else:
