@@ -143,7 +143,7 @@ def all_checks(result: OptimalControl) -> dict[str, Check]:
     }
     points = [point(result.model, k) for k in range(INSTANCES)]
     return {
-        name: Check(words, max(test(result, at) for at in points), TOLERANCE)
+        name: Check(words, float(max(test(result, at) for at in points)), TOLERANCE)
         for name, (test, words) in tests.items()
     }
 
@@ -265,9 +265,7 @@ def _law(result: OptimalControl, at: Point) -> float:
     """By how much H(law) exceeds the least H found; and H_u = 0 where nothing bounds the control."""
     if result.law.expressions is None:
         return 0.0
-    best = dict(
-        zip((u.data for u in result.u), evaluate(result, "control_law", at), strict=True)
-    )
+    best = dict(zip((u.data for u in result.u), evaluate(result, "control_law", at), strict=True))
     if any(np.shape(best[u.data]) != at.arrays[u.data].shape for u in result.u):
         return float("inf")
     if not result.bounds and not result.prices:

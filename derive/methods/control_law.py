@@ -116,7 +116,12 @@ def _quadratic(
         if weight is not None:
             coefficient, core = g.split(weight)
             _refuse_negative(coefficient if core.op == "full" else None, u)
-            out = g.multiply(minus, g.function("reciprocal", weight))
+            if core.op == "full":
+                factor = 1 / (coefficient * core.data)
+                terms = {t: factor * c for t, c in g.terms(minus).items()}
+                out = g.combine(terms, u.shape)
+            else:
+                out = g.multiply(minus, g.function("reciprocal", weight))
             solved.append(g.spread(out, u.shape))
             continue
         coefficient, core = g.split(c)
@@ -304,4 +309,3 @@ def _entries(
         return g.scale(sp.Integer(-1), g.multiply(size, g.function("sign", force)))
     part = write(g, up, g.function("relu", towards))
     return g.add(part, g.scale(sp.Integer(-1), write(g, down, g.function("relu", force))))
-

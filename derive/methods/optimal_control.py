@@ -213,9 +213,7 @@ def _cost(g: Algebra, price: Price) -> Array:
     return g.scale(price.weight, g.function("sqrt", g.total_of(parts)))
 
 
-def _sphere(
-    g: Algebra, model: ControlDefinition, x: Leaves, p: Leaves
-) -> dict[Array, Array]:
+def _sphere(g: Algebra, model: ControlDefinition, x: Leaves, p: Leaves) -> dict[Array, Array]:
     """x -> x/|x| and p -> |x| P_x p, row by row, for states on the sphere."""
     out: dict[Array, Array] = {}
     for slot, state, costate in zip(model.states, x, p, strict=True):

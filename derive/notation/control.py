@@ -22,8 +22,8 @@ import sympy as sp
 
 from derive.errors import DefinitionError, Place, user_place
 from derive.notation.arrays import Array, lift, node, show_shape, walk
-from derive.notation.functions import eye, sqrt
 from derive.notation.elementwise import named
+from derive.notation.functions import eye, sqrt
 from derive.notation.model import Model, _call, _check_symbols, _nearest
 from derive.notation.scalars import Dim, Param
 
@@ -158,8 +158,10 @@ def _check_names(
                 raise DefinitionError(
                     f"{name} is a {seen[name]} and a {role}; give them two names", place
                 )
-            if name in RESERVED or (name == "x" and role != "state") or (
-                name == "u" and role != "control"
+            if (
+                name in RESERVED
+                or (name == "x" and role != "state")
+                or (name == "u" and role != "control")
             ):
                 raise DefinitionError(
                     f"the name {name} means something else in a kernel; rename this {role}", place
@@ -375,8 +377,9 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
             )
         if own not in priced and own not in bounded:
             raise DefinitionError(
-                f"the running cost does not depend on the control {slot.name}, and no bound holds "
-                f"it: it would be infinite; add a term such as beta / 2 * squared_norm({slot.name})",
+                f"the running cost does not depend on the control {slot.name}, and no bound "
+                "holds it: it would be infinite; add a term such as "
+                f"beta / 2 * squared_norm({slot.name})",
                 place,
             )
         if any(id(a) == own for a in walk(terminal)):
