@@ -235,50 +235,58 @@ class Algebra:
             if self.make("matmul", tuple(flipped), shape) is core:
                 return array
             return self.scale(coefficient, self.matmul(*flipped))
-        if self.flipped(core) is core:
+        if core.shape[0] == core.shape[1] and core.ndim == 2 and self.is_symmetric(core):
             return array
         return self.scale(coefficient, self.make("transpose", (core,), shape))
 
     def _cheaper_flipped(self, array: Array) -> bool:
         """Whether pushing a transpose into a chain of products needs no more transposes."""
-        chain = [array]
-        while any(a.op == "matmul" for a in chain):
-            chain = [b for a in chain for b in (a.args if a.op == "matmul" else (a,))]
+        chain = self._chain(array)
         turned = sum(a.op == "transpose" for a in chain)
         still = sum(a.op != "transpose" and a not in self.symmetric for a in chain)
         return still <= 1 + turned
 
-    def flipped(self, array: Array) -> Array | None:
-        """The transpose pushed down to the leaves, to recognise what is symmetric."""
+    def normal(self, array: Array, flip: bool = False) -> Array:
+        """Transposes pushed down to the leaves and products from the left; `flip`: transposed.
+
+        Only to compare: two forms of one matrix meet here, and sharing is lost.
+        """
         coefficient, core = self.split(array)
-        if core.op in ("add", "matmul") or (core.op == "multiply" and core.ndim == 2):
-            if any(a.ndim != 2 for a in core.args):
-                return None
-            inner = [self.flipped(a) for a in core.args]
-            if any(a is None for a in inner):
-                return None
-            if core.op == "matmul":
-                out = self.matmul(inner[1], inner[0])  # type: ignore[arg-type]
-            elif core.op == "add":
-                out = self.add(inner[0], inner[1])  # type: ignore[arg-type]
-            else:
-                out = self.multiply(inner[0], inner[1])  # type: ignore[arg-type]
-            return self.scale(coefficient, out)
-        if core.op == "function" and core.ndim == 2:
-            deep = self.flipped(core.args[0])
-            return None if deep is None else self.scale(coefficient, self._function(core, deep))
         if core.op == "transpose":
-            return self.scale(coefficient, core.args[0])
-        if core in self.symmetric or core.op == "eye":
-            return array
-        if core.ndim != 2:
-            return None
-        shape = (core.shape[1], core.shape[0])
-        return self.scale(coefficient, self.make("transpose", (core,), shape))
+            out = self.normal(core.args[0], not flip)
+        elif core.op == "add" and all(a.ndim == 2 for a in core.args):
+            out = self.add(*(self.normal(a, flip) for a in core.args))
+        elif core.op == "multiply" and all(a.ndim in (0, 2) for a in core.args):
+            out = self.multiply(*(self.normal(a, flip) if a.ndim else a for a in core.args))
+        elif core.op == "function" and core.ndim == 2:
+            out = self._function(core, self.normal(core.args[0], flip))
+        elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
+            chain = self._chain(core)
+            parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]
+            parts = [(self.split(a)) for a in parts]
+            front = sp.Mul(*(c for c, _ in parts))
+            out = self.scale(
+                front, reduce(self.matmul, [b for _, a in parts for b in self._chain(a)])
+            )
+        elif not flip or core.ndim != 2 or core in self.symmetric or core.op == "eye":
+            out = core
+        else:
+            out = self.make("transpose", (core,), (core.shape[1], core.shape[0]))
+        return self.scale(coefficient, out)
+
+    def _chain(self, array: Array) -> list[Array]:
+        """Factors of a product of matrices, in order."""
+        if array.op != "matmul" or any(a.ndim != 2 for a in array.args):
+            return [array]
+        return [b for a in array.args for b in self._chain(a)]
+
+    def is_symmetric(self, array: Array) -> bool:
+        """Whether a matrix equals its transpose by its form."""
+        return self.normal(array) is self.normal(array, flip=True)
 
     def symmetrise(self, array: Array) -> Array:
         """(M + M^T) / 2; the array itself where it is symmetric by its form."""
-        if self.flipped(array) is array:
+        if self.is_symmetric(array):
             return array
         return self.scale(HALF, self.add(array, self.transpose(array)))
 

@@ -262,7 +262,7 @@ def _pair(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarr
 
 
 def _law(result: OptimalControl, at: Point) -> float:
-    """By how much H(law) exceeds the least H found; and H_u = 0 where nothing bounds the control."""
+    """By how much H(law) exceeds the least H found; |H_u| where nothing bounds the control."""
     if result.law.expressions is None:
         return 0.0
     best = dict(zip((u.data for u in result.u), evaluate(result, "control_law", at), strict=True))

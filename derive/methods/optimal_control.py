@@ -167,7 +167,7 @@ def _interned(g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]) -> d
             g.names.setdefault(new, trace.names[old])
     rates = []
     for slot, rate in zip(trace.model.states, roots[:size], strict=True):
-        if slot.kind == "symmetric" and g.flipped(rate) is not rate:
+        if slot.kind == "symmetric" and not g.is_symmetric(rate):
             raise Refusal(
                 f"{slot.name} is declared symmetric, but its dynamics are not symmetric by form; "
                 "write them as M + M.T",
@@ -183,15 +183,15 @@ def _split_cost(
     """The smooth part of the running cost, and the norms of controls in it."""
     prices, rest = [], {}
     for term, weight in g.terms(running).items():
-        if term.op == "composite" and term.data in ("l1_norm", "l2_norm"):
-            if all(a in controls for a in term.args[:-1]):
-                if weight.is_nonpositive:
-                    raise Refusal(
-                        f"the weight {weight} of {term.data} is not positive", trace.problem.place
-                    )
-                prices.append(Price(term.data[:2], weight, term.args[:-1]))
-                continue
-        rest[term] = weight
+        named = term.op == "composite" and term.data in ("l1_norm", "l2_norm")
+        if not named or not all(a in controls for a in term.args[:-1]):
+            rest[term] = weight
+            continue
+        if weight.is_nonpositive:
+            raise Refusal(
+                f"the weight {weight} of {term.data} is not positive", trace.problem.place
+            )
+        prices.append(Price(term.data[:2], weight, term.args[:-1]))
     smooth = g.combine(rest, ()) if prices else running
     for a in g.walk(smooth):
         rough = a.op == "composite" and a.data in ("l1_norm", "l2_norm")
