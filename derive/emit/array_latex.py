@@ -118,7 +118,7 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
     if op in ("composite", "word"):
         name = array.data if op == "composite" else array.data[0]
         inside = ", ".join(text[a][0] for a in _shown(array))
-        if name == "solve":
+        if name == "linear_solve":
             return rf"{shown(0, ATOM)}^{{-1}} {shown(1, PRODUCT)}", PRODUCT
         title = name.replace("_", r"\_")
         return rf"\operatorname{{{title}}}\left({inside}\right)", ATOM

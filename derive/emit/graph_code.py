@@ -104,9 +104,9 @@ def _text(
         if _is_minus(right):
             words, strength = text[right.args[1]]
             return f"{shown(0, SUM)} - {words if strength > SUM else f'({words})'}", SUM
-        if signed and right.op == "full" and not right.shape:
-            if right.data.could_extract_minus_sign():
-                return f"{shown(0, SUM)} - {factor_text(-right.data)}", SUM
+        number = signed and right.op == "full" and not right.shape
+        if number and right.data.could_extract_minus_sign():
+            return f"{shown(0, SUM)} - {factor_text(-right.data)}", SUM
         if signed and _is_scaled(right) and right.args[0].data.could_extract_minus_sign():
             words, _ = _scaled(-right.args[0].data, right.args[1], text)
             if text[right][1] != ATOM:  # a part that has a name of its own is added by name

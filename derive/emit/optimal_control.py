@@ -183,7 +183,7 @@ def _reserved(result: OptimalControl) -> set[str]:
 
     return {
         "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
-        "solve", "sum", "pi", "np", "runtime", "linf_norm", "l1_vertex", "l2_direction",
+        "linear_solve", "sum", "pi", "np", "runtime", "linf_norm", "l1_vertex", "l2_direction",
         "l2_norm_of", "State", "Costate", "Control", "Params",
         *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
         *FUNCTIONS,
@@ -288,7 +288,7 @@ def _found(texts: Sequence[str]) -> set[str]:
 _OPS = ("cos", "erf", "exp", "eye", "full", "log", "pi", "relu", "sigmoid", "sin", "softmax",
         "sqrt", "tanh")  # fmt: skip
 _CONTROL_WORDS = ("abs", "heaviside", "l1_vertex", "l2_direction", "l2_norm_of", "linf_norm",
-                  "maximum", "minimum", "sign", "solve", "solved_control")  # fmt: skip
+                  "maximum", "minimum", "sign", "linear_solve", "solved_control")  # fmt: skip
 
 
 def _words(kernels: Sequence[Kernel]) -> dict[str, list[str]]:

@@ -126,7 +126,7 @@ def _quadratic(
             continue
         coefficient, core = g.split(c)
         if core.op == "matmul" and core.args[0] in g.symmetric and core.args[1] is moves[u]:
-            out = g.make("word", (core.args[0], minus), u.shape, ("solve",))
+            out = g.make("word", (core.args[0], minus), u.shape, ("linear_solve",))
             solved.append(g.scale(1 / coefficient, out))
             continue
         break

@@ -44,7 +44,7 @@ def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
 
 #: what has no definition in other operations: a linear solve and the directions of norms
 WORDS = {
-    "solve": np.linalg.solve,
+    "linear_solve": np.linalg.solve,
     "linf_norm": lambda *arrays: np.abs(_flat(arrays)).max(),
     "l2_norm_of": lambda *arrays: np.linalg.norm(_flat(arrays)),
     "l1_vertex": _l1_vertex,

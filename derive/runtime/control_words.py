@@ -26,7 +26,7 @@ def heaviside(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-def solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+def linear_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """matrix^-1 right, for a matrix or a vector on the right."""
     return jnp.linalg.solve(matrix, right)
 
