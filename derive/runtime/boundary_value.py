@@ -190,9 +190,7 @@ def solve(
     return solved(theta, nodes, y)
 
 
-def _newton(
-    problem: Problem, y: Any, h: Any, theta: Any, tolerance: float, most: int
-) -> Newton:
+def _newton(problem: Problem, y: Any, h: Any, theta: Any, tolerance: float, most: int) -> Newton:
     def size(parts: tuple[Any, Any, Any]) -> Any:
         # Intervals count by their defect F / h, squared and integrated over time.
         first, inner, last = parts
@@ -200,46 +198,45 @@ def _newton(
         return jnp.where(jnp.isfinite(total), jnp.sqrt(total), jnp.inf)
 
     def more(state: tuple[Any, ...]) -> Any:
-        _, _, step, count, stuck = state
+        _, _, _, step, count, stuck = state
         return (count < most) & (step > tolerance) & ~stuck
 
     def iterate(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        y, before, _, count, _ = state
-        parts = equations(problem, y, h, theta)
-        at = blocks(problem, y, h, theta)
-        dy = sweep(problem, at, *(-p for p in parts))
+        y, parts, before, _, count, _ = state
+        dy = sweep(problem, blocks(problem, y, h, theta), *(-p for p in parts))
         full = jnp.max(jnp.abs(dy) / (1 + jnp.abs(y)))
+        # At rounding level the residual cannot fall: a small full step is then the last one.
+        small = full < 1e-7
 
-        def shorter(trial: tuple[Any, ...]) -> Any:
-            share, now = trial
-            return (now > (1 - 0.1 * share) * before) & (share > 1e-4)
+        def unsettled(trial: tuple[Any, ...]) -> Any:
+            share, _, now = trial
+            enough = (now <= (1 - 0.1 * share) * before) | (small & (share == 1))
+            return ~enough & (share > 1e-4)
 
         def halve(trial: tuple[Any, ...]) -> tuple[Any, ...]:
             share = trial[0] / 2
-            return share, size(equations(problem, y + share * dy, h, theta))
+            there = equations(problem, y + share * dy, h, theta)
+            return share, there, size(there)
 
-        one = jnp.ones((), y.dtype)
-        share, now = jax.lax.while_loop(
-            shorter, halve, (one, size(equations(problem, y + dy, h, theta)))
-        )
-        # At rounding level the residual cannot fall: a small full step is then the last one.
-        rounding = (full < 1e-7) & (now > before)
-        now_full = size(equations(problem, y + dy, h, theta))
-        accept = (now < before) | rounding
-        share, now = jnp.where(rounding, one, share), jnp.where(rounding, now_full, now)
-        accept = accept & jnp.isfinite(full) & jnp.isfinite(now)
-        y = jnp.where(accept, y + share * dy, y)
-        step = jnp.where(rounding, jnp.minimum(full, tolerance), full)
-        return y, jnp.where(accept, now, before), step, count + 1, ~accept
+        nothing = (jnp.full((), 2.0, y.dtype), parts, jnp.full((), jnp.inf, y.dtype))
+        share, there, now = jax.lax.while_loop(unsettled, halve, nothing)
+        good = ((now < before) | small) & jnp.isfinite(full) & jnp.isfinite(now)
+        last_one = small & (now > 0.5 * before)
+        new = (y + share * dy, there, now)
+        y, parts, now = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, (y, parts, before))
+        step = jnp.where(last_one, jnp.minimum(full, tolerance), full)
+        return y, parts, now, step, count + 1, ~good
 
+    parts = equations(problem, y, h, theta)
     start = (
         y,
-        size(equations(problem, y, h, theta)),
+        parts,
+        size(parts),
         jnp.full((), jnp.inf, y.dtype),
         jnp.zeros((), int),
         jnp.zeros((), bool),
     )
-    y, left, step, count, _ = jax.lax.while_loop(more, iterate, start)
+    y, _, left, step, count, _ = jax.lax.while_loop(more, iterate, start)
     return Newton(y, left, step, count)
 
 
@@ -271,11 +268,13 @@ def improved_rates(problem: Problem, y: Any, h: Any, theta: Any) -> Any:
     """Rates (5, N, 2n) at the Lobatto points, along the polynomial they define (two rounds)."""
     _, g = stages(problem, y, h, theta)
     inner, _ = _between(POINTS[2:])  # (5, 3)
-    for _ in range(2):
+
+    def again(_: Any, g: Any) -> Any:
         Y = y[:-1] + h[:, None] * jnp.tensordot(inner.T, g, 1)
         new = _apply(problem.field, Y.reshape(-1, y.shape[1]), theta).reshape(Y.shape)
-        g = jnp.concatenate([g[:2], new])
-    return g
+        return jnp.concatenate([g[:2], new])
+
+    return jax.lax.fori_loop(0, 2, again, g)
 
 
 def defect(problem: Problem, y: Any, nodes: Any, theta: Any) -> Any:

@@ -1,0 +1,2 @@
+def finite_time(*a): raise NotImplementedError
+def solve(*a): raise NotImplementedError
