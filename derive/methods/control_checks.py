@@ -125,7 +125,7 @@ def graph_value(result: OptimalControl, root: Array, at: Point, changes: Mapping
 
 def relative(left: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
     left, right = np.asarray(left), np.asarray(right)
-    if left.shape != right.shape:
+    if left.shape != right.shape or not np.all(np.isfinite(left)):
         return float("inf")
     size = max(scale, float(np.max(np.abs(right), initial=0.0)))
     return float(np.max(np.abs(left - right), initial=0.0)) / size
