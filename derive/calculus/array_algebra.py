@@ -164,8 +164,9 @@ class Algebra:
         if core.op == "function" and core.data[0] in ("reciprocal", "sqrt"):
             inner = core.args[0]
             if self.split(inner)[0] == 1:
-                outer = sp.Integer(-1) if core.data[0] == "reciprocal" else HALF
-                return {base: outer * power for base, power in self.factors(inner).items()}
+                if core.data[0] == "sqrt":
+                    return {inner: HALF}  # whole: the root of x^2 is |x|, not x
+                return {base: -power for base, power in self.factors(inner).items()}
         return {} if _is_scalar(core) else {core: ONE}
 
     def multiply(self, left: Array, right: Array) -> Array:

@@ -66,7 +66,7 @@ def statements(
 
 
 def _shown_args(array: Array) -> tuple[Array, ...]:
-    return array.args[:1] if array.op == "composite" else array.args
+    return array.args[:-1] if array.op == "composite" else array.args
 
 
 def _needed(root: Array) -> list[Array]:
@@ -145,7 +145,7 @@ def _text(
     if array.op == "tuple":
         return ", ".join(text[a][0] for a in array.args), ATOM
     if array.op == "composite":
-        return f"{array.data}({text[array.args[0]][0]})", ATOM
+        return f"{array.data}({', '.join(text[a][0] for a in _shown_args(array))})", ATOM
     if array.op == "function":
         name, body = array.data
         if name == "reciprocal":

@@ -184,7 +184,7 @@ def _reserved(result: OptimalControl) -> set[str]:
     return {
         "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
         "linear_solve", "sum", "pi", "np", "runtime", "linf_norm", "l1_vertex", "l2_direction",
-        "l2_norm_of", "State", "Costate", "Control", "Params",
+        "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
         *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
         *FUNCTIONS,
     }  # fmt: skip
@@ -287,8 +287,8 @@ def _found(texts: Sequence[str]) -> set[str]:
 
 _OPS = ("cos", "erf", "exp", "eye", "full", "log", "pi", "relu", "sigmoid", "sin", "softmax",
         "sqrt", "tanh")  # fmt: skip
-_CONTROL_WORDS = ("abs", "heaviside", "l1_vertex", "l2_direction", "l2_norm_of", "linf_norm",
-                  "maximum", "minimum", "sign", "linear_solve", "solved_control")  # fmt: skip
+_CONTROL_WORDS = ("abs", "heaviside", "l1_norm", "l2_norm", "l1_vertex", "l2_direction", "l2_norm_of",
+                  "linf_norm", "maximum", "minimum", "sign", "linear_solve", "solved_control")  # fmt: skip
 
 
 def _words(kernels: Sequence[Kernel]) -> dict[str, list[str]]:
@@ -378,14 +378,19 @@ def _of_params(scalar: sp.Expr) -> str:
 
 
 def _bounds(result: OptimalControl) -> str:
+    """Bounds by control: numbers, names of parameters, or functions of them."""
     entries = []
     for bound in result.bounds:
         ends = [sp.sympify(e) for e in (bound.low, bound.high)]
-        ends = ends if bound.kind == "box" else ends[1:]
-        values = ", ".join(f"lambda params: {_of_params(e)}" for e in ends)
-        for a in bound.arrays:
-            entries.append(f'"{a.data}": ("{bound.kind}", {values})')
+        values = ", ".join(_limit(e) for e in (ends if bound.kind == "box" else ends[1:]))
+        entries += [f'"{a.data}": ("{bound.kind}", {values})' for a in bound.arrays]
     return "{" + ", ".join(entries) + "}"
+
+
+def _limit(end: sp.Expr) -> str:
+    if end.is_Symbol:
+        return f'"{end.name}"'
+    return python(end) if end.is_number else f"lambda params: {_of_params(end)}"
 
 
 def _names(names) -> str:  # type: ignore[no-untyped-def]

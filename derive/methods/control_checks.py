@@ -188,8 +188,10 @@ def _first(result: OptimalControl, at: Point) -> float:
             if gradient.shape != at.arrays[leaf.data].shape:
                 return float("inf")
             for k in range(2):
-                direction = _direction(result, leaf, at, k)
-                changes = {leaf.data: at.arrays[leaf.data] + 1j * _STEP * direction}
+                direction = _direction(leaf, at, k)
+                # a symmetric state moves symmetrically, and its gradient must be symmetric
+                moved = _even(direction) if leaf in result.algebra.symmetric else direction
+                changes = {leaf.data: at.arrays[leaf.data] + 1j * _STEP * moved}
                 slope = _text_slope(result, at, changes, leaf in result.u)
                 scale = np.abs(gradient).sum() * np.abs(direction).max()
                 worst = max(
@@ -211,17 +213,21 @@ def _text_slope(
     return np.asarray(np.imag(text_hamiltonian(result.model, at, changes)) / _STEP)
 
 
-def _direction(result: OptimalControl, leaf: Array, at: Point, seed: int) -> np.ndarray:
+def _direction(leaf: Array, at: Point, seed: int) -> np.ndarray:
     rng = np.random.default_rng([_SEED, seed, len(leaf.data)])
-    out = rng.standard_normal(at.arrays[leaf.data].shape)
-    return (out + out.T) / 2 if leaf in result.algebra.symmetric else out
+    return rng.standard_normal(at.arrays[leaf.data].shape)
+
+
+def _even(matrix: np.ndarray) -> np.ndarray:
+    return (matrix + matrix.T) / 2
 
 
 def _terminal(result: OptimalControl, at: Point) -> float:
     worst = 0.0
     for leaf, gradient in zip(result.x, evaluate(result, "terminal_rate", at), strict=True):
-        direction = _direction(result, leaf, at, 0)
-        moved = at.arrays[leaf.data] + 1j * _STEP * direction
+        direction = _direction(leaf, at, 0)
+        even = _even(direction) if leaf in result.algebra.symmetric else direction
+        moved = at.arrays[leaf.data] + 1j * _STEP * even
         slot = next(s for s in result.model.states if s.name == leaf.data)
         if slot.kind == "sphere":
             moved = moved / np.sqrt((moved * moved).sum(-1, keepdims=True))
@@ -233,7 +239,6 @@ def _terminal(result: OptimalControl, at: Point) -> float:
 
 def _second(result: OptimalControl, at: Point) -> float:
     worst = 0.0
-    rho = number(result.discount, at.numbers)
     pairs = (
         ("h_xx", "costate_rate", result.x, result.dx, -1.0),
         ("h_xu", "costate_rate", result.u, result.du, -1.0),
@@ -251,7 +256,6 @@ def _second(result: OptimalControl, at: Point) -> float:
         found[name] = evaluate(result, name, at)
         for block, row in zip(found[name], evaluate(result, first, at, changes), strict=True):
             worst = max(worst, relative(block, sign * np.imag(row) / _STEP))
-    del rho
     left = _pair(found["h_ux"], [at.arrays[m.data] for m in result.du])
     right = _pair(found["h_xu"], [at.arrays[m.data] for m in result.dx])
     return max(worst, relative(left, right))

@@ -91,7 +91,7 @@ def control_law(
                 place,
             )
     if not held:
-        return _quadratic(g, controls, force, own, moves, weights, mixed)
+        return _quadratic(g, controls, force, own, moves, weights, mixed, place)
     if mixed or any(w is None for w in weights):
         raise Refusal(
             "the maximum law with bounds or norms needs a quadratic cost entry by entry", place
@@ -107,6 +107,7 @@ def _quadratic(
     moves: dict[Array, Array],
     weights: Sequence[Array | None],
     mixed: bool,
+    place: Place | None,
 ) -> Law:
     solved: list[Array] = []
     for u, q, c, weight in zip(controls, force, own, weights, strict=True):
@@ -115,7 +116,7 @@ def _quadratic(
         minus = g.scale(sp.Integer(-1), q)
         if weight is not None:
             coefficient, core = g.split(weight)
-            _refuse_negative(coefficient if core.op == "full" else None, u)
+            _refuse_negative(coefficient if core.op == "full" else None, u, place)
             if core.op == "full":
                 factor = 1 / (coefficient * core.data)
                 terms = {t: factor * c for t, c in g.terms(minus).items()}
@@ -140,9 +141,11 @@ def _quadratic(
     )
 
 
-def _refuse_negative(coefficient: sp.Expr | None, u: Array) -> None:
+def _refuse_negative(coefficient: sp.Expr | None, u: Array, place: Place | None) -> None:
     if coefficient is not None and coefficient.is_nonpositive:
-        raise Refusal(f"H_uu is not positive definite: the control {u.data} has {coefficient}")
+        raise Refusal(
+            f"H_uu is not positive definite: the control {u.data} has {coefficient}", place
+        )
 
 
 def entrywise(g: Algebra, curvature: Array, move: Array) -> Array | None:

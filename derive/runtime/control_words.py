@@ -31,6 +31,11 @@ def linear_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.linalg.solve(matrix, right)
 
 
+def l1_norm(*arrays: jax.Array) -> jax.Array:
+    """The sum of absolute values of all entries together."""
+    return functools.reduce(jnp.add, [jnp.sum(jnp.abs(a)) for a in arrays])
+
+
 def linf_norm(*arrays: jax.Array) -> jax.Array:
     """The largest absolute value of all entries together."""
     return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(a)) for a in arrays])
@@ -41,6 +46,9 @@ def l2_norm_of(*arrays: jax.Array) -> jax.Array:
     total = sum(jnp.sum(a * a) for a in arrays)
     safe = jnp.where(total > 0, total, 1.0)
     return jnp.where(total > 0, jnp.sqrt(safe), 0.0)
+
+
+l2_norm = l2_norm_of
 
 
 def l1_vertex(*arguments: Any) -> jax.Array:
