@@ -6,7 +6,7 @@ n = dims("n: nodes of the quadrature on [0, 1]")
 alpha, beta = params("alpha: positive, weight of tracking", "beta: positive, weight of control")
 
 
-@optimal_control(state="x[n]", control="w[n, n], b[n]", data="omega[n], goal[n]")
+@optimal_control(state="x[n]", control="w[n, n], b[n]", data="omega[n] positive, goal[n]")
 def space_time_network(x, w, b, omega, goal):
     """x'(z) = integral of w(z, s) tanh(x(s)) ds + b(z), with quadrature weights omega.
 

@@ -287,8 +287,21 @@ def _found(texts: Sequence[str]) -> set[str]:
 
 _OPS = ("cos", "erf", "exp", "eye", "full", "log", "pi", "relu", "sigmoid", "sin", "softmax",
         "sqrt", "tanh")  # fmt: skip
-_CONTROL_WORDS = ("abs", "heaviside", "l1_norm", "l2_norm", "l1_vertex", "l2_direction", "l2_norm_of",
-                  "linf_norm", "maximum", "minimum", "sign", "linear_solve", "solved_control")  # fmt: skip
+_CONTROL_WORDS = (
+    "abs",
+    "heaviside",
+    "l1_norm",
+    "l1_vertex",
+    "l2_direction",
+    "l2_norm",
+    "l2_norm_of",
+    "linear_solve",
+    "linf_norm",
+    "maximum",
+    "minimum",
+    "sign",
+    "solved_control",
+)
 
 
 def _words(kernels: Sequence[Kernel]) -> dict[str, list[str]]:
@@ -308,8 +321,8 @@ def _shape_text(slot: Slot) -> str:
     shape = (
         "(" + ", ".join(d.name for d in slot.shape) + ("," if len(slot.shape) == 1 else "") + ")"
     )
-    words = {"symmetric": ", symmetric", "sphere": ", rows of norm one", "": ""}[slot.kind]
-    return shape + words
+    kind = slot.kind.replace("sphere", "rows of norm one")
+    return f"{shape}, {kind}" if kind else shape
 
 
 def _ranks(result: OptimalControl) -> dict[str, tuple[int, ...]]:

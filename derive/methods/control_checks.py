@@ -8,7 +8,7 @@ with complex steps of the gradients, minimisers with other admissible controls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +72,8 @@ def _draw(
         out = (out + out.T) / 2
         if positive:
             out = out @ out + np.eye(len(out)) / 2
+    if slot.kind == "positive":
+        out = np.abs(out) + 0.1
     if slot.kind == "sphere":
         out /= np.linalg.norm(out, axis=-1, keepdims=True)
     return out
@@ -266,6 +268,12 @@ def _pair(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarr
 
 
 def _law(result: OptimalControl, at: Point) -> float:
+    """The worst over small and large costates: weak and strong pulls on the control."""
+    loud = {leaf.data: 20 * at.arrays[leaf.data] for leaf in result.p}
+    return max(_law_at(result, at), _law_at(result, replace(at, arrays={**at.arrays, **loud})))
+
+
+def _law_at(result: OptimalControl, at: Point) -> float:
     """By how much H(law) exceeds the least H found; |H_u| where nothing bounds the control."""
     if result.law.expressions is None:
         return 0.0

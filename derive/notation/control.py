@@ -30,7 +30,8 @@ from derive.notation.scalars import Dim, Param
 
 @dataclass(frozen=True)
 class Slot:
-    """A named array of a problem: `kind` is "", "symmetric" or "sphere" (rows of norm one)."""
+    """A named array of a problem: `kind` is "", "symmetric", "sphere" (rows of norm one) or
+    "positive" (entries above zero; of data alone)."""
 
     name: str
     shape: tuple[Dim, ...]
@@ -97,7 +98,8 @@ def optimal_control(
 
     **Arguments:** names and dimensions of arrays, comma separated: ``"x[N, d]"``.  `state`: may
     add "symmetric" (a symmetric matrix) or "on sphere" (rows of norm one).  `control`: what is
-    chosen at every time.  `data`: what the user gives; may add "symmetric".  The function takes
+    chosen at every time.  `data`: what the user gives; may add "symmetric" or
+    "positive".  The function takes
     these arrays by name and returns `problem(...)`.
     """
 
@@ -192,7 +194,7 @@ def _check_names(
             )
 
 
-_SLOT = re.compile(r"\s*(\w+)\s*(?:\[([\w\s,]*)\])?\s*(symmetric|on sphere)?\s*$")
+_SLOT = re.compile(r"\s*(\w+)\s*(?:\[([\w\s,]*)\])?\s*(symmetric|on sphere|positive)?\s*$")
 
 
 def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple[Slot, ...]:
@@ -222,6 +224,8 @@ def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple
         kind = (kind or "").replace("on ", "")
         if kind == "symmetric" and (len(shape) != 2 or shape[0] != shape[1]):
             raise DefinitionError(f"{name} is declared symmetric, but is not square", place)
+        if kind and (kind == "positive") != (word == "data") and kind != "symmetric":
+            raise DefinitionError(f"{word}={text!r}: {name} cannot be {kind}", place)
         if kind == "sphere" and not shape:
             raise DefinitionError(f"{name} is declared on the sphere, but is a scalar", place)
         out.append(Slot(name, shape, kind))

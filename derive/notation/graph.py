@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -21,6 +22,11 @@ def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
 
 
 _erf = np.vectorize(math.erf, otypes=[float])
+
+
+@cache
+def _compiled(x: sp.Symbol, body: sp.Expr) -> Callable[[np.ndarray], np.ndarray]:
+    return sp.lambdify(x, body, [{"erf": _erf}, "numpy"])
 
 
 def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -87,7 +93,7 @@ def value(
         elif array.op == "function":
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
-            out = sp.lambdify(x, body.xreplace(scalars), [{"erf": _erf}, "numpy"])(args[0])
+            out = _compiled(x, body.xreplace(scalars))(args[0])
         elif array.op == "word":
             out = WORDS[array.data[0]](*(done[a] for a in array.args), *array.data[1:])
         elif array.op == "composite":
