@@ -49,6 +49,7 @@ def problem(flat: Flat) -> bvp.Problem:
     """The first-order system of `flat`, the control eliminated."""
     n = flat.n
 
+    @jax.jit  # traced once, however often the scheme calls it
     def field(y: Any, theta: Theta) -> Any:
         z, q = y[:n], y[n:]
         v = flat.law(z, q, theta.v, theta.params)
@@ -100,12 +101,10 @@ def _resample(flat: Flat, N: int, K: int) -> Any:
 @lru_cache(maxsize=256)
 def _report(flat: Flat, N: int) -> Any:
     """Cost and residuals of a solution."""
-    system, n, spec = problem(flat), flat.n, flat.spec
 
     def run(theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
         return report(flat, theta, nodes, y)
 
-    del system, n, spec
     return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0, 0)))
 
 
@@ -158,7 +157,7 @@ def solve(
     """Extremals from each row of z0 (batch, n), on meshes refined until the defect is small."""
     say = reporter(progress, "extremal")
     theta = Theta(params, z0, z0[0] if zT is None else zT, anchor.v)
-    N = mesh.rung(min(most, 48 if tolerance > 1e-10 else 96))
+    N = mesh.rung(min(most, 48 if tolerance > 1e-6 else 96))
     base = mesh.clustered(T, N, anchor.slow, anchor.fast)
     nodes = np.broadcast_to(base, (len(z0), N + 1)).copy()
     y = np.broadcast_to(np.concatenate([anchor.z, anchor.q]), (len(z0), N + 1, 2 * flat.n)).copy()
@@ -269,8 +268,6 @@ def _start(
         if rescued is None:
             rescued = _from_short(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is not None:
-            for whole, part in zip(found, rescued, strict=True):
-                whole.flags.writeable or None
             found = Solved(*(_put(a, k, b) for a, b in zip(found, rescued, strict=True)))
     _check_newton(found, float(nodes[0, -1]))
     return found

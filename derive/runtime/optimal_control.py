@@ -20,7 +20,8 @@ from derive.runtime.control_coordinates import Flat, bind_sizes, flatten, on_sph
 from derive.runtime.inputs import positive_integer
 from derive.runtime.precision import precision
 from derive.runtime.results import Extremal, Turnpike
-from derive.runtime.static_problem import StaticPoint, starts as static_starts, static_points
+from derive.runtime.static_problem import StaticPoint, static_points
+from derive.runtime.static_problem import starts as static_starts
 from derive.runtime.turnpike import is_minimum, judge, linearise
 
 Shapes = Mapping[str, tuple[Any, ...]]
@@ -33,9 +34,9 @@ class ControlModel:
     `h_xx(x, p, u, params, dx)` and its like are second derivatives of H applied to a direction;
     `h_px(x, u, params, dx)` = f_x dx, `h_pu(x, u, params, du)` = f_u du.  Symmetric states have
     symmetrised derivatives under the Frobenius pairing.  `bounds`: by name of control,
-    ("box", low, high) or ("l1", radius) or ("l2", radius), numbers or names of parameters.
-    `sparse`: "l1", "l2norm" or "elastic_net" for a cost with a kink at u = 0; then
-    `sparse_weight` and `radius` give the weight of |u| and the bound on it, from params.
+    ("box", low, high) or ("l1", radius) or ("l2", radius), numbers or names of parameters; the
+    controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
+    cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
     """
 
     params: type
@@ -66,7 +67,6 @@ class ControlModel:
     discount: Callable[..., Any] | None = None
     fixed_end: bool = False
     sparse: str | None = None
-    sparse_weight: Callable[..., Any] | None = None
     radius: Callable[..., Any] | None = None
 
 

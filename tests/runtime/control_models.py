@@ -154,3 +154,191 @@ def neural(law: bool = True) -> ControlModel:
         running,
         law=control_law if law else None,
     )  # fmt: skip
+
+
+# sparse control
+
+
+class Sparse(NamedTuple):
+    goal: Any
+    weight: Any
+    M: Any
+
+
+def sparse_scalar() -> ControlModel:
+    """x' = u, E = |x - goal|^2 / 2, cost weight |u|_1, |u|_1 <= M."""
+    return model(
+        Sparse, {"goal": ("d",), "weight": (), "M": ()}, X, U, {"x": ("d",)}, {"u": ("d",)},
+        lambda x, u, p: X(u.u),
+        lambda x, u, p: jnp.sum((x.x - p.goal) ** 2) / 2 + p.weight * jnp.sum(jnp.abs(u.u)),
+        sparse="l1",
+        bounds={"u": ("l1", "M")},
+    )  # fmt: skip
+
+
+def sparse_relu(norm: str = "l1") -> ControlModel:
+    """x' = W relu(x) + b, controls (W, b), the norm of all entries together at most M."""
+
+    def size(u):
+        if norm == "l1":
+            return jnp.sum(jnp.abs(u.W)) + jnp.sum(jnp.abs(u.b))
+        return jnp.sqrt(jnp.sum(u.W**2) + jnp.sum(u.b**2))
+
+    return model(
+        Sparse, {"goal": ("d",), "weight": (), "M": ()}, X, WB, {"x": ("d",)},
+        {"W": ("d", "d"), "b": ("d",)},
+        lambda x, u, p: X(u.W @ jnp.maximum(x.x, 0) + u.b),
+        lambda x, u, p: jnp.sum((x.x - p.goal) ** 2) / 2 + p.weight * size(u),
+        sparse="l1" if norm == "l1" else "l2norm",
+        bounds={"W": (norm, "M"), "b": (norm, "M")},
+    )  # fmt: skip
+
+
+# softmax attention with the value matrix as control
+
+
+class Attention(NamedTuple):
+    alpha: Any
+    beta: Any
+    goal: Any
+    V_ref: Any
+    A: Any
+
+
+class V(NamedTuple):
+    V: Any
+
+
+def attention(space: str = "sphere") -> ControlModel:
+    """x_i' = V m_i, m_i the mean under softmax_j <A x_i, x_j>; tracking cost alpha / 2n.
+
+    `space`: "flat"; "sphere" with x -> x / |x|, p -> |x| P_x p in H; "naive" with P_x = 1 - x x^T
+    and nothing else, whose ambient second derivatives are wrong without multipliers.
+    """
+
+    def rate(x, u, p):
+        size = jnp.linalg.norm(x.x, axis=1, keepdims=True)
+        y = x.x / size if space == "sphere" else x.x
+        m = jax.nn.softmax(y @ p.A.T @ y.T, axis=1) @ y
+        f = m @ u.V.T
+        if space != "flat":
+            f = f - (y * f).sum(1, keepdims=True) * y
+        return X(size * f if space == "sphere" else f)
+
+    def running(x, u, p):
+        y = x.x / jnp.linalg.norm(x.x, axis=1, keepdims=True) if space == "sphere" else x.x
+        track = p.alpha / (2 * len(y)) * jnp.sum((y - p.goal) ** 2)
+        return track + p.beta / 2 * jnp.sum((u.V - p.V_ref) ** 2)
+
+    def law(x, q, p):
+        def paired(v):
+            return jnp.sum(q.x * rate(x, V(v), p).x)
+
+        return V(p.V_ref - jax.grad(paired)(jnp.zeros_like(p.V_ref)) / p.beta)
+
+    return model(
+        Attention, {"alpha": (), "beta": (), "goal": ("n", "d"), "V_ref": ("d", "d"),
+        "A": ("d", "d")}, X, V, {"x": ("n", "d")}, {"V": ("d", "d")}, rate, running, law=law,
+        sphere=() if space == "flat" else ("x",),
+    )  # fmt: skip
+
+
+# Gaussian covariance, the value matrix or the attention matrix as control
+
+
+class Gaussian(NamedTuple):
+    alpha: Any
+    beta: Any
+    goal: Any
+    ref: Any
+    other: Any
+
+
+class S(NamedTuple):
+    S: Any
+
+
+class A(NamedTuple):
+    A: Any
+
+
+class MS(NamedTuple):
+    m: Any
+    S: Any
+
+
+def gaussian(control: str = "V") -> ControlModel:
+    """S' = V S A S + (V S A S)^T, cost alpha / 2 |S - goal|^2 + beta / 2 |control - ref|^2.
+
+    `other` is the matrix that is not controlled: A if `control` is "V", and V if it is "A".
+    """
+    kind = V if control == "V" else A
+
+    def rate(x, u, p):
+        one, two = (u[0], p.other) if control == "V" else (p.other, u[0])
+        Y = one @ x.S @ two @ x.S
+        return S(Y + Y.T)
+
+    def running(x, u, p):
+        return p.alpha / 2 * jnp.sum((x.S - p.goal) ** 2) + p.beta / 2 * jnp.sum(
+            (u[0] - p.ref) ** 2
+        )
+
+    def law(x, q, p):
+        if control == "V":
+            return V(p.ref - 2 / p.beta * q.S @ x.S @ p.other.T @ x.S)
+        return A(p.ref - 2 / p.beta * x.S @ p.other.T @ q.S @ x.S)
+
+    square = ("d", "d")
+    return model(
+        Gaussian, {"alpha": (), "beta": (), "goal": square, "ref": square, "other": square},
+        S, kind, {"S": square}, {control: square}, rate, running, law=law, symmetric=("S",),
+    )  # fmt: skip
+
+
+class MeanGaussian(NamedTuple):
+    alpha: Any
+    beta: Any
+    m_goal: Any
+    S_goal: Any
+    A: Any
+
+
+def mean_gaussian() -> ControlModel:
+    """Mean and covariance together: m' = V (1 + S A) m, S' as in `gaussian`; control V."""
+
+    def rate(x, u, p):
+        Y = u.V @ x.S @ p.A @ x.S
+        return MS(u.V @ (x.m + x.S @ p.A @ x.m), Y + Y.T)
+
+    def running(x, u, p):
+        track = jnp.sum((x.m - p.m_goal) ** 2) + jnp.sum((x.S - p.S_goal) ** 2)
+        return p.alpha / 2 * track + p.beta / 2 * jnp.sum(u.V**2)
+
+    square = ("d", "d")
+    return model(
+        MeanGaussian,
+        {"alpha": (), "beta": (), "m_goal": ("d",), "S_goal": square, "A": square},
+        MS, V, {"m": ("d",), "S": square}, {"V": square}, rate, running, symmetric=("S",),
+    )  # fmt: skip
+
+
+# a neural ODE steered by its bias alone
+
+
+class Bias(NamedTuple):
+    alpha: Any
+    beta: Any
+    goal: Any
+    W: Any
+
+
+def bias_only() -> ControlModel:
+    """x' = W tanh x + u, cost alpha / 2 |x - goal|^2 + beta / 2 |u|^2."""
+    return model(
+        Bias, {"alpha": (), "beta": (), "goal": ("d",), "W": ("d", "d")}, X, U, {"x": ("d",)},
+        {"u": ("d",)},
+        lambda x, u, p: X(p.W @ jnp.tanh(x.x) + u.u),
+        lambda x, u, p: (p.alpha * jnp.sum((x.x - p.goal) ** 2) + p.beta * jnp.sum(u.u**2)) / 2,
+        law=lambda x, q, p: U(-q.x / p.beta),
+    )  # fmt: skip
