@@ -186,7 +186,8 @@ def _text_second(result: OptimalControl, at: Point) -> float:
                 here[k] = here[k] + t * d
             changes = {k: here[k] + 1j * tiny * d for k, d in a.items()}
             changes = {**{k: here[k] for k in b if k not in a}, **changes}
-            return float(np.imag(checks.text_hamiltonian(result.model, at, changes))) / tiny
+            smooth = checks.text_hamiltonian(result.model, at, changes)
+            return float(np.imag(smooth - checks._price(result, at, changes))) / tiny
 
         expected = (8 * (slope(h) - slope(-h)) - (slope(2 * h) - slope(-2 * h))) / (12 * h)
         steps_ = {m.data: b[leaf.data] for m, leaf in zip(moves, second, strict=True)}
@@ -447,9 +448,10 @@ def variation(result: OptimalControl, module: ModuleType, steps_: Sequence[int])
     Both converge with order four, so their difference falls sixteenfold as the step is halved.
     """
     at = point(result.model, 0)
+    kinked = any(q.op == "function" and q.data[0] == "relu" for q in _all(result))
+    steps_ = [4 * k for k in steps_] if kinked else steps_
     errors = [_variation_error(result, module, at, k) for k in steps_]
     orders = [float(np.log2(a / b)) for a, b in zip(errors, errors[1:], strict=False) if b > 0]
-    kinked = any(q.op == "function" and q.data[0] == "relu" for q in _all(result))
     enough = errors[-1] < (1e-3 if kinked else 1e-5)
     fourth = kinked or errors[-1] < 1e-12 or min(orders) > 3.3
     return Rung(
@@ -491,7 +493,8 @@ def _variation_error(result: OptimalControl, module: ModuleType, at: Point, coun
         arrays |= {k: base[k] + 1j * tiny * change[k] for k in base}
         found = run_problem(model, arrays, dims=at.dims, params=at.params)
         rho = number(result.discount, at.numbers)
-        return [np.asarray(f) for f in found.dynamics], np.exp(-rho * time) * found.running
+        running = found.running - checks._price(result, at, arrays)  # H_u leaves norms out
+        return [np.asarray(f) for f in found.dynamics], np.exp(-rho * time) * running
 
     state = [np.asarray(at.arrays[n], complex) for n in names]
     cost: Any = 0.0
