@@ -34,7 +34,7 @@ class ControlModel:
     `h_xx(x, p, u, params, dx)` and its like are second derivatives of H applied to a direction;
     `h_px(x, u, params, dx)` = f_x dx, `h_pu(x, u, params, du)` = f_u du.  Symmetric states have
     symmetrised derivatives under the Frobenius pairing.  `bounds`: by name of control,
-    ("box", low, high) or ("l1", radius) or ("l2", radius), numbers or names of parameters; the
+    ("box", low, high) or ("l1", radius) or ("l2", radius), numbers, names of parameters or functions of them; the
     controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
     cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
     """
@@ -96,6 +96,8 @@ def _check_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple
 
 
 def _number(value: Any, params: Any) -> Any:
+    if callable(value):
+        return value(params)
     return getattr(params, value) if isinstance(value, str) else value
 
 

@@ -54,6 +54,8 @@ def radius_of(flat: Flat, params: Any) -> float:
             "a sparse cost alone lets the control be an impulse: bound its norm, |u| <= M"
         )
     value = kinds[0][-1]
+    if callable(value):
+        return float(value(params))
     return float(getattr(params, value) if isinstance(value, str) else value)
 
 
