@@ -34,7 +34,8 @@ class ControlModel:
     `h_xx(x, p, u, params, dx)` and its like are second derivatives of H applied to a direction;
     `h_px(x, u, params, dx)` = f_x dx, `h_pu(x, u, params, du)` = f_u du.  Symmetric states have
     symmetrised derivatives under the Frobenius pairing.  `bounds`: by name of control,
-    ("box", low, high) or ("l1", radius) or ("l2", radius), numbers, names of parameters or functions of them; the
+    ("box", low, high) or ("l1", radius) or ("l2", radius): numbers, names of parameters or
+    functions of them; the
     controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
     cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
     """
