@@ -571,6 +571,7 @@ def _by_costate(
 
 def mutants(result: OptimalControl, most: int) -> Rung:
     """Every node of every equation broken: negated, doubled, times 1.01, dropped, transposed."""
+    names = dict(result.algebra.names)
     at = [point(result.model, k) for k in range(checks.INSTANCES)]
     elsewhere = []
     for seed in (99, 100, 101):
@@ -582,7 +583,6 @@ def mutants(result: OptimalControl, most: int) -> Rung:
     chosen = made if len(made) <= most else [made[k] for k in rng.permutation(len(made))[:most]]
     killed, same, survivors = 0, 0, []
     old = np.seterr(all="ignore")  # broken equations divide by zero
-    names = dict(result.algebra.names)
     for name, position, what, mutant in chosen:
         parts = list(result.equations[name])
         if all(_equal(result, parts[position], mutant, place) for place in elsewhere):
