@@ -29,7 +29,8 @@ def folder(tmp_path: Path, derived: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy of generated/, and `derive check` that does not derive again."""
     copy = tmp_path / "generated"
     shutil.copytree(generated_folder(), copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(check_command, "text_of", lambda entry: derived)
+    texts = {f.stem: f.read_text(encoding="utf-8") for f in copy.glob("*.py")} | {MODEL: derived}
+    monkeypatch.setattr(check_command, "text_of", lambda entry: texts[entry.name])
     return copy
 
 
