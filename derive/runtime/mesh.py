@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # Numbers of intervals; a ladder keeps the number of compiled programs small.
-LADDER = (32, 48, 96, 192, 384, 768, 1536, 3072, 6144)
+LADDER = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
 def rung(count: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -159,25 +160,51 @@ def _sizes(sizes: dict[str, tuple]) -> dict[str, int]:
     return {name: int(size) for name, (size, _) in sizes.items()}
 
 
-def _check_finite(flat: Flat, z: Any, q: Any, v: Any, params: Any, where: str) -> None:
-    """Raise, naming the first function that is not finite at this point."""
-    functions = {
-        "running_cost": lambda: flat.running(z, v, params),
-        "state_rate": lambda: flat.rate(z, v, params),
-        "costate_rate": lambda: flat.costate_rate(z, q, v, params),
-        "stationarity": lambda: flat.stationarity(z, q, v, params),
-        "terminal_cost": lambda: flat.terminal(z, params),
-        "terminal_rate": lambda: flat.terminal_rate(z, params),
-    }
-    for name, function in functions.items():
-        value = np.asarray(function())
+@lru_cache(maxsize=32)
+def _values(flat: Flat) -> Any:
+    """Every function of the problem at points (batch, ...), by name, and H_uu there."""
+
+    def find(z: Any, q: Any, v: Any, params: Any) -> tuple[dict[str, Any], Any]:
+        v = flat.law(z, q, v, params)
+        values = {
+            "running_cost": flat.running(z, v, params),
+            "state_rate": flat.rate(z, v, params),
+            "costate_rate": flat.costate_rate(z, q, v, params),
+            "stationarity": flat.stationarity(z, q, v, params),
+            "terminal_cost": flat.terminal(z, params),
+            "terminal_rate": flat.terminal_rate(z, params),
+        }
+        return values, jax.jacfwd(flat.stationarity, 2)(z, q, v, params)
+
+    return jax.jit(jax.vmap(find, (0, None, None, None)))
+
+
+def _check_functions(
+    flat: Flat, z: Any, q: Any, v: Any, params: Any, where: Callable[[int], str]
+) -> None:
+    """At states z (batch, n): raise where a function is not finite, or H_uu not positive."""
+    values, curvature = jax.tree.map(np.asarray, _values(flat)(z, q, v, params))
+    for name, value in values.items():
         if not np.all(np.isfinite(value)):
-            entries = np.argwhere(~np.isfinite(np.atleast_1d(value)))[0]
+            k, *rest = np.argwhere(~np.isfinite(value))[0]
+            control = flat.law(jnp.asarray(z[k]), jnp.asarray(q), jnp.asarray(v), params)
             raise ValueError(
-                f"{name} is {np.atleast_1d(value)[tuple(entries)]} {where}, at state "
-                f"{_show(flat.point(z))} and control {_show(flat.control(v))}; "
+                f"{name} is {value[(k, *rest)]} {where(int(k))}, at state "
+                f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
                 "check the definition there (log, sqrt or division at the edge of its range?)"
             )
+    if not (flat.spec.sparse or flat.spec.bounds):
+        least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
+        k = int(np.argmin(least))
+        if not least[k] > 1e-12 * max(1.0, float(np.abs(curvature).max())):
+            raise _not_convex(float(least[k]), where(k))
+
+
+def _not_convex(least: float, where: str) -> ValueError:
+    return ValueError(
+        f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}, so no "
+        "control minimises H; give every control a cost with positive weight, or bounds"
+    )
 
 
 def _show(tree: Any) -> str:
@@ -186,19 +213,6 @@ def _show(tree: Any) -> str:
         for name, value in tree._asdict().items()
     )
     return ", ".join(texts).replace("\n", "")
-
-
-def _check_convex(flat: Flat, z: Any, q: Any, v: Any, params: Any, where: str) -> None:
-    spec = flat.spec
-    if spec.sparse or spec.bounds or spec.h_uu is None:
-        return
-    R = np.asarray(jax.jacfwd(flat.stationarity, 2)(z, q, v, params))
-    least = float(np.linalg.eigvalsh((R + R.T) / 2)[0])
-    if not least > 1e-12 * max(1.0, float(np.abs(R).max())):
-        raise ValueError(
-            f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}, so no "
-            "control minimises H; give every control a cost with positive weight, or bounds"
-        )
 
 
 # entry points
@@ -235,9 +249,7 @@ def turnpike(
         return _verdict(flat, values, points, starts)
 
 
-def _search(
-    flat: Flat, params: Any, guess: Any, starts: int, seed: int
-) -> list[StaticPoint]:
+def _search(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> list[StaticPoint]:
     spec = flat.spec
     candidates = [] if guess is None else [np.asarray(flat.pack_x(guess))]
     names = spec.state._fields  # type: ignore[attr-defined]
@@ -247,9 +259,9 @@ def _search(
             candidates.append(z)
     first = static_starts(flat, candidates, starts, np.random.default_rng(seed))
     n = flat.n
-    z = jnp.asarray(first[0])
+    z, q, v = first[:1, :n], first[0, n : 2 * n], first[0, 2 * n :]
     where = "at the first start of the static search"
-    _check_finite(flat, z[:n], z[n : 2 * n], z[2 * n :], params, where)
+    _check_functions(flat, z, q, v, params, lambda k: where)
     return static_points(flat, params, first)
 
 
@@ -259,9 +271,20 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         nothing = flat.point(np.full(flat.n, np.nan))
         reason = f"no static point found in {starts} starts; pass x_guess, or more starts"
         return Turnpike(
-            nothing, flat.costate(np.full(flat.n, np.nan)), flat.control(np.full(flat.m, np.nan)),
-            np.nan, empty, np.nan, "undetermined", (reason,), empty, np.zeros((0, 0)), None,
-            np.zeros((0, 0)), np.nan, (),
+            nothing,
+            flat.costate(np.full(flat.n, np.nan)),
+            flat.control(np.full(flat.m, np.nan)),
+            np.nan,
+            empty,
+            np.nan,
+            "undetermined",
+            (reason,),
+            empty,
+            np.zeros((0, 0)),
+            None,
+            np.zeros((0, 0)),
+            np.nan,
+            (),
         )
     judged = []
     for point in points:
@@ -269,10 +292,11 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         least = float(np.linalg.eigvalsh(lin.R)[0])
         convex = least > 1e-12 * max(1.0, float(np.abs(lin.R).max()))
         judged.append((point._replace(minimum=convex and is_minimum(lin)), lin, ends))
-    where = "at the static optimum"
     best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
     point, lin, ends = judged[best]
-    _check_convex(flat, point.z, point.q, point.v, params, where)
+    least = float(np.linalg.eigvalsh(lin.R)[0])
+    if not (least > 1e-12 * max(1.0, float(np.abs(lin.R).max())) or flat.spec.bounds):
+        raise _not_convex(least, "at the static optimum")
     blind = _blind(flat, params, point)
     found = judge(lin, ends, fixed_end=flat.spec.fixed_end, blind=blind)
     verdict, reasons = found.verdict, list(found.reasons)
@@ -305,10 +329,20 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         for p, _, _ in judged
     )
     return Turnpike(
-        candidates[best][3], candidates[best][4], candidates[best][5], point.cost, found.rates,
+        candidates[best][3],
+        candidates[best][4],
+        candidates[best][5],
+        point.cost,
+        found.rates,
         found.rate if verdict in ("exponential", "entry_only", "non_unique") else np.nan,
-        verdict, tuple(reasons), found.spectrum, lin.matrix, found.riccati, lin.basis,
-        point.residual, candidates,
+        verdict,
+        tuple(reasons),
+        found.spectrum,
+        lin.matrix,
+        found.riccati,
+        lin.basis,
+        point.residual,
+        candidates,
     )
 
 
@@ -387,15 +421,25 @@ def solve(
             points = []
         zT = None if last is None else np.asarray(flat.pack_x(last))
         anchor = _anchor(flat, values, near, points, z0)
-        for k in range(len(z0)):
-            where = "at x0" if batch is None else f"at x0[{k}]"
-            v = flat.law(jnp.asarray(z0[k]), jnp.asarray(anchor.q), jnp.asarray(anchor.v), values)
-            _check_finite(flat, z0[k], anchor.q, v, values, where)
-            if k == 0:
-                _check_convex(flat, z0[k], anchor.q, v, values, where)
+        _check_functions(
+            flat,
+            z0,
+            anchor.q,
+            anchor.v,
+            values,
+            lambda k: "at x0" if batch is None else f"at x0[{k}]",
+        )
         found = extremals.solve(
-            flat, z0, values, T=T, zT=zT, anchor=anchor, saves=saves, tolerance=tolerance,
-            most=most_intervals, progress=progress,
+            flat,
+            z0,
+            values,
+            T=T,
+            zT=zT,
+            anchor=anchor,
+            saves=saves,
+            tolerance=tolerance,
+            most=most_intervals,
+            progress=progress,
         )
         return found if batch else extremals.first(found)
 

@@ -354,14 +354,20 @@ def _one(flat: Flat, z0: np.ndarray, params: Any, T: float, K: int) -> Extremal:
     states = np.concatenate([z, np.repeat(z[-1:], len(rest), 0)])
     costates = np.concatenate([p, p_rest])
     controls = np.concatenate([u, u[-1:], np.zeros((len(rest), flat.m))])
-    residuals = SparseResiduals(
-        *(np.asarray(r) for r in (stopping, energy, residual, after))
-    )
+    residuals = SparseResiduals(*(np.asarray(r) for r in (stopping, energy, residual, after)))
     return _pack(flat, times, states, costates, controls, cost, residuals, tau, tuple(notes))
 
 
 def _pack(
-    flat: Flat, times: Any, z: Any, q: Any, v: Any, cost: Any, residuals: Any, tau: float, notes: Any
+    flat: Flat,
+    times: Any,
+    z: Any,
+    q: Any,
+    v: Any,
+    cost: Any,
+    residuals: Any,
+    tau: float,
+    notes: Any,
 ) -> Extremal:
     x, p, u = (
         jax.tree.map(np.asarray, jax.vmap(unpack)(jnp.asarray(a)))
@@ -457,7 +463,9 @@ def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
     verdict = "finite_time"
     if spec.sparse == "elastic_net":
         verdict = "undetermined"
-        reasons.append("with a quadratic part the amplitude is not constant: T* is not bounded here")
+        reasons.append(
+            "with a quadratic part the amplitude is not constant: T* is not bounded here"
+        )
     if float(jnp.max(jnp.abs(flat.rate(jnp.asarray(z), jnp.zeros(flat.m), params)))) > 1e-9:
         verdict = "undetermined"
         reasons.append("the dynamics do not rest without control at the least E")
@@ -471,6 +479,18 @@ def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
     zero_p, zero_u = flat.costate(np.zeros(n)), flat.control(np.zeros(flat.m))
     x = jax.tree.map(np.asarray, flat.point(z))
     return Turnpike(
-        x, zero_p, zero_u, cost, empty, float("nan"), verdict, tuple(reasons), empty,
-        np.zeros((0, 0)), None, np.zeros((2 * n, 0)), left, ((cost, left, True, x, zero_p, zero_u),),
+        x,
+        zero_p,
+        zero_u,
+        cost,
+        empty,
+        float("nan"),
+        verdict,
+        tuple(reasons),
+        empty,
+        np.zeros((0, 0)),
+        None,
+        np.zeros((2 * n, 0)),
+        left,
+        ((cost, left, True, x, zero_p, zero_u),),
     )

@@ -146,9 +146,7 @@ def static_points(
             continue
         z, q, v = point[:n], point[n : 2 * n], point[2 * n :]
         here = np.concatenate([z, v])
-        if any(
-            np.max(np.abs(here - np.concatenate([s.z, s.v]))) < close * scale for s in found
-        ):
+        if any(np.max(np.abs(here - np.concatenate([s.z, s.v]))) < close * scale for s in found):
             continue
         found.append(StaticPoint(z, q, v, float(cost), residual, True))
     return sorted(found, key=lambda s: s.cost)

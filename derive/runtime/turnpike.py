@@ -104,8 +104,13 @@ def linearise(flat: Flat, at: StaticPoint, params: Any) -> tuple[Linearised, End
     second = basis.T @ full @ basis
     mixed = np.concatenate([Hux, B.T], 1) @ basis
     lin = Linearised(
-        second[k:, :k], mixed[:, k:].T, (second[:k, :k] + second[:k, :k].T) / 2, mixed[:, :k],
-        (Huu + Huu.T) / 2, float(rho), basis,
+        second[k:, :k],
+        mixed[:, k:].T,
+        (second[:k, :k] + second[:k, :k].T) / 2,
+        mixed[:, :k],
+        (Huu + Huu.T) / 2,
+        float(rho),
+        basis,
     )
     return lin, Ends(T.T @ gap, T.T @ end @ T)
 
@@ -264,8 +269,10 @@ def judge(lin: Linearised, ends: Ends, *, fixed_end: bool, blind: bool) -> Verdi
 
 
 def _modes(values: list[complex]) -> str:
-    texts = sorted({f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}"
-                    for s in values})
+    values = [complex(round(s.real, 9) + 0.0, round(s.imag, 9)) for s in values]
+    texts = sorted(
+        {f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}" for s in values}
+    )
     return ("the mode" if len(texts) == 1 else "the modes") + " at eigenvalue " + ", ".join(texts)
 
 
@@ -281,5 +288,3 @@ def is_minimum(lin: Linearised) -> bool:
     if not null.shape[1]:
         return True
     return bool(np.linalg.eigvalsh(null.T @ H @ null)[0] > -1e-9 * max(1.0, np.abs(H).max()))
-
-

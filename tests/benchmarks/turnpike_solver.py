@@ -147,9 +147,9 @@ def gaussian_case() -> dict[str, Any]:
         "casadi": casadi_field,
         "n": 3,
         "m": 4,
-        "pack": lambda S: np.stack(
-            [S[..., 0, 0], S[..., 0, 1] / root, S[..., 1, 1]], -1
-        ).reshape(-1, 3),
+        "pack": lambda S: np.stack([S[..., 0, 0], S[..., 0, 1] / root, S[..., 1, 1]], -1).reshape(
+            -1, 3
+        ),
     }
 
 
@@ -175,9 +175,7 @@ def measure(case: dict[str, Any], quick: bool) -> dict[str, Any]:
             case["model"], x0, case["params"], T=T, near=found, tolerance=tolerance, saves=saves
         )
 
-    truth = np.stack(
-        [case["pack"](x) for x in ours(x0, 1e-12, shown).x[0]]
-    )  # (count, times, n)
+    truth = np.stack([case["pack"](x) for x in ours(x0, 1e-12, shown).x[0]])  # (count, times, n)
 
     def off(k: int, z: np.ndarray) -> float:
         return float(np.max(np.abs(z - truth[k])))

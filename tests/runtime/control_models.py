@@ -34,8 +34,7 @@ def model(
 
     def symmetrised(tree: Any) -> Any:
         parts = [
-            (a + a.T) / 2 if n in symmetric else a
-            for n, a in zip(state._fields, tree, strict=True)
+            (a + a.T) / 2 if n in symmetric else a for n, a in zip(state._fields, tree, strict=True)
         ]
         return state(*parts)
 
