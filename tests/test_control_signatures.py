@@ -33,10 +33,9 @@ def test_mutants_leave_the_signature_alone() -> None:
 
 def test_signatures_do_not_follow_the_hash_seed() -> None:
     code = (
-        "from derive.registry import find, generated_folder, load, registered\n"
+        "from derive.registry import find, load\n"
         "from derive.methods.optimal_control import derive\n"
-        "from derive.commands.build_command import text_of
-from derive.emit.optimal_control import render\n"
+        "from derive.emit.optimal_control import render\n"
         "import hashlib\n"
         "names = ('sphere_attention_tracking', 'sparse_neural_ode')\n"
         "texts = [render(derive(load(find(n))), n, n) for n in names]\n"
