@@ -264,10 +264,10 @@ class Algebra:
         elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
             chain = self._chain(core)
             parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]
-            parts = [(self.split(a)) for a in parts]
-            front = sp.Mul(*(c for c, _ in parts))
+            halves = [self.split(a) for a in parts]
+            front = sp.Mul(*(c for c, _ in halves))
             out = self.scale(
-                front, reduce(self.matmul, [b for _, a in parts for b in self._chain(a)])
+                front, reduce(self.matmul, [b for _, a in halves for b in self._chain(a)])
             )
         elif not flip or core.ndim != 2 or core in self.symmetric or core.op == "eye":
             out = core
@@ -309,7 +309,8 @@ class Algebra:
             if core.op == "sum" and core.data == (axis, True):
                 return self.scale(coefficient, self.total(core.args[0], axis, False))
         if core.op == "multiply" and dim != 1:
-            fixed, moving = [], []
+            fixed: list[tuple[Array, sp.Expr]] = []
+            moving: list[tuple[Array, sp.Expr]] = []
             for base, power in self.factors(core).items():
                 own = base.shape[axis - core.ndim] if base.ndim >= core.ndim - axis else ONE
                 (fixed if own == 1 else moving).append((base, power))

@@ -140,8 +140,8 @@ def _text(
         behind = ", :" * (array.ndim - 1 - array.data)
         return f"{shown(0, ATOM)}[..., None{behind}]", ATOM
     if array.op == "word":
-        words = [text[a][0] for a in array.args] + [str(d) for d in array.data[1:]]
-        return f"{array.data[0]}({', '.join(words)})", ATOM
+        inside = [text[a][0] for a in array.args] + [str(d) for d in array.data[1:]]
+        return f"{array.data[0]}({', '.join(inside)})", ATOM
     if array.op == "tuple":
         return ", ".join(text[a][0] for a in array.args), ATOM
     if array.op == "composite":

@@ -238,7 +238,7 @@ def _header(result: OptimalControl, words: set[str], arguments: Sequence[str]) -
                 names = [s.name for s in leaf.shape]
                 if dim in names and "u" in arguments and dim not in sized:
                     sized[dim] = (leaf.data, names.index(dim))
-    words = words | {leaf for leaf, _ in sized.values()}
+    words = words | {name for name, _ in sized.values()}
     used = [a for a in arguments if a in groups and {leaf.data for leaf in groups[a]} & words]
     out = []
     if used:
@@ -251,8 +251,8 @@ def _header(result: OptimalControl, words: set[str], arguments: Sequence[str]) -
     wanted = [n for n in names if n in words]
     if wanted:
         out.append(f"{', '.join(wanted)} = {', '.join(f'params.{n}' for n in wanted)}")
-    for dim, (leaf, axis) in sized.items():
-        out.append(f"{dim} = {leaf}.shape[{axis}]")
+    for dim, (name, axis) in sized.items():
+        out.append(f"{dim} = {name}.shape[{axis}]")
     return out
 
 
@@ -266,13 +266,12 @@ def _solved_law(result: OptimalControl) -> Kernel:
     shapes = [tuple(d.name for d in s.shape) for s in result.model.controls]
     words = {d for shape in shapes for d in shape} | {result.x[0].data}
     before = result.x[0].data
-    kernel.body = [f"state = {before}" for _ in ()] + _header(result, words, ("x",))
+    kernel.body = _header(result, words, ("x",))
     parts = [
         f"full(({', '.join(s)}{',' if len(s) == 1 else ''}), 0, {before}.dtype)" for s in shapes
     ]
     # the header may hide the argument x behind a state of that name
     pack = f"State({', '.join(leaf.data for leaf in result.x)})"
-    kernel.body = [line for line in kernel.body]
     kernel.body.append(f"start = Control({', '.join(parts)})")
     steps = 1 if result.law.numeric else 40
     kernel.result = f"solved_control(stationarity, h_uu, {pack}, p, params, start, steps={steps})"

@@ -302,7 +302,7 @@ def _entries(
     if weight == 0 and quadratic != 0 and low is not None and high is not None:
         free = -x_symbol / quadratic
         return write(g, sp.Min(sp.Max(free, low, evaluate=False), high, evaluate=False), force)
-    if low is not None and (low.is_positive or high.is_negative):
+    if low is not None and high is not None and (low.is_positive or high.is_negative):
         raise DefinitionError("a sparse cost needs bounds around zero", place)
     up = radius(weight, quadratic, high)
     down = radius(weight, quadratic, None if low is None else -low)
