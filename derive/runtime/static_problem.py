@@ -80,13 +80,12 @@ def _search(flat: Flat, most: int) -> Any:
 
 @lru_cache(maxsize=32)
 def _pieces(flat: Flat) -> Any:
-    def find(w: Any, params: Any) -> tuple[Any, Any, Any, Any]:
+    def find(w: Any, params: Any) -> tuple[Any, Any, Any]:
         n = flat.n
         z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
         value = static_equations(flat, w, params)
         slope = jax.jacfwd(lambda w: static_equations(flat, w, params))(w)
-        gradient = jax.grad(flat.running, (0, 1))(z, v, params)
-        return value, slope, flat.running(z, v, params), gradient
+        return value, slope, flat.running(z, v, params)
 
     return jax.jit(find)
 
@@ -139,7 +138,7 @@ def static_points(
             trial = jax.tree.map(np.asarray, pieces(new, params))
             if not np.linalg.norm(trial[0]) < np.linalg.norm(value):
                 break
-            point, (value, slope, cost, gradient) = new, trial
+            point, (value, slope, cost) = new, trial
         residual = float(np.linalg.norm(value))
         scale = 1 + float(np.max(np.abs(point)))
         if not residual < 1e-9 * scale**2:
