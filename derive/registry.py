@@ -21,7 +21,7 @@ from derive.errors import DefinitionError, Place, RequestError
 if TYPE_CHECKING:
     from derive.notation.model import Model
 
-METHODS = ("covariance_sde",)
+METHODS = ("covariance_sde", "optimal_control")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,6 @@ def find(request: str) -> Entry:
 
 def load(entry: Entry) -> Model:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
-    from derive.notation.model import Model
     from derive.notation.options import choosing
 
     name = f"_derive_definition_{entry.file.stem}"
@@ -169,7 +168,7 @@ def load(entry: Entry) -> Model:
         sys.dont_write_bytecode = writes
         sys.modules.pop(name, None)
     model = getattr(module, entry.function or entry.name, None)
-    if not isinstance(model, Model):
+    if getattr(model, "method", None) not in METHODS:
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
         )

@@ -29,7 +29,8 @@ def folder(tmp_path: Path, derived: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy of generated/, and `derive check` that does not derive again."""
     copy = tmp_path / "generated"
     shutil.copytree(generated_folder(), copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(check_command, "text_of", lambda entry: derived)
+    texts = {f.stem: f.read_text(encoding="utf-8") for f in copy.glob("*.py")} | {MODEL: derived}
+    monkeypatch.setattr(check_command, "text_of", lambda entry: texts[entry.name])
     return copy
 
 
@@ -119,7 +120,12 @@ def test_a_module_of_an_older_definition_is_called_stale(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # the file is whole, what is derived today differs from it
-    monkeypatch.setattr(check_command, "text_of", lambda entry: derived + "# newer\n")
+    today = check_command.text_of
+    monkeypatch.setattr(
+        check_command,
+        "text_of",
+        lambda entry: derived + "# newer\n" if entry.name == MODEL else today(entry),
+    )
     _one(folder, capsys, "stale", f"{MODEL}.py", f"derive build {MODEL}")
 
 

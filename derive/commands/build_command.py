@@ -47,9 +47,11 @@ def run(options: argparse.Namespace) -> int:
 
 def text_of(entry: Entry) -> str:
     """The generated module of an entry, derived anew."""
-    from derive.emit.module import render
-    from derive.methods.covariance_sde import derive
+    import importlib
 
+    emit = "module" if entry.method == "covariance_sde" else entry.method
+    render = importlib.import_module(f"derive.emit.{emit}").render
+    derive = importlib.import_module(f"derive.methods.{entry.method}").derive
     return render(derive(load(entry)), entry.source, entry.argument)
 
 

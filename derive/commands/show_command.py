@@ -17,9 +17,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.emit.report import FORMATS
-    from derive.methods.covariance_sde import derive
+    import importlib
 
-    result = derive(load(find(options.model)))
-    print(FORMATS[options.format](result, options.steps), end="")
+    entry = find(options.model)
+    report = "report" if entry.method == "covariance_sde" else f"{entry.method}_report"
+    formats = importlib.import_module(f"derive.emit.{report}").FORMATS
+    derive = importlib.import_module(f"derive.methods.{entry.method}").derive
+    result = derive(load(entry))
+    print(formats[options.format](result, options.steps), end="")
     return 0

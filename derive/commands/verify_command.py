@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.verify.ladder import certificate, climb
+    import importlib
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -37,8 +37,10 @@ def run(options: argparse.Namespace) -> int:
                 f"{shown(file)} is not what the definition says; run: derive build {entry.argument}"
             )
         print(f"{entry.name}, level {options.level}")
+        name = "ladder" if entry.method == "covariance_sde" else entry.method
+        ladder = importlib.import_module(f"derive.verify.{name}")
         start, found, results = time.monotonic(), [], []
-        for result, rung in climb(load(entry), file, options.level):
+        for result, rung in ladder.climb(load(entry), file, options.level):
             found.append(rung)
             results.append(result)
             spent = time.monotonic() - start
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             if not rung.passed:
                 print(f"          {rung.figures}", file=sys.stderr)
         target = folder / f"{entry.name}.cert.json"
-        text = certificate(results[-1], options.level, found)
+        text = ladder.certificate(results[-1], options.level, found)
         if keep_stronger(target, text, options.level):
             print(f"  {shown(target)} holds a full certificate of this signature: kept")
         else:

@@ -7,7 +7,7 @@ where it is used, so that the kernel reads like the definition.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import sympy as sp
 
@@ -27,21 +27,30 @@ from derive.notation.arrays import (
 
 
 def statements(
-    root: Array, names: Mapping[Array, str], leaves: Mapping[Array, str], dtype: str
+    root: Array,
+    names: Mapping[Array, str],
+    leaves: Mapping[Array, str],
+    dtype: str,
+    reserved: Iterable[str] = (),
+    signed: bool = False,
 ) -> tuple[list[tuple[str, str]], str]:
-    """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype."""
+    """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype.
+
+    `reserved`: names that a statement must not take.  `signed`: signs of scalars in front of
+    their products are written as signs of the terms.
+    """
     order = _needed(root)
     users: dict[Array, int] = {}
     for array in order:
         for arg in _shown_args(array):
             users[arg] = users.get(arg, 0) + 1
     text: dict[Array, tuple[str, int]] = {a: (name, ATOM) for a, name in leaves.items()}
-    taken = set(leaves.values())
+    taken = {*leaves.values(), *reserved}
     lines: list[tuple[str, str]] = []
     for array in order:
         if array in text:
             continue
-        shown = _text(array, text, dtype)
+        shown = _text(array, text, dtype, signed)
         wish = names.get(array)
         trivial = array.op in ("full", "eye", "transpose")
         if array.op == "constant" and array.data.given:
@@ -60,7 +69,7 @@ def statements(
 
 
 def _shown_args(array: Array) -> tuple[Array, ...]:
-    return array.args[:1] if array.op == "composite" else array.args
+    return array.args[:-1] if array.op == "composite" else array.args
 
 
 def _needed(root: Array) -> list[Array]:
@@ -80,7 +89,9 @@ def _needed(root: Array) -> list[Array]:
     return order
 
 
-def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tuple[str, int]:
+def _text(
+    array: Array, text: Mapping[Array, tuple[str, int]], dtype: str, signed: bool
+) -> tuple[str, int]:
     def shown(position: int, least: int) -> str:
         words, strength = text[array.args[position]]
         return words if strength >= least else f"({words})"
@@ -101,11 +112,25 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         if _is_minus(right):
             words, strength = text[right.args[1]]
             return f"{shown(0, SUM)} - {words if strength > SUM else f'({words})'}", SUM
+        number = signed and right.op == "full" and not right.shape
+        if number and right.data.could_extract_minus_sign():
+            return f"{shown(0, SUM)} - {factor_text(-right.data)}", SUM
+        if signed and _is_scaled(right) and right.args[0].data.could_extract_minus_sign():
+            words, _ = _scaled(-right.args[0].data, right.args[1], text)
+            if text[right][1] != ATOM:  # a part that has a name of its own is added by name
+                return f"{shown(0, SUM)} - {words}", SUM
         return f"{shown(0, SUM)} + {shown(1, SUM)}", SUM
     if array.op == "multiply":
         first = array.args[0]
         if first.op == "full" and first.shape == ():
+            if signed and first.data != -1 and first.data.could_extract_minus_sign():
+                return f"-{_scaled(-first.data, array.args[1], text)[0]}", SUM
             return _scaled(first.data, array.args[1], text)
+        for above, below in (array.args, array.args[::-1]):
+            if _is_reciprocal(below) and text[below][1] != ATOM:
+                words, strength = text[above]
+                top = words if strength >= PRODUCT else f"({words})"
+                return f"{top} / {text[below][0].removeprefix('1 / ')}", PRODUCT
         return f"{shown(0, PRODUCT)} * {shown(1, ATOM)}", PRODUCT
     if array.op == "matmul":
         return f"{shown(0, PRODUCT)} @ {shown(1, ATOM)}", PRODUCT
@@ -115,9 +140,20 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         axis, keepdims = array.data
         inner = array.args[0]
         kept = ", keepdims=True" if keepdims else ""
+        before = text[inner][0]
+        if array.shape == () and before.endswith(".sum(-2)") and inner.op == "sum":
+            return f"{before.removesuffix('.sum(-2)')}.sum((-2, -1))", ATOM
         return f"{shown(0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
+    if array.op == "expand":
+        behind = ", :" * (array.ndim - 1 - array.data)
+        return f"{shown(0, ATOM)}[..., None{behind}]", ATOM
+    if array.op == "word":
+        inside = [text[a][0] for a in array.args] + [str(d) for d in array.data[1:]]
+        return f"{array.data[0]}({', '.join(inside)})", ATOM
+    if array.op == "tuple":
+        return ", ".join(text[a][0] for a in array.args), ATOM
     if array.op == "composite":
-        return f"{array.data}({text[array.args[0]][0]})", ATOM
+        return f"{array.data}({', '.join(text[a][0] for a in _shown_args(array))})", ATOM
     if array.op == "function":
         name, body = array.data
         if name == "reciprocal":
@@ -125,18 +161,34 @@ def _text(array: Array, text: Mapping[Array, tuple[str, int]], dtype: str) -> tu
         if name == "power":
             (x,) = body.variables
             return python(body.expr).replace(str(x), shown(0, ATOM)), PRODUCT
+        if name in ("at_least", "at_most"):
+            (x,) = body.variables
+            (limit,) = [a for a in body.expr.args if a != x]
+            word = "maximum" if name == "at_least" else "minimum"
+            return f"{word}({text[array.args[0]][0]}, {python(limit)})", ATOM
         return f"{name}({text[array.args[0]][0]})", ATOM
     raise KeyError(array.op)
+
+
+def _is_scaled(array: Array) -> bool:
+    first = array.args[0] if array.op == "multiply" else None
+    return first is not None and first.op == "full" and first.shape == ()
 
 
 def _is_minus(array: Array) -> bool:
     return array.op == "multiply" and array.args[0].op == "full" and array.args[0].data == -1
 
 
+def _is_reciprocal(array: Array) -> bool:
+    return array.op == "function" and array.data[0] == "reciprocal"
+
+
 def _scaled(
     coefficient: sp.Expr, array: Array, text: Mapping[Array, tuple[str, int]]
 ) -> tuple[str, int]:
     words, strength = text[array]
+    if _is_reciprocal(array) and strength != ATOM:
+        return f"{factor_text(coefficient)} / {words.removeprefix('1 / ')}", PRODUCT
     inner = words if strength >= PRODUCT else f"({words})"
     if coefficient == -1:
         return f"-{inner}", SUM

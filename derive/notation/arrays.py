@@ -27,8 +27,9 @@ ONE = sp.Integer(1)
 class Array:
     """One node of a definition's graph.
 
-    `op` is one of: state, gaussian, eye, full, add, multiply, matmul, transpose, sum, function,
-    composite.  `data` holds what is particular to it (a name, a coefficient, an axis, a function).
+    `op` is one of: state, leaf, gaussian, eye, full, add, multiply, matmul, transpose, sum, expand,
+    function, composite, word.  `data` holds what is particular to it (a name, a coefficient, an
+    axis, a function).
     """
 
     op: str

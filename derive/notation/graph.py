@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -18,6 +19,40 @@ def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
         return value
     batch = value.ndim - own
     return value.reshape(value.shape[:batch] + (1,) * (wanted - own) + value.shape[batch:])
+
+
+@cache
+def _compiled(x: sp.Symbol, body: sp.Expr) -> Callable[[np.ndarray], np.ndarray]:
+    return sp.lambdify(x, body, [{"erf": erf}, "numpy"])
+
+
+def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return np.concatenate([np.ravel(a) for a in arrays])
+
+
+def _l1_vertex(*arguments: np.ndarray) -> np.ndarray:
+    """The share of the array at a position in the subgradient of the largest absolute value."""
+    *arrays, position = arguments
+    top = np.abs(_flat(tuple(arrays))).max()
+    ties = sum(np.sum(np.abs(a) == top) for a in arrays)
+    own = arrays[int(position)]
+    return np.sign(own) * (np.abs(own) == top) / ties
+
+
+def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
+    *arrays, position = arguments
+    norm = np.linalg.norm(_flat(tuple(arrays)))
+    return arrays[int(position)] / (norm if norm > 0 else 1.0)
+
+
+#: what has no definition in other operations: a linear solve and the directions of norms
+WORDS = {
+    "linear_solve": np.linalg.solve,
+    "linf_norm": lambda *arrays: np.abs(_flat(arrays)).max(),
+    "l2_norm_of": lambda *arrays: np.linalg.norm(_flat(arrays)),
+    "l1_vertex": _l1_vertex,
+    "l2_direction": _l2_direction,
+}
 
 
 def value(
@@ -53,13 +88,17 @@ def value(
         elif array.op == "sum":
             axis, keepdims = array.data
             out = args[0].sum(axis=axis - array.args[0].ndim, keepdims=keepdims)
+        elif array.op == "expand":
+            out = np.expand_dims(args[0], array.data - array.ndim)
         elif array.op == "function":
             (x,), body = array.data[1].variables, array.data[1].expr
             scalars = {s: sp.Float(numbers[s], 30) for s in body.free_symbols if s != x}
             with np.errstate(divide="ignore"):  # the logarithm of a masked entry
-                out = sp.lambdify(x, body.xreplace(scalars), [{"erf": erf}, "numpy"])(args[0])
+                out = _compiled(x, body.xreplace(scalars))(args[0])
+        elif array.op == "word":
+            out = WORDS[array.data[0]](*(done[a] for a in array.args), *array.data[1:])
         elif array.op == "composite":
-            out = args[1]
+            out = args[-1]
         else:
             raise KeyError(array.op)
         done[array] = np.asarray(out)

@@ -1,0 +1,421 @@
+"""Optimal control problems as definitions: state, dynamics, control, costs, bounds.
+
+>>> @optimal_control(state="x[d]", control="u[d]", data="goal[d]")
+... def reach(x, u, goal):
+...     return problem(dynamics=u, running=squared_norm(x - goal) / 2 + squared_norm(u) / 2)
+
+The cost is the integral of `running` plus `terminal` at the end, to be minimised.  The text is
+run on symbols for the derivation and on NumPy arrays for the checks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.errors import DefinitionError, Place, user_place
+from derive.notation.arrays import Array, lift, node, show_shape, walk
+from derive.notation.elementwise import named
+from derive.notation.functions import eye, sqrt
+from derive.notation.model import Model, _call, _check_symbols, _nearest
+from derive.notation.scalars import Dim, Param
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A named array of a problem: `kind` is "", "symmetric", "sphere" (rows of norm one) or
+    "positive" (entries above zero; of data alone)."""
+
+    name: str
+    shape: tuple[Dim, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint on controls: `kind` is "box", "l1" or "l2" (of all `arrays` together)."""
+
+    kind: str
+    arrays: tuple[Any, ...]
+    low: Any
+    high: Any
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the text of a definition returns."""
+
+    dynamics: tuple[Any, ...]
+    running: Any
+    terminal: Any
+    bounds: tuple[Bound, ...]
+    discount: Any
+    end: str
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class ControlDefinition:
+    """One optimal control problem, as defined."""
+
+    name: str
+    method: str
+    function: Callable[..., Any] = field(compare=False)
+    states: tuple[Slot, ...]
+    controls: tuple[Slot, ...]
+    data: tuple[Slot, ...]
+    dims: tuple[Dim, ...]
+    params: tuple[Param, ...]
+    doc: str
+    place: Place
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class ControlTrace:
+    """The problem as graphs over the leaves `arrays`, with the names that the text gives."""
+
+    model: ControlDefinition
+    arrays: Mapping[str, Array]
+    problem: Problem
+    names: dict[Array, str]
+
+
+def optimal_control(
+    *, state: str, control: str, data: str = ""
+) -> Callable[[Callable[..., Any]], ControlDefinition]:
+    """Declare an optimal control problem.
+
+    **Arguments:** names and dimensions of arrays, comma separated: ``"x[N, d]"``.  `state`: may
+    add "symmetric" (a symmetric matrix) or "on sphere" (rows of norm one).  `control`: what is
+    chosen at every time.  `data`: what the user gives; may add "symmetric" or
+    "positive".  The function takes
+    these arrays by name and returns `problem(...)`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> ControlDefinition:
+        code = function.__code__
+        place = Place(code.co_filename, code.co_firstlineno)
+        names = function.__globals__
+        dims = {v.name: v for v in names.values() if isinstance(v, Dim)}
+        params = {v.name: v for v in names.values() if isinstance(v, Param)}
+        states, controls, given = (
+            _slots(text, word, dims, place)
+            for text, word in ((state, "state"), (control, "control"), (data, "data"))
+        )
+        _check_names(function, states, controls, given, dims, params, place)
+        doc = function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
+        return ControlDefinition(
+            function.__name__,
+            "optimal_control",
+            function,
+            states,
+            controls,
+            given,
+            tuple(dims.values()),
+            tuple(params.values()),
+            doc.strip(),
+            place,
+        )
+
+    return decorate
+
+
+RESERVED = ("p", "params", "dx", "du", "np", "runtime")
+
+
+def _check_names(
+    function: Callable[..., Any],
+    states: tuple[Slot, ...],
+    controls: tuple[Slot, ...],
+    data: tuple[Slot, ...],
+    dims: Mapping[str, Dim],
+    params: Mapping[str, Param],
+    place: Place,
+) -> None:
+    if not states:
+        raise DefinitionError('no state; say for instance state="x[d]"', place)
+    if not controls:
+        raise DefinitionError('no control; say for instance control="u[d]"', place)
+    seen: dict[str, str] = {}
+    for role, names in (
+        ("state", [s.name for s in states]),
+        ("control", [s.name for s in controls]),
+        ("data", [s.name for s in data]),
+        ("dimension", list(dims)),
+        ("parameter", list(params)),
+    ):
+        for name in names:
+            if name in seen:
+                raise DefinitionError(
+                    f"{name} is a {seen[name]} and a {role}; give them two names", place
+                )
+            if (
+                name in RESERVED
+                or (name == "x" and role != "state")
+                or (name == "u" and role != "control")
+            ):
+                raise DefinitionError(
+                    f"the name {name} means something else in a kernel; rename this {role}", place
+                )
+            seen[name] = role
+    taken = list(inspect.signature(function).parameters)
+    arrays = [s.name for s in (*states, *controls, *data)]
+    for slot in controls:
+        if slot.name not in taken:
+            raise DefinitionError(
+                f"the control {slot.name} does not occur in {function.__name__}, which takes "
+                f"{', '.join(taken)}{_nearest(slot.name, taken)}; to control a product of "
+                "matrices, such as A = K^T Q, write the definition in that product",
+                place,
+            )
+    for name in taken:
+        if name not in arrays:
+            raise DefinitionError(
+                f"{function.__name__} takes {name}, which is no state, control or data"
+                f'{_nearest(name, arrays)}; add it, for instance data="{name}[d]"',
+                place,
+            )
+    for name in arrays:
+        if name not in taken:
+            raise DefinitionError(
+                f"{name} is declared as {seen[name]}, but {function.__name__} does not take it",
+                place,
+            )
+
+
+_SLOT = re.compile(r"\s*(\w+)\s*(?:\[([\w\s,]*)\])?\s*(symmetric|on sphere|positive)?\s*$")
+
+
+def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple[Slot, ...]:
+    out = []
+    for part in re.split(r",(?![^\[]*\])", text):
+        if not part.strip():
+            continue
+        match = _SLOT.match(part)
+        if not match:
+            raise DefinitionError(
+                f'{word}={text!r}: {part.strip()!r} is not of the form "x[N, d]", '
+                '"S[d, d] symmetric" or "x[n, d] on sphere"',
+                place,
+            )
+        name, inside, kind = match.groups()
+        words = [w.strip() for w in (inside or "").split(",") if w.strip()]
+        for one in words:
+            if one not in dims:
+                raise DefinitionError(
+                    f"{word}={text!r} uses the dimension {one}, which is not declared"
+                    f'{_nearest(one, list(dims))}; declare it: {one} = dims("{one}: meaning")',
+                    place,
+                )
+        if len(words) > 2:
+            raise DefinitionError(f"{name} has more than two dimensions", place)
+        shape = tuple(dims[w] for w in words)
+        kind = (kind or "").replace("on ", "")
+        if kind == "symmetric" and (len(shape) != 2 or shape[0] != shape[1]):
+            raise DefinitionError(f"{name} is declared symmetric, but is not square", place)
+        if kind and (kind == "positive") != (word == "data") and kind != "symmetric":
+            raise DefinitionError(f"{word}={text!r}: {name} cannot be {kind}", place)
+        if kind == "sphere" and not shape:
+            raise DefinitionError(f"{name} is declared on the sphere, but is a scalar", place)
+        out.append(Slot(name, shape, kind))
+    return tuple(out)
+
+
+# the words
+
+
+def problem(
+    *,
+    dynamics: Any,
+    running: Any = 0,
+    terminal: Any = 0,
+    bounds: Any = (),
+    discount: Any = 0,
+    end: str = "free",
+) -> Problem:
+    """A problem: d state / dt = `dynamics` (a tuple if there are several states), and its cost.
+
+    **Arguments:** `running`: cost per unit of time.  `terminal`: cost of the last state.
+    `bounds`: `box(u, low, high)`, `l1_ball(W, b, radius=M)`, `l2_ball(...)`, one or several.
+    `discount`: a rate rho; costs at time t count exp(-rho t).  `end`: "free" or "fixed".
+    """
+    if end not in ("free", "fixed"):
+        raise DefinitionError(f'end={end!r}; say "free" or "fixed"')
+    dynamics = tuple(dynamics) if isinstance(dynamics, (tuple, list)) else (dynamics,)
+    bounds = (bounds,) if isinstance(bounds, Bound) else tuple(bounds)
+    return Problem(dynamics, running, terminal, bounds, discount, end, user_place())
+
+
+def inner(left: Any, right: Any) -> Any:
+    """The sum of products of entries."""
+    if isinstance(left, Array) and left.shape != right.shape:
+        raise DefinitionError(
+            f"inner product of shapes {show_shape(left.shape)} and {show_shape(right.shape)}"
+        )
+    return (left * right).sum()
+
+
+def squared_norm(array: Any) -> Any:
+    """The sum of squares of all entries."""
+    return (array * array).sum()
+
+
+def trace(matrix: Any) -> Any:
+    """The sum of the diagonal."""
+    if isinstance(matrix, Array):
+        return (matrix * eye(matrix.shape[0])).sum()
+    return np.trace(matrix)
+
+
+def project(points: Any, vectors: Any) -> Any:
+    """Rows of `vectors` without their part along the rows of `points` (which have norm one)."""
+    return vectors - (points * vectors).sum(axis=-1, keepdims=True) * points
+
+
+def l1_norm(*arrays: Any) -> Any:
+    """The sum of absolute values of all entries."""
+    if not isinstance(arrays[0], Array):
+        return sum(np.abs(a).sum() for a in arrays)
+    meaning = lift(0)
+    for a in arrays:
+        meaning = meaning + node("function", (a,), a.shape, ("abs", named("abs"))).sum()
+    return node("composite", (*arrays, meaning), (), "l1_norm")
+
+
+def l2_norm(*arrays: Any) -> Any:
+    """The Euclidean norm of all entries together."""
+    if not isinstance(arrays[0], Array):
+        return np.sqrt(sum((a * a).sum() for a in arrays))
+    meaning = squared_norm(arrays[0])
+    for a in arrays[1:]:
+        meaning = meaning + squared_norm(a)
+    return node("composite", (*arrays, sqrt(meaning)), (), "l2_norm")
+
+
+def box(array: Any, low: Any, high: Any) -> Bound:
+    """low <= every entry <= high."""
+    return Bound("box", (array,), low, high, user_place())
+
+
+def l1_ball(*arrays: Any, radius: Any) -> Bound:
+    """The absolute values of all entries together sum to at most `radius`."""
+    return Bound("l1", arrays, 0, radius, user_place())
+
+
+def l2_ball(*arrays: Any, radius: Any) -> Bound:
+    """The Euclidean norm of all entries together is at most `radius`."""
+    return Bound("l2", arrays, 0, radius, user_place())
+
+
+# the first reading
+
+
+def trace_problem(model: ControlDefinition) -> ControlTrace:
+    """Run the definition once on symbols.
+
+    Raises `DefinitionError`, with the line, for whatever is no problem: wrong shapes, a cost
+    without control or without state, a control that does nothing.
+    """
+    slots = (*model.states, *model.controls, *model.data)
+    arrays = {s.name: node("leaf", (), s.shape, s.name) for s in slots}
+    shim = replace(
+        _SHIM, name=model.name, function=lambda _: model.function(**arrays), place=model.place
+    )
+    found, local = _call(shim, None)  # type: ignore[arg-type]
+    if not isinstance(found, Problem):
+        raise DefinitionError(
+            f"{model.name} returns {type(found).__name__}; return problem(dynamics=..., "
+            "running=...)",
+            model.place,
+        )
+    place = found.place or model.place
+    dynamics = tuple(lift(f) for f in found.dynamics)
+    if len(dynamics) != len(model.states):
+        raise DefinitionError(
+            f"{len(model.states)} states ({', '.join(s.name for s in model.states)}), but the "
+            f"dynamics have {len(dynamics)} parts",
+            place,
+        )
+    for slot, rate in zip(model.states, dynamics, strict=True):
+        if rate.shape != slot.shape:
+            raise DefinitionError(
+                f"the dynamics of {slot.name} have shape {show_shape(rate.shape)}, but "
+                f"{slot.name} has shape {show_shape(slot.shape)}",
+                place,
+            )
+    running, terminal = lift(found.running), lift(found.terminal)
+    for word, cost in (("running", running), ("terminal", terminal)):
+        if cost.shape != ():
+            raise DefinitionError(
+                f"the {word} cost has shape {show_shape(cost.shape)}; a cost is a scalar: sum it",
+                place,
+            )
+    _check_symbols(model, walk(running) + walk(terminal) + [a for f in dynamics for a in walk(f)])  # type: ignore[arg-type]
+    below = {id(a) for c in (running, terminal) for a in walk(c)}
+    if not any(id(arrays[s.name]) in below for s in model.states):
+        raise DefinitionError(
+            "the cost does not depend on the state: there is nothing to steer towards; add a "
+            "tracking term to running, or a terminal cost",
+            place,
+        )
+    moved = {id(a) for f in dynamics for a in walk(f)}
+    priced = {id(a) for a in walk(running)}
+    bounded = {id(a) for b in found.bounds for a in b.arrays}
+    for slot in model.controls:
+        own = id(arrays[slot.name])
+        if own not in moved:
+            raise DefinitionError(
+                f"the control {slot.name} does not occur in the dynamics, so it steers nothing",
+                place,
+            )
+        if own not in priced and own not in bounded:
+            raise DefinitionError(
+                f"the running cost does not depend on the control {slot.name}, and no bound "
+                "holds it: it would be infinite; add a term such as "
+                f"beta / 2 * squared_norm({slot.name})",
+                place,
+            )
+        if any(id(a) == own for a in walk(terminal)):
+            raise DefinitionError(f"the terminal cost depends on the control {slot.name}", place)
+    for bound in found.bounds:
+        for a in bound.arrays:
+            if all(a is not arrays[s.name] for s in model.controls):
+                raise DefinitionError("a bound takes controls alone", bound.place or place)
+        width = sp.sympify(bound.high) - sp.sympify(bound.low)
+        if width.is_nonpositive:
+            raise DefinitionError(
+                f"the bounds cross: {bound.low} .. {bound.high}", bound.place or place
+            )
+    names = {array: name for name, array in local.items() if array.op != "leaf"}
+    whole = replace(found, dynamics=dynamics, running=running, terminal=terminal)
+    return ControlTrace(model, arrays, whole, names)
+
+
+def run_problem(
+    model: ControlDefinition,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    dims: Mapping[str, float],
+    params: Mapping[str, float],
+) -> Problem:
+    """The second reading: the definition's text on NumPy arrays and numbers."""
+    from derive.notation.numeric import _bound
+
+    def no_draw(*_: Any) -> np.ndarray:
+        raise DefinitionError("a control problem draws no weights", model.place)
+
+    return _bound(model.function, dims, params, no_draw)(**arrays)
+
+
+_SHIM = Model("", "", lambda _: None, "", (), Dim("n"), (), (), "", Place("", 0))

@@ -1,0 +1,166 @@
+"""Array words of generated control kernels that other kernels do not need, and batching.
+
+Functions of a control module are written for one state; `over_batches` lets them take arrays
+with any leading axes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+
+abs = jnp.abs
+sign = jnp.sign
+maximum = jnp.maximum
+minimum = jnp.minimum
+
+
+def heaviside(x: jax.Array) -> jax.Array:
+    """1 where x > 0, else 0."""
+    return (x > 0).astype(x.dtype)
+
+
+def linear_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """matrix^-1 right, for a matrix or a vector on the right."""
+    return jnp.linalg.solve(matrix, right)
+
+
+def l1_norm(*arrays: jax.Array) -> jax.Array:
+    """The sum of absolute values of all entries together."""
+    return functools.reduce(jnp.add, [jnp.sum(jnp.abs(a)) for a in arrays])
+
+
+def linf_norm(*arrays: jax.Array) -> jax.Array:
+    """The largest absolute value of all entries together."""
+    return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(a)) for a in arrays])
+
+
+def l2_norm_of(*arrays: jax.Array) -> jax.Array:
+    """The Euclidean norm of all entries together; its gradient at zero is zero."""
+    total = sum(jnp.sum(a * a) for a in arrays)
+    safe = jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, jnp.sqrt(safe), 0.0)
+
+
+l2_norm = l2_norm_of
+
+
+def l1_vertex(*arguments: Any) -> jax.Array:
+    """The subgradient of `linf_norm` at the array number `position` (the last argument).
+
+    Ties share: each of k largest entries gets 1 / k.
+    """
+    *arrays, position = arguments
+    top = linf_norm(*arrays)
+    ties = sum(jnp.sum(jnp.abs(a) == top) for a in arrays)
+    own = arrays[position]
+    return jnp.sign(own) * (jnp.abs(own) == top) / ties
+
+
+def l2_direction(*arguments: Any) -> jax.Array:
+    """The array number `position` over the Euclidean norm of all; zero where that is zero."""
+    *arrays, position = arguments
+    norm = l2_norm_of(*arrays)
+    return arrays[position] / jnp.where(norm > 0, norm, 1.0)
+
+
+def solved_control(
+    stationarity: Callable[..., Any],
+    h_uu: Callable[..., Any],
+    x: Any,
+    p: Any,
+    params: Any,
+    start: Any,
+    *,
+    steps: int,
+) -> Any:
+    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u."""
+    flat, whole = jax.flatten_util.ravel_pytree(start)
+
+    def one(_: int, u: jax.Array) -> jax.Array:
+        here = whole(u)
+        gradient = jax.flatten_util.ravel_pytree(stationarity(x, p, here, params))[0]
+
+        def column(e: jax.Array) -> jax.Array:
+            return jax.flatten_util.ravel_pytree(h_uu(x, p, here, params, whole(e)))[0]
+
+        matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
+        return u - jnp.linalg.solve(matrix, gradient)
+
+    return whole(jax.lax.fori_loop(0, steps, one, flat))
+
+
+def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a function of tuples of arrays take common leading axes.
+
+    `ranks`: for every argument, the ranks of its fields without batch axes.  The leading axes of
+    all fields broadcast against each other.  `.single` is the function itself.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        names = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def batched(*args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            values = [_arrays(bound.arguments[name]) for name in names]
+            return _spread(function, values, [ranks[name] for name in names])
+
+        batched.single = function  # type: ignore[attr-defined]
+        return batched
+
+    return decorate
+
+
+def _arrays(fields: Any) -> Any:
+    made = [a if hasattr(a, "ndim") else jnp.asarray(a) for a in fields]
+    return type(fields)(*made) if hasattr(fields, "_fields") else tuple(made)
+
+
+def _spread(function: Callable[..., Any], values: list[Any], ranks: list[tuple[int, ...]]) -> Any:
+    """Map over the first leading axis as long as there is one."""
+    extra = [
+        [a.ndim - rank for a, rank in zip(fields, own, strict=True)]
+        for fields, own in zip(values, ranks, strict=True)
+    ]
+    lowest = min((e for row in extra for e in row), default=0)
+    if lowest < 0:
+        raise ValueError(
+            "an array has fewer axes than its declaration: ranks "
+            f"{[[a.ndim for a in fields] for fields in values]}, wanted at least {ranks}"
+        )
+    top = max((e for row in extra for e in row), default=0)
+    if top == 0:
+        return function(*values)
+    # only the arrays with the most leading axes are mapped over: broadcasting aligns on the right
+    sizes = {
+        a.shape[0]
+        for f, row in zip(values, extra, strict=True)
+        for a, e in zip(f, row, strict=True)
+        if e == top
+    }
+    if len(sizes - {1}) > 1:
+        raise ValueError(f"leading axes do not broadcast: {sorted(sizes)}")
+    size = max(sizes)
+
+    def axis(a: Any, e: int) -> int | None:
+        return 0 if e == top and (a.shape[0] == size) else None
+
+    axes, inner = [], []
+    for fields, row in zip(values, extra, strict=True):
+        kind = type(fields)
+        mapped = [axis(a, e) for a, e in zip(fields, row, strict=True)]
+        kept = [
+            a[0] if e == top and m is None else a
+            for a, e, m in zip(fields, row, mapped, strict=True)
+        ]
+        named = hasattr(fields, "_fields")
+        axes.append(kind(*mapped) if named else tuple(mapped))
+        inner.append(kind(*kept) if named else tuple(kept))
+    return jax.vmap(lambda *args: _spread(function, list(args), ranks), in_axes=tuple(axes))(*inner)

@@ -1,0 +1,497 @@
+"""Optimal control over long horizons: static optima, the turnpike verdict, extremals.
+
+Convention: minimise the integral of L plus phi at the end; H = L + p . f is minimised over u,
+x' = H_p, p' = -H_x + rho p, p(T) = phi_x(x(T)) at a free end.  A `ControlModel` holds the derived
+functions; whatever is computed here is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derive.runtime import extremals, sparse_control
+from derive.runtime.control_coordinates import Flat, bind_sizes, flatten, on_sphere
+from derive.runtime.inputs import positive_integer
+from derive.runtime.precision import precision
+from derive.runtime.results import Extremal, Turnpike
+from derive.runtime.static_problem import StaticPoint, static_points
+from derive.runtime.static_problem import starts as static_starts
+from derive.runtime.turnpike import is_minimum, judge, linearise
+
+Shapes = Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class ControlModel:
+    """The derived functions of one problem; x, p, u, params are NamedTuples of one point in time.
+
+    `h_xx(x, p, u, params, dx)` and its like are second derivatives of H applied to a direction;
+    `h_px(x, u, params, dx)` = f_x dx, `h_pu(x, u, params, du)` = f_u du.  Symmetric states have
+    symmetrised derivatives under the Frobenius pairing.  `bounds`: by name of control,
+    ("box", low, high) or ("l1", radius) or ("l2", radius): numbers, names of parameters or
+    functions of them; the
+    controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
+    cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
+    """
+
+    params: type
+    param_shapes: Shapes
+    state: type
+    control: type
+    costate: type
+    state_shapes: Shapes
+    control_shapes: Shapes
+    running_cost: Callable[..., Any]
+    hamiltonian: Callable[..., Any]
+    state_rate: Callable[..., Any]
+    costate_rate: Callable[..., Any]
+    stationarity: Callable[..., Any]
+    terminal_cost: Callable[..., Any] | None = None
+    terminal_rate: Callable[..., Any] | None = None
+    static_residual: Callable[..., Any] | None = None
+    control_law: Callable[..., Any] | None = None
+    h_xx: Callable[..., Any] | None = None
+    h_xu: Callable[..., Any] | None = None
+    h_ux: Callable[..., Any] | None = None
+    h_uu: Callable[..., Any] | None = None
+    h_px: Callable[..., Any] | None = None
+    h_pu: Callable[..., Any] | None = None
+    symmetric: tuple[str, ...] = ()
+    sphere: tuple[str, ...] = ()
+    bounds: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    discount: Callable[..., Any] | None = None
+    fixed_end: bool = False
+    sparse: str | None = None
+    radius: Callable[..., Any] | None = None
+
+
+# what the user passes
+
+
+def _check_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
+    names = spec.params._fields  # type: ignore[attr-defined]
+    if isinstance(params, Mapping):
+        unknown = sorted(set(params) - set(names))
+        missing = [n for n in names if n not in params]
+        if unknown or missing:
+            raise ValueError(
+                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
+            )
+        params = spec.params(**params)
+    if not isinstance(params, tuple) or len(params) != len(names):
+        raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
+    values = spec.params(*(np.asarray(value, float) for value in params))
+    sizes: dict[str, tuple] = {}
+    bind_sizes(spec.param_shapes, values._asdict(), sizes)
+    for name, value in values._asdict().items():
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{name} has entries that are not finite")
+    _check_bounds(spec, values)
+    return values, sizes
+
+
+def _number(value: Any, params: Any) -> Any:
+    if callable(value):
+        return value(params)
+    return getattr(params, value) if isinstance(value, str) else value
+
+
+def _check_bounds(spec: ControlModel, params: Any) -> None:
+    for name, (kind, *limits) in spec.bounds.items():
+        limits = [_number(v, params) for v in limits]
+        if kind == "box" and np.any(np.asarray(limits[0]) >= np.asarray(limits[1])):
+            raise ValueError(
+                f"the bounds of {name} cross: low {limits[0]} is not below high {limits[1]}"
+            )
+        if kind != "box" and np.any(np.asarray(limits[-1]) <= 0):
+            raise ValueError(f"the bound on the norm of {name} must be positive, got {limits[-1]}")
+
+
+def _check_state(
+    spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
+) -> tuple[Any, int | None]:
+    """A State of arrays, and the size of its leading batch axis (None: no batch)."""
+    names = spec.state._fields  # type: ignore[attr-defined]
+    if isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise ValueError(f"{what} must have the fields {', '.join(names)}, got {sorted(x)}")
+        x = spec.state(**x)
+    if not isinstance(x, tuple) and len(names) == 1:
+        x = spec.state(x)
+    if not isinstance(x, tuple) or len(x) != len(names):
+        raise ValueError(f"{what} must be State({', '.join(f'{n}=...' for n in names)})")
+    x = spec.state(*(np.asarray(value, float) for value in x))
+    extra = {np.ndim(v) - len(spec.state_shapes[n]) for n, v in x._asdict().items()}
+    batch = len(x[0]) if extra == {1} else None
+    if batch == 0:
+        raise ValueError(f"{what} is an empty batch")
+    one = x._asdict() if batch is None else {n: v[0] for n, v in x._asdict().items()}
+    bind_sizes(spec.state_shapes, one, sizes)
+    if batch is not None and len({len(v) for v in x}) > 1:
+        raise ValueError(f"the fields of {what} have different batch sizes")
+    for name, value in x._asdict().items():
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{what}.{name} has entries that are not finite")
+        if name in spec.symmetric:
+            skew = float(np.max(np.abs(value - np.swapaxes(value, -1, -2))))
+            if skew > 1e-8 * (1 + float(np.max(np.abs(value)))):
+                raise ValueError(
+                    f"{what}.{name} is not symmetric (off by {skew:.3g}); "
+                    f"pass ({name} + {name}.T) / 2 if that is what you mean"
+                )
+        if name in spec.sphere:
+            norms = np.linalg.norm(value, axis=-1)
+            if np.max(np.abs(norms - 1)) > 1e-6:
+                raise ValueError(
+                    f"the rows of {what}.{name} must have norm 1, got {norms.min():.6g} to "
+                    f"{norms.max():.6g}; divide each row by its norm"
+                )
+    return x, batch
+
+
+def _sizes(sizes: dict[str, tuple]) -> dict[str, int]:
+    return {name: int(size) for name, (size, _) in sizes.items()}
+
+
+@lru_cache(maxsize=32)
+def _values(flat: Flat) -> Any:
+    """Every function of the problem at points (batch, ...), by name, and H_uu there."""
+
+    def find(z: Any, q: Any, v: Any, params: Any) -> tuple[dict[str, Any], Any]:
+        v = flat.law(z, q, v, params)
+        values = {
+            "running_cost": flat.running(z, v, params),
+            "state_rate": flat.rate(z, v, params),
+            "costate_rate": flat.costate_rate(z, q, v, params),
+            "stationarity": flat.stationarity(z, q, v, params),
+            "terminal_cost": flat.terminal(z, params),
+            "terminal_rate": flat.terminal_rate(z, params),
+        }
+        return values, jax.jacfwd(flat.stationarity, 2)(z, q, v, params)
+
+    return jax.jit(jax.vmap(find, (0, None, None, None)))
+
+
+def _check_functions(
+    flat: Flat, z: Any, q: Any, v: Any, params: Any, where: Callable[[int], str]
+) -> None:
+    """At states z (batch, n): raise where a function is not finite, or H_uu not positive."""
+    values, curvature = jax.tree.map(np.asarray, _values(flat)(z, q, v, params))
+    for name, value in values.items():
+        if not np.all(np.isfinite(value)):
+            k, *rest = np.argwhere(~np.isfinite(value))[0]
+            control = flat.law(jnp.asarray(z[k]), jnp.asarray(q), jnp.asarray(v), params)
+            raise ValueError(
+                f"{name} is {value[(k, *rest)]} {where(int(k))}, at state "
+                f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
+                "check the definition there (log, sqrt or division at the edge of its range?)"
+            )
+    if not (flat.spec.sparse or flat.spec.bounds):
+        least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
+        k = int(np.argmin(least))
+        if not least[k] > 1e-12 * max(1.0, float(np.abs(curvature).max())):
+            raise _not_convex(float(least[k]), where(k))
+
+
+def _not_convex(least: float, where: str) -> ValueError:
+    return ValueError(
+        f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}, so no "
+        "control minimises H; give every control a cost with positive weight, or bounds"
+    )
+
+
+def _show(tree: Any) -> str:
+    texts = (
+        f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=12)}"
+        for name, value in tree._asdict().items()
+    )
+    return ", ".join(texts).replace("\n", "")
+
+
+# entry points
+
+
+def turnpike(
+    spec: ControlModel,
+    params: Any,
+    *,
+    starts: int = 32,
+    seed: int = 0,
+    x_guess: Any = None,
+    dtype: str = "float64",
+) -> Turnpike:
+    """Static optima by `starts` searches, and what the best one says about long horizons.
+
+    **Arguments:** `x_guess`: a State near which to search first (also gives sizes that params
+    do not).  Data with the shape of a state are tried as starts by themselves.
+    **Raises** ValueError for wrong input, an H_uu that is not positive definite, or functions
+    that are not finite.
+    """
+    values, sizes = _check_params(spec, params)
+    starts = positive_integer("starts", starts)
+    guess = None
+    if x_guess is not None:
+        guess, batch = _check_state(spec, x_guess, sizes, "x_guess")
+        if batch is not None:
+            raise ValueError("x_guess takes one state, not a batch")
+    with precision(dtype):
+        flat = flatten(spec, _sizes(sizes))
+        if spec.sparse:
+            return sparse_control.finite_time(flat, values, guess)
+        points = _search(flat, values, guess, starts, seed)
+        return _verdict(flat, values, points, starts)
+
+
+def _search(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> list[StaticPoint]:
+    spec = flat.spec
+    candidates = [] if guess is None else [np.asarray(flat.pack_x(guess))]
+    names = spec.state._fields  # type: ignore[attr-defined]
+    for name, shape in spec.param_shapes.items():
+        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]]):
+            z = np.asarray(flat.pack_x(spec.state(getattr(params, name))))
+            candidates.append(z)
+    first = static_starts(flat, candidates, starts, np.random.default_rng(seed))
+    n = flat.n
+    z, q, v = first[:1, :n], first[0, n : 2 * n], first[0, 2 * n :]
+    where = "at the first start of the static search"
+    _check_functions(flat, z, q, v, params, lambda k: where)
+    return static_points(flat, params, first)
+
+
+def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) -> Turnpike:
+    if not points:
+        empty = np.zeros(0)
+        nothing = flat.point(np.full(flat.n, np.nan))
+        reason = f"no static point found in {starts} starts; pass x_guess, or more starts"
+        return Turnpike(
+            nothing,
+            flat.costate(np.full(flat.n, np.nan)),
+            flat.control(np.full(flat.m, np.nan)),
+            np.nan,
+            empty,
+            np.nan,
+            "undetermined",
+            (reason,),
+            empty,
+            np.zeros((0, 0)),
+            None,
+            np.zeros((0, 0)),
+            np.nan,
+            (),
+        )
+    judged = []
+    for point in points:
+        lin, ends = linearise(flat, point, params)
+        least = float(np.linalg.eigvalsh(lin.R)[0])
+        convex = least > 1e-12 * max(1.0, float(np.abs(lin.R).max()))
+        judged.append((point._replace(minimum=convex and is_minimum(lin)), lin, ends))
+    best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
+    point, lin, ends = judged[best]
+    least = float(np.linalg.eigvalsh(lin.R)[0])
+    if not (least > 1e-12 * max(1.0, float(np.abs(lin.R).max())) or flat.spec.bounds):
+        raise _not_convex(least, "at the static optimum")
+    blind = _blind(flat, params, point)
+    found = judge(lin, ends, fixed_end=flat.spec.fixed_end, blind=blind)
+    verdict, reasons = found.verdict, list(found.reasons)
+    minima = [p for p, _, _ in judged if p.minimum]
+    ties = [p for p in minima if p.cost - point.cost < 1e-8 * (1 + abs(point.cost))]
+    if not point.minimum:
+        verdict = "undetermined"
+        reasons.insert(0, "no static point found is a minimum of the static problem")
+    elif len(ties) > 1 and verdict != "none":
+        verdict = "non_unique"
+        reasons.insert(
+            0, f"{len(ties)} different static optima of the same cost {point.cost:.9g} were found"
+        )
+    others = len(judged) - len(ties)
+    if others > 0 and point.minimum:
+        costs = ", ".join(f"{p.cost:.6g}" for p, _, _ in judged if p.cost > point.cost)
+        reasons.append(f"{others} other static points, of costs {costs[:120]}")
+    if flat.spec.bounds:
+        reasons.append(_activity(flat, params, point))
+    reasons.append(f"static optimum found by search from {starts} starts, not proven global")
+    candidates = tuple(
+        (
+            p.cost,
+            p.residual,
+            p.minimum,
+            _numpy(flat.point(p.z)),
+            _numpy(flat.costate(p.q)),
+            _numpy(flat.control(p.v)),
+        )
+        for p, _, _ in judged
+    )
+    return Turnpike(
+        candidates[best][3],
+        candidates[best][4],
+        candidates[best][5],
+        point.cost,
+        found.rates,
+        found.rate if verdict in ("exponential", "entry_only", "non_unique") else np.nan,
+        verdict,
+        tuple(reasons),
+        found.spectrum,
+        lin.matrix,
+        found.riccati,
+        lin.basis,
+        point.residual,
+        candidates,
+    )
+
+
+def _numpy(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
+
+
+def _blind(flat: Flat, params: Any, point: StaticPoint) -> bool:
+    """Whether the running cost ignores the state: its gradient vanishes wherever one looks."""
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        z = on_sphere(flat, jnp.asarray(point.z + 0.3 * rng.standard_normal(flat.n)))
+        v = jnp.asarray(point.v + 0.3 * rng.standard_normal(flat.m))
+        if float(jnp.max(jnp.abs(jax.grad(flat.running)(z, v, params)))) > 1e-12:
+            return False
+    return True
+
+
+def _activity(flat: Flat, params: Any, point: StaticPoint) -> str:
+    slope = np.asarray(flat.stationarity(point.z, point.q, point.v, params))
+    active = int(np.sum(np.abs(slope) > 1e-7))
+    if not active:
+        return "no bound is active at the static optimum"
+    return (
+        f"{active} controls sit on a bound at the static optimum; rates are those without the bound"
+    )
+
+
+def solve(
+    spec: ControlModel,
+    x0: Any,
+    params: Any,
+    *,
+    T: float,
+    x_end: Any = None,
+    near: Turnpike | None = None,
+    saves: Any = None,
+    tolerance: float = 1e-8,
+    most_intervals: int = 2048,
+    starts: int = 16,
+    seed: int = 0,
+    dtype: str = "float64",
+    progress: Any = None,
+) -> Extremal:
+    """The extremal from x0 over [0, T]: a boundary value problem solved by collocation.
+
+    **Arguments:** `x0`: State, or a batch of them with one more axis in front.  `x_end`: the last
+    state, for problems with a fixed end.  `near`: a `turnpike` result to start from (else it is
+    computed, with `starts` and `seed`).  `saves`: times or their number (default: the mesh).
+    `tolerance`: on the relative defect between mesh points.
+    **Raises** ValueError for wrong input, and where Newton's method or the mesh gives up: with
+    what was reached and what to try.
+    """
+    values, sizes = _check_params(spec, params)
+    state, batch = _check_state(spec, x0, sizes, "x0")
+    T = _horizon(T)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    last = None
+    if spec.fixed_end:
+        if x_end is None:
+            raise ValueError("this problem has a fixed end: pass x_end, the state at time T")
+        last, _ = _check_state(spec, x_end, sizes, "x_end")
+    elif x_end is not None:
+        raise ValueError("this problem has a free end: x_end cannot be prescribed")
+    with precision(dtype):
+        flat = flatten(spec, _sizes(sizes))
+        z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
+        if spec.sparse in ("l1", "l2norm"):
+            return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
+        if near is None:
+            guess = spec.state(*(v[0] for v in state)) if batch else state
+            points = _search(flat, values, guess, starts, seed)
+            points = [p for p in points if np.all(np.isfinite(p.z))]
+        else:
+            points = []
+        zT = None if last is None else np.asarray(flat.pack_x(last))
+        anchor = _anchor(flat, values, near, points, z0)
+        _check_functions(
+            flat,
+            z0,
+            anchor.q,
+            anchor.v,
+            values,
+            lambda k: "at x0" if batch is None else f"at x0[{k}]",
+        )
+        found = extremals.solve(
+            flat,
+            z0,
+            values,
+            T=T,
+            zT=zT,
+            anchor=anchor,
+            saves=saves,
+            tolerance=tolerance,
+            most=most_intervals,
+            progress=progress,
+        )
+        return found if batch else extremals.first(found)
+
+
+def _horizon(T: Any) -> float:
+    T = float(T)
+    if not (np.isfinite(T) and T > 0):
+        raise ValueError(f"the horizon T = {T:g} must be a positive, finite time")
+    return T
+
+
+def _anchor(
+    flat: Flat, params: Any, near: Turnpike | None, points: list[StaticPoint], z0: np.ndarray
+) -> extremals.Anchor:
+    """The point around which the first guess is built: the turnpike, or else the first state."""
+    if near is not None and np.all(np.isfinite(flat.pack_x(near.x))):
+        z, v = np.asarray(flat.pack_x(near.x)), np.asarray(flat.pack_u(near.u))
+        q = np.asarray(flat.pack_x(flat.spec.state(*near.p)))
+        slow, fast = extremals.rates_of(near.rates)
+        return extremals.Anchor(z, q, v, slow, fast)
+    for point in points:
+        try:
+            lin, _ = linearise(flat, point, params)
+            if np.linalg.eigvalsh(lin.R)[0] <= 0 or not is_minimum(lin):
+                continue
+            spectrum = np.linalg.eigvals(lin.matrix)
+        except (np.linalg.LinAlgError, ValueError):
+            continue
+        slow, fast = extremals.rates_of(np.abs(spectrum.real))
+        return extremals.Anchor(point.z, point.q, point.v, slow, fast)
+    zero = np.zeros(flat.n)
+    return extremals.Anchor(z0[0], zero, np.zeros(flat.m), 0.0, 1.0)
+
+
+def solution_map(
+    spec: ControlModel, x0: Any, params: Any, *, T: float, x_end: Any = None, **options: Any
+) -> Callable[..., Any]:
+    """`map(x0, params) -> (x, p, u, cost)` on the mesh found for this x0: pure and differentiable.
+
+    The mesh is refined once, here; the map then runs Newton from the solution found, and its
+    derivatives are those of the implicit rule, forwards or backwards.  Call it inside
+    ``with precision("float64")`` (or with x64 enabled), under jax.grad, jax.jacfwd or jax.jit.
+    """
+    tolerance = options.get("tolerance", 1e-8)
+    options.pop("saves", None)
+    found = solve(spec, x0, params, T=T, x_end=x_end, **options)
+    if found.cost.ndim:
+        raise ValueError("solution_map takes one x0; map the result with jax.vmap")
+    values, sizes = _check_params(spec, params)
+    state, _ = _check_state(spec, x0, sizes, "x0")
+    with precision(options.get("dtype", "float64")):
+        flat = flatten(spec, _sizes(sizes))
+        return extremals.differentiable(
+            flat, found, None if x_end is None else flat.pack_x(spec.state(*x_end)), tolerance
+        )

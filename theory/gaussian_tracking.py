@@ -1,0 +1,34 @@
+"""Steering the covariance of a Gaussian under softmax self-attention, with the values or the queries as control."""
+
+from derive.notation import dims, optimal_control, params, problem, squared_norm
+
+d = dims("d: width")
+alpha, beta = params("alpha: positive, weight of tracking", "beta: positive, weight of control")
+
+
+def covariance_rate(S, V, A):
+    """S' of a Gaussian with covariance S, tokens moving with V times their attention mean."""
+    drift = V @ S @ A @ S
+    return drift + drift.T
+
+
+@optimal_control(
+    state="S[d, d] symmetric",
+    control="V[d, d]",
+    data="A[d, d], goal[d, d] symmetric, V_ref[d, d]",
+)
+def gaussian_tracking(S, V, A, goal, V_ref):
+    """S' = V S A S + its transpose, steered by the value matrix V."""
+    running = alpha / 2 * squared_norm(S - goal) + beta / 2 * squared_norm(V - V_ref)
+    return problem(dynamics=covariance_rate(S, V, A), running=running)
+
+
+@optimal_control(
+    state="S[d, d] symmetric",
+    control="A[d, d]",
+    data="V[d, d], goal[d, d] symmetric, A_ref[d, d]",
+)
+def gaussian_query_tracking(S, A, V, goal, A_ref):
+    """S' = V S A S + its transpose, steered by the product A of keys and queries."""
+    running = alpha / 2 * squared_norm(S - goal) + beta / 2 * squared_norm(A - A_ref)
+    return problem(dynamics=covariance_rate(S, V, A), running=running)
