@@ -418,4 +418,6 @@ def run_problem(
     return _bound(model.function, dims, params, no_draw)(**arrays)
 
 
-_SHIM = Model("", "", lambda _: None, "", (), Dim("n"), (), (), "", Place("", 0))
+_SHIM = Model(
+    "", "", lambda _: None, "", (), Dim("n"), Dim("n"), False, (), (), "", Place("", 0)
+)
