@@ -6,6 +6,16 @@
 from sympy import Rational, pi
 
 from derive.errors import DefinitionError, Refusal
+from derive.notation.closure import (
+    average,
+    bistochastic,
+    dot,
+    gaussian_closure,
+    integral,
+    matrices,
+    noise,
+    sum_over,
+)
 from derive.notation.functions import (
     cos,
     erf,
@@ -29,14 +39,21 @@ __all__ = [
     "Model",
     "Rational",
     "Refusal",
+    "average",
+    "bistochastic",
     "cos",
     "covariance_sde",
     "dims",
+    "dot",
     "erf",
     "exp",
     "eye",
     "gaussian",
+    "gaussian_closure",
+    "integral",
     "log",
+    "matrices",
+    "noise",
     "ones",
     "params",
     "pi",
@@ -45,5 +62,6 @@ __all__ = [
     "sin",
     "softmax",
     "sqrt",
+    "sum_over",
     "tanh",
 ]
