@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closure_state import State, equation
+from derive.runtime.closure_state import Attempt, State, equation
 from derive.runtime.rosenbrock import make_attempt as implicit_attempt
 from derive.runtime.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
 
@@ -56,16 +56,6 @@ class Control(NamedTuple):
     rtol: Any
     max_steps: Any
     end: Any  # of the whole integration
-
-
-class Attempt(NamedTuple):
-    """A trial step: the new state, its error estimate, the rate there (or ()), and h |eigenvalue|
-    by the last two stages (0: unknown)."""
-
-    state: State
-    error: State
-    slope: State
-    stretch: Any
 
 
 def _add(state: State, h: Any, weights: tuple[float, ...], slopes: list[State]) -> State:

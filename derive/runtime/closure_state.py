@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from derive.runtime.lanes import over_lanes
 
@@ -39,24 +40,56 @@ class Equation(NamedTuple):
     size: Callable[..., tuple[jax.Array, jax.Array]]
 
 
+class Attempt(NamedTuple):
+    """A trial step: the new state, its error estimate, the rate there (or ()), and h |eigenvalue|
+    by the last two stages (0: unknown)."""
+
+    state: State
+    error: State
+    slope: State
+    stretch: Any
+
+
 @functools.lru_cache(maxsize=64)
 def equation(spec: ClosureModel) -> Equation:
     return _with_noise(spec) if spec.noise is not None else _in_factor(spec)
 
 
-def plain_rate(spec: ClosureModel) -> Callable[..., State]:
-    """rate(state, params) of the state itself, for a scheme that is not shaped like the solution."""
+def packed(spec: ClosureModel) -> Callable[..., tuple[Any, Any]]:
+    """(rate, its Jacobian) of the state as one vector, over lanes: (n, lanes) and (n, n, lanes)."""
+
+    def one(state: State, params: Any) -> tuple[Any, Any]:
+        vector, unravel = ravel_pytree(state)
+
+        def f(x: Any) -> Any:
+            return ravel_pytree(_own_rate(spec, unravel(x), params))[0]
+
+        return f(vector), jax.jacfwd(f)(vector)
+
+    return _lanewise(spec, one)
+
+
+def _own_rate(spec: ClosureModel, state: State, params: Any) -> State:
+    """Rate of the state itself, for a scheme that is not shaped like the solution."""
+    mean, second = state
     if spec.noise is None:
-        eq = equation(spec)
-        return lambda state, params: eq.rate(state, state, params)
-    noise = spec.noise
+        return _factor_rate(spec, state, params)
+    half = spec.jacobian(mean, second, params) @ second
+    noise = spec.noise(mean, second, params)
+    return spec.mean_rate(mean, second, params), half + half.mT + noise
 
-    def rate(state: State, params: Any) -> State:
-        mean, cov = state
-        half = spec.jacobian(mean, cov, params) @ cov
-        return spec.mean_rate(mean, cov, params), half + half.mT + noise(mean, cov, params)
 
-    return _lanewise(spec, rate)
+def _factor_rate(spec: ClosureModel, state: State, params: Any) -> State:
+    mean, F = state
+    cov = F @ F.mT
+    u = spec.mean_rate(mean, cov, params)
+    if spec.factor_rate is not None:
+        return u, spec.factor_rate(F, mean, params)
+    return u, spec.jacobian(mean, cov, params) @ F
+
+
+def own_rate(spec: ClosureModel) -> Callable[..., State]:
+    return _lanewise(spec, functools.partial(_own_rate, spec))
 
 
 def _lanewise(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,13 +114,7 @@ def _margin(spec: ClosureModel, mean: Any, cov: Any, params: Any) -> Any:
 
 
 def _in_factor(spec: ClosureModel) -> Equation:
-    def rate(state: State, params: Any) -> State:
-        mean, F = state
-        cov = F @ F.mT
-        u = spec.mean_rate(mean, cov, params)
-        if spec.factor_rate is not None:
-            return u, spec.factor_rate(F, mean, params)
-        return u, spec.jacobian(mean, cov, params) @ F
+    rate = functools.partial(_factor_rate, spec)
 
     def margin(state: State, params: Any) -> Any:
         mean, F = state

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,6 +30,7 @@ from derive.runtime.closure_solver import (
     take,
     to_target,
 )
+from derive.runtime.particle_system import particles
 from derive.runtime.precision import precision
 from derive.runtime.progress import Progress, reporter
 from derive.runtime.results import Moments, Particles

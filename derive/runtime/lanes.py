@@ -3,7 +3,8 @@
 `over_lanes(f)` takes arrays of shape (..., lanes), calls no BLAS for matrix products of size up to
 `UNROLL` but writes them as sums of products that vectorise over the lanes, and evaluates a repeated
 subexpression once.  For larger sizes, and for everything without a rule here (decompositions,
-loops), it is `jax.vmap(f, in_axes=-1, out_axes=-1)`.
+loops), it is `jax.vmap(f, in_axes=-1, out_axes=-1)`.  Differentiate inside f, not through
+`over_lanes(f)`: a linear solve is evaluated here without its derivative rule.
 """
 
 from __future__ import annotations
@@ -16,20 +17,75 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-UNROLL = 8
+UNROLL = 8  # largest axis in an elementwise product
+SOLVE = 6  # ... and in an elementwise factorisation, which compiles longer
 
 ELEMENTWISE = frozenset(
-    "add sub mul div neg sign abs exp exp2 log log1p expm1 sqrt rsqrt cbrt square integer_pow pow "
-    "sin cos tan tanh sinh cosh asin acos atan atan2 logistic erf erfc erf_inv lgamma digamma "
-    "max min rem floor ceil round is_finite eq ne lt le gt ge and or not xor select_n clamp "
-    "convert_element_type stop_gradient copy real imag nextafter".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "sign",
+        "abs",
+        "exp",
+        "exp2",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "rsqrt",
+        "cbrt",
+        "square",
+        "integer_pow",
+        "pow",
+        "sin",
+        "cos",
+        "tan",
+        "tanh",
+        "sinh",
+        "cosh",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "logistic",
+        "erf",
+        "erfc",
+        "erf_inv",
+        "lgamma",
+        "digamma",
+        "max",
+        "min",
+        "rem",
+        "floor",
+        "ceil",
+        "round",
+        "is_finite",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "and",
+        "or",
+        "not",
+        "xor",
+        "select_n",
+        "clamp",
+        "convert_element_type",
+        "stop_gradient",
+        "copy",
+        "add_any",
+    ]
 )
-REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or".split())
-CALLS = {"jaxpr": "jaxpr", "call_jaxpr": "call_jaxpr"}
+REDUCTIONS = frozenset({f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or")})
 
 
 def over_lanes(f: Callable[..., Any]) -> Callable[..., Any]:
-    """`g(per_lane, shared)`: f(per_lane, shared) with a last axis over lanes in every per-lane leaf."""
+    """g(per_lane, shared): f of the same, every leaf of `per_lane` with a last axis over lanes."""
 
     def g(per_lane: Any, shared: Any) -> Any:
         leaves, tree = jax.tree.flatten(per_lane)
@@ -100,7 +156,7 @@ class _Evaluation:
         if rule is not None:
             out = rule(eqn, values)
             if out is not None:
-                return [(out, True)]
+                return out if isinstance(out, list) else [(out, True)]
         elif name in ELEMENTWISE:
             return [(self._elementwise(eqn, values), True)]
         elif name in REDUCTIONS:
@@ -125,6 +181,8 @@ class _Evaluation:
         shape = np.shape(x)
         if batched and shape == target:
             return x
+        if batched and len(shape) == len(target):  # axes of length one
+            return jax.lax.broadcast_in_dim(x, target, tuple(range(len(shape))))
         if batched:  # a scalar of each lane
             return jax.lax.broadcast_in_dim(x, target, (len(target) - 1,))
         return jax.lax.broadcast_in_dim(jnp.asarray(x), target, tuple(range(len(shape))))
@@ -185,3 +243,87 @@ class _Evaluation:
             total = total + x[k] * y[k]
         # without the barrier the compiler computes a product again in every entry that uses it
         return jax.lax.optimization_barrier(total.astype(out.dtype))
+
+    def _custom_linear_solve(self, eqn: Any, values: list[Value]) -> list[Value] | None:
+        counts, inner = eqn.params["const_lengths"], eqn.params["jaxprs"].solve
+        first = counts.matvec + counts.vecmat
+        consts = values[first : first + counts.solve]
+        right = values[first + counts.solve + counts.transpose_solve :]
+        return self.run(inner.jaxpr, inner.consts, consts + right)
+
+    def _small(self, eqn: Any) -> bool:
+        return all(len(v.aval.shape) == 2 and max(v.aval.shape) <= SOLVE for v in eqn.invars)
+
+    def _lu(self, eqn: Any, values: list[Value]) -> list[Value] | None:
+        if not self._small(eqn) or len(set(eqn.invars[0].aval.shape)) > 1:
+            return None
+        return [(x, True) for x in _lu(values[0][0])]
+
+    def _triangular_solve(self, eqn: Any, values: list[Value]) -> list[Value] | None:
+        p = eqn.params
+        if not self._small(eqn) or p.get("conjugate_a"):
+            return None
+        a, b = (_spread(x, batched, self.lanes) for x, batched in values)
+        swap = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
+        lower = p["lower"]
+        if p["transpose_a"]:
+            a, lower = swap(a), not lower
+        if not p["left_side"]:
+            a, b, lower = swap(a), swap(b), not lower
+        x = _substitute(a, b, lower, p["unit_diagonal"])
+        return [(x if p["left_side"] else swap(x), True)]
+
+    def _cholesky(self, eqn: Any, values: list[Value]) -> list[Value] | None:
+        return [(_cholesky(values[0][0]), True)] if self._small(eqn) else None
+
+
+def _rows(n: int) -> Any:
+    return jnp.arange(n)[:, None, None]
+
+
+def _lu(a: Any) -> tuple[Any, Any, Any]:
+    """LU factors of a (n, n, lanes) with partial pivoting, pivots and permutation (n, lanes)."""
+    n, lanes = a.shape[0], a.shape[-1]
+    rows, columns = _rows(n), jnp.arange(n)[None, :, None]
+    order = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, lanes))
+    pivots = []
+
+    def swapped(x: Any, k: int, pivot: Any) -> Any:
+        index = jnp.arange(n, dtype=jnp.int32).reshape(n, *(1,) * (x.ndim - 1))
+        chosen = jnp.where(index == pivot, x, 0).sum(0, dtype=x.dtype)
+        out = jnp.where(index == pivot, x[k], x)
+        return jnp.where(index == k, chosen, out)
+
+    for k in range(n):
+        pivot = (k + jnp.argmax(jnp.abs(a[k:, k]), axis=0)).astype(jnp.int32)
+        pivots.append(pivot)
+        a, order = swapped(a, k, pivot), swapped(order, k, pivot)
+        below = jnp.where(rows > k, a[:, k : k + 1] / a[k, k], 0)
+        ahead = jnp.where(columns > k, a[k][None], 0)
+        a = jnp.where((rows > k) & (columns == k), below, a - below * ahead)
+        a = jax.lax.optimization_barrier(a)
+    return a, jnp.stack(pivots), order
+
+
+def _substitute(a: Any, b: Any, lower: bool, unit: bool) -> Any:
+    """x with a x = b, a (n, n, lanes) triangular, b (n, columns, lanes)."""
+    n = a.shape[0]
+    rows = _rows(n)
+    for k in range(n) if lower else reversed(range(n)):
+        x = b[k] if unit else b[k] / a[k, k]
+        rest = rows > k if lower else rows < k
+        b = jnp.where(rows == k, x[None], b - jnp.where(rest, a[:, k : k + 1] * x[None], 0))
+        b = jax.lax.optimization_barrier(b)
+    return b
+
+
+def _cholesky(a: Any) -> Any:
+    """Lower factor of a (n, n, lanes); nan where a is not positive definite."""
+    n = a.shape[0]
+    columns = []
+    for k in range(n):
+        column = a[:, k] / jnp.sqrt(a[k, k])
+        column = jnp.where(jnp.arange(n)[:, None] >= k, column, 0)
+        columns.append(column)
+        a = jax.lax.optimization_barrier(a - column[:, None] * column[None])
+    return jnp.stack(columns, axis=1)

@@ -6,11 +6,14 @@ forward-mode differentiation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+
+from derive.runtime.closure_state import Attempt, own_rate, packed
 
 if TYPE_CHECKING:
     from derive.runtime.gaussian_closure import ClosureModel
@@ -41,40 +44,25 @@ C = (
 
 def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
     """A trial step with the signature of the explicit one."""
-    from derive.runtime.closure_solver import Attempt
-    from derive.runtime.closure_state import plain_rate
-
-    rate = plain_rate(spec)
+    f, both = own_rate(spec), packed(spec)
 
     def attempt(base: Any, slope: Any, h: Any, params: Any) -> Any:
-        shapes = [y.shape[:-1] for y in base]
         lanes = base[0].shape[-1]
+        ends = list(itertools.accumulate(y.size // lanes for y in base))[:-1]
 
-        def pack(state: Any) -> Any:  # (lanes, numbers)
-            return jnp.concatenate([y.reshape(-1, lanes) for y in state]).T
+        def pack(state: Any) -> Any:  # (n, lanes)
+            return jnp.concatenate([y.reshape(-1, lanes) for y in state])
 
         def unpack(x: Any) -> Any:
-            out, first = [], 0
-            for shape in shapes:
-                count = 1
-                for n in shape:
-                    count *= n
-                out.append(x[..., first : first + count].T.reshape(*shape, x.shape[0]))
-                first += count
-            return tuple(out)
+            parts = jnp.split(x, ends)
+            return tuple(p.reshape(y.shape) for p, y in zip(parts, base, strict=True))
 
-        def f(x: Any) -> Any:
-            return pack(rate(unpack(x), params))
-
+        first, jacobian = both(base, params)
         y = pack(base)
-        n = y.shape[-1]
-        # lanes do not mix: one forward pass per column serves all of them
-        columns = jax.vmap(lambda e: jax.jvp(f, (y,), (jnp.broadcast_to(e, y.shape),))[1])(
-            jnp.eye(n, dtype=y.dtype)
-        )
-        jacobian = jnp.moveaxis(columns, 0, -1)
-        step = jnp.where(h > 0, h, 1)[:, None]
-        left = jnp.eye(n, dtype=y.dtype) / (GAMMA * step[..., None]) - jacobian
+        one = jnp.eye(len(y), dtype=y.dtype)
+        step = jnp.where(h > 0, h, 1)
+        # LAPACK's layout, lanes first, for the factorisation alone
+        left = one / (GAMMA * step[:, None, None]) - jnp.moveaxis(jacobian, -1, 0)
         lu = jax.scipy.linalg.lu_factor(left)
         ks: list[Any] = []
         now = y
@@ -83,11 +71,10 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
                 now = y + sum((a * k for a, k in zip(A[i], ks, strict=True)), jnp.zeros_like(y))
             else:  # the fifth argument and its solution
                 now = now + ks[-1]
-            right = f(now)
+            right = pack(f(unpack(now), params)) if i else first
             if i:
                 right = right + sum(c * k for c, k in zip(C[i], ks, strict=True)) / step
-            ks.append(jax.scipy.linalg.lu_solve(lu, right[..., None])[..., 0])
-        new = now + ks[-1]
-        return Attempt(unpack(new), unpack(ks[-1]), (), jnp.zeros_like(h))
+            ks.append(jax.scipy.linalg.lu_solve(lu, right.T[..., None])[..., 0].T)
+        return Attempt(unpack(now + ks[-1]), unpack(ks[-1]), (), jnp.zeros_like(h))
 
     return attempt
