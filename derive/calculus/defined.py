@@ -11,7 +11,8 @@ Kinds, with `bodies` over the tensor's own indices:
     inverse    P with P (I + B) = I                            bodies (B,)
     det        det(I + B)^(-1/2)                               bodies (B,)
     reciprocal 1/D                                             bodies (D,)
-    gate       w_j / sum of all w, w_j = theta_j exp(e_j)      bodies (e,)
+    gate       w_j / sum of all w, w_j = theta_j exp(e_j)      bodies (e, theta)
+    spectral   g(B), B symmetric, g a scalar function          bodies (B,)
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import sympy as sp
 
 from derive.calculus.index import Expression, Factor, Factors, Index, Tensor, collect, fresh
 
-KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate")
+KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate", "spectral")
 _LETTERS = {"exp": "G", "ridge": "f", "smooth": "J", "inverse": "P", "det": "c"}
-_LETTERS |= {"reciprocal": "r", "gate": "g"}
+_LETTERS |= {"reciprocal": "r", "gate": "g", "spectral": "D"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Book:
     """The definitions of one derivation, each meaning once."""
 
     of: dict[Tensor, Definition] = field(default_factory=dict)
+    # (M over row and column, covariance tensor): I + L^T M L must be positive definite
+    conditions: list[tuple[Expression, Tensor]] = field(default_factory=list)
     _known: dict[Definition, Tensor] = field(default_factory=dict)
 
     def tensor(
@@ -126,7 +129,7 @@ def _slope(
     one = sp.Integer(1)
     if factor.tensor == variable:
         delta = Tensor("delta", (at.dim, at.dim), "delta", symmetric=True)
-        return [(one, (delta[factor.indices[0], at],))]
+        return [(one, (delta[factor.indices[-1], at],))]
     meaning = book.of.get(factor.tensor)
     if meaning is None or not _touches(factor.tensor, variable, book):
         return None

@@ -12,7 +12,6 @@ Isserlis, f by Stein.  The condition is I + L^T M L > 0 (`condition`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sympy as sp
@@ -57,12 +56,20 @@ class Law:
     mean: Tensor
     cov: Tensor
     block: Index | None = None
+    # (mean over i, covariance over i and j, i, j) where the law is no tensor but an expression
+    given: tuple[Expression, Expression, Index, Index] | None = None
 
     def at(self, i: Index) -> Expression:
+        if self.given is not None:
+            mean, _, own, _ = self.given
+            return placed(mean, {own: i})
         own = (self.block, i) if self.block else (i,)
         return single(self.mean[own], own)
 
     def covariance(self, i: Index, j: Index) -> Expression:
+        if self.given is not None:
+            _, cov, *own = self.given
+            return placed(cov, dict(zip(own, (i, j), strict=True)))
         own = (self.block, i, j) if self.block else (i, j)
         return single(self.cov[own], own)
 
@@ -87,7 +94,7 @@ def average(expression: Expression, law: Law, book: Book) -> Expression:
 
 def split(expression: Expression, variable: Tensor, book: Book) -> Quadratic:
     """Coefficients of a quadratic polynomial; NoTilt for anything else."""
-    dim = variable.dims[0]
+    dim = variable.dims[-1]
     i, j = fresh(dim), fresh(dim)
     degrees: dict[int, list] = {0: [], 1: [], 2: []}
     for coefficient, factors in expression.terms:
@@ -144,6 +151,9 @@ def complete_square(exponent: Expression, law: Law, book: Book) -> Tilted:
     row, column = Index("row", i.dim), Index("column", i.dim)
     names = {n: Index(f"u{position}", n.dim) for position, n in enumerate(outer)}
     body = spread(placed(body, {i: row, j: column} | names), (*names.values(), row, column))
+    needed = spread(placed(q.matrix, {i: row, j: column} | names), (*names.values(), row, column))
+    if (needed, law.cov) not in book.conditions:
+        book.conditions.append((needed, law.cov))
     inverse = book.tensor("inverse", names.values(), (body,), None, (i.dim, i.dim))
     det = book.tensor("det", names.values(), (body,), None)
     P = single(inverse[(*outer, i, j)], (*outer, i, j))
@@ -191,13 +201,13 @@ def _term(
             out = out * single(tilted.det, tilted.det.indices)
         mean, cov = tilted.mean, tilted.cov
     else:
-        i, j = fresh(variable.dims[0]), fresh(variable.dims[0])
+        i, j = fresh(variable.dims[-1]), fresh(variable.dims[-1])
         out = collect(held, [(coefficient, outside)])
         mean, cov = law.at(i), law.covariance(i, j)
     if ridges:
-        moment = _stein([f.indices[0] for f in powers], ridges[0], 0, mean, cov, i, j, law, book)
+        moment = _stein([f.indices[-1] for f in powers], ridges[0], 0, mean, cov, i, j, law, book)
     else:
-        moment = isserlis([f.indices[0] for f in powers], mean, cov, i, j)
+        moment = isserlis([f.indices[-1] for f in powers], mean, cov, i, j)
     product = out * moment
     return spread(product.summed(*(n for n in product.free if n not in free)), free)
 
@@ -277,19 +287,12 @@ def _stein(
     return plus(*out)
 
 
-def condition(exponents: Iterable[Expression], law: Law, book: Book) -> list[Expression]:
-    """Matrices M for which I + L^T M L must be positive definite."""
-    found = [split(e, law.variable, book) for e in exponents]
-    return [q.matrix for q in found if not q.matrix.is_zero]
-
-
 __all__ = [
     "Law",
     "NoTilt",
     "Tilted",
     "average",
     "complete_square",
-    "condition",
     "delta_tensor",
     "isserlis",
     "join",
