@@ -83,7 +83,7 @@ def covariances(name: str, cov: np.ndarray) -> np.ndarray:
 
 
 def parameters(
-    spec: ClosureModel, params: Any, dims: dict[str, int]
+    spec: ClosureModel, params: Any, dims: dict[str, int], source: str = "mean0"
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
     """Arrays by name, and their batch axes; sizes not known before are added to `dims`."""
     names = spec.params._fields  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ def parameters(
         wanted = ", ".join(f"{n}=..." for n in names)
         raise ValueError(f"pass Params({wanted}), got {type(params).__name__}")
     values, axes = {}, {}
-    origin = dict.fromkeys(dims, "mean0")
+    origin = dict.fromkeys(dims, source)
     for name, given in zip(names, params, strict=True):
         x = _numbers(name, given)
         shape = tuple(spec.param_shapes.get(name, ()))

@@ -50,7 +50,7 @@ def particles(
         raise ValueError(f"t1 = {t1} must be a positive time")
     if not isinstance(saves, (int, np.integer)) or not 2 <= saves <= steps + 1:
         raise ValueError(f"saves must be a number from 2 to steps + 1 = {steps + 1}, got {saves!r}")
-    values, axes = closure_inputs.parameters(spec, params, {"d": x.shape[-1]})
+    values, axes = closure_inputs.parameters(spec, params, {"d": x.shape[-1]}, "x0")
     batched = [name for name, shape in axes.items() if shape]
     if batched:
         raise ValueError(f"particles take one set of parameters; {batched[0]} has batch axes")
