@@ -1,0 +1,51 @@
+"""Scalar functions in a velocity: which derivative is integrable, and where the route ends.
+
+Input: a function f by formula.  Output: the smallest k for which f^(k) is integrable with light
+tails, and the Taylor coefficients of order below k.  Kinks and slow tails are named (NoTilt).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mpmath
+import sympy as sp
+
+from derive.calculus.tilt import NoTilt
+from derive.methods.closure_fields import Rule
+
+HIGHEST = 6
+FAR = (40, 60)
+KINKS = (sp.Abs, sp.Max, sp.Min, sp.sign, sp.Heaviside, sp.Piecewise)
+
+
+@dataclass(frozen=True)
+class FourierRule:
+    """f, k, the Taylor coefficients f^(j)(0) / j! for j < k, and f^(k)."""
+
+    name: str
+    rule: Rule
+    order: int
+    taylor: tuple[sp.Expr, ...]
+    derivative: sp.Lambda
+
+
+def fourier_rule(rule: Rule) -> FourierRule:
+    """The split of f into a Taylor part and a Fourier integral."""
+    s = sp.Symbol("s", real=True)
+    body = rule.body(s)
+    if body.has(*KINKS):
+        raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
+    taylor, current = [], body
+    for order in range(HIGHEST + 1):
+        if _light_tails(current, s):
+            return FourierRule(rule.name, rule, order, tuple(taylor), sp.Lambda(s, current))
+        taylor.append(sp.nsimplify(current.subs(s, 0)) / sp.factorial(order))
+        current = current.diff(s)
+    raise NoTilt(f"no derivative of {rule.name} up to order {HIGHEST} has light tails")
+
+
+def _light_tails(body: sp.Expr, s: sp.Symbol) -> bool:
+    f = sp.lambdify(s, body, "mpmath")
+    with mpmath.workdps(60):
+        return all(abs(f(sign * mpmath.mpf(x))) < 1e-15 for x in FAR for sign in (-1, 1))
