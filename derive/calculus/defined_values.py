@@ -113,7 +113,11 @@ class _Evaluator:
 def derivative(rule: object, order: int):  # type: ignore[no-untyped-def]
     """The k-th derivative of a rule on NumPy arrays, stable for large arguments of either sign."""
     s = sp.Symbol("s", real=True)
-    body = rule.body(s).diff(s, order) if order else rule.body(s)  # type: ignore[attr-defined]
+    body = rule.body(s)  # type: ignore[attr-defined]
+    if body.has(sp.exp):
+        turned = sp.simplify(body.rewrite(sp.tanh))
+        body = body if turned.has(sp.exp) else turned
+    body = body.diff(s, order) if order else body
     plain = sp.lambdify(s, body, ["scipy", "numpy"])
 
     def apply(x: np.ndarray) -> np.ndarray:

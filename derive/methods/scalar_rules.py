@@ -7,6 +7,7 @@ tails, and the Taylor coefficients of order below k.  Kinks and slow tails are n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mpmath
 import sympy as sp
@@ -30,10 +31,31 @@ class FourierRule:
     derivative: sp.Lambda
 
 
+@lru_cache(maxsize=64)
+def stable_body(body: sp.Lambda) -> sp.Lambda:
+    """The same function through tanh where exponentials would overflow."""
+    s = sp.Symbol("s", real=True)
+    plain = body(s)
+    if plain.has(sp.exp):
+        turned = sp.simplify(plain.rewrite(sp.tanh))
+        if not turned.has(sp.exp):
+            return sp.Lambda(s, turned)
+    return sp.Lambda(s, plain)
+
+
+@lru_cache(maxsize=64)
+def derivative_of(body: sp.Lambda, order: int) -> sp.Lambda:
+    """The derivative of an order, in the stable form."""
+    if order == 0:
+        return stable_body(body)
+    s = sp.Symbol("s", real=True)
+    return sp.Lambda(s, sp.expand(derivative_of(body, order - 1)(s).diff(s)))
+
+
 def fourier_rule(rule: Rule) -> FourierRule:
     """The split of f into a Taylor part and a Fourier integral."""
     s = sp.Symbol("s", real=True)
-    body = rule.body(s)
+    body = stable_body(rule.body)(s)
     if body.has(*KINKS):
         raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
     taylor, current = [], body
