@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from derive.errors import DefinitionError, Place, RequestError
 
 if TYPE_CHECKING:
+    from derive.notation.closure import ClosureModel
     from derive.notation.model import Model
 
-METHODS = ("covariance_sde",)
+METHODS = ("covariance_sde", "gaussian_closure")
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,9 @@ def find(request: str) -> Entry:
     raise RequestError(f"unknown model {request!r}; {hint}")
 
 
-def load(entry: Entry) -> Model:
+def load(entry: Entry) -> Model | ClosureModel:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
+    from derive.notation.closure import ClosureModel
     from derive.notation.model import Model
 
     name = f"_derive_definition_{entry.file.stem}"
@@ -150,7 +152,7 @@ def load(entry: Entry) -> Model:
         sys.dont_write_bytecode = writes
         sys.modules.pop(name, None)
     model = getattr(module, entry.name, None)
-    if not isinstance(model, Model):
+    if not isinstance(model, (Model, ClosureModel)):
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
         )

@@ -47,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
 
 def text_of(entry: Entry) -> str:
     """The generated module of an entry, derived anew."""
-    from derive.emit.module import render
-    from derive.methods.covariance_sde import derive
+    from derive.dispatch import emitter, method
 
-    return render(derive(load(entry)), entry.source, entry.argument)
+    result = method(entry.method).derive(load(entry))
+    return str(emitter(entry.method).render(result, entry.source, entry.argument))
 
 
 def require_writable(folder: Path) -> None:

@@ -17,9 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.emit.report import FORMATS
-    from derive.methods.covariance_sde import derive
+    from derive.dispatch import method, report
 
-    result = derive(load(find(options.model)))
-    print(FORMATS[options.format](result, options.steps), end="")
+    entry = find(options.model)
+    result = method(entry.method).derive(load(entry))
+    print(report(entry.method).FORMATS[options.format](result, options.steps), end="")
     return 0

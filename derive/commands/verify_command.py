@@ -22,7 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.verify.ladder import certificate, climb
+    from derive.dispatch import emitter, ladder
+    from derive.verify.ladder import certificate
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             )
         print(f"{entry.name}, level {options.level}")
         start, found, results = time.monotonic(), [], []
-        for result, rung in climb(load(entry), file, options.level):
+        for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
             found.append(rung)
             results.append(result)
             spent = time.monotonic() - start
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
             if not rung.passed:
                 print(f"          {rung.figures}", file=sys.stderr)
         target = folder / f"{entry.name}.cert.json"
-        text = certificate(results[-1], options.level, found)
+        signature = emitter(entry.method).model_signature(results[-1])
+        text = certificate(results[-1], signature, options.level, found)
         if keep_stronger(target, text, options.level):
             print(f"  {shown(target)} holds a full certificate of this signature: kept")
         else:
