@@ -16,6 +16,7 @@ import sympy as sp
 
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Tensor
+from derive.calculus.scalar_functions import derivative_of
 
 
 def value(
@@ -98,8 +99,7 @@ class _Evaluator:
         elif kind == "ridge":
             out = derivative(*meaning.data)(bodies[0])
         elif kind == "smooth":
-            nodes, weights = np.polynomial.hermite_e.hermegauss(240)
-            weights = weights / weights.sum()
+            nodes, weights = _hermite()
             centre, variance = np.broadcast_arrays(*bodies)
             at = centre[..., None] + np.sqrt(np.maximum(variance, 0))[..., None] * nodes
             out = derivative(*meaning.data)(at) @ weights
@@ -109,15 +109,17 @@ class _Evaluator:
         return self.arrays[tensor.name]
 
 
+@lru_cache(maxsize=1)
+def _hermite() -> tuple[np.ndarray, np.ndarray]:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(240)
+    return nodes, weights / weights.sum()
+
+
 @lru_cache(maxsize=None)
 def derivative(rule: object, order: int):  # type: ignore[no-untyped-def]
     """The k-th derivative of a rule on NumPy arrays, stable for large arguments of either sign."""
-    s = sp.Symbol("s", real=True)
-    body = rule.body(s)  # type: ignore[attr-defined]
-    if body.has(sp.exp):
-        turned = sp.simplify(body.rewrite(sp.tanh))
-        body = body if turned.has(sp.exp) else turned
-    body = body.diff(s, order) if order else body
+    function = derivative_of(rule.body, order)  # type: ignore[attr-defined]
+    s, body = function.variables[0], function.expr
     plain = sp.lambdify(s, body, ["scipy", "numpy"])
 
     def apply(x: np.ndarray) -> np.ndarray:

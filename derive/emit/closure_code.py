@@ -8,8 +8,10 @@ equal parts are computed once.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sympy as sp
 
@@ -224,7 +226,15 @@ def _size(indices: Iterable[Index]) -> int:
 
 def _path(operands: list[Operand], output: tuple[Index, ...]):  # type: ignore[no-untyped-def]
     """Cheapest pairwise order, as positions into the shrinking list with each result's indices."""
-    plan = _best(tuple(frozenset(i) for _, i in operands), frozenset(output))
+    numbered: dict[Index, int] = {}
+    for _, indices in operands:
+        for i in indices:
+            numbered.setdefault(i, len(numbered))
+    plan = _best(
+        tuple(frozenset(numbered[i] for i in indices) for _, indices in operands),
+        frozenset(numbered[i] for i in output),
+        tuple(_size([i]) for i in numbered),
+    )
     work = list(range(len(operands)))
     current: list[Operand] = list(operands)
     ids = [frozenset([n]) for n in work]
@@ -241,16 +251,17 @@ def _path(operands: list[Operand], output: tuple[Index, ...]):  # type: ignore[n
         ids = [x for p, x in enumerate(ids) if p not in pair] + [merged]
 
 
-def _best(sets: tuple[frozenset[Index], ...], output: frozenset[Index]):  # type: ignore[no-untyped-def]
-    """Dynamic programme over subsets of operands (greedy above nine)."""
+@lru_cache(maxsize=4096)
+def _best(sets: tuple[frozenset[int], ...], output: frozenset[int], sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
+    """Dynamic programme over subsets of operands (greedy above eight)."""
     n = len(sets)
-    if n > 9:
-        return _greedy(sets, output)
+    if n > 8:
+        return _greedy(sets, output, sizes)
     everything = (1 << n) - 1
 
-    def kept(subset: int) -> frozenset[Index]:
-        outside: set[Index] = set(output)
-        inside: set[Index] = set()
+    def kept(subset: int) -> frozenset[int]:
+        outside: set[int] = set(output)
+        inside: set[int] = set()
         for p in range(n):
             (inside if subset >> p & 1 else outside).update(sets[p])
         return frozenset(inside & outside)
@@ -258,19 +269,20 @@ def _best(sets: tuple[frozenset[Index], ...], output: frozenset[Index]):  # type
     keep = {s: kept(s) for s in range(1, everything + 1)}
     cost: dict[int, float] = {1 << p: 0.0 for p in range(n)}
     split: dict[int, int] = {}
-    for subset in sorted(range(1, everything + 1), key=lambda s: (bin(s).count("1"), s)):
+    for subset in sorted(range(1, everything + 1), key=lambda s: (s.bit_count(), s)):
         if subset in cost:
             continue
-        best = None
+        best = math.inf
         half = (subset - 1) & subset
         while half:
             other = subset ^ half
             if half < other:
-                own = cost[half] + cost[other] + _size(keep[half] | keep[other])
-                if best is None or own < best:
+                own = cost[half] + cost[other]
+                if own < best:
+                    own += math.prod(sizes[i] for i in keep[half] | keep[other])
+                if own < best:
                     best, split[subset] = own, half
             half = (half - 1) & subset
-        assert best is not None
         cost[subset] = best
 
     def members(subset: int) -> frozenset[int]:
@@ -289,19 +301,21 @@ def _best(sets: tuple[frozenset[Index], ...], output: frozenset[Index]):  # type
     return order
 
 
-def _greedy(sets: tuple[frozenset[Index], ...], output: frozenset[Index]):  # type: ignore[no-untyped-def]
+def _greedy(sets: tuple[frozenset[int], ...], output: frozenset[int], sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
     current = [(frozenset([p]), s) for p, s in enumerate(sets)]
     order = []
     while len(current) > 1:
+
         def price(pair: tuple[int, int]) -> tuple:
             a, b = current[pair[0]][1], current[pair[1]][1]
-            return (not a & b, _size(a | b), pair)
+            return (not a & b, math.prod(sizes[i] for i in a | b), pair)
 
         i, j = min(itertools.combinations(range(len(current)), 2), key=price)
         order.append((current[i][0], current[j][0]))
         rest = [c for p, c in enumerate(current) if p not in (i, j)]
         outside = output.union(*(c[1] for c in rest))
-        current = [*rest, (current[i][0] | current[j][0], (current[i][1] | current[j][1]) & outside)]
+        joined = (current[i][1] | current[j][1]) & outside
+        current = [*rest, (current[i][0] | current[j][0], joined)]
     return order
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sympy as sp
 
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression
+from derive.calculus.scalar_functions import derivative_of
 from derive.emit import chains, scalars
 from derive.emit.closure_code import Code
 from derive.emit.closure_particles import particle_body
@@ -26,7 +28,6 @@ from derive.methods.gaussian_closure import (
     defined_in,
     is_gram,
 )
-from derive.methods.scalar_rules import derivative_of
 from derive.version import ENGINE
 
 LEFT = {
@@ -180,6 +181,7 @@ def _spec(parts: Parts, positional: bool) -> list[tuple[str, str]]:
     return out
 
 
+@lru_cache(maxsize=4)
 def _parts(result: GaussianClosure) -> Parts:
     parts = Parts()
     law = "mean, cov, params"

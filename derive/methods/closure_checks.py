@@ -231,12 +231,14 @@ def second_difference(result: GaussianClosure) -> Check:
 
 
 def witness(model: ClosureModel, second: Expression, names: Names, book: Book) -> float:
-    """Largest entry of the second derivative at three random instances."""
-    out = []
+    """Largest entry of the second derivative at a random instance; the largest of three if tiny."""
+    largest = 0.0
     for seed in (5, 6, 7):
         one = instance(model, seed)
-        out.append(float(np.max(np.abs(at(one, second, book)))))
-    return max(out)
+        largest = max(largest, float(np.max(np.abs(at(one, second, book)))))
+        if largest > 1e-3:
+            break
+    return largest
 
 
 def moments_by_quadrature(result: GaussianClosure, nodes: int = 24) -> Check:

@@ -7,11 +7,11 @@ tails, and the Taylor coefficients of order below k.  Kinks and slow tails are n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import mpmath
 import sympy as sp
 
+from derive.calculus.scalar_functions import stable_body
 from derive.calculus.tilt import NoTilt
 from derive.methods.closure_fields import Rule
 
@@ -29,27 +29,6 @@ class FourierRule:
     order: int
     taylor: tuple[sp.Expr, ...]
     derivative: sp.Lambda
-
-
-@lru_cache(maxsize=64)
-def stable_body(body: sp.Lambda) -> sp.Lambda:
-    """The same function through tanh where exponentials would overflow."""
-    s = sp.Symbol("s", real=True)
-    plain = body(s)
-    if plain.has(sp.exp):
-        turned = sp.simplify(plain.rewrite(sp.tanh))
-        if not turned.has(sp.exp):
-            return sp.Lambda(s, turned)
-    return sp.Lambda(s, plain)
-
-
-@lru_cache(maxsize=64)
-def derivative_of(body: sp.Lambda, order: int) -> sp.Lambda:
-    """The derivative of an order, in the stable form."""
-    if order == 0:
-        return stable_body(body)
-    s = sp.Symbol("s", real=True)
-    return sp.Lambda(s, sp.expand(derivative_of(body, order - 1)(s).diff(s)))
 
 
 def fourier_rule(rule: Rule) -> FourierRule:

@@ -196,7 +196,8 @@ def fourier_mean(
     phase = u[:, None] * s[None, :]
     transform = jax.lax.complex(jnp.cos(phase) @ values, -(jnp.sin(phase) @ values))
     iu = jax.lax.complex(jnp.zeros_like(u), u)
-    weight = transform * step / pi / iu**k
+    share = step / pi
+    weight = jax.lax.complex(jnp.real(transform) * share, jnp.imag(transform) * share) / iu**k
 
     def one(carry: Any, node: Any) -> tuple[Any, None]:
         at, frequency, share = node
@@ -204,7 +205,10 @@ def fourier_mean(
         rest = list(found)
         for j in range(k):
             power = frequency**j / float(np.prod(np.arange(1, j + 1)))
-            rest = [r - power * p for r, p in zip(rest, powers[j], strict=True)]
+            rest = [
+                r - jax.lax.complex(jnp.real(power) * p, jnp.imag(power) * p)
+                for r, p in zip(rest, powers[j], strict=True)
+            ]
         return tuple(c + jnp.real(share * r) for c, r in zip(carry, rest, strict=True)), None
 
     start = jax.eval_shape(wave, u[0])
