@@ -66,7 +66,7 @@ class Book:
         if meaning not in self._known:
             count = sum(d.kind == kind for d in self._known) + 1
             slots = (*(i.dim for i in meaning.indices), *dims)
-            made = Tensor(f"{_LETTERS[kind]}_{count}", slots, kind)
+            made = Tensor(f"{_LETTERS[kind]}_{count}", slots, kind, symmetric=kind == "spectral")
             self._known[meaning] = made
             self.of[made] = meaning
         return self._known[meaning]

@@ -109,7 +109,7 @@ def sinkhorn_average(
     return weighted_average(
         x,
         keys,
-        lambda xb, yb: score(xb, yb[:, :-1]) + yb[:, -1],
+        lambda xb, yb: score(xb, yb[:, :-1]) + yb[None, :, -1],
         lambda yb: values(yb[:, :-1]),
         block=block,
     )
@@ -132,7 +132,9 @@ def sinkhorn_potentials(
 
     def rows(g: jax.Array) -> jax.Array:
         keys = jnp.concatenate([y, g[:, None]], axis=1)
-        return -log_average(x, keys, lambda xb, yb: score(xb, yb[:, :-1]) + yb[:, -1], block=block)
+        return -log_average(
+            x, keys, lambda xb, yb: score(xb, yb[:, :-1]) + yb[None, :, -1], block=block
+        )
 
     def columns(f: jax.Array) -> jax.Array:
         queries = jnp.concatenate([x, f[:, None]], axis=1)

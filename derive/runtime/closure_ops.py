@@ -262,7 +262,11 @@ def cubature_rates(
         x = mean + contract("ij,j->i", root, at)
         value, push = jax.linearize(lambda q: velocity(q, mean, cov, params), x)
         columns = [
-            push(jnp.broadcast_to(jnp.eye(d, dtype=x.dtype)[j].reshape((1,) * (x.ndim - 1) + (d,)), x.shape))
+            push(
+                jnp.broadcast_to(
+                    jnp.eye(d, dtype=x.dtype)[j].reshape((1,) * (x.ndim - 1) + (d,)), x.shape
+                )
+            )
             for j in range(d)
         ]
         slope = jnp.stack(columns, axis=-1)

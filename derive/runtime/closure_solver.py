@@ -58,10 +58,15 @@ class Control(NamedTuple):
     end: Any  # of the whole integration
 
 
+def _wide(x: Any, like: Any) -> Any:
+    """A number of each lane, to stand beside an array of each lane."""
+    return x.reshape(*(1,) * (like.ndim - 1), -1)
+
+
 def _add(state: State, h: Any, weights: tuple[float, ...], slopes: list[State]) -> State:
     def one(y: Any, *ks: Any) -> Any:
         terms = [w * k for w, k in zip(weights, ks, strict=False) if w]
-        return y + h * functools.reduce(lambda a, b: a + b, terms)
+        return y + _wide(h, y) * functools.reduce(lambda a, b: a + b, terms)
 
     return tuple(one(y, *(s[i] for s in slopes)) for i, y in enumerate(state))
 
@@ -91,7 +96,7 @@ def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Atte
         # the last two stages stand at the same time: their difference shows the largest eigenvalue
         bend = sum(_total((a - b) ** 2) for a, b in zip(slopes[-1], slopes[-2], strict=True))
         gap = sum(_total((a - b) ** 2) for a, b in zip(now, before, strict=True))
-        stretch = h * jnp.sqrt(bend / jnp.where(gap > 0, gap, 1)) * (gap > 0)
+        stretch = jnp.where(gap > 0, h * jnp.sqrt(bend / jnp.where(gap > 0, gap, 1)), 0)
         return Attempt(moved, error, slopes[-1], stretch)
 
     return attempt
@@ -129,7 +134,7 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
             return (f.status == RUNNING) & (f.t < target)
 
         def go(f: Flight) -> Any:
-            return jnp.sum(under_way(f)) > leave
+            return jnp.sum(under_way(f), dtype=jnp.int32) > leave
 
         def body(f: Flight) -> Flight:
             active = under_way(f)
@@ -144,7 +149,7 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
             trial = attempt(f.state, slope, h, params)
             total, count = jnp.zeros_like(h), 0
             for old, new, e in zip(f.state, trial.state, trial.error, strict=True):
-                allowed = atol + control.rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
+                allowed = _wide(atol, new) + control.rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
                 total = total + _total((e / allowed) ** 2)
                 count += e.size // e.shape[-1]
             error = jnp.sqrt(total / count)
@@ -161,7 +166,7 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
             # a step cut short by a save time says little about the next one
             next_h = jnp.where(accept & last, jnp.maximum(f.h, h * change), h * change)
             t = jnp.where(last, target, f.t + h)
-            steps = f.steps + active
+            steps = f.steps + active.astype(f.steps.dtype)
             stuck = active & ~accept & (next_h < 4 * tiny.eps * f.t)
             status = f.status
             signs = f.signs
@@ -194,7 +199,7 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
 
 
 def _where(which: Any, new: State, old: State) -> State:
-    return tuple(jnp.where(which, a, b) for a, b in zip(new, old, strict=True))
+    return tuple(jnp.where(_wide(which, a), a, b) for a, b in zip(new, old, strict=True))
 
 
 @functools.lru_cache(maxsize=64)
@@ -206,9 +211,9 @@ def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]
     @jax.jit
     def start(state: State, atol: Any, params: Any, t1: Any) -> tuple[State, Any]:
         slope = eq.rate(eq.begin(state), state, params)
-        size = sum(_total((y / (atol + jnp.abs(y).max())) ** 2) for y in state)
+        size = sum(_total((y / _wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
         speed = sum(
-            _total((k / (atol + jnp.abs(y).max())) ** 2)
+            _total((k / _wide(atol + jnp.abs(y).max(), k)) ** 2)
             for y, k in zip(eq.begin(state), slope, strict=True)
         )
         ratio = jnp.sqrt(size / jnp.where(speed > 0, speed, 1))

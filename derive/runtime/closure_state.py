@@ -66,7 +66,7 @@ def packed(spec: ClosureModel) -> Callable[..., tuple[Any, Any]]:
 
         return f(vector), jax.jacfwd(f)(vector)
 
-    return _lanewise(spec, one)
+    return _mapped(spec, one)
 
 
 def _own_rate(spec: ClosureModel, state: State, params: Any) -> State:
@@ -89,7 +89,17 @@ def _factor_rate(spec: ClosureModel, state: State, params: Any) -> State:
 
 
 def own_rate(spec: ClosureModel) -> Callable[..., State]:
-    return _lanewise(spec, functools.partial(_own_rate, spec))
+    return _mapped(spec, functools.partial(_own_rate, spec))
+
+
+def _mapped(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_lanewise`, by vmap: faster to compile, and no slower beside an LU factorisation."""
+
+    def g(state: State, params: Any) -> Any:
+        one = lambda state, mine: f(state, spec.params(**mine, **params[1]))  # type: ignore[call-arg]  # noqa: E731
+        return jax.vmap(one, in_axes=-1, out_axes=-1)(state, params[0])
+
+    return g
 
 
 def _lanewise(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:

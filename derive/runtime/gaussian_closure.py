@@ -85,8 +85,8 @@ def solve(
     parameters may carry leading batch axes too; all of them broadcast.  `saves`: increasing times
     in [0, t1], or their number (None: 0 and t1).  `rtol`, `atol`: allowed error of a step, per
     entry of the mean and of the factor of the covariance (default rtol: 1e-8, in float32 1e-5;
-    default atol: 1e-3 rtol times the root mean square of mean0 and factor).  `method`: "explicit" (5th order), "stiff" (4th order,
-    L-stable), or "auto", explicit until a law turns out stiff.
+    default atol: 1e-3 rtol times the root mean square of mean0 and factor).  `method`: "explicit"
+    (5th order), "stiff" (4th order, L-stable), or "auto", explicit until a law turns out stiff.
 
     **Returns:** `Moments`.  A law whose solution ends before t1 (blow-up, or the Gaussian integral
     of its weight diverges) keeps what was saved before, has nan after, and its time in

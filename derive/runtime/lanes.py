@@ -18,7 +18,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 UNROLL = 8  # largest axis in an elementwise product
-SOLVE = 6  # ... and in an elementwise factorisation, which compiles longer
+SOLVE = 6  # ... and in an elementwise factorisation
+STRAIGHT = 4  # ... written without a loop
 
 ELEMENTWISE = frozenset(
     [
@@ -277,53 +278,71 @@ class _Evaluation:
         return [(_cholesky(values[0][0]), True)] if self._small(eqn) else None
 
 
-def _rows(n: int) -> Any:
-    return jnp.arange(n)[:, None, None]
+def _loop(n: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """Straight-line code is twice as fast as a loop, and for larger n slow to compile."""
+    if n > STRAIGHT:
+        return jax.lax.fori_loop(0, n, step, carry)
+    for k in range(n):
+        carry = jax.lax.optimization_barrier(step(k, carry))
+    return carry
+
+
+def _pick(x: Any, k: Any, axis: int = 0) -> Any:
+    return jax.lax.dynamic_index_in_dim(x, k, axis, keepdims=True)
 
 
 def _lu(a: Any) -> tuple[Any, Any, Any]:
     """LU factors of a (n, n, lanes) with partial pivoting, pivots and permutation (n, lanes)."""
     n, lanes = a.shape[0], a.shape[-1]
-    rows, columns = _rows(n), jnp.arange(n)[None, :, None]
-    order = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, lanes))
-    pivots = []
+    index = jnp.arange(n, dtype=jnp.int32)
+    rows, columns = index[:, None, None], index[None, :, None]
+    order = jnp.broadcast_to(index[:, None], (n, lanes))
 
-    def swapped(x: Any, k: int, pivot: Any) -> Any:
-        index = jnp.arange(n, dtype=jnp.int32).reshape(n, *(1,) * (x.ndim - 1))
-        chosen = jnp.where(index == pivot, x, 0).sum(0, dtype=x.dtype)
-        out = jnp.where(index == pivot, x[k], x)
-        return jnp.where(index == k, chosen, out)
+    def swapped(x: Any, k: Any, pivot: Any) -> Any:
+        own = index.reshape(n, *(1,) * (x.ndim - 1))
+        other = pivot.reshape(*(1,) * (x.ndim - 1), lanes)
+        chosen = jnp.where(own == other, x, 0).sum(0, keepdims=True, dtype=x.dtype)
+        return jnp.where(own == k, chosen, jnp.where(own == other, _pick(x, k), x))
 
-    for k in range(n):
-        pivot = (k + jnp.argmax(jnp.abs(a[k:, k]), axis=0)).astype(jnp.int32)
-        pivots.append(pivot)
+    def step(k: Any, carry: Any) -> Any:
+        a, order, pivots = carry
+        size = jnp.where(index[:, None] >= k, jnp.abs(_pick(a, k, 1)[:, 0]), -1)
+        pivot = jnp.argmax(size, axis=0).astype(jnp.int32)
         a, order = swapped(a, k, pivot), swapped(order, k, pivot)
-        below = jnp.where(rows > k, a[:, k : k + 1] / a[k, k], 0)
-        ahead = jnp.where(columns > k, a[k][None], 0)
+        below = jnp.where(rows > k, _pick(a, k, 1) / _pick(_pick(a, k), k, 1), 0)
+        ahead = jnp.where(columns > k, _pick(a, k), 0)
         a = jnp.where((rows > k) & (columns == k), below, a - below * ahead)
-        a = jax.lax.optimization_barrier(a)
-    return a, jnp.stack(pivots), order
+        return a, order, jnp.where(index[:, None] == k, pivot[None], pivots)
+
+    a, order, pivots = _loop(n, step, (a, order, order))
+    return a, pivots, order
 
 
 def _substitute(a: Any, b: Any, lower: bool, unit: bool) -> Any:
     """x with a x = b, a (n, n, lanes) triangular, b (n, columns, lanes)."""
     n = a.shape[0]
-    rows = _rows(n)
-    for k in range(n) if lower else reversed(range(n)):
-        x = b[k] if unit else b[k] / a[k, k]
+    rows = jnp.arange(n)[:, None, None]
+
+    def step(i: Any, b: Any) -> Any:
+        k = i if lower else n - 1 - i
+        x = _pick(b, k)
+        if not unit:
+            x = x / _pick(_pick(a, k), k, 1)
         rest = rows > k if lower else rows < k
-        b = jnp.where(rows == k, x[None], b - jnp.where(rest, a[:, k : k + 1] * x[None], 0))
-        b = jax.lax.optimization_barrier(b)
-    return b
+        return jnp.where(rows == k, x, b - jnp.where(rest, _pick(a, k, 1) * x, 0))
+
+    return _loop(n, step, b)
 
 
 def _cholesky(a: Any) -> Any:
     """Lower factor of a (n, n, lanes); nan where a is not positive definite."""
     n = a.shape[0]
-    columns = []
-    for k in range(n):
-        column = a[:, k] / jnp.sqrt(a[k, k])
-        column = jnp.where(jnp.arange(n)[:, None] >= k, column, 0)
-        columns.append(column)
-        a = jax.lax.optimization_barrier(a - column[:, None] * column[None])
-    return jnp.stack(columns, axis=1)
+    rows, columns = jnp.arange(n)[:, None, None], jnp.arange(n)[None, :, None]
+
+    def step(k: Any, carry: Any) -> Any:
+        a, out = carry
+        column = _pick(a, k, 1) / jnp.sqrt(_pick(_pick(a, k), k, 1))
+        column = jnp.where(rows >= k, column, 0)
+        return a - column * jnp.swapaxes(column, 0, 1), jnp.where(columns == k, column, out)
+
+    return _loop(n, step, (a, jnp.zeros_like(a)))[1]

@@ -62,7 +62,7 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
         one = jnp.eye(len(y), dtype=y.dtype)
         step = jnp.where(h > 0, h, 1)
         # LAPACK's layout, lanes first, for the factorisation alone
-        left = one / (GAMMA * step[:, None, None]) - jnp.moveaxis(jacobian, -1, 0)
+        left = one[None] / (GAMMA * step[:, None, None]) - jnp.moveaxis(jacobian, -1, 0)
         lu = jax.scipy.linalg.lu_factor(left)
         ks: list[Any] = []
         now = y
@@ -73,7 +73,7 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
                 now = now + ks[-1]
             right = pack(f(unpack(now), params)) if i else first
             if i:
-                right = right + sum(c * k for c, k in zip(C[i], ks, strict=True)) / step
+                right = right + sum(c * k for c, k in zip(C[i], ks, strict=True)) / step[None]
             ks.append(jax.scipy.linalg.lu_solve(lu, right.T[..., None])[..., 0].T)
         return Attempt(unpack(now + ks[-1]), unpack(ks[-1]), (), jnp.zeros_like(h))
 

@@ -28,7 +28,7 @@ import numpy as np
 for _folder in ("runtime", "published"):
     sys.path.insert(0, str(Path(__file__).parents[1] / _folder))
 
-import closures
+import closures  # noqa: E402
 
 T = 1e9
 STEP, CLIP, STOP, LIMIT = 0.1, 1e-14, 1e-5, 100_000

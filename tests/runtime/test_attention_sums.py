@@ -148,3 +148,18 @@ def test_bad_input_of_particles_is_named(changes: dict, message: str) -> None:
     spec, x0 = given.pop("spec"), given.pop("x0")
     with pytest.raises(ValueError, match=message):
         particles(spec, x0, Params(np.eye(3), np.eye(3), np.eye(3)), **given)
+
+
+def test_no_silent_promotion() -> None:
+    x, y = tokens(21, 34)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        for dtype in (jnp.float32, jnp.float64):
+            with jax.enable_x64(dtype == jnp.float64):
+                a, b = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+                for got in (
+                    sums.weighted_average(a, b, sums.inner, mask=sums.causal, block=8),
+                    sums.weighted_sum(a, b, sums.inner, mask=sums.causal, block=8),
+                    sums.row_normalised(a, b, lambda a, b: jnp.exp(sums.inner(a, b)), block=8),
+                    sums.sinkhorn_average(a, b, sums.inner, block=8),
+                ):
+                    assert got.dtype == dtype and bool(jnp.isfinite(got).all())

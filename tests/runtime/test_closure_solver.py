@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import closures
+import jax
 import numpy as np
 import pytest
 from attention_models import (
@@ -257,3 +258,20 @@ def test_bad_input_is_named(changes: dict, message: str) -> None:
     mean0, cov0 = given.pop("mean0"), given.pop("cov0")
     with pytest.raises(ValueError, match=message):
         solve(softmax, mean0, cov0, params, **given)
+
+
+@pytest.mark.parametrize(
+    ("d", "method", "dtype"),
+    [(3, "explicit", "float32"), (3, "stiff", "float64"), (9, "explicit", "float64")],
+)
+def test_no_silent_promotion(d: int, method: str, dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    S0 = wishart(rng, 2, d) / 10
+    options = {"t1": 0.1, "method": method, "rtol": 1e-4, "dtype": dtype}
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        p = Params(np.eye(d), -np.eye(d), np.eye(d))
+        out = solve(l2, np.zeros(d), S0, p, **options)
+        assert out.cov.dtype == dtype and np.all(np.isfinite(out.cov))
+        noise = Relaxation(np.eye(d), np.eye(d))
+        out = solve(diffusing, np.zeros(d), S0, noise, **options)
+        assert out.cov.dtype == dtype and np.all(np.isfinite(out.cov))
