@@ -144,14 +144,18 @@ def complete_square(exponent: Expression, law: Law, book: Book) -> Tilted:
             join(q.linear, i, join(law.covariance(i, j), j, q.linear, i), i).scaled(HALF),
         )
         return Tilted(mean, law.covariance(i, j), log, None, i, j, q.matrix)
-    outer = tuple(n for n in q.matrix.free if n not in (i, j))
+    if any(t.kind in ("query", "key") for t in _inside(q.matrix, book)):
+        raise NoTilt(f"the part of the exponent quadratic in {law.variable.name} is not constant")
+    present = indices_of_expression(q.matrix)
+    outer = tuple(n for n in q.matrix.free if n not in (i, j) and n in present)
     if law.block:
         outer = union(outer, (law.block,))
-    body = join(law.covariance(i, j), j, q.matrix, i)
+    matrix = spread(q.matrix, (*(n for n in outer if n in q.matrix.free), i, j))
+    body = join(law.covariance(i, j), j, matrix, i)
     row, column = Index("row", i.dim), Index("column", i.dim)
     names = {n: Index(f"u{position}", n.dim) for position, n in enumerate(outer)}
     body = spread(placed(body, {i: row, j: column} | names), (*names.values(), row, column))
-    needed = spread(placed(q.matrix, {i: row, j: column} | names), (*names.values(), row, column))
+    needed = spread(placed(matrix, {i: row, j: column} | names), (*names.values(), row, column))
     if (needed, law.cov) not in book.conditions:
         book.conditions.append((needed, law.cov))
     inverse = book.tensor("inverse", names.values(), (body,), None, (i.dim, i.dim))
@@ -167,6 +171,16 @@ def complete_square(exponent: Expression, law: Law, book: Book) -> Tilted:
         join(law.at(i), i, join(q.matrix, j, Pm, i), i).scaled(-HALF),
     )
     return Tilted(join(P, j, shifted, i), cov, log, det[outer], i, j, q.matrix)
+
+
+def _inside(expression: Expression, book: Book) -> set[Tensor]:
+    """Tensors of an expression, those inside definitions included."""
+    found: set[Tensor] = set()
+    for tensor in expression.tensors():
+        found.add(tensor)
+        for body in book.of[tensor].bodies if tensor in book.of else ():
+            found |= _inside(body, book)
+    return found
 
 
 def _term(

@@ -17,6 +17,7 @@ import sympy as sp
 
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Factors, Index, Tensor
+from derive.calculus.scalar_functions import kinks_of
 from derive.emit import scalars
 from derive.errors import Refusal
 
@@ -50,7 +51,11 @@ class Code:
         """Python text of the value; statements it needs are appended."""
         if expression.is_zero:
             raise Refusal("a velocity that vanishes has no closure to derive")
-        terms = [self._term(c, f, expression.free) for c, f in expression.terms]
+        terms = [
+            self._term(part, f, expression.free)
+            for c, f in expression.terms
+            for part in _real_and_imaginary(c)
+        ]
         if len(terms) == 1:
             return terms[0]
         self.words.add("total")
@@ -84,7 +89,7 @@ class Code:
                 return self.assign(tensor.name, f'mask("{tensor.name[5:]}", theta)')
             if tensor.kind == "factor":
                 self.words.add("factor")
-                cov = "S" if tensor.name == "F" else "key_cov"
+                cov = "S" if tensor.name == "F_S" else "key_cov"
                 self.used.add(cov)
                 return self.assign(tensor.name, f"factor({self.names.get(cov, cov)})")
             self.used.add(tensor.name)
@@ -106,7 +111,9 @@ class Code:
             function = self.function(*meaning.data)
             text = f"{function}({bodies[0]})"
             if kind == "smooth":
-                text = f"gaussian_mean({function}, {bodies[0]}, {bodies[1]})"
+                kinks = kinks_of(meaning.data[0].body)
+                at = f", kinks=[{', '.join(scalars.python(k) for k in kinks)}]" if kinks else ""
+                text = f"gaussian_mean({function}, {bodies[0]}, {bodies[1]}{at})"
         else:
             text = f"{WORDS_OF[kind]}({', '.join(bodies)})"
         return self.assign(tensor.name, text)
@@ -166,6 +173,8 @@ class Code:
             self.words.add("i_times")
             return f"i_times({self._scaled(imaginary, value, rank)})"
         text = self._scalar(coefficient)
+        if value == "1.0":
+            return text
         if coefficient.free_symbols and rank and value:
             self.words.add("contract")
             slots = LETTERS[:rank]
@@ -202,6 +211,14 @@ class Code:
         left = ",".join("".join(letters[i] for i in indices) for _, indices in inside)
         right = "".join(letters[i] for i in output)
         return f'contract("{left}->{right}", {", ".join(n for n, _ in inside)})'
+
+
+def _real_and_imaginary(coefficient: sp.Expr) -> list[sp.Expr]:
+    if not coefficient.has(sp.I):
+        return [coefficient]
+    imaginary = sp.expand(coefficient).coeff(sp.I)
+    rest = sp.expand(coefficient - imaginary * sp.I)
+    return [p for p in (rest, imaginary * sp.I) if p != 0]
 
 
 def _ordered(operands: list[Operand], output: tuple[Index, ...]) -> list[Operand]:

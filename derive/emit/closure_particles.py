@@ -15,7 +15,7 @@ from derive.calculus.defined import Book, depends, placed, spread
 from derive.calculus.index import Expression, Factor, Index, Tensor, collect, fresh, indices_of, single
 from derive.emit.closure_code import Code
 from derive.errors import Refusal
-from derive.methods.closure_fields import Names, Reader
+from derive.methods.closure_fields import Names, Reader, Rule
 from derive.notation.arrays import Array, walk
 from derive.notation.closure import ClosureTrace
 
@@ -40,6 +40,14 @@ class _Reader(Reader):
         name = f"{stack.data}_h"
         self.stacks[name] = stack.data
         return single(Tensor(name, node.shape, "constant")[axes], axes), axes
+
+    def _function(self, node: Array):  # type: ignore[no-untyped-def]
+        if node.data[0] in ("sin", "cos"):
+            # nothing is averaged here: no need of complex exponentials
+            name, body = node.data
+            argument, axes = self.of(node.args[0])
+            return self.defined("ridge", argument, (Rule(name, body), 0)), axes
+        return super()._function(node)
 
     def _mask(self, node: Array):  # type: ignore[no-untyped-def]
         self.relation = node.data

@@ -68,14 +68,8 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
     scalar_functions = []
     for (rule, order), name in sorted(parts.functions.items(), key=lambda item: item[1]):
         body = derivative_of(rule.body, order)
-        text = scalars.python(body.expr.xreplace({body.variables[0]: sp.Symbol("s")}))
-        for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf"):
-            if f"{word}(" in text:
-                words.add(word)
-        if body.expr.has(sp.pi):
-            words.add("pi")
-        if body.expr.has(sp.Max, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise):
-            words.add("maximum")
+        text, more = function_text(body)
+        words |= more
         title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
         scalar_functions.append({"name": name, "text": text, "doc": f"{title}."})
     text = (
@@ -108,6 +102,24 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
     )
     text = tidy(text)
     return text.replace(_NO_HASH, body_hash(text), 1)
+
+
+KINKED = {sp.Max: "maximum", sp.Min: "minimum", sp.Heaviside: "step", sp.sign: "sign"}
+
+
+def function_text(body: sp.Lambda) -> tuple[str, set[str]]:
+    """Python text of a scalar function of s and the words it uses."""
+    s = sp.Symbol("s")
+    expression = body.expr.xreplace({body.variables[0]: s})
+    names = {}
+    for part in sorted(expression.atoms(*KINKED), key=sp.default_sort_key):
+        arguments = part.args if isinstance(part, (sp.Max, sp.Min)) else part.args[:1]
+        inside = ", ".join(scalars.python(a) for a in arguments)
+        names[part] = sp.Symbol(f"{KINKED[type(part)]}({inside})")
+    text = scalars.python(expression.xreplace(names))
+    words = {"sqrt", "exp", "log", "tanh", "sin", "cos", "erf", *KINKED.values()}
+    used = {w for w in words if f"{w}(" in text}
+    return text, used | ({"pi"} if expression.has(sp.pi) else set())
 
 
 def model_signature(result: GaussianClosure) -> str:

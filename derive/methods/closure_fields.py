@@ -88,6 +88,7 @@ class Reader:
     heads: dict[str, Index] = field(default_factory=dict)
     # what stands for f(s) when s depends on a key; by default f itself
     ridge_as: Callable[[Rule, Expression, Reader], Expression] | None = None
+    replaced: int = 0
 
     def of(self, node: Array) -> tuple[Expression, tuple[Index, ...]]:
         """Expression of a node, and the indices of its axes in order."""
@@ -200,6 +201,7 @@ class Reader:
             raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
         rule = Rule(name, body)
         if self.ridge_as is not None and depends(argument, self.names.y, self.book):
+            self.replaced += 1
             return self.ridge_as(rule, argument, self), axes
         return self.defined("ridge", argument, (rule, 0)), axes
 
@@ -223,7 +225,10 @@ class Reader:
         value, axes = self.of(node.args[0])
         if node.args[1].op == "bistochastic":
             return self._coupled(value, node), axes
+        before = self.replaced
         weight = self.scalar_of(node.args[1])
+        if self.replaced != before:
+            raise NoTilt("the velocity is a quotient of integrals")
         top = self._raw(value * weight, node)
         bottom = self._raw(weight, node)
         return quotient(top, bottom, self.names, self.book), axes

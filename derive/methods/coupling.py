@@ -29,7 +29,7 @@ from derive.methods.closure_fields import Names
 def factor_tensor(names: Names) -> Tensor:
     """F with F F^T = the covariance of the keys."""
     e = names.model.key_dim
-    return Tensor("key_F" if names.model.cross else "F", (e, e), "factor")
+    return Tensor("F_key" if names.model.cross else "F_S", (e, e), "factor")
 
 
 def conditional(kernel: Expression, names: Names, book: Book, place: Place | None) -> Law:

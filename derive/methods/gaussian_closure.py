@@ -110,19 +110,20 @@ def _verdict(
     model: ClosureModel, velocity: Expression, names: Names, book: Book
 ) -> tuple[bool, tuple[str, ...]]:
     j, k = Index("j", model.state_dim), Index("k", model.state_dim)
-    second = differentiate(differentiate(velocity, names.x, j, book), names.x, k, book)
+    slope = differentiate(velocity, names.x, j, book)
+    second = differentiate(slope, names.x, k, book)
     if second.is_zero:
         return True, ("exact: the second derivative of the velocity in x is zero",)
-    witness = checks.witness(model, second, names, book)
+    witness = checks.witness(model, slope, book)
     if not witness > 1e-6:
         raise Refusal(
-            "undecided: the second derivative of the velocity has terms, but is "
-            f"{witness:.1e} at random instances; neither exact nor refuted",
+            "undecided: the second derivative of the velocity has terms, but its gradient changes by "
+            f"{witness:.1e} between random points; neither exact nor refuted",
             model.place,
         )
     return False, (
-        "not exact: the velocity is not affine in x; its second derivative is "
-        f"{witness:.2g} at a random instance. Mean and covariance are those of the projected closure",
+        "not exact: the velocity is not affine in x; its gradient changes by "
+        f"{witness:.2g} between two points of a random instance. Mean and covariance are those of the projected closure",
     )
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import mpmath
 import sympy as sp
 
-from derive.calculus.scalar_functions import stable_body
+from derive.calculus.scalar_functions import kinks_of, stable_body
 from derive.calculus.tilt import NoTilt
 from derive.methods.closure_fields import Rule
 
 HIGHEST = 6
 FAR = (40, 60)
-KINKS = (sp.Abs, sp.Max, sp.Min, sp.sign, sp.Heaviside, sp.Piecewise)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def fourier_rule(rule: Rule) -> FourierRule:
     """The split of f into a Taylor part and a Fourier integral."""
     s = sp.Symbol("s", real=True)
     body = stable_body(rule.body)(s)
-    if body.has(*KINKS):
+    if kinks_of(rule.body):
         raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
     taylor, current = [], body
     for order in range(HIGHEST + 1):

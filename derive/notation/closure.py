@@ -10,6 +10,7 @@ of its velocity.
 
 from __future__ import annotations
 
+import keyword
 import re
 import sys
 from collections.abc import Callable
@@ -175,6 +176,13 @@ class ClosureTrace:
     used: tuple[Matrix, ...]
 
 
+RESERVED = frozenset(
+    "x y m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along "
+    "inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum "
+    "minimum step sign first F_S F_key runtime np velocity mean_rate jacobian cov_rate noise margin "
+    "particle_velocity solve particles causal".split()
+)
+_DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
 
 
@@ -212,9 +220,15 @@ def _model(function: Callable, state: str, keys: str | None, place: Place) -> Cl
     declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
     scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
     found = {v.data: v for v in names.values() if isinstance(v, Matrix)}
-    taken = sorted((set(found) & set(scalars)) | (set(found) & {"theta", "key_mean", "key_cov"}))
-    if taken:
-        raise DefinitionError(f"the name {taken[0]} is declared twice or reserved", place)
+    for given in sorted({*found, *scalars}):
+        if given in found and given in scalars:
+            raise DefinitionError(f"{given} is declared as a matrix and as a parameter", place)
+        if given in RESERVED or _DEFINED.match(given) or keyword.iskeyword(given):
+            raise DefinitionError(
+                f"the name {given} is taken: kernels use it for the law or for derived quantities; "
+                "rename it",
+                place,
+            )
     name, dim = _vector(state, declared, place, "state")
     key_dim = _vector(keys, declared, place, "keys")[1] if keys else dim
     count = function.__code__.co_argcount

@@ -141,10 +141,12 @@ def rate(gradient: jax.Array, cov: jax.Array) -> jax.Array:
     return half + half.mT
 
 
-NODES, REACH = 241, 9.0
+NODES, REACH, SIDE = 241, 9.0, 48
 
 
-def gaussian_mean(function: Callable[[jax.Array], jax.Array], mean: Any, var: Any) -> jax.Array:
+def gaussian_mean(
+    function: Callable[[jax.Array], jax.Array], mean: Any, var: Any, kinks: Any = ()
+) -> jax.Array:
     """E function(s), s ~ N(mean, var), entry by entry.
 
     Trapezoidal rule over the standard normal: for a function with its nearest singularity at
@@ -160,8 +162,60 @@ def gaussian_mean(function: Callable[[jax.Array], jax.Array], mean: Any, var: An
     # the square root at a variance of zero has no derivative; none is needed there
     safe = jnp.where(var > 0, var, 1)
     spread = jnp.where(var > 0, jnp.sqrt(safe), 0)
+    if len(kinks):
+        return _piecewise_mean(function, mean[..., 0], spread[..., 0], kinks)
     at = mean + spread * jnp.asarray(z, dtype).reshape(shape)
     return (function(at) * jnp.asarray(w / w.sum(), dtype).reshape(shape)).sum(axis=-1)
+
+
+def _piecewise_mean(
+    function: Callable[[jax.Array], jax.Array], mean: jax.Array, spread: jax.Array, kinks: Any
+) -> jax.Array:
+    """The same for a function with kinks: Gauss-Legendre between them."""
+    dtype = mean.dtype
+    z, w = (jnp.asarray(a, dtype) for a in np.polynomial.legendre.leggauss(SIDE))
+    safe = jnp.where(spread > 0, spread, 1)
+    ends = [jnp.full(mean.shape, -REACH, dtype)]
+    for kink in sorted(kinks):
+        place = jnp.where(spread > 0, (kink - mean) / safe, REACH)
+        ends.append(jnp.clip(place, -REACH, REACH))
+    ends.append(jnp.full(mean.shape, REACH, dtype))
+    out = jnp.zeros(mean.shape, dtype)
+    for low, high in zip(ends[:-1], ends[1:], strict=True):
+        # two halves, so that the bulk of the normal stays resolved
+        middle = (low + high) / 2
+        for a, b in ((low, middle), (middle, high)):
+            half = ((b - a) / 2)[..., None]
+            at = ((a + b) / 2)[..., None] + half * z.reshape((1,) * mean.ndim + (SIDE,))
+            density = jnp.exp(-at * at / 2) / np.sqrt(2 * np.pi)
+            values = function(mean[..., None] + spread[..., None] * at)
+            weight = w.reshape((1,) * mean.ndim + (SIDE,))
+            out = out + (half * weight * density * values).sum(axis=-1)
+    return jnp.where(spread > 0, out, function(mean))
+
+
+def maximum(*values: Any) -> Any:
+    """Largest of numbers and arrays."""
+    out = values[0]
+    for value in values[1:]:
+        out = jnp.maximum(out, value)
+    return out
+
+
+def minimum(*values: Any) -> Any:
+    """Smallest of numbers and arrays."""
+    out = values[0]
+    for value in values[1:]:
+        out = jnp.minimum(out, value)
+    return out
+
+
+def step(x: Any) -> jax.Array:
+    """1 for x > 0, 0 for x < 0, a half at 0."""
+    return jnp.heaviside(x, 0.5)
+
+
+sign, absolute = jnp.sign, jnp.abs
 
 
 WAVES, FAR, TRANSFORM = 121, 14.0, 801

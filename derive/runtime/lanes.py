@@ -245,6 +245,30 @@ class _Evaluation:
         # without the barrier the compiler computes a product again in every entry that uses it
         return jax.lax.optimization_barrier(total.astype(out.dtype))
 
+    def _scan(self, eqn: Any, values: list[Value]) -> list[Value]:
+        p = eqn.params
+        body, consts, carried = p["jaxpr"], p["num_consts"], p["num_carry"]
+        shared, start = values[:consts], values[consts : consts + carried]
+        along = values[consts + carried :]
+
+        def step(carry: Any, given: Any) -> Any:
+            inputs = [*shared, *((x, True) for x in carry)]
+            inputs += [(x, b) for x, (_, b) in zip(given, along, strict=True)]
+            # values of one turn are of no use outside it: an evaluation of its own
+            out = _Evaluation(self.lanes).run(body.jaxpr, body.consts, inputs)
+            spread = [_spread(x, b, self.lanes) for x, b in out]
+            return tuple(spread[:carried]), tuple(spread[carried:])
+
+        carry, ys = jax.lax.scan(
+            step,
+            tuple(_spread(x, b, self.lanes) for x, b in start),
+            tuple(x for x, _ in along),
+            length=p["length"],
+            reverse=p["reverse"],
+            unroll=p["unroll"],
+        )
+        return [(x, True) for x in (*carry, *ys)]
+
     def _custom_linear_solve(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         counts, inner = eqn.params["const_lengths"], eqn.params["jaxprs"].solve
         first = counts.matvec + counts.vecmat

@@ -29,6 +29,10 @@ CASES: dict[str, Any] = {
     "eigenvalues": lambda x, c: jnp.linalg.eigvalsh(x["F"] @ x["F"].mT),
     "svd": lambda x, c: jnp.linalg.svd(x["F"], compute_uv=False),
     "scan": lambda x, c: jax.lax.scan(lambda a, row: (a + row, a @ c), x["m"], x["F"]),
+    "reverse scan": lambda x, c: jax.lax.scan(
+        lambda a, row: (a * row.sum() + x["m"], (a, row)), x["m"], c, reverse=True
+    ),
+    "complex": lambda x, c: jnp.real(jnp.exp(1j * x["m"]) @ (x["F"] + 2j * c)),
     "stack": lambda x, c: jnp.stack([x["F"][0], x["m"], c[0]]),
     "constant": lambda x, c: (c @ c, jnp.zeros(2)),
     "derivative": lambda x, c: jax.jacfwd(lambda m: jnp.linalg.solve(x["F"] + m[0] * c, m))(x["m"]),
