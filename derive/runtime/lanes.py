@@ -245,9 +245,13 @@ class _Evaluation:
         # without the barrier the compiler computes a product again in every entry that uses it
         return jax.lax.optimization_barrier(total.astype(out.dtype))
 
-    def _scan(self, eqn: Any, values: list[Value]) -> list[Value]:
+    def _scan(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         p = eqn.params
-        body, consts, carried = p["jaxpr"], p["num_consts"], p["num_carry"]
+        body = p["jaxpr"]
+        counts = _scan_counts(eqn)
+        if counts is None:
+            return None
+        consts, carried = counts
         shared, start = values[:consts], values[consts : consts + carried]
         along = values[consts + carried :]
 
@@ -300,6 +304,24 @@ class _Evaluation:
 
     def _cholesky(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         return [(_cholesky(values[0][0]), True)] if self._small(eqn) else None
+
+
+def _scan_counts(eqn: Any) -> tuple[int, int] | None:
+    """Numbers of constants and carried values of a scan; None where this jax does not say."""
+    p = eqn.params
+    if "num_consts" in p:
+        return p["num_consts"], p["num_carry"]
+    parts = p.get("ft_in", ())
+    sizes = [len(jax.tree.leaves(part, is_leaf=lambda x: x is None)) for part in parts]
+    if len(sizes) != 3 or sum(sizes) != len(eqn.invars):
+        return None
+    consts, carried = sizes[:2]
+    shapes = [v.aval.shape for v in p["jaxpr"].jaxpr.invars]
+    outer = [v.aval.shape for v in eqn.invars]
+    whole = consts + carried
+    same = shapes[:whole] == outer[:whole]
+    rows = shapes[whole:] == [s[1:] for s in outer[whole:]]
+    return (consts, carried) if same and rows else None
 
 
 def _loop(n: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:

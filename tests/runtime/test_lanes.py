@@ -32,6 +32,11 @@ CASES: dict[str, Any] = {
     "reverse scan": lambda x, c: jax.lax.scan(
         lambda a, row: (a * row.sum() + x["m"], (a, row)), x["m"], c, reverse=True
     ),
+    "nested scan": lambda x, c: jax.lax.scan(
+        lambda a, row: ({"u": a["u"] + row["r"] @ c, "v": a["v"] * row["s"][0]}, a["u"].sum()),
+        {"u": x["m"], "v": x["F"]},
+        {"r": x["F"], "s": c},
+    ),
     "complex": lambda x, c: jnp.real(jnp.exp(1j * x["m"]) @ (x["F"] + 2j * c)),
     "stack": lambda x, c: jnp.stack([x["F"][0], x["m"], c[0]]),
     "constant": lambda x, c: (c @ c, jnp.zeros(2)),
