@@ -99,7 +99,7 @@ class _Evaluator:
         elif kind == "ridge":
             out = derivative(*meaning.data)(bodies[0])
         elif kind == "smooth":
-            nodes, weights = _hermite()
+            nodes, weights = _normal()
             centre, variance = np.broadcast_arrays(*bodies)
             at = centre[..., None] + np.sqrt(np.maximum(variance, 0))[..., None] * nodes
             out = derivative(*meaning.data)(at) @ weights
@@ -110,8 +110,10 @@ class _Evaluator:
 
 
 @lru_cache(maxsize=1)
-def _hermite() -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.hermite_e.hermegauss(240)
+def _normal() -> tuple[np.ndarray, np.ndarray]:
+    """The trapezoidal rule for the standard normal."""
+    nodes = np.linspace(-10, 10, 801)
+    weights = np.exp(-(nodes**2) / 2)
     return nodes, weights / weights.sum()
 
 

@@ -36,7 +36,9 @@ def kinks_of(body: sp.Lambda) -> tuple[sp.Expr, ...]:
         if isinstance(part, (sp.Max, sp.Min)):
             inside = [a - b for n, a in enumerate(part.args) for b in part.args[:n]]
         elif isinstance(part, sp.Piecewise):
-            inside = [c.lhs - c.rhs for _, c in part.args if isinstance(c, sp.core.relational.Relational)]
+            inside = [
+                c.lhs - c.rhs for _, c in part.args if isinstance(c, sp.core.relational.Relational)
+            ]
         else:
             inside = [part.args[0]]
         for expression in inside:

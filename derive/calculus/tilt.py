@@ -199,9 +199,7 @@ def _term(
         raise NoTilt("a product of two functions that are no exponentials or polynomials")
     # indices of the term that are bound stay bound: give them to the pieces as free, sum at last
     held = union(free, sorted(indices_of(factors), key=lambda n: n.name))
-    exponents = [
-        book.of[f.tensor].body(f.indices) for f in inside if f.tensor.kind == "exp"
-    ]
+    exponents = [book.of[f.tensor].body(f.indices) for f in inside if f.tensor.kind == "exp"]
     if exponents:
         exponent = plus(*exponents)
         tilted = complete_square(exponent, law, book)
@@ -238,9 +236,7 @@ def _standard(
     return tuple(names.values()), tuple(placed(spread(b, own), names) for b in bodies)
 
 
-def isserlis(
-    at: list[Index], mean: Expression, cov: Expression, i: Index, j: Index
-) -> Expression:
+def isserlis(at: list[Index], mean: Expression, cov: Expression, i: Index, j: Index) -> Expression:
     """E of a product of entries of a Gaussian vector (Isserlis, means included)."""
     if not at:
         return scalar(sp.Integer(1))
@@ -282,9 +278,7 @@ def _stein(
         )
         if not depends(variance, law.variable, book) and variance.is_zero:
             variance = scalar(sp.Integer(0), own)
-        tensor = book.tensor(
-            "smooth", *_standard(own, (centre, variance)), (rule, order + raised)
-        )
+        tensor = book.tensor("smooth", *_standard(own, (centre, variance)), (rule, order + raised))
         return single(tensor[own], own)
     first, rest = at[0], at[1:]
     out = [

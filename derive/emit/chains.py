@@ -62,7 +62,9 @@ def _term(factors: Factors, free: tuple[Index, ...], style: Style) -> str:
     left = list(factors)
     pieces = []
     if coordinates:
-        chain = _chain(coordinates[0], coordinates[1] if len(coordinates) > 1 else None, left, stacks)
+        chain = _chain(
+            coordinates[0], coordinates[1] if len(coordinates) > 1 else None, left, stacks
+        )
         if chain is None and len(coordinates) > 1:
             one = _chain(coordinates[0], None, left, stacks)
             two = _chain(coordinates[1], None, left, stacks) if one is not None else None
@@ -148,7 +150,9 @@ def _name(factor: Factor, transposed: bool, stacks: dict[Index, str], style: Sty
     if below:
         words = [rf"\{b}" if style.latex and len(b) > 1 else b for b in below]
         base += f"_{{{' '.join(words)}}}" if style.latex else "[" + ",".join(below) + "]"
-    turn = transposed and not (tensor.symmetric or tensor.kind in ("covariance", "delta", "spectral"))
+    turn = transposed and not (
+        tensor.symmetric or tensor.kind in ("covariance", "delta", "spectral")
+    )
     return base + style.transpose if turn else base
 
 
@@ -185,8 +189,10 @@ def meaning(tensor: Tensor, book: Book, style: Style) -> tuple[str, str]:
     bodies = [_sum(b, style) for b in d.bodies]
     left = tensor_name(tensor, style)
     if d.indices:
-        left += f"_{{{' '.join(i.name for i in d.indices)}}}" if style.latex else (
-            "[" + ",".join(i.name for i in d.indices) + "]"
+        left += (
+            f"_{{{' '.join(i.name for i in d.indices)}}}"
+            if style.latex
+            else ("[" + ",".join(i.name for i in d.indices) + "]")
         )
     L = style.latex
     inverse = r"\left(I + " if L else "(I + "

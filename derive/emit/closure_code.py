@@ -147,7 +147,7 @@ class Code:
         missing = [i for i in free if i not in present]
         output = tuple(i for i in free if i in present)
         value = self._contracted(operands, output)
-        for index in missing:
+        for index in reversed(missing):  # the last axis first: axes count from the end
             self.words.add("along")
             axis = free.index(index) - len(free)
             value = f"along({value}, {self._length(index)}, {axis})"

@@ -12,7 +12,16 @@ import sympy as sp
 
 from derive.calculus.canonical import components
 from derive.calculus.defined import Book, depends, placed, spread
-from derive.calculus.index import Expression, Factor, Index, Tensor, collect, fresh, indices_of, single
+from derive.calculus.index import (
+    Expression,
+    Factor,
+    Index,
+    Tensor,
+    collect,
+    fresh,
+    indices_of,
+    single,
+)
 from derive.emit.closure_code import Code
 from derive.errors import Refusal
 from derive.methods.closure_fields import Names, Reader, Rule
@@ -89,7 +98,9 @@ class Writer:
             inner = self._assign(self.of(node.args[1]))
             link, n, i = fresh(axes[1].dim), Index("n", QUERIES), fresh(axes[0].dim)
             array = Tensor(inner, (QUERIES, axes[1].dim), "constant")
-            product = placed(matrix, {axes[0]: i, axes[1]: link}) * single(array[n, link], (n, link))
+            product = placed(matrix, {axes[0]: i, axes[1]: link}) * single(
+                array[n, link], (n, link)
+            )
             return self._lower(spread(product.summed(link), (n, i)), self._code())
         if node.op == "sum_over":
             return self._heads(node)

@@ -26,8 +26,12 @@ def _title(result: GaussianClosure) -> str:
 def _text(result: GaussianClosure, steps: bool) -> str:
     model = result.model
     verdict = "exact closure" if result.exact else f"projected closure ({result.route})"
-    lines = [f"{model.name}: {_title(result)}", "", f"  tokens {model.state}[{model.state_dim}] with "
-             f"law N(m, S); {verdict}", ""]
+    lines = [
+        f"{model.name}: {_title(result)}",
+        "",
+        f"  tokens {model.state}[{model.state_dim}] with law N(m, S); {verdict}",
+        "",
+    ]
     if steps:
         for number, step in enumerate(result.steps, 1):
             lines.append(f"step {number}: {step.name} ({step.rule})")

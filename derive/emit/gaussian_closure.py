@@ -227,7 +227,12 @@ def _parts(result: GaussianClosure) -> Parts:
     _margin(parts, result)
     if result.noise is not None:
         _kernel(
-            parts, result, "noise", law, f"Covariance rate of the additive noise, {square}.", result.noise
+            parts,
+            result,
+            "noise",
+            law,
+            f"Covariance rate of the additive noise, {square}.",
+            result.noise,
         )
     writer = particle_body(result.trace, parts.functions)
     if writer is not None:
@@ -312,19 +317,48 @@ def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> Non
     parts.words |= {"fourier_mean"}
     calls = []
     for position, wave in enumerate(result.waves, 1):
-        _pair(parts, result, f"_wave_{position}", f"u, {law}", wave.mean, wave.jacobian,
-              f"Rates of mean and gradient with exp(i u s) for {wave.rule.name}(s); complex.")
+        _pair(
+            parts,
+            result,
+            f"_wave_{position}",
+            f"u, {law}",
+            wave.mean,
+            wave.jacobian,
+            f"Rates of mean and gradient with exp(i u s) for {wave.rule.name}(s); complex.",
+        )
         for j, (mean, jacobian) in enumerate(wave.powers):
-            _pair(parts, result, f"_power_{position}_{j}", law, mean, jacobian,
-                  f"Rates of mean and gradient with s^{j} for {wave.rule.name}(s).")
-        _kernel(parts, result, f"_size_{position}", law,
-                f"E s^2 of the argument of {wave.rule.name}.", wave.size)
+            _pair(
+                parts,
+                result,
+                f"_power_{position}_{j}",
+                law,
+                mean,
+                jacobian,
+                f"Rates of mean and gradient with s^{j} for {wave.rule.name}(s).",
+            )
+        _kernel(
+            parts,
+            result,
+            f"_size_{position}",
+            law,
+            f"E s^2 of the argument of {wave.rule.name}.",
+            wave.size,
+        )
         calls.append(_call(parts, position, wave))
     body = []
-    base = [n for n, e in (("mean_rate", result.mean_rate), ("jacobian", result.jacobian)) if e.terms]
+    base = [
+        n for n, e in (("mean_rate", result.mean_rate), ("jacobian", result.jacobian)) if e.terms
+    ]
     if base:
-        _pair(parts, result, "_base", law, result.mean_rate, result.jacobian,
-              "Rates of the part without functions that need an integral.")
+        _pair(
+            parts,
+            result,
+            "_base",
+            law,
+            result.mean_rate,
+            result.jacobian,
+            "Rates of the part without functions that need an integral.",
+        )
         calls.insert(0, "_base(mean, cov, params)")
     if len(calls) == 1:
         body = [f"return {calls[0]}"]
@@ -332,7 +366,8 @@ def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> Non
         parts.words.add("total")
         body = [f"part_{n} = {c}" for n, c in enumerate(calls, 1)]
         sums = [
-            f"total({', '.join(f'part_{n}[{k}]' for n in range(1, len(calls) + 1))})" for k in (0, 1)
+            f"total({', '.join(f'part_{n}[{k}]' for n in range(1, len(calls) + 1))})"
+            for k in (0, 1)
         ]
         body.append(f"return {sums[0]}, {sums[1]}")
     parts.kernels.append(Kernel("_rates", law, "Rate of the mean and mean gradient.", body))

@@ -42,7 +42,8 @@ def conditional(kernel: Expression, names: Names, book: Book, place: Place | Non
     A = differentiate(differentiate(exponent, names.y, i, book), names.x, j, book)
     if any(depends(A, v, book) for v in (names.x, names.y)):
         raise Refusal(
-            "undecided: the kernel of a bistochastic weight must be exp of a quadratic function", place
+            "undecided: the kernel of a bistochastic weight must be exp of a quadratic function",
+            place,
         )
     # the factor stays inside; A S_x A^T joins two copies of A
     F = factor_tensor(names)
@@ -50,15 +51,15 @@ def conditional(kernel: Expression, names: Names, book: Book, place: Place | Non
     left = join(A, j, single(names.cov[j, other], (j, other)), j)
     middle = join(left, other, placed(A, {i: (k := fresh(dy))}), j)
     row, column = Index("row", dy), Index("column", dy)
-    TTt = join(single(F[i, row], (i, row)), i, join(middle, k, single(F[k, column], (k, column)), k), i)
+    TTt = join(
+        single(F[i, row], (i, row)), i, join(middle, k, single(F[k, column], (k, column)), k), i
+    )
     TTt = spread(TTt, (row, column))
     D = book.tensor("spectral", (), (TTt,), spectral_root(), (dy, dy))
     a, b, p, q = fresh(dy), fresh(dy), fresh(dy), fresh(dy)
     cov = unit((F[a, p], D[p, q], F[b, q]), (a, b))
     shift = plus(single(names.x[j,], (j,)), -single(names.mean[j,], (j,)))
-    mean = plus(
-        single(names.key_mean[a,], (a,)), join(cov, b, join(A, j, shift, j), i)
-    )
+    mean = plus(single(names.key_mean[a,], (a,)), join(cov, b, join(A, j, shift, j), i))
     return Law(names.y, names.key_mean, names.key_cov, None, (mean, cov, a, b))
 
 
@@ -100,9 +101,7 @@ def spectral_root() -> sp.Lambda:
     return sp.Lambda(t, 1 / roots[0])
 
 
-def _eigenvalue(
-    factor: Factor, D: Tensor, T: Tensor, t: sp.Symbol, inverse: sp.Symbol
-) -> sp.Expr:
+def _eigenvalue(factor: Factor, D: Tensor, T: Tensor, t: sp.Symbol, inverse: sp.Symbol) -> sp.Expr:
     """What a factor is on an eigenvector of T T^T (D commutes with it)."""
     if factor.tensor == D:
         return 1 / inverse

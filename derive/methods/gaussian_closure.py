@@ -83,7 +83,18 @@ def derive(model: ClosureModel) -> GaussianClosure:
     route, mean_rate, jacobian, waves, route_facts = _rates(traced, velocity, names, book)
     noise = _noise(traced, names, book)
     result = GaussianClosure(
-        model, traced, names, book, velocity, mean_rate, jacobian, exact, route, waves, noise, shared
+        model,
+        traced,
+        names,
+        book,
+        velocity,
+        mean_rate,
+        jacobian,
+        exact,
+        route,
+        waves,
+        noise,
+        shared,
     )
     equations = _equations(result)
     facts = (*verdict, *shared_fact, *route_facts, *_conditions(book, names))

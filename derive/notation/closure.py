@@ -298,7 +298,9 @@ def _without_noise(output: Array) -> tuple[Array, list[Array]]:
         return output, []
     for inner in walk(output):
         if inner.op == "noise":
-            raise DefinitionError("noise is added to the velocity; it stands nowhere else", inner.place)
+            raise DefinitionError(
+                "noise is added to the velocity; it stands nowhere else", inner.place
+            )
     return output, []
 
 

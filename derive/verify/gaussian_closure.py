@@ -28,9 +28,7 @@ SCALE = 0.25  # of the matrices: quadrature of the text is then exact to roundin
 NODES = 32
 
 
-def climb(
-    model: ClosureModel, file: Path, level: str
-) -> Iterator[tuple[GaussianClosure, Rung]]:
+def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[GaussianClosure, Rung]]:
     """The rungs one by one, for the generated module in `file`."""
     from derive.verify.ladder import load_module
 
@@ -67,9 +65,7 @@ def steps(result: GaussianClosure) -> Rung:
         "L1 steps",
         "both sides of every step agree at random instances",
         all(c.passed for _, c in found),
-        {
-            n: {"residual": checks.rounded(c.residual), "tolerance": c.tolerance} for n, c in found
-        },
+        {n: {"residual": checks.rounded(c.residual), "tolerance": c.tolerance} for n, c in found},
         "any error of a step beyond its tolerance",
     )
 
@@ -141,7 +137,9 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
                 kinds["batch axes"] = f(*batched, p)[0]
                 for kind, got in kinds.items():
                     key = f"{name}, {kind}"
-                    figures[key] = max(figures.get(key, 0.0), checks.residual(np.asarray(got), value))
+                    figures[key] = max(
+                        figures.get(key, 0.0), checks.residual(np.asarray(got), value)
+                    )
             figures["grad"] = max(figures.get("grad", 0.0), _gradient(module, one, p))
     with jax.enable_x64(False):
         one = checks.instance(result.model, 33, size=3)
@@ -222,7 +220,9 @@ def invariants(result: GaussianClosure, module: ModuleType) -> Rung:
     largest = eigenvalues.max()
     figures["most negative eigenvalue"] = float(max(0.0, -eigenvalues.min() / largest))
     if result.noise is None:
-        figures["third eigenvalue of a law of rank 2"] = float(np.abs(eigenvalues[..., 0]).max() / largest)
+        figures["third eigenvalue of a law of rank 2"] = float(
+            np.abs(eigenvalues[..., 0]).max() / largest
+        )
     return Rung(
         "L4 invariants",
         "symmetric, equivariant under rotations, positive semi-definite, rank conserved",
@@ -267,7 +267,14 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
     extrapolated = 2 * got[1] - got[0]
     # the tokens' own moments move the result one to one: control variates
     start = np.concatenate(
-        [(x - one.arrays["m"]).mean(axis=1), np.einsum("rni,rnj->rij", x - one.arrays["m"], x - one.arrays["m"]).reshape(replicas, -1) / counts[-1]], axis=1
+        [
+            (x - one.arrays["m"]).mean(axis=1),
+            np.einsum("rni,rnj->rij", x - one.arrays["m"], x - one.arrays["m"]).reshape(
+                replicas, -1
+            )
+            / counts[-1],
+        ],
+        axis=1,
     )
     start = start - np.concatenate([np.zeros(d), one.arrays["S"].ravel()])
     keep = np.linalg.lstsq(
@@ -312,7 +319,10 @@ def _positional_particles(
     m, S = arrays["m"], arrays["S"]
     roots = np.linalg.cholesky(S)
     each = count // blocks
-    keys = [m[b] + rng.standard_normal((replicas, each, m.shape[-1])) @ roots[b].T for b in range(blocks)]
+    keys = [
+        m[b] + rng.standard_normal((replicas, each, m.shape[-1])) @ roots[b].T
+        for b in range(blocks)
+    ]
     x = np.concatenate(keys, axis=1)
     with jax.enable_x64(True):
         # each query sits at the end of its block, so that it sees the whole block
@@ -400,7 +410,11 @@ def broken(expression: Expression) -> Iterator[tuple[str, Expression]]:
         yield f"term {position} doubled", with_(2 * coefficient, factors)
         yield f"term {position} scaled", with_(coefficient * sp.Rational(101, 100), factors)
         for p, f in enumerate(factors):
-            if len(f.indices) >= 2 and f.indices[-1].dim == f.indices[-2].dim and not f.tensor.symmetric:
+            if (
+                len(f.indices) >= 2
+                and f.indices[-1].dim == f.indices[-2].dim
+                and not f.tensor.symmetric
+            ):
                 turned = replace(f, indices=(*f.indices[:-2], f.indices[-1], f.indices[-2]))
                 yield (
                     f"term {position}: {f.tensor.name} transposed",
@@ -408,12 +422,20 @@ def broken(expression: Expression) -> Iterator[tuple[str, Expression]]:
                 )
             for q in range(p):
                 g = factors[q]
-                if g.tensor != f.tensor and g.tensor.dims == f.tensor.dims and "delta" not in (
-                    f.tensor.kind,
-                    g.tensor.kind,
+                if (
+                    g.tensor != f.tensor
+                    and g.tensor.dims == f.tensor.dims
+                    and "delta"
+                    not in (
+                        f.tensor.kind,
+                        g.tensor.kind,
+                    )
                 ):
                     swapped = list(factors)
-                    swapped[p], swapped[q] = replace(f, tensor=g.tensor), replace(g, tensor=f.tensor)
+                    swapped[p], swapped[q] = (
+                        replace(f, tensor=g.tensor),
+                        replace(g, tensor=f.tensor),
+                    )
                     yield (
                         f"term {position}: {f.tensor.name} and {g.tensor.name} swapped",
                         with_(coefficient, tuple(swapped)),

@@ -173,3 +173,15 @@ def quadratic_in_both(x, y):
     """Outside reach: the quadratic part depends on x."""
     s = (Q @ x) @ (K @ y)
     return average(V @ y, exp(-(s**2)))
+
+
+@gaussian_closure(state="x[d]")
+def transposed(x, y):
+    """A mistake: Q the wrong way round."""
+    return average(V @ y, exp((Q.T @ x) @ (K @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def vector_weight(x, y):
+    """A mistake: a weight that is a vector."""
+    return average(V @ y, exp(K @ y))
