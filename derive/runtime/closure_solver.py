@@ -252,7 +252,7 @@ class Task(NamedTuple):
         return take(self.params[0], lanes), self.params[1]
 
 
-def launch(task: Task, method: str, state: State, t: Any) -> Flight:
+def launch(task: Task, method: str, state: Any, t: Any) -> Flight:
     """Host arrays of all lanes, made in blocks, so that one compilation serves them all."""
     lanes = state[0].shape[-1]
     kind = state[0].dtype
@@ -269,7 +269,7 @@ def launch(task: Task, method: str, state: State, t: Any) -> Flight:
     join = lambda *xs: np.concatenate(xs, axis=-1)[..., :lanes].copy()  # noqa: E731
     zero = np.zeros(lanes, np.int32)
     return Flight(
-        tuple(np.array(x) for x in state),
+        tuple(jax.tree.map(np.array, state)),
         jax.tree.map(join, *slopes),
         np.array(np.broadcast_to(np.asarray(t, kind), (lanes,))),
         join(*steps),

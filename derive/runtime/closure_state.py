@@ -132,7 +132,7 @@ def _in_factor(spec: ClosureModel) -> Equation:
 
     lanes_rate, lanes_margin = _lanewise(spec, rate), _lanewise(spec, margin)
 
-    def size(state: State, rates: State) -> tuple[jax.Array, jax.Array]:
+    def size(state: State, rates: State) -> Any:
         q = sum(_total(x * x) for x in state)
         dq = 2 * sum(_total(x * dx) for x, dx in zip(state, rates, strict=True))
         return q, dq
@@ -173,7 +173,7 @@ def _with_noise(spec: ClosureModel) -> Equation:
         return local[0], (cov + cov.mT) / 2
 
     def margin(state: State, params: Any) -> Any:
-        return _margin(spec, *state, params)
+        return _margin(spec, state[0], state[1], params)
 
     lanes_rate, lanes_margin = _lanewise(spec, rate), _lanewise(spec, margin)
     lanes_end = over_lanes(lambda given, _: end(given, None))

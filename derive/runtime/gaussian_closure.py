@@ -85,8 +85,9 @@ def solve(
     parameters may carry leading batch axes too; all of them broadcast.  `saves`: increasing times
     in [0, t1], or their number (None: 0 and t1).  `rtol`, `atol`: allowed error of a step, per
     entry of the mean and of the factor of the covariance (rtol at least 8 roundings of the
-    dtype; default atol: 1e-3 rtol times the root mean square of mean0 and factor).  `method`: "explicit"
-    (5th order), "stiff" (4th order, L-stable), or "auto", explicit until a law turns out stiff.
+    dtype; default atol: 1e-3 rtol times the root mean square of mean0 and factor).  `method`:
+    "explicit" (5th order), "stiff" (4th order, L-stable), or "auto", explicit until a law turns
+    out stiff.
 
     **Returns:** `Moments`.  A law whose solution ends before t1 (blow-up, or the Gaussian integral
     of its weight diverges) keeps what was saved before, has nan after, and its time in
@@ -166,7 +167,7 @@ def _integrate(
     """All lanes at the end, and the states at the save times (nan for lanes that ended)."""
     mean = _lanes_last(laws.mean, laws.lead, kind)
     second = laws.cov if spec.noise is not None else closure_inputs.factor(laws.cov)
-    state = (mean, _lanes_last(second, laws.lead, kind))
+    state: Any = (mean, _lanes_last(second, laws.lead, kind))
     shared = {n: x.astype(kind) for n, x in laws.params.items() if n not in laws.batched}
     per_lane = {n: _lanes_last(laws.params[n], laws.lead, kind) for n in sorted(laws.batched)}
     allowed = _allowed(state, rtol, atol)
