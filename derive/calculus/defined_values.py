@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import sympy as sp
@@ -117,7 +117,7 @@ def _normal() -> tuple[np.ndarray, np.ndarray]:
     return nodes, weights / weights.sum()
 
 
-@lru_cache(maxsize=None)
+@cache
 def derivative(rule: object, order: int):  # type: ignore[no-untyped-def]
     """The k-th derivative of a rule on NumPy arrays, stable for large arguments of either sign."""
     function = derivative_of(rule.body, order)  # type: ignore[attr-defined]

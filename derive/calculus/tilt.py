@@ -50,7 +50,7 @@ class NoTilt(Exception):
 
 @dataclass(frozen=True)
 class Law:
-    """N(mean, cov) of a variable; `block` is an index that both carry first (a mixture), or None."""
+    """N(mean, cov) of a variable; `block`: an index that both carry first (a mixture), or None."""
 
     variable: Tensor
     mean: Tensor

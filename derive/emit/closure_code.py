@@ -323,7 +323,7 @@ def _greedy(sets: tuple[frozenset[int], ...], output: frozenset[int], sizes: tup
     order = []
     while len(current) > 1:
 
-        def price(pair: tuple[int, int]) -> tuple:
+        def price(pair: tuple[int, int], current: list = current) -> tuple:
             a, b = current[pair[0]][1], current[pair[1]][1]
             return (not a & b, math.prod(sizes[i] for i in a | b), pair)
 

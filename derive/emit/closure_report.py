@@ -1,4 +1,4 @@
-"""A closure's derivation as a report: plain text, LaTeX, HTML or JSON, with or without its steps."""
+"""A closure's derivation as a report: text, LaTeX, HTML or JSON, with or without its steps."""
 
 from __future__ import annotations
 

@@ -384,7 +384,7 @@ def _call(parts: Parts, position: int, wave: Wave) -> str:
     taylor = ", ".join(scalars.python(c) for c in rule.taylor)
     return (
         f"fourier_mean(lambda u: _wave_{position}(u, mean, cov, params), [{powers}], [{taylor}], "
-        f"{function}, _size_{position}(mean, cov, params))"
+        f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support})"
     )
 
 

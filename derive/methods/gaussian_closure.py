@@ -20,8 +20,8 @@ from derive.calculus.tilt import NoTilt, average, join
 from derive.errors import Refusal
 from derive.methods import closure_checks as checks
 from derive.methods.closure_fields import Names, Reader, Rule
-from derive.methods.scalar_rules import FourierRule, fourier_rule
 from derive.methods.record import Step
+from derive.methods.scalar_rules import FourierRule, fourier_rule
 from derive.notation.closure import ClosureModel, ClosureTrace, trace_closure
 
 CLOSED, FOURIER, CUBATURE = "closed form", "Fourier integral", "cubature"
@@ -128,13 +128,14 @@ def _verdict(
     witness = checks.witness(model, slope, book)
     if not witness > 1e-6:
         raise Refusal(
-            "undecided: the second derivative of the velocity has terms, but its gradient changes by "
-            f"{witness:.1e} between random points; neither exact nor refuted",
+            "undecided: the second derivative of the velocity has terms, but its gradient changes "
+            f"by {witness:.1e} between random points; neither exact nor refuted",
             model.place,
         )
     return False, (
         "not exact: the velocity is not affine in x; its gradient changes by "
-        f"{witness:.2g} between two points of a random instance. Mean and covariance are those of the projected closure",
+        f"{witness:.2g} between two points of a random instance. Mean and covariance are those of "
+        "the projected closure",
     )
 
 

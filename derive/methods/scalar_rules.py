@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import mpmath
+import numpy as np
 import sympy as sp
 
 from derive.calculus.scalar_functions import kinks_of, stable_body
@@ -16,6 +17,7 @@ from derive.calculus.tilt import NoTilt
 from derive.methods.closure_fields import Rule
 
 HIGHEST = 6
+HIGHEST_FREQUENCY = 160.0
 FAR = (40, 60)
 
 
@@ -28,6 +30,8 @@ class FourierRule:
     order: int
     taylor: tuple[sp.Expr, ...]
     derivative: sp.Lambda
+    reach: float
+    support: float
 
 
 def fourier_rule(rule: Rule) -> FourierRule:
@@ -39,10 +43,30 @@ def fourier_rule(rule: Rule) -> FourierRule:
     taylor, current = [], body
     for order in range(HIGHEST + 1):
         if _light_tails(current, s):
-            return FourierRule(rule.name, rule, order, tuple(taylor), sp.Lambda(s, current))
+            reach, support = _extent(rule.name, current, s)
+            derivative = sp.Lambda(s, current)
+            return FourierRule(rule.name, rule, order, tuple(taylor), derivative, reach, support)
         taylor.append(sp.nsimplify(current.subs(s, 0)) / sp.factorial(order))
         current = current.diff(s)
     raise NoTilt(f"no derivative of {rule.name} up to order {HIGHEST} has light tails")
+
+
+def _extent(name: str, body: sp.Expr, s: sp.Symbol) -> tuple[float, float]:
+    """Frequency beyond which the transform of f^(k), and s beyond which f^(k), is below rounding."""
+    f = sp.lambdify(s, body, ["scipy", "numpy"])
+    far = np.linspace(-max(FAR), max(FAR), 24001)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.nan_to_num(np.asarray(f(far), float) + np.zeros_like(far))
+    above = np.abs(values) > 1e-18 * np.abs(values).max()
+    support = float(np.ceil(np.abs(far[above]).max())) + 1
+    u = np.arange(0.0, HIGHEST_FREQUENCY, 1.0)
+    transform = np.abs(np.exp(-1j * np.outer(u, far)) @ values) * (far[1] - far[0])
+    floor = 1e-15 * np.abs(values).sum() * (far[1] - far[0])
+    reach = float(u[transform > floor].max()) + 2
+    if reach >= HIGHEST_FREQUENCY:
+        raise NoTilt(f"the transform of {name} decays slowly")
+    # below the floor the tail still falls; the last digits come from continuing it
+    return 1.25 * reach, support
 
 
 def _light_tails(body: sp.Expr, s: sp.Symbol) -> bool:

@@ -31,7 +31,8 @@ class Matrix(Array):
     def __getitem__(self, head: Any) -> Array:
         if not isinstance(head, Head):
             raise DefinitionError(
-                f"{self.data}[...] takes the head of a sum: sum_over(H, lambda h: ... {self.data}[h] ...)"
+                f"{self.data}[...] takes the head of a sum: "
+                f"sum_over(H, lambda h: ... {self.data}[h] ...)"
             )
         if not self.shape or self.shape[0] != head.dim:
             raise DefinitionError(
@@ -105,7 +106,7 @@ def integral(value: Any, weight: Any = 1) -> Array:
 
 
 def bistochastic(kernel: Any) -> Array:
-    """The scaling k(x, y) a(x) b(y) of a positive kernel whose marginals against the laws are one."""
+    """The scaling k(x, y) a(x) b(y) of a positive kernel, with marginals one."""
     kernel = lift(kernel)
     _scalar("bistochastic", "kernel", kernel)
     return node("bistochastic", (kernel,), ())
@@ -176,11 +177,64 @@ class ClosureTrace:
     used: tuple[Matrix, ...]
 
 
-RESERVED = frozenset(
-    "x y m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along "
-    "inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum "
-    "minimum step sign first F_S F_key runtime np velocity mean_rate jacobian cov_rate noise margin "
-    "particle_velocity solve particles causal".split()
+RESERVED = frozenset(  # noqa: SIM905
+    [
+        "x",
+        "y",
+        "m",
+        "S",
+        "s",
+        "tau",
+        "theta",
+        "mean",
+        "cov",
+        "params",
+        "u",
+        "h",
+        "xb",
+        "yb",
+        "one",
+        "key_mean",
+        "key_cov",
+        "rate",
+        "total",
+        "contract",
+        "along",
+        "inverse",
+        "det_root",
+        "gate",
+        "spectral",
+        "factor",
+        "identity",
+        "mask",
+        "exp",
+        "log",
+        "tanh",
+        "sin",
+        "cos",
+        "sqrt",
+        "erf",
+        "pi",
+        "maximum",
+        "minimum",
+        "step",
+        "sign",
+        "first",
+        "F_S",
+        "F_key",
+        "runtime",
+        "np",
+        "velocity",
+        "mean_rate",
+        "jacobian",
+        "cov_rate",
+        "noise",
+        "margin",
+        "particle_velocity",
+        "solve",
+        "particles",
+        "causal",
+    ]
 )
 _DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
@@ -298,9 +352,7 @@ def _without_noise(output: Array) -> tuple[Array, list[Array]]:
         return output, []
     for inner in walk(output):
         if inner.op == "noise":
-            raise DefinitionError(
-                "noise is added to the velocity; it stands nowhere else", inner.place
-            )
+            raise DefinitionError("noise is added to the velocity, nowhere else", inner.place)
     return output, []
 
 

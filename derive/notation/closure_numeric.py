@@ -115,7 +115,7 @@ def run(
     params: Mapping[str, float],
     sinkhorn_sweeps: int = 2000,
 ) -> np.ndarray:
-    """Velocity at the queries (n, d).  The queries' weights matter to bistochastic weights alone."""
+    """Velocity at the queries (n, d); their weights matter to bistochastic weights alone."""
     words = _words(queries, keys, sinkhorn_sweeps)
     function = _bound(model, words, arrays, params)
     arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]

@@ -36,7 +36,8 @@ def contract(subscripts: str, *operands: Any) -> jax.Array:
 def _alike(operands: Any) -> list[jax.Array]:
     """Arrays of one dtype: what is real is made complex only beside what is complex."""
     arrays = [jnp.asarray(x) for x in operands]
-    dtype = np.result_type(*(a.dtype for a in arrays if not a.weak_type) or [arrays[0].dtype])
+    strong = [a.dtype for a in arrays if not a.weak_type]
+    dtype = np.result_type(*(strong or [arrays[0].dtype]))
     return [a.astype(dtype) for a in arrays]
 
 
@@ -218,7 +219,7 @@ def step(x: Any) -> jax.Array:
 sign, absolute = jnp.sign, jnp.abs
 
 
-WAVES, FAR, TRANSFORM = 121, 14.0, 801
+WAVES = 121
 
 
 def fourier_mean(
@@ -227,22 +228,27 @@ def fourier_mean(
     taylor: list[float],
     derivative: Callable[[jax.Array], jax.Array],
     size: Any,
+    reach: float,
+    support: float,
 ) -> tuple[jax.Array, ...]:
     """Averages of f(s) * polynomials from those of e^{ius}: Taylor part plus Fourier integral.
 
     `wave(u)`: the averages with e^{ius} for f, complex.  `powers[j]`: with s^j for f.  `taylor[j]`:
     f^(j)(0)/j!.  `derivative`: f^(k), k = len(powers), integrable with light tails.  `size`: E s^2,
-    the scale on which e^{ius} changes.
+    the scale on which e^{ius} changes.  f^(k) is below rounding outside [-support, support], its
+    transform beyond the frequency reach.
 
     The transform of f^(k) is a trapezoidal sum; u = sinh(t) / (1 + sqrt(size)), so that the nearest
     singularity of the average, at distance about 1/sqrt(size), stays at distance pi/2 in t.
     """
     k = len(powers)
     dtype = jnp.result_type(size, float)
-    s = jnp.asarray(np.linspace(-45.0, 45.0, TRANSFORM), dtype)
-    values = derivative(s) * (90.0 / (TRANSFORM - 1))
+    # spacing 2 pi / (2.5 reach): what is folded back lies beyond 1.5 reach
+    count = 2 * int(np.ceil(support * 2.5 * reach / (2 * np.pi))) + 1
+    s = jnp.asarray(np.linspace(-support, support, count), dtype)
+    values = derivative(s) * (2 * support / (count - 1))
     scale = 1 / (1 + jnp.sqrt(size))
-    top = jnp.arcsinh(FAR / scale)
+    top = jnp.arcsinh(reach / scale)
     h = top / WAVES
     t = h * (jnp.arange(WAVES, dtype=dtype) + 0.5)
     u = scale * jnp.sinh(t)

@@ -107,7 +107,7 @@ def second_route(result: GaussianClosure, module: ModuleType) -> Rung:
 
 
 def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
-    """L3: generated functions against the independent evaluator: eager, jit, vmap, grad, float32."""
+    """L3: generated functions against the evaluator: eager, jit, vmap, grad, float32."""
     figures: dict[str, float] = {}
     wanted: dict[str, Expression] = {"velocity": result.velocity}
     if result.route == CLOSED:
@@ -180,35 +180,35 @@ def rotated(result: GaussianClosure, one: Instance) -> tuple[Instance, np.ndarra
     """Tokens and every matrix axis over the token dimension turned by one orthogonal matrix."""
     model = result.model
     d = one.sizes[model.state_dim.name]
-    O = np.linalg.qr(np.random.default_rng(9).standard_normal((d, d)))[0]
+    turn = np.linalg.qr(np.random.default_rng(9).standard_normal((d, d)))[0]
     arrays = dict(one.arrays)
     for m in model.matrices:
         a = arrays[m.data]
         for axis, dim in enumerate(m.shape):
             if dim == model.state_dim:
-                a = np.moveaxis(np.moveaxis(a, axis, -1) @ O.T, -1, axis)
+                a = np.moveaxis(np.moveaxis(a, axis, -1) @ turn.T, -1, axis)
         arrays[m.data] = a
     for n in ("x", "m"):
-        arrays[n] = arrays[n] @ O.T
-    arrays["S"] = O @ arrays["S"] @ O.T
+        arrays[n] = arrays[n] @ turn.T
+    arrays["S"] = turn @ arrays["S"] @ turn.T
     if model.cross and model.key_dim == model.state_dim:
-        arrays["key_mean"] = arrays["key_mean"] @ O.T
-        arrays["key_cov"] = O @ arrays["key_cov"] @ O.T
-    return replace(one, arrays=arrays), O
+        arrays["key_mean"] = arrays["key_mean"] @ turn.T
+        arrays["key_cov"] = turn @ arrays["key_cov"] @ turn.T
+    return replace(one, arrays=arrays), turn
 
 
 def invariants(result: GaussianClosure, module: ModuleType) -> Rung:
     """L4: symmetry, orthogonal equivariance, PSD and rank along the flow."""
     figures: dict[str, float] = {}
     one = checks.instance(result.model, 41, size=3, scale=SCALE)
-    other, O = rotated(result, one)
+    other, turn = rotated(result, one)
     with jax.enable_x64(True):
         mean, cov = evaluated(module, one, ("mean_rate", "cov_rate"))
         turned_mean, turned_cov = evaluated(module, other, ("mean_rate", "cov_rate"))
         figures["cov_rate symmetric"] = checks.residual(cov.swapaxes(-1, -2), cov)
         if _vectorial(result) and result.route != CUBATURE:
-            figures["equivariant mean"] = checks.residual(turned_mean, mean @ O.T)
-            figures["equivariant covariance"] = checks.residual(turned_cov, O @ cov @ O.T)
+            figures["equivariant mean"] = checks.residual(turned_mean, mean @ turn.T)
+            figures["equivariant covariance"] = checks.residual(turned_cov, turn @ cov @ turn.T)
         thin = checks.instance(result.model, 42, size=3, rank=2, scale=SCALE)
         out = module.solve(
             thin.arrays["m"], thin.arrays["S"], params_of(module, thin), t1=0.3, rtol=1e-7

@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import odd_closures as odd
 import pytest
 
 from derive.emit.gaussian_closure import render
 from derive.errors import DefinitionError, Refusal
 from derive.methods import closure_checks as checks
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, FOURIER, derive
-import odd_closures as odd
 
 EXACT = ["key_penalised", "differential", "cross", "noisy", "l2_heads", "cross_sinkhorn"]
 CLOSED_FORM = ["unnormalised", "polynomial", "polynomial_times_softmax", "cosine", "sine"]

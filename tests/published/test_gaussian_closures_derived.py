@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 
+import gaussian_closure_theorems as theorems
 import jax
 import numpy as np
 import pytest
 
 from derive.methods import closure_checks as checks
-import gaussian_closure_theorems as theorems
 
 PLAIN = {
     "softmax_closure": theorems.softmax,
