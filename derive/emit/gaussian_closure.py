@@ -304,8 +304,8 @@ def _margin(parts: Parts, result: GaussianClosure) -> None:
         parts.words.add("minimum")
         out = f"minimum({out}, {value})"
     doc = (
-        "Smallest eigenvalue of I + F^T M F, F F^T = cov, for the quadratic part M of each weight: the "
-        "Gaussian integrals exist while it is positive."
+        "Smallest eigenvalue of I + F^T M F, F F^T = cov, for the quadratic part M of each weight: "
+        "the Gaussian integrals exist while it is positive."
     )
     body = [*_prelude(result, code.used), *code.lines, f"return {out}"]
     parts.words |= code.words

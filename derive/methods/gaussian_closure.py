@@ -178,8 +178,9 @@ def _rates(
     try:
         base, waves = _waves(traced, names, book, projected)
         facts = tuple(
-            f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of order "
-            f"below {w.rule.order}, the rest a Fourier integral of tilts with an imaginary parameter"
+            f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of "
+            f"order below {w.rule.order}, the rest a Fourier integral of tilts with an imaginary "
+            "parameter"
             for w in waves
         )
         return FOURIER, *base, waves, facts

@@ -52,9 +52,9 @@ def fourier_rule(rule: Rule) -> FourierRule:
 
 
 def _extent(name: str, body: sp.Expr, s: sp.Symbol) -> tuple[float, float]:
-    """Frequency beyond which the transform of f^(k), and s beyond which f^(k), is below rounding."""
+    """Where the transform of f^(k), and f^(k) itself, fall below rounding: frequency and s."""
     f = sp.lambdify(s, body, ["scipy", "numpy"])
-    far = np.linspace(-max(FAR), max(FAR), 24001)
+    far = np.linspace(-max(FAR), max(FAR), 6001)
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.nan_to_num(np.asarray(f(far), float) + np.zeros_like(far))
     above = np.abs(values) > 1e-18 * np.abs(values).max()

@@ -366,8 +366,8 @@ def _check(model: ClosureModel, nodes: list[Array]) -> None:
             )
         if array.op in ("state", "gaussian"):
             raise Refusal(
-                f"{array.op} weights do not belong to a velocity field; declare given matrices with "
-                "matrices(...)",
+                f"{array.op} weights do not belong to a velocity field; declare given matrices "
+                "with matrices(...)",
                 array.place,
             )
         if array.op == "full":

@@ -31,6 +31,7 @@ RUNNING, BLOW_UP, MARGIN, OVERFLOW, STEP_LIMIT, STIFF = range(6)
 SHARP = 1e-9  # of float64; float32 cannot resolve it and stops at 64 roundings
 STIFF_SIGNS = 15  # successive-step signs of stiffness after which a lane is handed on
 STIFF_STEPS = 500  # ... if so many steps of the present size are left
+LONG = 400  # equations of a rate that is compiled once, not once a stage
 SMALLER = 16  # the small block, for the last stragglers, as a fraction of a block
 
 
@@ -77,11 +78,9 @@ def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Atte
 
     def attempt(base: State, slope: State, h: Any, params: Any) -> Attempt:
         local = eq.begin(base)
-        slopes = [slope]
-        before = now = local
-        for row in tableau.a[1:]:
-            before, now = now, jax.lax.optimization_barrier(_add(local, h, row, slopes))
-            slopes.append(eq.rate(now, base, params))
+        rate = lambda state: eq.rate(state, base, params)  # noqa: E731
+        slopes = _stages(tableau, rate, local, slope, h)
+        before, now = (_add(local, h, row, slopes) for row in tableau.a[-2:])
         new = now if tableau.first_same_as_last else _add(local, h, tableau.b, slopes)
         moved = eq.end(new, base)
         wrong = tuple(-e for e in tableau.e)
@@ -100,6 +99,33 @@ def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Atte
         return Attempt(moved, error, slopes[-1], stretch)
 
     return attempt
+
+
+def _stages(
+    tableau: Tableau, rate: Callable[[State], State], local: State, slope: State, h: Any
+) -> list[State]:
+    """Rates at all stages; a long rate stands in a loop, so that it is compiled once."""
+    if len(jax.make_jaxpr(rate)(local).eqns) <= LONG:
+        slopes = [slope]
+        for row in tableau.a[1:]:
+            at = jax.lax.optimization_barrier(_add(local, h, row, slopes))
+            slopes.append(rate(at))
+        return slopes
+    count = len(tableau.b)
+    table = np.array([row + (0.0,) * (count - len(row)) for row in tableau.a])
+    weights = jnp.asarray(table, h.dtype)
+    kept = tuple(jnp.zeros((count, *k.shape), k.dtype).at[0].set(k) for k in slope)
+
+    def stage(i: Any, kept: State) -> State:
+        def at(y: Any, ks: Any) -> Any:
+            # stages to come have weight zero and rate zero
+            return y + _wide(h, y) * jnp.tensordot(weights[i], ks, axes=1)
+
+        new = rate(tuple(at(y, ks) for y, ks in zip(local, kept, strict=True)))
+        return tuple(ks.at[i].set(k) for ks, k in zip(kept, new, strict=True))
+
+    kept = jax.lax.fori_loop(1, count, stage, kept)
+    return [tuple(ks[i] for ks in kept) for i in range(count)]
 
 
 def _total(x: jax.Array) -> jax.Array:

@@ -294,7 +294,8 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
     ok = bool(np.all(np.abs(deviation) <= limit * error * 1.3 + slack + 1e-9))
     return Rung(
         "L5 particles",
-        f"{replicas} systems of {counts[0]} and {counts[1]} tokens to t = {t1}, extrapolated in 1/N, "
+        f"{replicas} systems of {counts[0]} and {counts[1]} tokens to t = {t1}, extrapolated in "
+        + "1/N, "
         + ("against the closure" if result.exact else "near the projected closure (2 % allowed)"),
         ok,
         {
@@ -336,8 +337,8 @@ def _positional_particles(
     bias = 8.0 / each * np.abs(law).mean()
     return Rung(
         "L5 particles",
-        f"velocities of {replicas} systems of {count} tokens at the ends of {blocks} blocks against "
-        "the derived velocity",
+        f"velocities of {replicas} systems of {count} tokens at the ends of {blocks} blocks "
+        "against the derived velocity",
         bool(np.all(np.abs(deviation) <= 1.3 * limit * error + bias)),
         {"largest deviation": float(f"{np.abs(deviation).max():.0e}"), "family-wise error": 1e-3},
         f"errors of the velocity above {float(f'{bias:.0e}')}",
@@ -390,8 +391,8 @@ def mutants(result: GaussianClosure) -> Rung:
             alive.append(f"{name}: the unbroken equation is refused")
     return Rung(
         "L6 mutants",
-        "every term dropped, sign-flipped, doubled, scaled by 1.01, matrices transposed or swapped: "
-        "each is caught by the second route",
+        "every term dropped, sign-flipped, doubled, scaled by 1.01, matrices transposed or "
+        "swapped: each is caught by the second route",
         not alive,
         {"mutants": total, "killed": killed, "equivalent rewrites": equivalent, "alive": alive[:5]},
     )
