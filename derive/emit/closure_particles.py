@@ -251,7 +251,7 @@ class Writer:
         return self._function("value", "yb", self._with_points(vector, (k, i), "xb", "yb"))
 
     def _score(self, weight: Expression, relative: bool) -> str | None:
-        """The exponent of a weight that is one exponential; in an average, its terms that hold y."""
+        """The exponent of a weight that is one exponential; terms without y cancel."""
         if len(weight.terms) != 1 or weight.terms[0][0] != 1:
             return None
         factors = weight.terms[0][1]

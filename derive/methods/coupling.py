@@ -3,13 +3,13 @@
 Input: a positive kernel exp(E(x, y)).  Output: the law of y given x under E(x, y) + p(x) + q(y)
 with the potentials p, q for which both marginals are the given laws.
 
-Steps.  The potentials absorb every function of x alone and of y alone, so only y^T A x with
-A = d^2 E / dy dx matters (it must be constant: then quadratic potentials suffice).  In latent
+Steps. The potentials absorb every function of x alone and of y alone, so only y^T A x with A =
+d^2 E / dy dx matters (it must be constant: then quadratic potentials suffice). In latent
 coordinates x = m_x + F_x z, y = m_y + F z' linear potentials match the means; the plan has
-precision [[P1, -T^T], [-T, P2]], T = F^T A F_x.  Completing the square in z': z' given z
-has mean D T z and covariance D = P2^-1.  The marginal of z' is the identity: D + D T T^T D = I.  Multiplied by D^-1
-on both sides this is a scalar equation on the spectrum of T T^T, whose positive root is unique.
-Only F, a factor of the covariance of y, is needed: no inverse, singular laws are legal.
+precision [[P1, -T^T], [-T, P2]], T = F^T A F_x. Completing the square in z': z' given z has mean
+D T z and covariance D = P2^-1. The marginal of z' is the identity: D + D T T^T D = I. Multiplied
+by D^-1 on both sides this is a scalar equation on the spectrum of T T^T, whose positive root is
+unique. Only F, a factor of the covariance of y, is needed: no inverse, singular laws are legal.
 
 The one lemma that is cited: the bistochastic scaling is unique (Sinkhorn and Knopp 1967;
 Ruschendorf and Thomsen 1993 for laws), so that the plan found here is the plan.

@@ -61,12 +61,14 @@ def _extent(name: str, body: sp.Expr, s: sp.Symbol) -> tuple[float, float]:
     support = float(np.ceil(np.abs(far[above]).max())) + 1
     u = np.arange(0.0, HIGHEST_FREQUENCY, 1.0)
     transform = np.abs(np.exp(-1j * np.outer(u, far)) @ values) * (far[1] - far[0])
-    floor = 1e-15 * np.abs(values).sum() * (far[1] - far[0])
-    reach = float(u[transform > floor].max()) + 2
-    if reach >= HIGHEST_FREQUENCY:
+    floor = 3e-14 * np.abs(values).sum() * (far[1] - far[0])
+    # the first of ten frequencies below the floor: far out, rounding of u s is the larger
+    quiet = np.convolve(transform < floor, np.ones(10), mode="valid") == 10
+    if not quiet.any():
         raise NoTilt(f"the transform of {name} decays slowly")
     # below the floor the tail still falls; the last digits come from continuing it
-    return 1.25 * reach, support
+    reach = float(u[np.argmax(quiet)]) + 2
+    return round(1.3 * reach, 1), support
 
 
 def _light_tails(body: sp.Expr, s: sp.Symbol) -> bool:
