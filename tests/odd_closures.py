@@ -10,6 +10,7 @@ from derive.notation import (
     exp,
     gaussian_closure,
     integral,
+    log,
     matrices,
     noise,
     params,
@@ -112,6 +113,12 @@ def gelu_weight(x, y):
     """A GELU weight."""
     s = (Q @ x) @ (K @ y) + bias
     return integral(V @ y, s * (1 + erf(s / sqrt(2))) / 2)
+
+
+@gaussian_closure(state="x[d]")
+def softplus_weight(x, y):
+    """A softplus weight: the second derivative is the first integrable one."""
+    return integral(V @ y, log(1 + exp((Q @ x) @ (K @ y) + bias)))
 
 
 @gaussian_closure(state="x[d]")

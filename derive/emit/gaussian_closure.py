@@ -381,7 +381,9 @@ def _call(parts: Parts, position: int, wave: Wave) -> str:
     rule = wave.rule
     function = Code(Book(), functions=parts.functions).function(rule.rule, rule.order)
     powers = ", ".join(f"_power_{position}_{j}(mean, cov, params)" for j in range(rule.order))
-    taylor = ", ".join(scalars.python(c) for c in rule.taylor)
+    taylor = ", ".join(
+        scalars.python(c) if c.is_Rational else repr(float(c.evalf(20))) for c in rule.taylor
+    )
     return (
         f"fourier_mean(lambda u: _wave_{position}(u, mean, cov, params), [{powers}], [{taylor}], "
         f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support})"

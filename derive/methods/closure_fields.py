@@ -184,8 +184,8 @@ class Reader:
         return spread(inner, union(inner.free, (head,))).summed(head), axes
 
     def _function(self, node: Array):  # type: ignore[no-untyped-def]
-        name, body = node.data
-        argument, axes = self.of(node.args[0])
+        base, name, body = composed(node)
+        argument, axes = self.of(base)
         if not argument.tensors():
             value = sp.Add(*(c for c, _ in argument.terms))
             return scalar(body(value), argument.free), axes
@@ -265,6 +265,36 @@ class Reader:
             "integral(V @ y, bistochastic(exp(...))), times a number",
             node.place,
         )
+
+
+_S = sp.Symbol("s", real=True)
+
+
+def composed(node: Array) -> tuple[Array, str, sp.Lambda]:
+    """A function of functions as one function: log(1 + exp(s)) is softplus of s."""
+    name, body = node.data
+    base, inner, names = _profile(node.args[0])
+    if base is None or not names or base.shape != node.shape:
+        return node.args[0], name, body
+    return base, "_".join((name, *dict.fromkeys(names))), sp.Lambda(_S, body(inner))
+
+
+def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:
+    """(base, expression of s, functions in it): the node is that expression of s = base."""
+    if node.op == "full":
+        return None, node.data, ()
+    if node.op == "function":
+        base, inner, names = _profile(node.args[0])
+        return base, node.data[1](inner), (node.data[0], *names)
+    if node.op in ("add", "multiply"):
+        left, right = (_profile(a) for a in node.args)
+        bases = {id(p[0]): p[0] for p in (left, right) if p[0] is not None}
+        names = (*left[2], *right[2])
+        # a sum without functions inside is the argument itself
+        if len(bases) <= 1 and names:
+            join_ = sp.Add if node.op == "add" else sp.Mul
+            return next(iter(bases.values()), None), join_(left[1], right[1]), names
+    return node, _S, ()
 
 
 def quotient(top: Expression, bottom: Expression, names: Names, book: Book) -> Expression:

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from derive.calculus.scalar_functions import kinks_of, stable_body
+from derive.calculus.scalar_functions import derivative_of, kinks_of, stable_body
 from derive.calculus.tilt import NoTilt
 from derive.methods.closure_fields import Rule
 
@@ -47,7 +47,7 @@ def fourier_rule(rule: Rule) -> FourierRule:
             derivative = sp.Lambda(s, current)
             return FourierRule(rule.name, rule, order, tuple(taylor), derivative, reach, support)
         taylor.append(sp.nsimplify(current.subs(s, 0)) / sp.factorial(order))
-        current = current.diff(s)
+        current = derivative_of(rule.body, order + 1)(s)
     raise NoTilt(f"no derivative of {rule.name} up to order {HIGHEST} has light tails")
 
 

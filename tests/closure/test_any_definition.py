@@ -22,7 +22,7 @@ from derive.methods.gaussian_closure import CLOSED, CUBATURE, FOURIER, derive
 
 EXACT = ["key_penalised", "differential", "cross", "noisy", "l2_heads", "cross_sinkhorn"]
 CLOSED_FORM = ["unnormalised", "polynomial", "polynomial_times_softmax", "cosine", "sine"]
-INTEGRAL = ["probit", "gelu_weight", "sigmoid_heads", "tanh_weight"]
+INTEGRAL = ["probit", "gelu_weight", "sigmoid_heads", "tanh_weight", "softplus_weight"]
 QUADRATURE = ["normalised_sigmoid", "two_exponentials", "after_softmax"]
 
 
