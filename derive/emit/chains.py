@@ -149,6 +149,8 @@ def _name(factor: Factor, transposed: bool, stacks: dict[Index, str], style: Sty
     below = [stacks[i] for i in factor.indices if i in stacks]
     if below:
         words = [rf"\{b}" if style.latex and len(b) > 1 else b for b in below]
+        if style.latex and "_" in base:
+            base = f"{{{base}}}"
         base += f"_{{{' '.join(words)}}}" if style.latex else "[" + ",".join(below) + "]"
     turn = transposed and not (
         tensor.symmetric or tensor.kind in ("covariance", "delta", "spectral")
@@ -163,10 +165,12 @@ def tensor_name(tensor: Tensor, style: Style) -> str:
         return tensor.name
     if tensor.name == "theta":
         return r"\theta"
+    # subscripts only: a superscript would collide with the transpose
     head, _, tail = tensor.name.partition("_")
-    if tail:
-        return rf"{head}^{{({tail})}}" if len(head) == 1 else rf"\mathrm{{{head}}}^{{({tail})}}"
-    return head if len(head) == 1 else rf"\mathrm{{{head}}}"
+    base = head if len(head) == 1 else rf"\mathrm{{{head}}}"
+    if not tail:
+        return base
+    return rf"{base}_{{{tail}}}" if len(tail) == 1 else rf"{base}_{{\mathrm{{{tail}}}}}"
 
 
 def _indexed(factors: Factors, free: tuple[Index, ...], style: Style) -> str:
@@ -189,6 +193,8 @@ def meaning(tensor: Tensor, book: Book, style: Style) -> tuple[str, str]:
     bodies = [_sum(b, style) for b in d.bodies]
     left = tensor_name(tensor, style)
     if d.indices:
+        if style.latex and "_" in left:
+            left = f"{{{left}}}"
         left += (
             f"_{{{' '.join(i.name for i in d.indices)}}}"
             if style.latex

@@ -152,3 +152,14 @@ def test_mistakes_in_a_definition_are_named() -> None:
     assert caught.value.place is not None and caught.value.place.file.endswith("odd_closures.py")
     with pytest.raises(DefinitionError, match="a number for each pair"):
         derive(odd.vector_weight)
+
+
+@pytest.mark.parametrize("name", ["key_penalised", "gelu_weight", "l2_heads", "after_softmax"])
+def test_latex_has_no_double_scripts_and_balanced_braces(name: str) -> None:
+    import re
+
+    _, module = built(name)
+    for equation in module.EQUATIONS.values():
+        assert not re.search(r"\^\{[^{}]*\}\s*\^|_\{[^{}]*\}\s*_", equation), equation
+        assert equation.count("{") == equation.count("}")
+        assert equation.count(r"\left") == equation.count(r"\right")
