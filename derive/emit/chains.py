@@ -24,6 +24,7 @@ class Style:
 TEXT = Style("^T", " ", False)
 LATEX = Style(r"^{\top}", " ", True)
 STACKS = ("H", "B")
+GREEK = ("tau", "rho", "nu")
 
 
 def text(expression: Expression) -> str:
@@ -98,7 +99,7 @@ def _term(factors: Factors, free: tuple[Index, ...], style: Style) -> str:
     if not coordinates and len(scalars) == 1:
         scalars = [scalars[0].removeprefix("(").removesuffix(")")] if not style.latex else scalars
     summed = sorted({n for i, n in stacks.items() if i not in free})
-    names = ", ".join(summed)
+    names = ", ".join(rf"\{n}" if style.latex and n in GREEK else n for n in summed)
     front = (rf"\sum_{{{names}}}" if style.latex else f"sum_{{{names}}}") if summed else ""
     return style.join.join(p for p in (front, *scalars, *pieces) if p)
 
@@ -148,7 +149,7 @@ def _name(factor: Factor, transposed: bool, stacks: dict[Index, str], style: Sty
     base = tensor_name(tensor, style)
     below = [stacks[i] for i in factor.indices if i in stacks]
     if below:
-        words = [rf"\{b}" if style.latex and len(b) > 1 else b for b in below]
+        words = [rf"\{b}" if style.latex and b in GREEK else b for b in below]
         if style.latex and "_" in base:
             base = f"{{{base}}}"
         base += f"_{{{' '.join(words)}}}" if style.latex else "[" + ",".join(below) + "]"
@@ -181,7 +182,8 @@ def _indexed(factors: Factors, free: tuple[Index, ...], style: Style) -> str:
     for f in factors:
         slots = [names[i] for i in f.indices]
         if style.latex:
-            parts.append(f"{tensor_name(f.tensor, style)}_{{{' '.join(slots)}}}")
+            name = tensor_name(f.tensor, style)
+            parts.append(f"{{{name}}}_{{{' '.join(slots)}}}" if slots else name)
         else:
             parts.append(f"{f.tensor.name}[{','.join(slots)}]")
     return style.join.join(parts)
