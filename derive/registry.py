@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from derive.errors import DefinitionError, Place, RequestError
 
 if TYPE_CHECKING:
+    from derive.notation.closure import ClosureModel
     from derive.notation.model import Model
 
-METHODS = ("covariance_sde", "optimal_control")
+METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def find(request: str) -> Entry:
     raise RequestError(f"unknown model {request!r}; {hint}")
 
 
-def load(entry: Entry) -> Model:
+def load(entry: Entry) -> Model | ClosureModel:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
     from derive.notation.options import choosing
 

@@ -50,7 +50,7 @@ def _product(
     for factor in factors:
         if factor.tensor.kind == "delta":
             array = np.eye(int(numbers[factor.indices[0].dim]))
-        elif factor.tensor.kind == "constant" and factor.tensor.name not in arrays:
+        elif factor.tensor.kind == "pattern" and factor.tensor.name not in arrays:
             array = factor.tensor.meaning.sample(int(numbers[factor.tensor.dims[0]]))
         elif factor.tensor.kind in BUILT:
             array = built(factor.tensor, arrays, numbers)

@@ -46,7 +46,7 @@ class Tensor:
 
     `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
     own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
-    (given numbers), "magnitude" and "kernel" (see `derive.calculus.kinks`) or "delta".
+    (given numbers), "pattern" (rows summing to one), "magnitude" and "kernel" (see `derive.calculus.kinks`) or "delta".
     `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
     other than these names is built from.
     """
@@ -217,7 +217,7 @@ def contract_rows(
     coeff: sp.Expr, factors: Factors, free: Iterable[Index]
 ) -> tuple[sp.Expr, Factors]:
     """sum_k p[a, k] = 1 for a base pattern p, whose rows sum to one."""
-    if not any(f.tensor.kind == "constant" for f in factors):
+    if not any(f.tensor.kind == "pattern" for f in factors):
         return coeff, factors
     kept, work = set(free), list(factors)
     while True:
@@ -229,7 +229,7 @@ def contract_rows(
             (
                 f
                 for f in work
-                if f.tensor.kind == "constant"
+                if f.tensor.kind == "pattern"
                 and f.indices[1] not in kept
                 and counts[f.indices[1]] == 1
             ),

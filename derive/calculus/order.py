@@ -114,6 +114,7 @@ class Law:
     gram: Tensor
     scaling: Scaling
     gram_weight: sp.Expr
+    responses: dict = field(default_factory=dict, repr=False)  # see `derive.calculus.response`
     _degrees: dict = field(default_factory=dict, repr=False)
 
     def mean(self, expression: Expression) -> Expression:

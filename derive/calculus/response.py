@@ -36,13 +36,9 @@ def is_response(array: Array) -> bool:
     return "state" in ops and not ops & {"gaussian", "block"} and array.ndim == 2
 
 
-_known: dict[tuple[Array, Tensor], Tensor] = {}
-
-
 def response(array: Array, law: Law) -> Tensor:
     """The tensor of a response; `Refusal` if it sees more of the state than V."""
-    if (array, law.gram) not in _known:
-        number = 1 + sum(gram == law.gram and a is not array for a, gram in _known)
+    if array not in law.responses:
         gram = node("state", (), law.gram.dims, law.gram.name)
         root = _on_gram(array, law, gram)
         if any(a.op == "state" and a is not gram for a in walk(root)):
@@ -52,8 +48,9 @@ def response(array: Array, law: Law) -> Tensor:
                 array.place,
             )
         meaning = Response(root, gram, law.gram)
-        _known[array, law.gram] = Tensor(f"S_{number}", array.shape, "response", meaning=meaning)
-    return _known[array, law.gram]
+        name = f"S_{len(law.responses) + 1}"
+        law.responses[array] = Tensor(name, array.shape, "response", meaning=meaning)
+    return law.responses[array]
 
 
 def _on_gram(root: Array, law: Law, gram: Array) -> Array:

@@ -220,7 +220,7 @@ class Expansion:
 
 def constant_tensor(array: Array) -> Tensor:
     """The tensor of a base pattern."""
-    return Tensor(array.data.name, array.shape, "constant", meaning=array.data)
+    return Tensor(array.data.name, array.shape, "pattern", meaning=array.data)
 
 
 def _masks(argument: Array) -> tuple[list[Array], list[Array]]:

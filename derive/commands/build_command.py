@@ -47,12 +47,10 @@ def run(options: argparse.Namespace) -> int:
 
 def text_of(entry: Entry) -> str:
     """The generated module of an entry, derived anew."""
-    import importlib
+    from derive.dispatch import emitter, method
 
-    emit = "module" if entry.method == "covariance_sde" else entry.method
-    render = importlib.import_module(f"derive.emit.{emit}").render
-    derive = importlib.import_module(f"derive.methods.{entry.method}").derive
-    return render(derive(load(entry)), entry.source, entry.argument)
+    result = method(entry.method).derive(load(entry))
+    return str(emitter(entry.method).render(result, entry.source, entry.argument))
 
 
 def require_writable(folder: Path) -> None:

@@ -17,12 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import importlib
+    from derive.dispatch import method, report
 
     entry = find(options.model)
-    report = "report" if entry.method == "covariance_sde" else f"{entry.method}_report"
-    formats = importlib.import_module(f"derive.emit.{report}").FORMATS
-    derive = importlib.import_module(f"derive.methods.{entry.method}").derive
-    result = derive(load(entry))
-    print(formats[options.format](result, options.steps), end="")
+    result = method(entry.method).derive(load(entry))
+    print(report(entry.method).FORMATS[options.format](result, options.steps), end="")
     return 0

@@ -65,6 +65,11 @@ def run(options: argparse.Namespace) -> int:
     from derive.verify.ladder import load_module
 
     entry = find(options.model)
+    if entry.method != "covariance_sde":
+        raise RequestError(
+            f"{entry.name} is a {entry.method} model; simulate draws covariance SDEs. From Python: "
+            f"derive.generated.{entry.name}.solve(...)"
+        )
     file = generated_folder() / f"{entry.name}.py"
     if not file.exists():
         raise RequestError(f"{shown(file)} does not exist; run: derive build {entry.argument}")

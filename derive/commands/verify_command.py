@@ -6,6 +6,7 @@ Without a model: every registered one.  Exit code 1 if a rung fails.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import importlib
+    from derive.dispatch import ladder
+    from derive.verify.ladder import certificate
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -37,10 +39,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{shown(file)} is not what the definition says; run: derive build {entry.argument}"
             )
         print(f"{entry.name}, level {options.level}")
-        name = "ladder" if entry.method == "covariance_sde" else entry.method
-        ladder = importlib.import_module(f"derive.verify.{name}")
         start, found, results = time.monotonic(), [], []
-        for result, rung in ladder.climb(load(entry), file, options.level):
+        for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
             found.append(rung)
             results.append(result)
             spent = time.monotonic() - start
@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
             if not rung.passed:
                 print(f"          {rung.figures}", file=sys.stderr)
         target = folder / f"{entry.name}.cert.json"
-        text = ladder.certificate(results[-1], options.level, found)
+        signature = signature_in(file.read_text(encoding="utf-8"))
+        text = certificate(results[-1], signature, options.level, found)
         if keep_stronger(target, text, options.level):
             print(f"  {shown(target)} holds a full certificate of this signature: kept")
         else:
@@ -76,3 +77,11 @@ def keep_stronger(target: Path, text: str, level: str) -> bool:
         return False
     same = old.get("signature") == new["signature"] and old.get("engine") == new["engine"]
     return bool(same and old.get("level") == "full" and old.get("passed") and new["passed"])
+
+
+def signature_in(text: str) -> str:
+    """The signature that a generated module states."""
+    match = re.search(r'^SIGNATURE = "(\w+)"', text, re.MULTILINE)
+    if match is None:
+        raise RequestError("the generated module states no signature; run: derive build")
+    return match.group(1)

@@ -111,11 +111,11 @@ def _named(tensor: Tensor, program: Program) -> str:
         functions = ", ".join(f"lambda {CORRELATION}: {python(f)}" for f in (shape, slope))
         text = f"of_correlation({gram.name}, {degree}, {functions})"
         return program.assign(("kernel", tensor.name), "pair", text, tensor.name, 2)
-    if tensor.kind == "constant":
+    if tensor.kind == "pattern":
         given, like = tensor.meaning.given, program.like
         text = f"constant({tensor.name}, {like})" if given else f"causal({tensor.dims[0]}, {like})"
         wish = tensor.name if given else "pattern"
-        return program.assign(("constant", tensor.name), wish, text, tensor.name, 2)
+        return program.assign(("pattern", tensor.name), wish, text, tensor.name, 2)
     if tensor.kind == "response":
         return _response(tensor, program)
     if tensor.kind == "spread":

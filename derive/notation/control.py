@@ -418,6 +418,4 @@ def run_problem(
     return _bound(model.function, dims, params, no_draw)(**arrays)
 
 
-_SHIM = Model(
-    "", "", lambda _: None, "", (), Dim("n"), Dim("n"), False, (), (), "", Place("", 0)
-)
+_SHIM = Model("", "", lambda _: None, "", (), Dim("n"), Dim("n"), False, (), (), "", Place("", 0))

@@ -85,3 +85,26 @@ class Extremal(NamedTuple):
     residuals: Any
     stop: Any = None
     notes: tuple[str, ...] = ()
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of Gaussian laws over time; "..." are the batch axes of the laws.
+
+    `times` (saves,).  `mean` (..., saves, d) and `cov` (..., saves, d, d), with one more axis of
+    blocks before d in positional models.  `factor`, shaped as `cov`: factor factor^T = cov.
+    `blow_up_time` (...): when the solution ceases to exist; inf: not before the last time; nan: not
+    known, the step limit was reached.  Saves at or after the end of a law's solution are nan.
+    """
+
+    times: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    factor: np.ndarray
+    blow_up_time: np.ndarray
+
+
+class Particles(NamedTuple):
+    """A system of interacting particles.  `times` (saves,); `x` (..., saves, N, d)."""
+
+    times: np.ndarray
+    x: np.ndarray

@@ -20,14 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
-from derive.emit.optimal_control import FUNCTIONS, model_signature
+from derive.emit.optimal_control import FUNCTIONS
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, point, relative
 from derive.methods.optimal_control import OptimalControl, derive
 from derive.notation.arrays import Array, walk
 from derive.notation.control import ControlDefinition, run_problem
 from derive.notation.scalars import number
-from derive.verify import ladder
 from derive.verify.ladder import load_module
 from derive.verify.rungs import Rung
 
@@ -69,10 +68,6 @@ def climb(
     for rung in rungs:
         with jax.enable_x64(True):
             yield result, rung()
-
-
-def certificate(result: OptimalControl, level: str, found: list[Rung]) -> str:
-    return ladder.certificate(result, level, found, model_signature(derive(result.model)))
 
 
 def _digit(value: float) -> float:

@@ -1,0 +1,402 @@
+"""From a velocity field to the closure of Gaussian laws: steps, verdict, rates.
+
+Input: a `ClosureModel`.  Output: `GaussianClosure`: the velocity under a Gaussian law, the verdict
+(exact or projected), rates of mean and covariance as expressions, and the record of the steps with
+numeric checks.  Raises Refusal where the verdict would be undecided.
+
+For any field, m' = E Gamma, S' = R S + S R^T with R = E grad Gamma (Stein); the law stays Gaussian
+iff Gamma is affine in x, which is what the second derivative decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from derive.calculus.defined import Book, depends, differentiate, placed, plus, spread, union
+from derive.calculus.index import Expression, Index, Tensor, collect, single
+from derive.calculus.tilt import NoTilt, average, join
+from derive.errors import Refusal
+from derive.methods import closure_checks as checks
+from derive.methods.closure_fields import Names, Reader, Rule
+from derive.methods.record import Step
+from derive.methods.scalar_rules import FourierRule, fourier_rule
+from derive.notation.closure import ClosureModel, ClosureTrace, trace_closure
+
+CLOSED, FOURIER, CUBATURE = "closed form", "Fourier integral", "cubature"
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The share of one scalar function f in the projected rates.
+
+    f(s) = sum_{j<k} f^(j)(0) s^j / j! + (1/2 pi) int phi(u) (iu)^-k [e^{ius} - sum (ius)^j/j!] du.
+    `mean`, `jacobian`: rates with e^{ius} for f; `powers`: with s^j for f; `size`: E s^2.
+    """
+
+    rule: FourierRule
+    mean: Expression
+    jacobian: Expression
+    powers: tuple[tuple[Expression, Expression], ...]
+    size: Expression
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianClosure:
+    """A derivation's result.  Free indices: velocity, mean_rate (i); jacobian (i, j)."""
+
+    model: ClosureModel
+    trace: ClosureTrace
+    names: Names
+    book: Book
+    velocity: Expression
+    mean_rate: Expression
+    jacobian: Expression
+    exact: bool
+    route: str
+    waves: tuple[Wave, ...]
+    noise: Expression | None
+    shared_law_exact: bool
+    steps: tuple[Step, ...] = ()
+    facts: tuple[str, ...] = ()
+    equations: dict[str, Expression] = field(default_factory=dict)
+
+    @property
+    def block(self) -> tuple[Index, ...]:
+        return (self.names.s,) if self.model.positional else ()
+
+
+U = sp.Symbol("u", positive=True)
+
+
+def derive(model: ClosureModel) -> GaussianClosure:
+    """The closure of a definition.
+
+    Raises Refusal where no rule decides whether it is exact, with the place in the file.
+    """
+    traced = trace_closure(model)
+    names, book = Names(model), Book()
+    velocity = _velocity(traced, names, book)
+    exact, verdict = _verdict(model, velocity, names, book)
+    shared, shared_fact = _shared_law(traced, exact)
+    route, mean_rate, jacobian, waves, route_facts = _rates(traced, velocity, names, book)
+    noise = _noise(traced, names, book)
+    result = GaussianClosure(
+        model,
+        traced,
+        names,
+        book,
+        velocity,
+        mean_rate,
+        jacobian,
+        exact,
+        route,
+        waves,
+        noise,
+        shared,
+    )
+    equations = _equations(result)
+    facts = (*verdict, *shared_fact, *route_facts, *_conditions(book, names))
+    if not noise:
+        facts += ("no noise: S = F F^T with F' = R F, the rank of S is conserved",)
+    else:
+        facts += ("additive noise: S' = R S + S R^T + noise, the rank is not conserved",)
+    steps = _steps(result, equations, verdict, shared_fact, route_facts)
+    return GaussianClosure(
+        **{**result.__dict__, "steps": steps, "facts": facts, "equations": equations}
+    )
+
+
+def _velocity(traced: ClosureTrace, names: Names, book: Book, **options) -> Expression:  # type: ignore[no-untyped-def]
+    value, axes = Reader(names, book, **options).of(traced.velocity)
+    i = Index("i", names.model.state_dim)
+    value = placed(value, dict(zip(axes, (i,), strict=True)))
+    block = (names.s,) if names.model.positional and names.block else ()
+    value = value.summed(*(n for n in value.free if n not in (*block, i, names.s)))
+    return spread(value, (*block, i))
+
+
+def _verdict(
+    model: ClosureModel, velocity: Expression, names: Names, book: Book
+) -> tuple[bool, tuple[str, ...]]:
+    j, k = Index("j", model.state_dim), Index("k", model.state_dim)
+    slope = differentiate(velocity, names.x, j, book)
+    second = differentiate(slope, names.x, k, book)
+    if second.is_zero:
+        return True, ("exact: the second derivative of the velocity in x is zero",)
+    witness = checks.witness(model, slope, book)
+    if not witness > 1e-6:
+        raise Refusal(
+            "undecided: the second derivative of the velocity has terms, but its gradient changes "
+            f"by {witness:.1e} between random points; neither exact nor refuted",
+            model.place,
+        )
+    return False, (
+        "not exact: the velocity is not affine in x; its gradient changes by "
+        f"{witness:.2g} between two points of a random instance. Mean and covariance are those of "
+        "the projected closure",
+    )
+
+
+def _shared_law(traced: ClosureTrace, exact: bool) -> tuple[bool, tuple[str, ...]]:
+    """With positions: is the closure exact where the law does not depend on the position?"""
+    model = traced.model
+    if not model.positional or exact:
+        return exact, ()
+    names, book = Names(model, block=False), Book()
+    velocity = _velocity(traced, names, book)
+    j, k = Index("j", model.state_dim), Index("k", model.state_dim)
+    second = differentiate(differentiate(velocity, names.x, j, book), names.x, k, book)
+    s_free = not any(names.s in f.indices for _, fs in velocity.terms for f in fs)
+    if second.is_zero and s_free:
+        return True, (
+            "exact where the law does not depend on the position: all blocks then have one affine "
+            "velocity, and the law stays position-independent",
+        )
+    return False, ()
+
+
+def _rates(
+    traced: ClosureTrace, velocity: Expression, names: Names, book: Book
+) -> tuple[str, Expression, Expression, tuple[Wave, ...], tuple[str, ...]]:
+    model = traced.model
+    block = (names.s,) if model.positional else ()
+    i, j = Index("i", model.state_dim), Index("j", model.state_dim)
+
+    def projected(field_: Expression) -> tuple[Expression, Expression]:
+        slope = differentiate(field_, names.x, j, book)
+        law = names.query_law()
+        mean, jacobian = average(field_, law, book), average(slope, law, book)
+        return spread(mean, (*block, i)), spread(jacobian, (*block, i, j))
+
+    try:
+        return CLOSED, *projected(velocity), (), ()
+    except NoTilt as problem:
+        reason = str(problem)
+    nothing = collect((*block, i), []), collect((*block, i, j), [])
+    try:
+        base, waves = _waves(traced, names, book, projected)
+        facts = tuple(
+            f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of "
+            f"order below {w.rule.order}, the rest a Fourier integral of tilts with an imaginary "
+            "parameter"
+            for w in waves
+        )
+        return FOURIER, *base, waves, facts
+    except NoTilt as problem:
+        reason = str(problem)
+    return (
+        CUBATURE,
+        *nothing,
+        (),
+        (f"projected rates by cubature over the law of x ({reason})",),
+    )
+
+
+def _waves(traced, names, book, projected):  # type: ignore[no-untyped-def]
+    """Base rates and one wave for each scalar function of (x, y)."""
+    found: dict[Rule, list[Expression]] = {}
+
+    def collecting(rule: Rule, argument: Expression, reader: Reader) -> Expression:
+        found.setdefault(rule, []).append(argument)
+        return collect(argument.free, [])
+
+    base_field = _velocity(traced, names, book, ridge_as=collecting)
+    if not found:
+        raise NoTilt("no scalar function of query and key stands in the velocity")
+    if any(t.kind in ("reciprocal", "gate") for t in base_field.tensors()):
+        raise NoTilt("the velocity is a quotient")
+
+    def with_(chosen: Rule, power: int | None):  # type: ignore[no-untyped-def]
+        def rule_as(rule: Rule, argument: Expression, reader: Reader) -> Expression:
+            if rule != chosen:
+                return collect(argument.free, [])
+            if power is None:
+                return reader.defined("exp", argument.scaled(sp.I * U), None)
+            out = collect(argument.free, [(sp.Integer(1), ())])
+            for _ in range(power):
+                out = out * argument
+            return out
+
+        try:
+            total = _velocity(traced, names, book, ridge_as=rule_as)
+        except ZeroDivisionError:
+            raise NoTilt("the velocity is a quotient") from None
+        return projected(plus(total, -base_field))
+
+    waves = []
+    for rule, arguments in found.items():
+        fourier = fourier_rule(rule)
+        size = _size(arguments, names, book)
+        mean, jacobian = with_(rule, None)
+        powers = tuple(with_(rule, n) for n in range(fourier.order))
+        waves.append(Wave(fourier, mean, jacobian, powers, size))
+    return projected(base_field), tuple(waves)
+
+
+def _size(arguments: list[Expression], names: Names, book: Book) -> Expression:
+    """Sum of E s^2 over the arguments of f, both x and y averaged: the scale of s."""
+    parts = []
+    for s in arguments:
+        inner = average(s * s, names.key_law(), book)
+        outer = average(inner, names.query_law(), book)
+        parts.append(outer.summed(*outer.free))
+    return plus(*parts)
+
+
+def _noise(traced: ClosureTrace, names: Names, book: Book) -> Expression | None:
+    if not traced.noises:
+        return None
+    i, j = Index("i", names.model.state_dim), Index("j", names.model.state_dim)
+    parts = []
+    for graph in traced.noises:
+        value, (row, column) = Reader(names, book).of(graph)
+        if any(depends(value, v, book) for v in (names.x, names.y)):
+            raise Refusal("noise is additive: its factor does not depend on tokens", graph.place)
+        parts.append(join(placed(value, {row: i}), column, placed(value, {row: j}), column))
+    total = spread(plus(*parts), (i, j))
+    if names.model.positional:
+        total = spread(total, (names.s, i, j))
+    return total
+
+
+def _equations(result: GaussianClosure) -> dict[str, Expression]:
+    out = {"velocity": result.velocity}
+    if result.route == CLOSED:
+        out["mean_rate"] = result.mean_rate
+        out["jacobian"] = result.jacobian
+        out["cov_rate"] = cov_rate(result)
+    elif result.route == FOURIER:
+        for position, wave in enumerate(result.waves):
+            tail = f"_{position + 1}" if len(result.waves) > 1 else ""
+            out[f"wave_mean{tail}"] = wave.mean
+            out[f"wave_jacobian{tail}"] = wave.jacobian
+    if result.noise is not None:
+        out["noise"] = result.noise
+    return out
+
+
+def cov_rate(result: GaussianClosure) -> Expression:
+    """R S + S R^T + noise, collected."""
+    names = result.names
+    i, j = Index("i", names.model.state_dim), Index("j", names.model.state_dim)
+    link = Index("_link", names.model.state_dim)
+    own = (names.s, link, j) if names.model.positional else (link, j)
+    left = placed(result.jacobian, {j: link}) * single(names.cov[own], own)
+    left = spread(left.summed(link), (*result.block, i, j))
+    swapped = left.renamed({i: j, j: i})
+    parts = [left, spread(swapped, left.free)]
+    if result.noise is not None:
+        parts.append(result.noise)
+    return plus(*parts)
+
+
+def _conditions(book: Book, names: Names) -> tuple[str, ...]:
+    """What must be positive definite for the Gaussian integrals to exist."""
+    from derive.emit.chains import text
+
+    out = []
+    for matrix, cov in book.conditions:
+        if is_gram(matrix):
+            continue
+        out.append(f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}")
+    return tuple(dict.fromkeys(out))
+
+
+def is_gram(matrix: Expression) -> bool:
+    """Is M a sum of positive multiples of B^T B or B^T S B, hence positive semi-definite?"""
+    row, column = matrix.free[-2:]
+    for coefficient, factors in matrix.terms:
+        if not coefficient.is_positive:
+            return False
+        chain = [f for f in factors if f.tensor.kind != "delta"]
+        if not chain:
+            continue
+        swap = {row: column, column: row}
+        flipped = collect(matrix.free, [(sp.Integer(1), tuple(f.rename(swap) for f in factors))])
+        straight = collect(matrix.free, [(sp.Integer(1), factors)])
+        middle = [f for f in chain if f.tensor.kind == "covariance"]
+        if flipped != straight or len(middle) != len(chain) % 2:
+            return False
+    return True
+
+
+def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, ...]:  # type: ignore[no-untyped-def]
+    """The record: each step with a numeric check that shares no code with it."""
+    model = result.model
+    at_point = checks.at_point_laws(result)
+    keys = checks.keys_by_quadrature(result)
+    out = [
+        Step(
+            "trace",
+            "read the velocity as a graph; matrices and laws of symbolic size",
+            facts=(f"matrices {', '.join(m.data for m in result.trace.used)}",),
+            check=at_point,
+        ),
+        Step(
+            "average over the keys",
+            "complete the square; push-through; Isserlis and Stein; cancel common factors",
+            {"velocity": result.velocity},
+            tuple(definition_texts(result.book, result.velocity)),
+            keys,
+        ),
+        Step(
+            "decide",
+            "second derivative in x of the canonical form",
+            facts=(*verdict, *shared_fact),
+            check=checks.second_difference(result),
+        ),
+        Step(
+            "rates",
+            "m' = E Gamma, R = E grad Gamma (Stein), S' = R S + S R^T",
+            {k: e for k, e in equations.items() if k != "velocity"},
+            route_facts,
+            checks.moments_by_quadrature(result) if result.route == CLOSED else None,
+        ),
+    ]
+    if any(t.kind == "spectral" for t in result.book.of):
+        from derive.methods.coupling import marginal_equation, spectral_root
+
+        equation, _, _ = marginal_equation()
+        root = spectral_root()
+        out.insert(
+            1,
+            Step(
+                "couple",
+                "quadratic potentials; both marginals; D = P2^-1 from the marginal of y",
+                {"marginal": equation},
+                (
+                    f"D = g(T T^T), g(t) = {root.expr}: the positive root, unique",
+                    "lemma, cited: the bistochastic scaling is unique",
+                ),
+            ),
+        )
+    del model
+    return tuple(out)
+
+
+def definition_texts(book: Book, *expressions: Expression) -> list[str]:
+    """What the defined tensors of some expressions mean, in words of matrices."""
+    from derive.emit.chains import meaning_text
+
+    return [meaning_text(t, book) for t in defined_in(book, *expressions)]
+
+
+def defined_in(book: Book, *expressions: Expression) -> list[Tensor]:
+    """Defined tensors that expressions use, those inside definitions first."""
+    order: list[Tensor] = []
+
+    def visit(expression: Expression) -> None:
+        for tensor in expression.tensors():
+            if tensor in book.of and tensor not in order:
+                for body in book.of[tensor].bodies:
+                    visit(body)
+                order.append(tensor)
+
+    for expression in expressions:
+        visit(expression)
+    return order
+
+
+__all__ = ["GaussianClosure", "Wave", "derive", "union"]

@@ -1,0 +1,77 @@
+"""Scalar functions in a velocity: which derivative is integrable, and where the route ends.
+
+Input: a function f by formula.  Output: the smallest k for which f^(k) is integrable with light
+tails, and the Taylor coefficients of order below k.  Kinks and slow tails are named (NoTilt).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+import sympy as sp
+
+from derive.calculus.scalar_functions import derivative_of, kinks_of, stable_body
+from derive.calculus.tilt import NoTilt
+from derive.methods.closure_fields import Rule
+
+HIGHEST = 6
+HIGHEST_FREQUENCY = 160.0
+FAR = (40, 60)
+
+
+@dataclass(frozen=True)
+class FourierRule:
+    """f, k, the Taylor coefficients f^(j)(0) / j! for j < k, and f^(k)."""
+
+    name: str
+    rule: Rule
+    order: int
+    taylor: tuple[sp.Expr, ...]
+    derivative: sp.Lambda
+    reach: float
+    support: float
+
+
+def fourier_rule(rule: Rule) -> FourierRule:
+    """The split of f into a Taylor part and a Fourier integral."""
+    s = sp.Symbol("s", real=True)
+    body = stable_body(rule.body)(s)
+    if kinks_of(rule.body):
+        raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
+    taylor, current = [], body
+    for order in range(HIGHEST + 1):
+        if _light_tails(current, s):
+            reach, support = _extent(rule.name, current, s)
+            derivative = sp.Lambda(s, current)
+            return FourierRule(rule.name, rule, order, tuple(taylor), derivative, reach, support)
+        taylor.append(sp.nsimplify(current.subs(s, 0)) / sp.factorial(order))
+        current = derivative_of(rule.body, order + 1)(s)
+    raise NoTilt(f"no derivative of {rule.name} up to order {HIGHEST} has light tails")
+
+
+def _extent(name: str, body: sp.Expr, s: sp.Symbol) -> tuple[float, float]:
+    """Where the transform of f^(k), and f^(k) itself, fall below rounding: frequency and s."""
+    f = sp.lambdify(s, body, ["scipy", "numpy"])
+    far = np.linspace(-max(FAR), max(FAR), 6001)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.nan_to_num(np.asarray(f(far), float) + np.zeros_like(far))
+    above = np.abs(values) > 1e-18 * np.abs(values).max()
+    support = float(np.ceil(np.abs(far[above]).max())) + 1
+    u = np.arange(0.0, HIGHEST_FREQUENCY, 1.0)
+    transform = np.abs(np.exp(-1j * np.outer(u, far)) @ values) * (far[1] - far[0])
+    floor = 3e-14 * np.abs(values).sum() * (far[1] - far[0])
+    # the first of ten frequencies below the floor: far out, rounding of u s is the larger
+    quiet = np.convolve(transform < floor, np.ones(10), mode="valid") == 10
+    if not quiet.any():
+        raise NoTilt(f"the transform of {name} decays slowly")
+    # below the floor the tail still falls; the last digits come from continuing it
+    reach = float(u[np.argmax(quiet)]) + 2
+    return round(1.3 * reach, 1), support
+
+
+def _light_tails(body: sp.Expr, s: sp.Symbol) -> bool:
+    f = sp.lambdify(s, body, "mpmath")
+    with mpmath.workdps(60):
+        return all(abs(f(sign * mpmath.mpf(x))) < 1e-15 for x in FAR for sign in (-1, 1))
