@@ -61,7 +61,8 @@ def congruence(
             product = substitute(product, one.tensor, one.built)
         push = push + _strip(product, q, noise)
     rest = drift - _square_mean(push, noise)
-    own, lift = [], []
+    own: list[tuple[sp.Expr, Factors]] = []
+    lift: list[tuple[sp.Expr, Factors]] = []
     for coefficient, factors in _halves(rest, noise.gram, symmetric=lift):
         own.append((coefficient, factors))
     pull = _strip(collect(drift.free, own), q, noise)

@@ -152,8 +152,8 @@ def reference(
     hidden = [a for a in walk(block.trace.output) if a.op == "full" and a.data.has(GaussianMean)]
     if hidden:
         part = _with_series(block.trace, result.model.clock)
-    free = {d.name: int(one.params.get(d.name, 1)) for d in result.model.dims}
-    proportional = {d.name: (lambda n: n) for d in result.law.scaling.proportional}
+    free: dict[str, Any] = {d.name: int(one.params.get(d.name, 1)) for d in result.model.dims}
+    proportional: dict[str, Any] = {d.name: (lambda n: n) for d in result.law.scaling.proportional}
     return second_route(
         result.model,
         one.params,
