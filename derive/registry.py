@@ -18,8 +18,6 @@ from typing import Any
 
 from derive.errors import DefinitionError, Place, RequestError
 
-if TYPE_CHECKING:
-
 METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
 
 
