@@ -31,7 +31,8 @@ class StaticPoint(NamedTuple):
 def static_equations(flat: Flat, w: Any, params: Any) -> Any:
     n = flat.n
     z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
-    last = v - law(z, q, v, params) if flat.spec.bounds else flat.stationarity(z, q, v, params)
+    law = flat.law if flat.spec.bounds else None
+    last = v - law(z, q, v, params) if law else flat.stationarity(z, q, v, params)
     parts = [
         tangent(flat, z, flat.rate(z, v, params)),
         tangent(flat, z, flat.costate_rate(z, q, v, params)),

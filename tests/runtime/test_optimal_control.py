@@ -1,4 +1,4 @@
-"""Optimal control at its edges: verdicts, ends, batches, derivatives, sparse controls, bad input."""
+"""Optimal control at its edges: verdicts, ends, batches, derivatives, sparse controls, refusals."""
 
 from __future__ import annotations
 
