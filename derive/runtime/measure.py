@@ -35,7 +35,7 @@ def _stack(x: Any, p: Any, flat: Any) -> np.ndarray:
 
 
 def slope(
-    times: np.ndarray, amplitude: np.ndarray, *, high: float = 1e-3, low: float = 1e-6
+    times: np.ndarray, amplitude: np.ndarray, *, high: float = 1e-5, low: float = 1e-8
 ) -> float:
     """-d log(amplitude) / dt by least squares over the first stretch between `high` and `low`.
 
