@@ -39,7 +39,7 @@ def b1() -> models.Net:
 B1_START = np.array([[-0.5, 1.0], [0.4, -0.8]])
 
 
-SHARP = {"tolerance": 1e-10}  # slopes are read where distances are down to 1e-8
+SHARP = {"tolerance": 1e-12}  # slopes are read where distances are down to 1e-8
 
 
 def circle(angles: np.ndarray) -> np.ndarray:
