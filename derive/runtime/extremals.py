@@ -272,7 +272,7 @@ def _start(
     failed = np.flatnonzero(~_reached(found))
     if len(failed) and flat.spec.fixed_end:
         _check_reach(flat, theta.params, anchor)
-    for k in failed:
+    for k in map(int, failed):
         one = theta._replace(z0=theta.z0[k : k + 1])
         rescued = _from_near(flat, one, nodes[k : k + 1], y[k : k + 1], anchor, inner)
         if rescued is None:

@@ -22,7 +22,8 @@ def mode_amplitude(found: Turnpike, solution: Extremal, flat: Any) -> np.ndarray
     w = vectors[:, np.abs(values.real - slowest) < 1e-6]
     back = np.linalg.pinv(found.basis)
     here = _stack(solution.x, solution.p, flat)
-    there = _stack(*(type(t)(*(np.asarray(a)[None] for a in t)) for t in (found.x, found.p)), flat)
+    xb, pb = (type(t)(*(np.asarray(a)[None] for a in t)) for t in (found.x, found.p))
+    there = _stack(xb, pb, flat)
     return np.linalg.norm((here - there) @ back.T @ w, axis=1)
 
 

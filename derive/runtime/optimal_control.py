@@ -57,12 +57,12 @@ class ControlModel:
     terminal_rate: Callable[..., Any] | None = None
     static_residual: Callable[..., Any] | None = None
     control_law: Callable[..., Any] | None = None
-    h_xx: Callable[..., Any] | None = None
-    h_xu: Callable[..., Any] | None = None
-    h_ux: Callable[..., Any] | None = None
-    h_uu: Callable[..., Any] | None = None
-    h_px: Callable[..., Any] | None = None
-    h_pu: Callable[..., Any] | None = None
+    h_xx: Any = None
+    h_xu: Any = None
+    h_ux: Any = None
+    h_uu: Any = None
+    h_px: Any = None
+    h_pu: Any = None
     symmetric: tuple[str, ...] = ()
     sphere: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
