@@ -114,7 +114,7 @@ def _centre(flat: Flat) -> np.ndarray:
     x = flat.point(np.zeros(flat.n))
     parts = [
         np.eye(part.shape[0]) if name in flat.spec.symmetric else part
-        for name, part in zip(flat.spec.state._fields, x, strict=True)
+        for name, part in zip(flat.spec.state._fields, x, strict=True)  # type: ignore[attr-defined]
     ]
     return np.asarray(flat.pack_x(flat.spec.state(*parts)))
 
