@@ -132,7 +132,6 @@ def test_pointwise_attention_has_the_known_limit(derived, function, slope) -> No
     assert (sde.noise.covariance() - sde.diffusion).terms == ()
 
 
-@pytest.mark.xfail(strict=True, reason="the noise map keeps sqrt(1 - gamma^2 + kappa/n) unexpanded")
 def test_skip_and_branch_that_do_not_sum_to_one_add_a_linear_drift(derived) -> None:  # type: ignore[no-untyped-def]
     sde = derived(value_alone)
     assert (sde.drift - typed(sde, "kappa * V[a,b]", "a b")).terms == ()
@@ -191,7 +190,7 @@ def branch_too_large(X):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     "function, reason",
     [
-        (relu_attention, "relu is not smooth"),
+        (relu_attention, "relu has a kink at zero"),
         (not_centred, r"one layer changes V by order one.*A\(0\) = I"),
         (temperature_of_order_one, "exp is random and of order one"),
         (branch_too_large, "one layer changes V by order one.*squared weights of skip and branch"),
