@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install demo test lint types pytest format bench clean
+.PHONY: help install demo test lint types pytest slow format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ lint: $(INSTALLED) ## style
 types: $(INSTALLED) ## types
 	$(BIN)/mypy
 
-pytest: $(INSTALLED) ## tests alone
-	$(BIN)/python -m pytest -q
+pytest: $(INSTALLED) ## tests alone, but for the slow ones
+	$(BIN)/python -m pytest -q -m "not slow"
+
+slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs)
+	$(BIN)/python -m pytest -q -m slow
 
 format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff check --fix .
