@@ -59,7 +59,7 @@ def document(title: str, parts: list[tuple[str, str, list[str]]], notes: list[st
     """A whole document: (heading, left side, terms) and notes in words."""
     out = [
         r"\documentclass{article}",
-        r"\usepackage{amsmath}",
+        r"\usepackage{amsmath,amssymb}",
         r"\usepackage[margin=2.5cm]{geometry}",
         r"\allowdisplaybreaks",
         r"\begin{document}",
