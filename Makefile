@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## derive, build, verify and simulate one model (into results
 	$(BIN)/derive list
 	$(BIN)/derive show shaped_attention
 	$(BIN)/derive build
-	$(BIN)/derive verify --level quick
+	$(BIN)/derive verify shaped_attention --level quick
 	$(BIN)/derive simulate shaped_attention --param gamma=0.5 --param tau_0=1 --out results
 	@echo; echo "The results lie in results/: shaped_attention.npz (arrays) and shaped_attention.png (picture)."
 

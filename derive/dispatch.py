@@ -1,7 +1,7 @@
 """What a method provides, found by its name.
 
-A method NAME has `derive.methods.NAME`, an emitter, a report and a ladder, each under its name unless
-this table says otherwise.
+A method NAME has `derive.methods.NAME`, an emitter, a report and a ladder, each under its name
+unless a table says otherwise.
 """
 
 from __future__ import annotations

@@ -14,13 +14,9 @@ import sys
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from derive.errors import DefinitionError, Place, RequestError
-
-if TYPE_CHECKING:
-    from derive.notation.closure import ClosureModel
-    from derive.notation.model import Model
 
 METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
 
@@ -146,7 +142,7 @@ def find(request: str) -> Entry:
     raise RequestError(f"unknown model {request!r}; {hint}")
 
 
-def load(entry: Entry) -> Model | ClosureModel:
+def load(entry: Entry) -> Any:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
     from derive.notation.options import choosing
 
@@ -173,7 +169,7 @@ def load(entry: Entry) -> Model | ClosureModel:
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
         )
-    return replace(model, name=entry.name)
+    return replace(model, name=entry.name)  # type: ignore[type-var]
 
 
 def _line_in(file: Path, problem: BaseException) -> Place:

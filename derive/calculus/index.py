@@ -46,7 +46,8 @@ class Tensor:
 
     `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
     own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
-    (given numbers), "pattern" (rows summing to one), "magnitude" and "kernel" (see `derive.calculus.kinks`) or "delta".
+    (given numbers), "pattern" (rows summing to one), "magnitude" and "kernel" (see
+    `derive.calculus.kinks`), "response" (see `derive.calculus.response`) or "delta".
     `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
     other than these names is built from.
     """

@@ -19,7 +19,13 @@ from derive.calculus.series import Expansion
 from derive.errors import Refusal
 from derive.methods import checks
 from derive.methods.noise import NoiseMap, noise_map
-from derive.methods.powers import count_powers, dimension_facts, limit, require_closed
+from derive.methods.powers import (
+    count_powers,
+    dimension_facts,
+    limit,
+    require_closed,
+    require_small_mean,
+)
 from derive.methods.record import Step
 from derive.methods.step_control import mixing
 from derive.notation.arrays import Array, walk
@@ -63,10 +69,13 @@ def derive_block(traced: Trace) -> Block:
     increment = _increment(layer, law)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
     drift_exact = law.mean(increment).scaled(law.scaling.width)
+    drift_series = _revealed(drift_exact, law)
+    require_closed(drift_exact, law, model)
+    require_small_mean(drift_series, law, model)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
     diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
-    require_closed(drift_exact, diffusion_exact, law, model)
-    drift_series, diffusion_series = (_revealed(e, law) for e in (drift_exact, diffusion_exact))
+    require_closed(diffusion_exact, law, model)
+    diffusion_series = _revealed(diffusion_exact, law)
     orders = count_powers(drift_series, diffusion_series, law, model)
     steps.append(
         Step(

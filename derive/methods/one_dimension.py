@@ -136,12 +136,12 @@ def _entry(
     return sp.expand(total.subs(token, m))
 
 
-def _value(tensor, at: tuple[int, int], entries: Entries, rho: sp.Expr | None) -> sp.Expr:  # type: ignore[no-untyped-def]
-    a, b = at
+def _value(tensor, at: tuple[int, ...], entries: Entries, rho: sp.Expr | None) -> sp.Expr:  # type: ignore[no-untyped-def]
+    a, b = at[0], at[-1]
     if tensor.kind == "delta":
         return sp.Integer(int(a == b))
     if tensor.kind == "covariance":
-        return entries[at]
+        return entries[a, b]
     shape, degree, _ = tensor.meaning
     correlation = sp.Integer(1) if a == b else rho
     size = sp.sqrt(entries[a, a] * entries[b, b]) ** degree

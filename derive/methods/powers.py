@@ -15,29 +15,23 @@ from derive.errors import Refusal
 from derive.notation.model import Model
 
 
-def require_closed(drift: Expression, diffusion: Expression, law: Law, model: Model) -> None:
-    """The averages must be functions of V alone."""
-    for moment in (drift, diffusion):
-        for position, (_, factors) in enumerate(moment.terms):
-            if any(f.tensor == law.state for f in factors):
-                raise Refusal(
-                    f"the covariance V does not close: the term {show_term(moment, position)} of "
-                    f"the averaged increment depends on {law.state.name} beyond "
-                    f"{law.state.name} {law.state.name}^T; entrywise functions of the state and "
-                    "weights that act unit by unit do this",
-                    model.place,
-                )
+def require_closed(moment: Expression, law: Law, model: Model) -> None:
+    """An average must be a function of V alone."""
+    for position, (_, factors) in enumerate(moment.terms):
+        if any(f.tensor == law.state for f in factors):
+            raise Refusal(
+                f"the covariance V does not close: the term {show_term(moment, position)} of "
+                f"the averaged increment depends on {law.state.name} beyond "
+                f"{law.state.name} {law.state.name}^T; entrywise functions of the state and "
+                "weights that act unit by unit do this",
+                model.place,
+            )
 
 
-def count_powers(
-    drift: Expression, diffusion: Expression, law: Law, model: Model
-) -> tuple[str, ...]:
-    """On which clock the layer has a limit; refuses what has no SDE at depth / width.
-
-    `drift` and `diffusion` are n times the exact mean and covariance of one increment.
-    """
+def require_small_mean(drift: Expression, law: Law, model: Model) -> None:
+    """Refuse a mean increment that is too large for the clock, with the limit that does hold."""
     width = law.scaling.width
-    mean, spread = _largest(drift, law), _largest(diffusion, law)
+    mean = _largest(drift, law)
     if mean and mean[0] >= 1:
         raise Refusal(
             f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
@@ -56,10 +50,23 @@ def count_powers(
             "the mixing matrix (E B = 0) for an SDE at depth / width",
             model.place,
         )
+
+
+def count_powers(
+    drift: Expression, diffusion: Expression, law: Law, model: Model
+) -> tuple[str, ...]:
+    """On which clock the layer has a limit; refuses what has no SDE at depth / width.
+
+    `drift` and `diffusion` are n times the exact mean and covariance of one increment.
+    """
+    width = law.scaling.width
+    require_small_mean(drift, law, model)
+    mean, spread = _largest(drift, law), _largest(diffusion, law)
     if spread and spread[0] > 0:
         raise Refusal(
             f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
-            f"{spread[1]} of n Cov[V'] grows like {width}^({spread[0]}); scale the branch down",
+            f"{spread[1]} of n Cov[V'] grows like {width}^({spread[0]}); scale the branch down"
+            + _declare(diffusion, law),
             model.place,
         )
     if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
@@ -73,6 +80,15 @@ def count_powers(
     return (
         f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
         f"clock depth / {width}",
+    )
+
+
+def _declare(moment: Expression, law: Law) -> str:
+    """A hint, where the size hangs on a dimension of which nothing is said."""
+    used = {s for c, _ in moment.terms for s in c.free_symbols} & law.scaling.free
+    names = sorted(str(s) for s in used)
+    return "".join(
+        f', or say how {n} scales: dims("{n}: ..., proportional to the width")' for n in names
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.calculus.index import Expression, Index, Tensor, collect
+from derive.calculus.opaque import reveal
 from derive.calculus.order import Law, ratio
 from derive.calculus.series import Expansion
 from derive.methods.reduce import Chain, step_law
@@ -42,6 +43,7 @@ def _increment(output: Array, law: Law, tensors: dict[Array, Tensor]) -> Express
 def _left(moment: Expression, target: Expression, law: Law) -> Expression:
     """The part of a moment that does not vanish with dt, less its target."""
     width, scaling = law.scaling.width, law.scaling
+    moment = moment.map_coefficients(lambda c: reveal(c, width, 4))
     kept = moment.map_coefficients(
         lambda c: sp.Add(
             *(

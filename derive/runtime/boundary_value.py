@@ -111,27 +111,43 @@ def blocks(problem: Problem, y: Any, h: Any, theta: Any) -> Blocks:
     return Blocks(C, D, jax.jacfwd(problem.end)(y[-1], theta))
 
 
-def sweep(problem: Problem, at: Blocks, first: Any, inner: Any, last: Any) -> Any:
-    """dy (N + 1, 2n) with dz_0 = first, C dy_a + D dy_b = inner, at.last dy_T = last."""
-    return (_sweep_forwards if problem.fixed else _sweep_backwards)(
-        problem.n, at, first, inner, last
-    )
+def sweep(
+    problem: Problem, at: Blocks, first: Any, inner: Any, last: Any, *, split: bool = False
+) -> Any:
+    """dy (N + 1, 2n) with dz_0 = first, C dy_a + D dy_b = inner, at.last dy_T = last.
+
+    `split`: keep what is linear in the right-hand sides apart from the matrices, so that JAX can
+    transpose it; a little slower.
+    """
+    run = _sweep_forwards if problem.fixed else _sweep_backwards
+    return run(problem.n, at, first, inner, last, _split if split else _joint)
 
 
-def _sweep_backwards(n: int, at: Blocks, first: Any, inner: Any, last: Any) -> Any:
-    pz, pq = at.last[:, :n], at.last[:, n:]
-    end = jnp.linalg.solve(pq, jnp.concatenate([-pz, last[:, None]], 1))
+def _joint(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
+    out = jnp.linalg.solve(matrix, jnp.concatenate([columns, vector[:, None]], 1))
+    return out[:, :-1], out[:, -1]
+
+
+def _split(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
+    factors = jax.scipy.linalg.lu_factor(matrix)
+    solved = jax.scipy.linalg.lu_solve(factors, columns)
+    return solved, jax.scipy.linalg.lu_solve(factors, vector)
+
+
+def _sweep_backwards(
+    n: int, at: Blocks, first: Any, inner: Any, last: Any, solved: Callable[..., Any]
+) -> Any:
+    E_end, e_end = solved(at.last[:, n:], -at.last[:, :n], last)
 
     def back(carry: tuple[Any, Any], block: tuple[Any, Any, Any]) -> tuple[Any, Any]:
         E, e = carry
         C, D, r = block
         matrix = jnp.concatenate([C[:, n:], D[:, :n] + D[:, n:] @ E], 1)
-        right = jnp.concatenate([-C[:, :n], (r - D[:, n:] @ e)[:, None]], 1)
-        out = jnp.linalg.solve(matrix, right)
-        E, e, F, f = out[:n, :n], out[:n, n], out[n:, :n], out[n:, n]
+        columns, vector = solved(matrix, -C[:, :n], r - D[:, n:] @ e)
+        E, F, e, f = columns[:n], columns[n:], vector[:n], vector[n:]
         return (E, e), (E, e, F, f)
 
-    _, (E, e, F, f) = jax.lax.scan(back, (end[:, :n], end[:, n]), (at.C, at.D, inner), reverse=True)
+    _, (E, e, F, f) = jax.lax.scan(back, (E_end, e_end), (at.C, at.D, inner), reverse=True)
 
     def ahead(z: Any, move: tuple[Any, Any]) -> tuple[Any, Any]:
         new = move[0] @ z + move[1]
@@ -140,23 +156,25 @@ def _sweep_backwards(n: int, at: Blocks, first: Any, inner: Any, last: Any) -> A
     _, rest = jax.lax.scan(ahead, first, (F, f))
     z = jnp.concatenate([first[None], rest])
     q = jnp.einsum("ijk,ik->ij", E, z[:-1]) + e
-    q = jnp.concatenate([q, (end[:, :n] @ z[-1] + end[:, n])[None]])
+    q = jnp.concatenate([q, (E_end @ z[-1] + e_end)[None]])
     return jnp.concatenate([z, q], 1)
 
 
-def _sweep_forwards(n: int, at: Blocks, first: Any, inner: Any, last: Any) -> Any:
+def _sweep_forwards(
+    n: int, at: Blocks, first: Any, inner: Any, last: Any, solved: Callable[..., Any]
+) -> Any:
     def ahead(carry: tuple[Any, Any], block: tuple[Any, Any, Any]) -> tuple[Any, Any]:
         Y, s = carry
         C, D, r = block
         matrix = jnp.concatenate([C[:, :n] @ Y + C[:, n:], D[:, :n]], 1)
-        right = jnp.concatenate([-D[:, n:], (r - C[:, :n] @ s)[:, None]], 1)
-        out = jnp.linalg.solve(matrix, right)
-        G, g, Y, s = out[:n, :n], out[:n, n], out[n:, :n], out[n:, n]
+        columns, vector = solved(matrix, -D[:, n:], r - C[:, :n] @ s)
+        G, Y, g, s = columns[:n], columns[n:], vector[:n], vector[n:]
         return (Y, s), (G, g, Y, s)
 
     zero = jnp.zeros((n, n), first.dtype)
     (Y, s), (G, g, Ys, ss) = jax.lax.scan(ahead, (zero, first), (at.C, at.D, inner))
-    q_end = jnp.linalg.solve(at.last[:, :n] @ Y + at.last[:, n:], last - at.last[:, :n] @ s)
+    matrix = at.last[:, :n] @ Y + at.last[:, n:]
+    _, q_end = solved(matrix, zero, last - at.last[:, :n] @ s)
 
     def back(q: Any, move: tuple[Any, Any]) -> tuple[Any, Any]:
         new = move[0] @ q + move[1]
@@ -192,7 +210,7 @@ def solve(
 
         _, change = jax.jvp(outer, (theta, nodes), tangents[:2])
         at = blocks(problem, found.y, jnp.diff(nodes), theta)
-        dy = sweep(problem, at, *(-c for c in change))
+        dy = sweep(problem, at, *(-c for c in change), split=True)
         zero = jnp.zeros_like(found.residual)
         return found, Newton(dy, zero, zero, np.zeros(found.iterations.shape, jax.dtypes.float0))
 

@@ -25,7 +25,7 @@ class Rows(NamedTuple):
     """Rows of norm one inside the state vector: `count` rows of length `size` from `first` on."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]
     size: int
 
 

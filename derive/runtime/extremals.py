@@ -177,7 +177,10 @@ def solve(
             if new == N:
                 break
         fresh = np.stack(
-            [mesh.redistributed(t, np.asarray(d), new, 5.0) for t, d in zip(nodes, found.defect)]
+            [
+                mesh.redistributed(t, np.asarray(d), new, 5.0)
+                for t, d in zip(nodes, found.defect, strict=True)
+            ]
         )
         y = np.asarray(_resample(flat, N, new)(theta, nodes, found.y, fresh))
         nodes, N = fresh, new
@@ -267,7 +270,9 @@ def _start(
     """Newton from the turnpike; those that fail are led there from easier problems."""
     found = _newton(flat, theta, nodes, y, inner)
     failed = np.flatnonzero(~_reached(found))
-    for k in failed:
+    if len(failed) and flat.spec.fixed_end:
+        _check_reach(flat, theta.params, anchor)
+    for k in map(int, failed):
         one = theta._replace(z0=theta.z0[k : k + 1])
         rescued = _from_near(flat, one, nodes[k : k + 1], y[k : k + 1], anchor, inner)
         if rescued is None:
@@ -276,6 +281,23 @@ def _start(
             found = Solved(*(_put(a, k, b) for a, b in zip(found, rescued, strict=True)))
     _check_newton(found, float(nodes[0, -1]))
     return found
+
+
+def _check_reach(flat: Flat, params: Any, anchor: Anchor) -> None:
+    """Raise if the controls, linearised where the guess rests, do not move every direction."""
+    z, v = jnp.asarray(anchor.z), jnp.asarray(anchor.v)
+    A, B = (np.asarray(j) for j in jax.jacfwd(flat.rate, (0, 1))(z, v, params))
+    columns = [B]
+    for _ in range(flat.n - 1):
+        columns.append(A @ columns[-1] / max(1.0, float(np.linalg.norm(A, 2))))
+    rank = int(np.linalg.matrix_rank(np.concatenate(columns, 1), tol=1e-9))
+    free = flat.n - sum(rows.count for rows in flat.sphere)
+    if rank < free:
+        raise ValueError(
+            f"the fixed end looks infeasible: at {np.array2string(anchor.z, precision=4)} the "
+            f"controls reach {rank} of {free} directions, and Newton's method found no extremal to "
+            "x_end; add a control, or use a free end with a terminal cost"
+        )
 
 
 def _put(whole: np.ndarray, k: int, part: np.ndarray) -> np.ndarray:
@@ -351,7 +373,7 @@ def _from_short(
 
 
 def differentiable(flat: Flat, found: Extremal, zT: Any, tolerance: float) -> Callable[..., Any]:
-    """(x0, params) -> (x, p, u, cost) on the mesh of `found`; see `optimal_control.solution_map`."""
+    """(x0, params) -> (x, p, u, cost) on the mesh of `found`; see `solution_map`."""
     system = problem(flat)
     nodes = jnp.asarray(found.times)
     z = jax.vmap(flat.pack_x)(found.x)

@@ -56,7 +56,7 @@ def parameters(
         params = kind(**params)
     if not isinstance(params, tuple) or len(params) != len(names):
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
-    values = []
+    values: list[Any] = []
     for name, value in zip(names, params, strict=True):
         if ranges.get(name) == PATTERN:
             values.append(_pattern(name, value))

@@ -15,14 +15,16 @@ from derive.runtime.results import Extremal, Turnpike
 
 
 def mode_amplitude(found: Turnpike, solution: Extremal, flat: Any) -> np.ndarray:
-    """|w . (x - xb, p - pb)| at the times of one solution: (saves,)."""
+    """Size of the slowest modes in (x - xb, p - pb) at the times of one solution: (saves,)."""
     values, vectors = np.linalg.eig(found.matrix.T)
-    stable = np.where(values.real < 0, values.real, -np.inf)
-    w = vectors[:, int(np.argmax(stable))]
+    slowest = np.max(np.where(values.real < 0, values.real, -np.inf))
+    # Several modes may share the slowest rate; one of them alone may hardly be excited.
+    w = vectors[:, np.abs(values.real - slowest) < 1e-6]
     back = np.linalg.pinv(found.basis)
     here = _stack(solution.x, solution.p, flat)
-    there = _stack(*(type(t)(*(np.asarray(a)[None] for a in t)) for t in (found.x, found.p)), flat)
-    return np.abs((here - there) @ back.T @ w)
+    xb, pb = (type(t)(*(np.asarray(a)[None] for a in t)) for t in (found.x, found.p))
+    there = _stack(xb, pb, flat)
+    return np.linalg.norm((here - there) @ back.T @ w, axis=1)
 
 
 def _stack(x: Any, p: Any, flat: Any) -> np.ndarray:
@@ -35,7 +37,7 @@ def _stack(x: Any, p: Any, flat: Any) -> np.ndarray:
 
 
 def slope(
-    times: np.ndarray, amplitude: np.ndarray, *, high: float = 1e-3, low: float = 1e-6
+    times: np.ndarray, amplitude: np.ndarray, *, high: float = 1e-5, low: float = 1e-8
 ) -> float:
     """-d log(amplitude) / dt by least squares over the first stretch between `high` and `low`.
 

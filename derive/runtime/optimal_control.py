@@ -57,12 +57,12 @@ class ControlModel:
     terminal_rate: Callable[..., Any] | None = None
     static_residual: Callable[..., Any] | None = None
     control_law: Callable[..., Any] | None = None
-    h_xx: Callable[..., Any] | None = None
-    h_xu: Callable[..., Any] | None = None
-    h_ux: Callable[..., Any] | None = None
-    h_uu: Callable[..., Any] | None = None
-    h_px: Callable[..., Any] | None = None
-    h_pu: Callable[..., Any] | None = None
+    h_xx: Any = None
+    h_xu: Any = None
+    h_ux: Any = None
+    h_uu: Any = None
+    h_px: Any = None
+    h_pu: Any = None
     symmetric: tuple[str, ...] = ()
     sphere: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -413,6 +413,10 @@ def solve(
         z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
         if spec.sparse in ("l1", "l2norm"):
             return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
+        zero = (np.zeros(flat.n), np.zeros(flat.m))
+        _check_functions(
+            flat, z0, *zero, values, lambda k: "at x0" if batch is None else f"at x0[{k}]"
+        )
         if near is None:
             guess = spec.state(*(v[0] for v in state)) if batch else state
             points = _search(flat, values, guess, starts, seed)
@@ -421,14 +425,6 @@ def solve(
             points = []
         zT = None if last is None else np.asarray(flat.pack_x(last))
         anchor = _anchor(flat, values, near, points, z0)
-        _check_functions(
-            flat,
-            z0,
-            anchor.q,
-            anchor.v,
-            values,
-            lambda k: "at x0" if batch is None else f"at x0[{k}]",
-        )
         found = extremals.solve(
             flat,
             z0,

@@ -298,7 +298,7 @@ def solve(
     batch: int | None,
     tolerance: float,
     saves: Any,
-    intervals: int = 64,
+    intervals: int = 32,
 ) -> Extremal:
     """The two-phase solution from each row of z0 (batch, n); see the head of this file."""
     found = [_one(flat, z, params, T, intervals) for z in z0]
@@ -417,10 +417,8 @@ def _ties(active: np.ndarray, determined: bool) -> list[str]:
             stop += 1
         if stop - k > 1:
             who = ", ".join(map(str, np.flatnonzero(active[k:stop].any(0))))
-            out.append(
-                f"tie of the maximum law on [{k / K:.3f}, {stop / K:.3f}] T*: signed controls {who} "
-                "act together"
-            )
+            when = f"[{k / K:.3f}, {stop / K:.3f}] T*"
+            out.append(f"tie of the maximum law on {when}: signed controls {who} act together")
         k = stop
     if out and not determined:
         out.append("unresolved tie: the optimality conditions leave the shares open; one is shown")

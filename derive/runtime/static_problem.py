@@ -31,10 +31,8 @@ class StaticPoint(NamedTuple):
 def static_equations(flat: Flat, w: Any, params: Any) -> Any:
     n = flat.n
     z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
-    if flat.spec.bounds:
-        last = v - flat.law(z, q, v, params)
-    else:
-        last = flat.stationarity(z, q, v, params)
+    law = flat.law if flat.spec.bounds else None
+    last = v - law(z, q, v, params) if law else flat.stationarity(z, q, v, params)
     parts = [
         tangent(flat, z, flat.rate(z, v, params)),
         tangent(flat, z, flat.costate_rate(z, q, v, params)),
@@ -80,12 +78,13 @@ def _search(flat: Flat, most: int) -> Any:
 
 @lru_cache(maxsize=32)
 def _pieces(flat: Flat) -> Any:
+    """The equations at w, their Jacobian, and the running cost."""
+
     def find(w: Any, params: Any) -> tuple[Any, Any, Any]:
         n = flat.n
-        z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
         value = static_equations(flat, w, params)
         slope = jax.jacfwd(lambda w: static_equations(flat, w, params))(w)
-        return value, slope, flat.running(z, v, params)
+        return value, slope, flat.running(w[:n], w[2 * n :], params)
 
     return jax.jit(find)
 
@@ -115,7 +114,7 @@ def _centre(flat: Flat) -> np.ndarray:
     x = flat.point(np.zeros(flat.n))
     parts = [
         np.eye(part.shape[0]) if name in flat.spec.symmetric else part
-        for name, part in zip(flat.spec.state._fields, x, strict=True)
+        for name, part in zip(flat.spec.state._fields, x, strict=True)  # type: ignore[attr-defined]
     ]
     return np.asarray(flat.pack_x(flat.spec.state(*parts)))
 
@@ -132,7 +131,7 @@ def static_points(
         if not np.isfinite(size[k]) or size[k] > 1e-5:
             break
         point = w[k]
-        value, slope, cost, gradient = (jax.tree.map(np.asarray, p) for p in pieces(point, params))
+        value, slope, cost = (jax.tree.map(np.asarray, p) for p in pieces(point, params))
         for _ in range(4):
             new = point - np.linalg.lstsq(slope, value, rcond=1e-12)[0]
             trial = jax.tree.map(np.asarray, pieces(new, params))

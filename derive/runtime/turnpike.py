@@ -187,7 +187,8 @@ def unseen(A: np.ndarray, C: np.ndarray, rho: float, small: float) -> np.ndarray
         return null
     values, vectors = np.linalg.eig(null.T @ A @ null)
     bad = vectors[:, values.real >= rho / 2 - small]
-    return null @ np.concatenate([bad.real, bad.imag], 1)
+    left, sizes, _ = np.linalg.svd(np.concatenate([bad.real, bad.imag], 1), full_matrices=False)
+    return null @ left[:, sizes > 1e-9]
 
 
 class Verdict(NamedTuple):

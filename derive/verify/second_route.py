@@ -73,7 +73,7 @@ def second_route(
     if diffusion_degree is None:
         return drift, None
     diffusion = _at_infinity(
-        widths, [p[1] for p in pairs], float(np.abs(V0).max()) ** 2, "n Cov[V']"
+        widths, [p[1] for p in pairs if p[1] is not None], float(np.abs(V0).max()) ** 2, "n Cov[V']"
     )
     return drift, diffusion
 

@@ -215,7 +215,10 @@ def rates(mod: ModuleType, x: Any, p: Any, u: Any, params: Any) -> np.ndarray:
     def dense(rows: list[Any], columns: list[Any], apply: Any) -> np.ndarray:
         images = [apply(c) for c in columns]
         return np.array(
-            [[sum(np.sum(np.asarray(a) * b) for a, b in zip(i, r)) for i in images] for r in rows]
+            [
+                [sum(np.sum(np.asarray(a) * b) for a, b in zip(i, r, strict=True)) for i in images]
+                for r in rows
+            ]
         )
 
     A = dense(states, states, lambda d: mod.h_px(x, u, params, d))

@@ -274,8 +274,18 @@ def raised(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 
 
+def fixed_mixing_of_order_one(X):  # type: ignore[no-untyped-def]
+    return X + exp(X @ X.T / n) @ X @ gaussian(n, n) / sqrt(n)
+
+
 @pytest.mark.parametrize(
-    "function, word", [(uncentred, "collapse"), (kinked_attention, "kink"), (raised, "E B")]
+    "function, word",
+    [
+        (uncentred, "collapse"),
+        (kinked_attention, "kink"),
+        (raised, "E B"),
+        (fixed_mixing_of_order_one, "order one"),
+    ],
 )
 def test_definitions_without_this_limit_are_refused_for_the_true_reason(function, word) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(Refusal, match=word):

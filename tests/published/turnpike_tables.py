@@ -48,9 +48,7 @@ def driftless_rates(F: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     return np.sqrt(alpha / beta) * np.sort(np.linalg.svd(F, compute_uv=False))
 
 
-def scalar_tracking(
-    g: float, q: float, r: float, goal: float
-) -> tuple[float, float, float]:
+def scalar_tracking(g: float, q: float, r: float, goal: float) -> tuple[float, float, float]:
     """m' = g m + u, cost q / 2 (m - goal)^2 + r / 2 u^2: static state, costate, rate."""
     below = q + r * g**2
     return q * goal / below, q * r * g * goal / below, float(np.sqrt(g**2 + q / r))
