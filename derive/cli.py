@@ -24,6 +24,7 @@ COMMANDS = (
     "diff",
     "verify",
     "simulate",
+    "figure",
     "export",
 )
 
