@@ -1,4 +1,4 @@
-"""The command line: `derive list | show | build | check | verify | simulate`.
+"""The command line: one module of `derive.commands` for each command.
 
 Exit codes: 0 fine, 1 a check failed, 2 the request or the model is wrong (one message, no
 traceback, nothing half-written).
@@ -15,7 +15,18 @@ from collections.abc import Sequence
 from derive.errors import DefinitionError, RequestError
 from derive.version import ENGINE
 
-COMMANDS = ("list", "show", "build", "check", "verify", "simulate")
+COMMANDS = (
+    "list",
+    "new",
+    "show",
+    "build",
+    "check",
+    "diff",
+    "verify",
+    "simulate",
+    "figure",
+    "export",
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,176 @@
+"""Tell which terms of which equations changed.
+
+Derives MODEL anew and compares with its generated module, or with --against.  Exit code 1 if an
+equation, a parameter or the signature differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from derive.errors import RequestError
+from derive.registry import Entry, find, generated_folder, shown
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument(
+        "--against",
+        metavar="FILE|REV",
+        help="a generated module, a theory file, or a git revision of the generated module "
+        "(default: the generated module as it is)",
+    )
+
+
+class Content(NamedTuple):
+    """What a generated module says: terms by equation, parameters, signature."""
+
+    equations: dict[str, Counter[str]]
+    params: tuple[str, ...]
+    signature: str
+
+
+def run(options: argparse.Namespace) -> int:
+    from derive.commands.build_command import text_of
+
+    entry = find(options.model)
+    label, old_text = _other(entry, options.against)
+    old, fresh = read(old_text, label), text_of(entry)
+    new = read(fresh, entry.source)
+    lines = differences(old, new)
+    if lines:
+        print(f"--- {label}\n+++ {entry.source}, derived anew")
+        print("\n".join(lines))
+        return 1
+    same = fresh == old_text
+    note = "" if same or options.against else f"; its code is not: derive build {entry.argument}"
+    print(f"{entry.name}: every term of every equation is as in {label}{note}")
+    return 0
+
+
+def _other(entry: Entry, against: str | None) -> tuple[str, str]:
+    """What to compare with: how to call it, and its text."""
+    target = generated_folder() / f"{entry.name}.py"
+    if against is None:
+        if not target.exists():
+            raise RequestError(
+                f"{shown(target)} does not exist; run derive build {entry.argument}, or pass "
+                "--against FILE"
+            )
+        return shown(target), target.read_text(encoding="utf-8")
+    file = Path(against)
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        if "EQUATIONS" in text:
+            return shown(file), text
+    if against.endswith(".py") or ".py:" in against:
+        from derive.commands.build_command import text_of
+
+        return against, text_of(find(against))  # a theory file; says so if there is none
+    return f"{entry.name}.py at {against}", _at_revision(target, against)
+
+
+def _at_revision(target: Path, revision: str) -> str:
+    """Text of a generated module in a revision of the repository around it."""
+    if revision.startswith("-"):
+        raise RequestError(f"--against {revision}: is neither a file nor a git revision")
+    try:
+        done = subprocess.run(
+            ["git", "show", f"{revision}:./{target.name}"],
+            cwd=target.parent,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+    except OSError as problem:
+        raise RequestError(f"--against {revision}: git cannot be run ({problem})") from None
+    if done.returncode:
+        reason = done.stderr.strip().split("\n")[-1].removeprefix("fatal: ")
+        raise RequestError(
+            f"--against {revision}: no such file, and git finds no {target.name} there: {reason}"
+        )
+    return done.stdout
+
+
+def read(text: str, label: str) -> Content:
+    """The equations of a generated module, read from its syntax tree; nothing is run."""
+    try:
+        tree = ast.parse(text)
+        constants = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id in ("EQUATIONS", "SIGNATURE")
+        }
+        equations, signature = constants["EQUATIONS"], constants["SIGNATURE"]
+    except (SyntaxError, ValueError, KeyError):
+        raise RequestError(f"{label} is not a module that `derive build` wrote") from None
+    params = next(
+        (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Params"), None
+    )
+    described = " ".join((ast.get_docstring(params) or "").split()) if params else ""
+    found: dict[str, Counter[str]] = {}
+    for name, latex in equations.items():
+        for left, terms in statements(latex):
+            found[f"{name}: {left}" if left else name] = Counter(terms)
+    items = described.removeprefix("Parameters: ").rstrip(".").split("; ")
+    return Content(found, tuple(i for i in items if i), signature)
+
+
+def statements(latex: str) -> list[tuple[str, list[str]]]:
+    """`a = b + c,\\quad d = e` as [(a, [+ b, + c]), (d, [+ e])]."""
+    out = []
+    for part in re.split(r",\\quad ", latex):
+        left, equals, right = part.partition(" = ")
+        out.append((left, terms(right)) if equals else ("", terms(part)))
+    return out
+
+
+_OPEN, _CLOSE = "{([", "})]"
+
+
+def terms(latex: str) -> list[str]:
+    """A sum cut at its own signs, those outside every bracket; each term with its sign."""
+    out, current, sign, depth = [], "", "+", 0
+    for letter in latex:
+        depth += (letter in _OPEN) - (letter in _CLOSE)
+        # A sign after an operator or a command belongs to what follows: "a \\cdot - b" has none.
+        if depth == 0 and letter in "+-" and not current.rstrip().endswith((r"\cdot", r"\odot")):
+            if current.strip():
+                out.append(f"{sign} {' '.join(current.split())}")
+            current, sign = "", letter
+        else:
+            current += letter
+    if current.strip():
+        out.append(f"{sign} {' '.join(current.split())}")
+    return out
+
+
+def differences(old: Content, new: Content) -> list[str]:
+    """Lines: an equation's name, then its terms that went (-) and that came (+)."""
+    out: list[str] = []
+    for name in dict.fromkeys([*old.equations, *new.equations]):
+        before = old.equations.get(name, Counter())
+        after = new.equations.get(name, Counter())
+        if before == after:
+            continue
+        word = "" if before and after else "  (new)" if after else "  (gone)"
+        out.append(f"{name}{word}")
+        out += [f"-   {t}" for t in (before - after).elements()]
+        out += [f"+   {t}" for t in (after - before).elements()]
+    if old.params != new.params:
+        out.append("parameters")
+        out += [f"-   {p}" for p in old.params if p not in new.params]
+        out += [f"+   {p}" for p in new.params if p not in old.params]
+    if old.signature != new.signature:
+        if not out:
+            out.append("the equations are the same; the layer or the declarations are not")
+        out += ["signature", f"-   {old.signature}", f"+   {new.signature}"]
+    return out

@@ -1,0 +1,74 @@
+"""Draw a figure: `derive figure NAME` writes NAME.png; without a name, lists them.
+
+Its arrays are kept in the folder `cache` beside it, so that drawing again is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from derive.errors import RequestError
+from derive.registry import generated_folder, shown
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="default: list the figures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder (default results)"
+    )
+    parser.add_argument("--anew", action="store_true", help="compute even what is cached")
+
+
+def run(options: argparse.Namespace) -> int:
+    from derive.figures.catalogue import figure, titles
+
+    if options.name is None:
+        known = titles()
+        width = max(map(len, known))
+        for name, text in known.items():
+            print(f"{name:<{width}}  {text}")
+        return 0
+    known_names = titles()
+    if options.name not in known_names:
+        figure(options.name)  # says what is meant
+    try:
+        import matplotlib
+    except ImportError:
+        raise RequestError(
+            "figures need matplotlib, which is not installed; run: pip install 'derive[plot]'"
+        ) from None
+    del matplotlib
+    from derive.commands.build_command import require_writable
+    from derive.figures.cache import cached, key
+    from derive.runtime.progress import reporter
+
+    chosen = figure(options.name)
+    require_writable(options.out)
+    model = chosen.request.get("model", options.name)
+    # The code that the arrays follow from: the figure's own and the generated module.
+    code = Path(sys.modules[chosen.compute.__module__].__file__ or "")
+    sources = [f.read_bytes() for f in (code, generated_folder() / f"{model}.py") if f.exists()]
+    if options.name.startswith("turnpike_"):
+        sources.append((code.parent / "instances.py").read_bytes())
+    file = (
+        options.out / "cache" / f"{options.name}-{key(options.name, chosen.request, sources)}.npz"
+    )
+    if options.anew:
+        file.unlink(missing_ok=True)
+    report = reporter(True, options.name)
+    arrays, kept = cached(file, lambda: _whole(chosen, report))
+    drawn = chosen.draw(chosen.request, arrays)
+    target = options.out / f"{options.name}.png"
+    part = target.with_name(f".{target.name}")
+    drawn.savefig(part, dpi=180, format="png")
+    part.replace(target)
+    print(f"{shown(target)}\n{shown(file)}{' (was there)' if kept else ''}")
+    return 0
+
+
+def _whole(chosen, report):  # type: ignore[no-untyped-def]
+    arrays = chosen.compute(chosen.request, report)
+    report(1.0)
+    return arrays

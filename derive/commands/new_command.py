@@ -1,0 +1,47 @@
+"""Write a starter definition NAME.py that derives as it stands.
+
+It is a file of yours: change it, then derive show, build and verify it by its path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import keyword
+from pathlib import Path
+
+from derive.commands.starters import STARTERS
+from derive.errors import RequestError
+from derive.registry import registered, shown
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the model, and of the file NAME.py")
+    parser.add_argument("--kind", required=True, metavar="|".join(STARTERS), help="the method")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder (default: this one)")
+
+
+def run(options: argparse.Namespace) -> int:
+    name, kind = options.name, options.kind
+    if kind not in STARTERS:
+        close = difflib.get_close_matches(kind, STARTERS, 1, cutoff=0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise RequestError(f"--kind {kind}: takes {', '.join(STARTERS)}{hint}")
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise RequestError(f"{name!r} cannot name a Python function; try my_model")
+    if any(entry.name == name for entry in registered()):
+        raise RequestError(f"{name} is a registered model (derive list); choose another name")
+    target = options.out / f"{name}.py"
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with open(target, "x", encoding="utf-8", newline="\n") as stream:  # x: never overwrites
+            stream.write(STARTERS[kind].replace("NAME", name))
+    except FileExistsError:
+        raise RequestError(
+            f"{shown(target)} exists and is left as it is; choose another name or --out"
+        ) from None
+    except OSError as problem:
+        raise RequestError(f"cannot write {shown(target)}: {problem.strerror}") from None
+    place = shown(target)
+    print(f"{place}\nnext: derive show {place}; derive build {place} --out FOLDER")
+    return 0

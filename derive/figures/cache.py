@@ -1,0 +1,46 @@
+"""Arrays of a figure, kept under a hash of all they follow from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from derive.version import ENGINE
+
+Arrays = dict[str, Any]
+
+
+def key(name: str, request: dict[str, Any], sources: list[bytes]) -> str:
+    """Sixteen digits over the figure's name, its request, the engine and the code it runs."""
+    digest = hashlib.sha256(json.dumps([name, ENGINE, request], sort_keys=True).encode())
+    for source in sources:
+        digest.update(hashlib.sha256(source).digest())
+    return digest.hexdigest()[:16]
+
+
+def cached(file: Path, compute: Callable[[], Arrays]) -> tuple[Arrays, bool]:
+    """Arrays of `file`, or computed and written there; whether they were there already."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(stored), True
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        pass  # not there, or cut short: computed anew
+    arrays = {name: np.asarray(value) for name, value in compute().items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        os.replace(part, file)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    return arrays, False

@@ -1,0 +1,68 @@
+"""One look for all figures.  Colours: Okabe and Ito's, told apart by all common kinds of sight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+)
+LEVELS = (5, 25, 50, 75, 95)
+
+
+def panels(count: int, *, width: float = 3.3, height: float = 3.0, **options: Any) -> Any:
+    """A figure of `count` panels beside each other, and their axes."""
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 9.5,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "lines.linewidth": 1.6,
+        }
+    )
+    return plt.subplots(
+        1, count, figsize=(width * count, height), layout="constrained", squeeze=False, **options
+    )
+
+
+def title(figure: Any, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left", fontsize=9)
+
+
+def percentiles(values: np.ndarray) -> np.ndarray:
+    """Percentiles LEVELS over all axes but the first: (k, ...) to (5, k)."""
+    return np.percentile(values.reshape(len(values), -1), LEVELS, axis=1)
+
+
+def bands(axis: Any, x: np.ndarray, found: np.ndarray, colour: str, label: str | None) -> None:
+    """Median, 25-75 % and 5-95 % of `percentiles` against x."""
+    axis.fill_between(x, found[0], found[4], color=colour, alpha=0.16, linewidth=0)
+    axis.fill_between(x, found[1], found[3], color=colour, alpha=0.30, linewidth=0)
+    axis.plot(x, found[2], color=colour, label=label)
+
+
+def correlations(V: np.ndarray) -> np.ndarray:
+    """Correlations of all pairs of tokens: (..., m, m) to (..., pairs)."""
+    rows, columns = np.tril_indices(V.shape[-1], -1)
+    diagonal = np.diagonal(V, axis1=-2, axis2=-1)
+    scale = np.sqrt(diagonal[..., rows] * diagonal[..., columns])
+    return np.divide(V[..., rows, columns], scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def start(m: int, covariance: float) -> np.ndarray:
+    """V_0 of m tokens: variances 1, all covariances the same."""
+    return covariance + (1 - covariance) * np.eye(m)

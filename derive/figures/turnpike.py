@@ -1,0 +1,109 @@
+"""State, control and costate over a long horizon, and the distance to the static optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from derive.figures import style
+from derive.figures.instances import TITLES, instance
+from derive.figures.models import model
+
+REQUEST: dict[str, Any] = {"saves": 401, "tolerance": 1e-10, "starts": 16, "seed": 0}
+PARTS = ("x", "u", "p")
+
+
+def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
+    r = request
+    module = model(r["model"])
+    params, first, T = instance(r["model"])
+    progress(0.05)
+    params = module.Params(**params)
+    found = module.turnpike(params, starts=r["starts"], seed=r["seed"])
+    progress(0.5)
+    solution = module.solve(
+        module.State(**first),
+        params,
+        T=T,
+        near=found,
+        saves=np.linspace(0, T, r["saves"]),
+        tolerance=r["tolerance"],
+    )
+    progress(0.9)
+    out: dict[str, Any] = {
+        "times": solution.times,
+        "rate": found.rate,
+        "verdict": found.verdict,
+        "cost": solution.cost,
+        "defect": solution.residuals.defect,
+    }
+    for part in PARTS:
+        along, static = getattr(solution, part), getattr(found, part)
+        flat = [np.reshape(a, (len(solution.times), -1)) for a in along]
+        out[part] = np.concatenate(flat, axis=1)
+        out[f"{part}_static"] = np.concatenate([np.ravel(s) for s in static])
+        out[f"{part}_names"] = [
+            f"{name}_{{{''.join(str(i + 1) for i in at)}}}"
+            for name in along._fields
+            for at in np.ndindex(np.shape(getattr(static, name)))
+        ]
+    return out
+
+
+def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    figure, axes = style.panels(4, width=2.9, height=2.9)
+    times = arrays["times"]
+    words = {"x": "state", "u": "control", "p": "costate"}
+    palette = (style.BLUE, style.RED, style.GREEN, style.ORANGE, style.PURPLE, style.SKY)
+    for axis, part in zip(axes[0], PARTS, strict=False):
+        values, names = arrays[part], [str(n) for n in arrays[f"{part}_names"]]
+        for k in range(values.shape[1]):
+            colour, dash = palette[k % 6], ("-", "--", ":", "-.")[k // 6 % 4]
+            shown = names[k] if part != "p" else f"p_{{{names[k]}}}"
+            label = f"${shown}$" if values.shape[1] <= 6 else None
+            axis.plot(times, values[:, k], dash, color=colour, linewidth=1.3, label=label)
+            static = arrays[f"{part}_static"][k]
+            axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
+        axis.set_title(words[part], loc="left")
+        axis.set_xlabel("time")
+        axis.set_xlim(0, times[-1])
+        if values.shape[1] <= 6:
+            axis.legend(ncols=2, loc="best", handlelength=1.4, columnspacing=0.8, fontsize=7.5)
+    _distance(axes[0][3], arrays)
+    name = request["model"]
+    style.title(
+        figure,
+        f"{name.replace('_', ' ')}: {TITLES[name]}; dotted: static optimum, verdict "
+        f"{str(arrays['verdict']).replace('_', ' ')}, rate $\\mu$ = {float(arrays['rate']):.4g}",
+    )
+    return figure
+
+
+def distance(arrays: dict[str, Any]) -> np.ndarray:
+    """|x - xs| + |p - ps| at the saved times."""
+    gaps = [np.linalg.norm(arrays[k] - arrays[f"{k}_static"], axis=1) for k in ("x", "p")]
+    return np.asarray(gaps[0] + gaps[1])
+
+
+def _distance(axis: Any, arrays: dict[str, Any]) -> None:
+    times, gap = arrays["times"], distance(arrays)
+    rate, T = float(arrays["rate"]), float(arrays["times"][-1])
+    axis.semilogy(times, gap, color=style.BLUE, label=r"$|x - \bar x| + |p - \bar p|$")
+    # Each line runs through the computed distance where its own end alone matters.
+    shown = gap > 10 * gap.min()
+    for end, slope in ((0.0, -rate), (T, rate)):
+        near = shown & (np.abs(times - end) > 0.15 * T) & (np.abs(times - end) < 0.35 * T)
+        if not near.any() or not np.isfinite(rate):
+            continue
+        offset = np.mean(np.log(gap[near]) - slope * times[near])
+        span = times[np.abs(times - end) <= 0.5 * T]
+        label = r"slope $\pm\mu$, predicted" if end == 0 else None
+        line = {"color": style.RED, "linestyle": "--", "linewidth": 1.1, "label": label}
+        axis.semilogy(span, np.exp(offset + slope * span), **line)
+    axis.set_ylim(max(gap.min() / 5, 1e-13), 8 * gap.max())
+    axis.set_title("distance to the turnpike", loc="left")
+    axis.set_xlabel("time")
+    axis.set_xlim(0, T)
+    axis.legend(loc="upper center", fontsize=7.5)

@@ -1,0 +1,232 @@
+"""`derive diff`, `derive new` and `derive export` keep their contract.  Nothing here is random."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from derive.cli import main
+from derive.commands import diff_command
+from derive.commands.starters import STARTERS
+from derive.registry import find, generated_folder, load, theory_folder
+
+MODEL = "linear_closure"  # derives in a second
+HIDDEN = "import sys; sys.modules['derive'] = None; sys.modules['sympy'] = None"
+
+
+def _run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as leave:
+        code = int(leave.code or 0)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out, err
+
+
+def _git(folder: Path, *argv: str) -> None:
+    name = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *name, *argv], cwd=folder, check=True, capture_output=True)
+
+
+# diff ------------------------------------------------------------------------------------------
+
+
+def test_terms_are_cut_outside_brackets_alone() -> None:
+    found = diff_command.terms(r"- \frac{a - b}{c} V + \left(x - y\right) W - z^{-1}")
+    assert found == [r"- \frac{a - b}{c} V", r"+ \left(x - y\right) W", "- z^{-1}"]
+
+
+def test_statements_of_a_system() -> None:
+    found = diff_command.statements(r"c = S - goal,\quad H = c + p")
+    assert found == [("c", ["+ S", "- goal"]), ("H", ["+ c", "+ p"])]
+
+
+def test_an_unchanged_model_has_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "diff", MODEL)
+    assert code == 0 and "every term" in out
+
+
+def test_a_changed_definition_shows_its_terms(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = (theory_folder() / f"{MODEL}.py").read_text()
+    changed = tmp_path / f"{MODEL}.py"
+    changed.write_text(text.replace("integral(V @ y", "x + integral(2 * V @ y"))
+    assert changed.read_text() != text
+    code, out, _ = _run(capsys, "diff", changed, "--against", generated_folder() / f"{MODEL}.py")
+    assert code == 1
+    lines = out.splitlines()
+    rate = lines.index(r"mean_rate: \dot m")
+    assert sorted(lines[rate + 1 : rate + 6]) == [
+        r"+   + 2 V S K^{\top} Q m",
+        r"+   + 2 \left(m^{\top} K^{\top} Q m\right) V m",
+        "+   + m",
+        r"-   + V S K^{\top} Q m",
+        r"-   + \left(m^{\top} K^{\top} Q m\right) V m",
+    ]
+    assert "signature" in lines
+
+
+def test_two_theory_files_can_be_compared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = _run(capsys, "diff", MODEL, "--against", theory_folder() / f"{MODEL}.py")
+    assert code == 0, out
+
+
+def test_every_term_of_a_generated_module_is_seen() -> None:
+    """Dropping any one term of any equation is reported as exactly that term."""
+    text = (generated_folder() / "shaped_attention.py").read_text()
+    content = diff_command.read(text, "here")
+    assert len(content.equations) >= 3 and content.params[0].startswith("gamma")
+    for name, terms in content.equations.items():
+        for term in terms:
+            fewer = dict(content.equations) | {name: terms - Counter([term])}
+            lines = diff_command.differences(content._replace(equations=fewer), content)
+            assert lines == [name, f"+   {term}"] or len(terms) == 1
+
+
+def test_a_git_revision_can_be_compared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"{MODEL}.py"
+    text = (generated_folder() / file.name).read_text()
+    equation = diff_command.read(text, "")
+    first = next(iter(equation.equations.values())).most_common(1)[0][0].removeprefix("+ ")
+    file.write_text(text.replace(f"= {first}", f"= 7 {first}", 1))
+    assert diff_command.read(file.read_text(), "") != equation
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", file.name)
+    _git(tmp_path, "commit", "-qm", "old")
+    file.write_text(text)
+    monkeypatch.setattr(diff_command, "generated_folder", lambda: tmp_path)
+    assert _run(capsys, "diff", MODEL)[0] == 0
+    code, out, _ = _run(capsys, "diff", MODEL, "--against", "HEAD")
+    assert code == 1 and f"-   + 7 {first}" in out and f"+   + {first}" in out
+    code, _, err = _run(capsys, "diff", MODEL, "--against", "no-such-revision")
+    assert code == 2 and "no-such-revision" in err
+    code, _, err = _run(capsys, "diff", MODEL, "--against", "--output=x")
+    assert code == 2
+
+
+def test_diff_refuses_what_is_no_generated_module(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.py"
+    odd.write_text("EQUATIONS = 3 +")
+    code, _, err = _run(capsys, "diff", MODEL, "--against", odd)
+    assert code == 2 and "odd.py is not a module" in err
+    code, _, err = _run(capsys, "diff", MODEL, "--against", tmp_path / "none.py")
+    assert code == 2 and "there is no file" in err
+
+
+# new -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", STARTERS)
+def test_a_starter_derives_as_it_stands(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    code, out, _ = _run(capsys, "new", "mine", "--kind", kind, "--out", tmp_path / "deep")
+    file = tmp_path / "deep" / "mine.py"
+    assert code == 0 and "mine.py" in out.splitlines()[0]
+    entry = find(str(file))
+    assert (entry.name, entry.method) == ("mine", kind)
+    assert load(entry).name == "mine"
+    code, out, err = _run(capsys, "build", file, "--out", tmp_path)
+    assert code == 0, err
+    compile((tmp_path / "mine.py").read_text(), "mine.py", "exec")
+
+
+def test_new_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("mine")
+    code, _, err = _run(capsys, "new", "mine", "--kind", "covariance_sde", "--out", tmp_path)
+    assert code == 2 and "exists" in err
+    assert (tmp_path / "mine.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("mine", "gaussian_clos", "did you mean gaussian_closure"),
+        ("my-model", "covariance_sde", "cannot name"),
+        ("class", "covariance_sde", "cannot name"),
+        ("shaped_attention", "covariance_sde", "registered"),
+    ],
+)
+def test_new_refuses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, kind: str, said: str
+) -> None:
+    code, _, err = _run(capsys, "new", name, "--kind", kind, "--out", tmp_path)
+    assert code == 2 and said in err and not list(tmp_path.iterdir())
+
+
+# export ----------------------------------------------------------------------------------------
+
+USES = {
+    "shaped_attention": """
+V, P = np.eye(2) * 0.8 + 0.2, mod.Params(gamma=0.5, tau_0=1.0)
+for found in (
+    mod.simulate(V, P, t1=0.1, paths=4, seed=0),
+    mod.reduced_network(V, P, width=16, depth=2, paths=4, seed=0),
+):
+    assert np.isfinite(found.V).all()
+""",
+    "linear_closure": """
+I = np.eye(2)
+out = mod.solve(np.zeros(2), I, mod.Params(Q=I, K=-I, V=I), t1=1.0)
+assert np.allclose(out.cov[-1], I / 3)  # s' = -2 s^2, s(0) = 1
+""",
+    "mean_tracking": """
+I, z = np.eye(1), np.zeros(1)
+P = mod.Params(G=-I, B=I, goal=z + 1, Q_cost=I, R_cost=I, Q_end=0 * I, m_end=z)
+assert abs(mod.turnpike(P, seed=0).rate - 2**0.5) < 1e-9  # sqrt(g^2 + q / r)
+mod.solve(mod.State(m=z), P, T=2.0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_an_export_works_without_derive(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    package = tmp_path / "their_package"
+    code, out, _ = _run(capsys, "export", name, "--to", package)
+    assert code == 0 and f"{name}.py" in out
+    program = f"{HIDDEN}\nimport numpy as np\nfrom their_package import {name} as mod\n{USES[name]}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    certificate = json.loads((package / f"{name}.cert.json").read_text())
+    assert f'SIGNATURE = "{certificate["signature"]}"' in (package / f"{name}.py").read_text()
+    assert f'CERTIFICATE = "{name}.cert.json"' in (package / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in generated_folder().glob("[!_]*.py")))
+def test_no_import_of_derive_is_left(name: str) -> None:
+    from derive.commands.export_command import copies
+
+    for file, text in copies(name, (generated_folder() / f"{name}.py").read_text()).items():
+        compile(text, file, "exec")
+
+
+def test_two_exports_share_a_folder_and_spare_what_is_not_theirs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "__init__.py").write_text("mine = 1\n")
+    for name in ("linear_closure", "shaped_attention", "linear_closure"):
+        assert _run(capsys, "export", name, "--to", tmp_path)[0] == 0
+    assert (tmp_path / "__init__.py").read_text() == "mine = 1\n"
+    (tmp_path / "linear_closure.py").write_text("mine")
+    code, _, err = _run(capsys, "export", "linear_closure", "--to", tmp_path)
+    assert code == 2 and "linear_closure.py" in err
+    assert (tmp_path / "linear_closure.py").read_text() == "mine"
+    code, _, err = _run(capsys, "export", "shaped_attention", "--to", generated_folder())
+    assert code == 2 and "choose another folder" in err
