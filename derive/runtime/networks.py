@@ -123,7 +123,7 @@ def _horizon(
 ) -> float:
     """Time at the last layer."""
     layers = width if spec.clock == spec.width else (dims or {}).get(spec.clock, depth)
-    return depth / layers
+    return depth / max(layers, 1)  # sizes are checked where they are used
 
 
 def _sizes(
