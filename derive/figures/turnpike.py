@@ -59,17 +59,18 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     palette = (style.BLUE, style.RED, style.GREEN, style.ORANGE, style.PURPLE, style.SKY)
     for axis, part in zip(axes[0], PARTS, strict=False):
         values, names = arrays[part], [str(n) for n in arrays[f"{part}_names"]]
-        for k in range(values.shape[1]):
+        columns = [k for k in range(values.shape[1]) if not _repeats(values, k)]
+        for k in columns:
             colour, dash = palette[k % 6], ("-", "--", ":", "-.")[k // 6 % 4]
             shown = names[k] if part != "p" else f"p_{{{names[k]}}}"
-            label = f"${shown}$" if values.shape[1] <= 6 else None
+            label = f"${shown}$" if len(columns) <= 6 else None
             axis.plot(times, values[:, k], dash, color=colour, linewidth=1.3, label=label)
             static = arrays[f"{part}_static"][k]
             axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set_title(words[part], loc="left")
         axis.set_xlabel("time")
         axis.set_xlim(0, times[-1])
-        if values.shape[1] <= 6:
+        if len(columns) <= 6:
             axis.legend(ncols=2, loc="best", handlelength=1.4, columnspacing=0.8, fontsize=7.5)
     _distance(axes[0][3], arrays)
     name = request["model"]
@@ -79,6 +80,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         f"{str(arrays['verdict']).replace('_', ' ')}, rate $\\mu$ = {float(arrays['rate']):.4g}",
     )
     return figure
+
+
+def _repeats(values: np.ndarray, k: int) -> bool:
+    """Whether a column is one of those before it, as in a symmetric matrix."""
+    return any(np.allclose(values[:, k], values[:, j], atol=1e-12) for j in range(k))
 
 
 def distance(arrays: dict[str, Any]) -> np.ndarray:
