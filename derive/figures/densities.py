@@ -54,8 +54,8 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
     for name in QUANTITIES:
         pair = [_values(V[:, -1], name) for V in (sde.V, net.V)]
         both = np.concatenate([p.ravel() for p in pair])
-        ends = (-1, 1) if name == "correlation" else np.percentile(both, (0.1, 99.5))
-        edges = np.linspace(*ends, r["bins"] + 1)
+        low, high = (-1, 1) if name == "correlation" else np.percentile(both, (0.1, 99.5))
+        edges = np.linspace(low, high, r["bins"] + 1)
         out[f"{name}_edges"] = edges
         for values, which in zip(pair, ("sde", "network"), strict=True):
             counts = np.histogram(values, edges)[0]

@@ -38,7 +38,7 @@ def instance(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
     if name == "neural_ode_tracking":
         return {**weights, "goal": goal, "W_ref": A}, {"x": first}, 20.0
     if name == "attention_tracking":
-        return {**weights, "A": A, "goal": goal, "V_ref": 0.3 * one}, {"x": first}, 16.0
+        return {**weights, "A": A, "goal": goal, "V_ref": 0.3 * one}, {"x": first}, 24.0
     if name == "sphere_attention_tracking":
         angles = np.array([0.2, 1.5, 3.0])
         ring = np.stack([np.cos(angles), np.sin(angles)], -1)

@@ -100,9 +100,8 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_xlabel("rank of the limit")
         axis.set_title(f"d = {d}", loc="left")
     axes[0][0].set_ylabel("draws, %")
-    axes[0][0].set_ylim(0, 145)
-    axes[0][0].set_yticks([0, 25, 50, 75, 100])
-    axes[0][0].legend(loc="upper left")
+    axes[0][0].set_ylim(0, 102)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     style.title(
         figure,
         f"softmax attention on Gaussian laws, K = $-$Q of shape (d // 2, d), V = I; {r['draws']} "

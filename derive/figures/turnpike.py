@@ -71,7 +71,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_xlabel("time")
         axis.set_xlim(0, times[-1])
         if len(columns) <= 6:
-            axis.legend(ncols=2, loc="best", handlelength=1.4, columnspacing=0.8, fontsize=7.5)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+            axis.legend(
+                ncols=3, loc="upper center", handlelength=1.2, columnspacing=0.8, fontsize=7.5
+            )
     _distance(axes[0][3], arrays)
     name = request["model"]
     style.title(
@@ -97,18 +101,21 @@ def _distance(axis: Any, arrays: dict[str, Any]) -> None:
     times, gap = arrays["times"], distance(arrays)
     rate, T = float(arrays["rate"]), float(arrays["times"][-1])
     axis.semilogy(times, gap, color=style.BLUE, label=r"$|x - \bar x| + |p - \bar p|$")
-    # Each line runs through the computed distance where its own end alone matters.
+    # Slopes are predicted, offsets fitted where the end in question alone matters.
+    ends = [(0.0, -rate)] if str(arrays["verdict"]) == "entry_only" else [(0.0, -rate), (T, rate)]
+    reach = 1.0 if len(ends) == 1 else 0.5
     shown = gap > 10 * gap.min()
-    for end, slope in ((0.0, -rate), (T, rate)):
+    for end, slope in ends:
         near = shown & (np.abs(times - end) > 0.15 * T) & (np.abs(times - end) < 0.35 * T)
         if not near.any() or not np.isfinite(rate):
             continue
         offset = np.mean(np.log(gap[near]) - slope * times[near])
-        span = times[np.abs(times - end) <= 0.5 * T]
-        label = r"slope $\pm\mu$, predicted" if end == 0 else None
+        span = times[np.abs(times - end) <= reach * T]
+        sign = "-" if len(ends) == 1 else r"\pm"
+        label = rf"slope ${sign}\mu$, predicted" if end == 0 else None
         line = {"color": style.RED, "linestyle": "--", "linewidth": 1.1, "label": label}
         axis.semilogy(span, np.exp(offset + slope * span), **line)
-    axis.set_ylim(max(gap.min() / 5, 1e-13), 8 * gap.max())
+    axis.set_ylim(max(gap.min() / 5, 1e-13), 30 * gap.max())
     axis.set_title("distance to the turnpike", loc="left")
     axis.set_xlabel("time")
     axis.set_xlim(0, T)
