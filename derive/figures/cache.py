@@ -33,12 +33,13 @@ def cached(file: Path, compute: Callable[[], Arrays]) -> tuple[Arrays, bool]:
             return dict(stored), True
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass  # not there, or cut short: computed anew
-    arrays = {name: np.asarray(value) for name, value in compute().items()}
+    arrays: Arrays = {name: np.asarray(value) for name, value in compute().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
             np.savez_compressed(stream, **arrays)
+        os.chmod(part, 0o644)
         os.replace(part, file)
     except BaseException:
         Path(part).unlink(missing_ok=True)

@@ -111,8 +111,8 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     figure, axes = style.panels(3, sharey=True)
     words = {
         "shaped": r"shaped: $A = I + \mathrm{softmax} - 1/m$",
-        "Pre-LN": "Pre-LN softmax attention",
-        "unshaped": "unshaped softmax attention",
+        "Pre-LN": r"Pre-LN: $X + \mathrm{softmax}(\cdot)\,\mathrm{LN}(X)\,W_V$",
+        "unshaped": r"unshaped: $A = \mathrm{softmax}$",
     }
     colours = (style.BLUE, style.GREEN, style.RED)
     for axis, name, colour in zip(axes[0], NETWORKS, colours, strict=True):
@@ -131,7 +131,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     style.title(
         figure,
         f"m = {r['m']} tokens, n = $n_k$ = {r['width']}, $\\gamma = 1/\\sqrt{{8}}$, "
-        f"$\\tau_0$ = {r['tau_0']:g}, $V_0^{{ab}}$ = {r['covariance']:g}; median, 25-75 % and 5-95 % "
-        f"of {r['paths']} networks",
+        f"$\\tau_0$ = {r['tau_0']:g}, $V_0^{{ab}}$ = {r['covariance']:g}; median, "
+        f"25-75 % and 5-95 % of {r['paths']} networks",
     )
     return figure

@@ -19,7 +19,7 @@ REQUEST: dict[str, Any] = {
     "gamma": 8**-0.5,
     "tau_0": 1.0,
     "paths": 16384,
-    "bins": 90,
+    "bins": 60,
     "seed": 0,
 }
 QUANTITIES = ("variance", "covariance", "correlation")
@@ -54,7 +54,8 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
     for name in QUANTITIES:
         pair = [_values(V[:, -1], name) for V in (sde.V, net.V)]
         both = np.concatenate([p.ravel() for p in pair])
-        edges = np.linspace(*np.percentile(both, (0.1, 99.5)), r["bins"] + 1)
+        low, high = (-1, 1) if name == "correlation" else np.percentile(both, (0.1, 99.5))
+        edges = np.linspace(low, high, r["bins"] + 1)
         out[f"{name}_edges"] = edges
         for values, which in zip(pair, ("sde", "network"), strict=True):
             counts = np.histogram(values, edges)[0]

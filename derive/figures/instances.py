@@ -36,9 +36,9 @@ def instance(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
     goal = np.array([[1.0, 0.4], [-0.6, 1.2]])
     first = np.array([[0.3, -0.8], [0.9, 0.5]])
     if name == "neural_ode_tracking":
-        return {**weights, "goal": goal, "W_ref": A}, {"x": first}, 12.0
+        return {**weights, "goal": goal, "W_ref": A}, {"x": first}, 20.0
     if name == "attention_tracking":
-        return {**weights, "A": A, "goal": goal, "V_ref": 0.3 * one}, {"x": first}, 16.0
+        return {**weights, "A": A, "goal": goal, "V_ref": 0.3 * one}, {"x": first}, 24.0
     if name == "sphere_attention_tracking":
         angles = np.array([0.2, 1.5, 3.0])
         ring = np.stack([np.cos(angles), np.sin(angles)], -1)

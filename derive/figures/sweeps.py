@@ -19,7 +19,7 @@ REQUEST: dict[str, Any] = {
     "gamma": 8**-0.5,
     "tau_0": 1.0,
     "gammas": [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95],
-    "taus": [0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0],
+    "taus": [0.125, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0],
     "paths": 4096,
     "networks": 1024,
     "seed": 0,
@@ -87,9 +87,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_title(words[kind][1], loc="left")
         if kind == "taus":
             axis.set_xscale("log")
-            axis.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+            axis.set_xticks([0.125, 0.25, 0.5, 1, 2], ["1/8", "1/4", "1/2", "1", "2"])
             axis.minorticks_off()
     axes[0][0].set_ylabel(r"correlation $\rho^{ab}$")
+    axes[0][0].set_ylim(-1.25, 1.02)
+    axes[0][0].set_yticks([-1, -0.5, 0, 0.5, 1])
     axes[0][0].legend(loc="lower left")
     style.title(
         figure,

@@ -59,18 +59,23 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     palette = (style.BLUE, style.RED, style.GREEN, style.ORANGE, style.PURPLE, style.SKY)
     for axis, part in zip(axes[0], PARTS, strict=False):
         values, names = arrays[part], [str(n) for n in arrays[f"{part}_names"]]
-        for k in range(values.shape[1]):
+        columns = [k for k in range(values.shape[1]) if not _repeats(values, k)]
+        for k in columns:
             colour, dash = palette[k % 6], ("-", "--", ":", "-.")[k // 6 % 4]
             shown = names[k] if part != "p" else f"p_{{{names[k]}}}"
-            label = f"${shown}$" if values.shape[1] <= 6 else None
+            label = f"${shown}$" if len(columns) <= 6 else None
             axis.plot(times, values[:, k], dash, color=colour, linewidth=1.3, label=label)
             static = arrays[f"{part}_static"][k]
             axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set_title(words[part], loc="left")
         axis.set_xlabel("time")
         axis.set_xlim(0, times[-1])
-        if values.shape[1] <= 6:
-            axis.legend(ncols=2, loc="best", handlelength=1.4, columnspacing=0.8, fontsize=7.5)
+        if len(columns) <= 6:
+            low, high = axis.get_ylim()
+            axis.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+            axis.legend(
+                ncols=3, loc="upper center", handlelength=1.2, columnspacing=0.8, fontsize=7.5
+            )
     _distance(axes[0][3], arrays)
     name = request["model"]
     style.title(
@@ -79,6 +84,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         f"{str(arrays['verdict']).replace('_', ' ')}, rate $\\mu$ = {float(arrays['rate']):.4g}",
     )
     return figure
+
+
+def _repeats(values: np.ndarray, k: int) -> bool:
+    """Whether a column is one of those before it, as in a symmetric matrix."""
+    return any(np.allclose(values[:, k], values[:, j], atol=1e-12) for j in range(k))
 
 
 def distance(arrays: dict[str, Any]) -> np.ndarray:
@@ -91,18 +101,21 @@ def _distance(axis: Any, arrays: dict[str, Any]) -> None:
     times, gap = arrays["times"], distance(arrays)
     rate, T = float(arrays["rate"]), float(arrays["times"][-1])
     axis.semilogy(times, gap, color=style.BLUE, label=r"$|x - \bar x| + |p - \bar p|$")
-    # Each line runs through the computed distance where its own end alone matters.
+    # Slopes are predicted, offsets fitted where the end in question alone matters.
+    ends = [(0.0, -rate)] if str(arrays["verdict"]) == "entry_only" else [(0.0, -rate), (T, rate)]
+    reach = 1.0 if len(ends) == 1 else 0.5
     shown = gap > 10 * gap.min()
-    for end, slope in ((0.0, -rate), (T, rate)):
+    for end, slope in ends:
         near = shown & (np.abs(times - end) > 0.15 * T) & (np.abs(times - end) < 0.35 * T)
         if not near.any() or not np.isfinite(rate):
             continue
         offset = np.mean(np.log(gap[near]) - slope * times[near])
-        span = times[np.abs(times - end) <= 0.5 * T]
-        label = r"slope $\pm\mu$, predicted" if end == 0 else None
+        span = times[np.abs(times - end) <= reach * T]
+        sign = "-" if len(ends) == 1 else r"\pm"
+        label = rf"slope ${sign}\mu$, predicted" if end == 0 else None
         line = {"color": style.RED, "linestyle": "--", "linewidth": 1.1, "label": label}
         axis.semilogy(span, np.exp(offset + slope * span), **line)
-    axis.set_ylim(max(gap.min() / 5, 1e-13), 8 * gap.max())
+    axis.set_ylim(max(gap.min() / 5, 1e-13), 30 * gap.max())
     axis.set_title("distance to the turnpike", loc="left")
     axis.set_xlabel("time")
     axis.set_xlim(0, T)
