@@ -28,3 +28,16 @@ def load_theory() -> Callable[[str | Path], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_code_is_dropped_after_each_file():  # type: ignore[no-untyped-def]
+    """Every compiled function maps memory, and a process may hold only so many maps: a run of all
+    files in one process once died of it inside the compiler."""
+    yield
+    import gc
+    import sys
+
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()

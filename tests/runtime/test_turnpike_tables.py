@@ -15,6 +15,8 @@ from derive.runtime.control_coordinates import flatten
 from derive.runtime.precision import precision
 from derive.runtime.turnpike import stabilising
 
+pytestmark = pytest.mark.slow  # every horizon and mesh compiles anew
+
 J = np.array([[0.0, 1.0], [-1.0, 0.0]])
 SD = np.array([[1.0, 0.4], [0.4, 0.7]])
 A0 = np.array([[1.0, 0.3], [-0.2, 0.8]])
