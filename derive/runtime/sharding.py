@@ -30,7 +30,7 @@ def chosen(devices: Sequence[Any] | None) -> tuple[Any, ...]:
     """
     if devices is None:
         found = jax.local_devices()
-        return tuple(found) if len(found) > 1 and jax.config.jax_default_device is None else ()
+        return tuple(found) if len(found) > 1 and jax.config.jax_default_device is None else ()  # type: ignore[attr-defined]
     if not len(devices):
         raise ValueError("devices is empty; leave it out for all devices of this process")
     foreign = [d for d in devices if d.process_index != jax.process_index()]
