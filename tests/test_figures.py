@@ -59,7 +59,7 @@ def small() -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
             request = MODULES[name].REQUEST | SMALL[name]
             seen: list[float] = []
             arrays = MODULES[name].compute(request, seen.append)
-            assert seen == sorted(seen) and 0 <= seen[0] and seen[-1] <= 1
+            assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
             kept[name] = request, {k: np.asarray(v) for k, v in arrays.items()}
         return kept[name]
 
