@@ -38,6 +38,7 @@ LAYERS = {
     "emit": ["errors", "version", "notation", "calculus", "methods", "emit"],
     "verify": ["errors", "version", "notation", "calculus", "methods", "emit", "runtime", "verify"],
     "runtime": ["runtime"],
+    "figures": ["errors", "version", "registry", "verify", "figures"],
 }
 
 # Modules that are worth something only as long as they stay apart from the rest of their layer.
