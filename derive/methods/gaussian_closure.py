@@ -294,7 +294,7 @@ def cov_rate(result: GaussianClosure) -> Expression:
 
 def _conditions(book: Book, names: Names) -> tuple[str, ...]:
     """What must be positive definite for the Gaussian integrals to exist."""
-    from derive.emit.chains import text
+    from derive.calculus.chains import text
 
     out = []
     for matrix, cov in book.conditions:
@@ -378,7 +378,7 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
 
 def definition_texts(book: Book, *expressions: Expression) -> list[str]:
     """What the defined tensors of some expressions mean, in words of matrices."""
-    from derive.emit.chains import meaning_text
+    from derive.calculus.chains import meaning_text
 
     return [meaning_text(t, book) for t in defined_in(book, *expressions)]
 
