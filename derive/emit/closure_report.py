@@ -6,7 +6,8 @@ import html
 import json
 from typing import Any
 
-from derive.emit import chains, latex
+from derive.calculus import chains
+from derive.emit import latex
 from derive.emit.gaussian_closure import equations_latex, equations_text, model_signature
 from derive.methods.gaussian_closure import GaussianClosure
 

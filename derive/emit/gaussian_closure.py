@@ -11,10 +11,11 @@ from functools import lru_cache
 
 import sympy as sp
 
+from derive.calculus import chains
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression
 from derive.calculus.scalar_functions import derivative_of
-from derive.emit import chains, scalars
+from derive.emit import scalars
 from derive.emit.closure_code import Code
 from derive.emit.closure_particles import particle_body
 from derive.emit.layout import tidy
