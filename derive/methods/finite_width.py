@@ -38,18 +38,21 @@ from derive.methods.noise import NoiseMap, substitute
 from derive.methods.project import row_scaling
 from derive.notation.model import Trace
 
-HALF, ONE = Fraction(1, 2), Fraction(1)
+ZERO, HALF, ONE = Fraction(0), Fraction(1, 2), Fraction(1)
 
 
 @dataclass(frozen=True)
 class FiniteWidth:
     """L_1 by its parts; free indices (a, b), (a, b, c, d) and (a, b, c, d, e, f).
 
+    `limit_drift` and `limit_diffusion` are L_0, derived on the way.
     `second_drift` and `second_diffusion` are the coefficients of 1/n in n E[V' - V] and n Cov[V'],
     derived where L_1 = 0 and the layer is one block; information, no SDE is claimed of them.
     """
 
     width: sp.Symbol
+    limit_drift: Expression
+    limit_diffusion: Expression
     drift: Expression
     diffusion: Expression
     third_cumulant: Expression
@@ -88,40 +91,64 @@ class Corrected:
 
 
 def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
-    """Derive L_1 of a layer, and what is asked of L_2 where L_1 = 0.
+    """Derive L_1 of a layer, and, where L_1 = 0 and `second` is set, what is asked of L_2.
 
     Raises `Refusal` for layers whose rows are normalised, and where an average is not derived.
     """
+    place = result.model.place
     if row_scaling(result.trace, result.law) is not None:
         raise Refusal(
             "the expansion in the width is not derived for rows that are normalised after the step",
-            result.model.place,
+            place,
         )
-    width = result.law.scaling.width
-    parts = [_Layer(block.trace, 3) for block in result.blocks]
-    found = [p.first() for p in parts]
-    drift, diffusion, third = (
-        reduce(add, (getattr(f, name) for f in found))
-        for name in ("drift", "diffusion", "third_cumulant")
-    )
-    facts = []
-    for number, one in enumerate(found, 1):
-        mark = f"block {number}: " if len(found) > 1 else ""
-        facts += [mark + fact for fact in one.facts]
-    out = FiniteWidth(width, drift, diffusion, third, None, None, tuple(facts))
-    if not out.vanishes:
-        return out
-    facts.append(f"L_1 = 0: the weak error of the SDE is O(1/{width})")
+    alone = len(result.blocks) == 1
+    parts = [of_block(b.trace, second and alone) for b in result.blocks]
+    found = parts[0] if alone else _added(parts)
+    missed = (result.drift - found.limit_drift, result.diffusion - found.limit_diffusion)
+    if not all(e.is_zero for e in missed):
+        raise Refusal(
+            "the expansion in the width does not begin with the limit: "
+            f"{len(missed[0].terms)} terms of the drift and {len(missed[1].terms)} of the "
+            "diffusion differ",
+            place,
+        )
+    return found
+
+
+def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
+    """The expansion of one block, from its trace alone."""
+    layer = _Layer(traced, 3)
+    width = layer.law.scaling.width
+    first = layer.first()
+    limits = layer.mean(ZERO)[0], layer.covariance(ZERO)[0]
     moments: tuple[Expression | None, Expression | None] = (None, None)
-    if second and len(parts) == 1:
-        moments = _Layer(result.blocks[0].trace, 4).second()
+    facts = list(first.facts)
+    if first.vanishes:
+        facts.append(f"L_1 = 0: the weak error of the SDE is O(1/{width})")
+    if first.vanishes and second:
+        moments = _Layer(traced, 4).second()
         facts.append(
             f"the 1/{width} parts of one layer's mean and covariance are information: at that "
             "order third and fourth cumulants enter too, and no SDE matches them"
         )
-        held = sorted({str(d) for e in moments for d in _free_dims(e, result.law)})
+        held = sorted({str(d) for e in moments for d in _free_dims(e, layer.law)})
         facts += [f"{d} enters at order 1/{width}, though not the limit" for d in held]
-    return FiniteWidth(width, drift, diffusion, third, *moments, tuple(facts))
+    return FiniteWidth(
+        width,
+        *limits,
+        first.drift,
+        first.diffusion,
+        first.third_cumulant,
+        *moments,
+        tuple(facts),
+    )
+
+
+def _added(parts: list[FiniteWidth]) -> FiniteWidth:
+    names = ("limit_drift", "limit_diffusion", "drift", "diffusion", "third_cumulant")
+    sums = [reduce(add, (getattr(p, name) for p in parts)) for name in names]
+    facts = [f"block {k}: {fact}" for k, p in enumerate(parts, 1) for fact in p.facts]
+    return FiniteWidth(parts[0].width, *sums, None, None, tuple(facts))
 
 
 def corrected(result: CovarianceSDE, found: FiniteWidth | None = None) -> Corrected:
@@ -199,6 +226,10 @@ class _First:
     diffusion: Expression
     third_cumulant: Expression
     facts: tuple[str, ...]
+
+    @property
+    def vanishes(self) -> bool:
+        return self.drift.is_zero and self.diffusion.is_zero and self.third_cumulant.is_zero
 
 
 class _Layer:
