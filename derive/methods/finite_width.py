@@ -145,10 +145,21 @@ def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
 
 
 def _added(parts: list[FiniteWidth]) -> FiniteWidth:
-    names = ("limit_drift", "limit_diffusion", "drift", "diffusion", "third_cumulant")
-    sums = [reduce(add, (getattr(p, name) for p in parts)) for name in names]
+    def summed(name: str) -> Expression:
+        return reduce(add, (getattr(p, name) for p in parts))
+
     facts = [f"block {k}: {fact}" for k, p in enumerate(parts, 1) for fact in p.facts]
-    return FiniteWidth(parts[0].width, *sums, None, None, tuple(facts))
+    return FiniteWidth(
+        parts[0].width,
+        summed("limit_drift"),
+        summed("limit_diffusion"),
+        summed("drift"),
+        summed("diffusion"),
+        summed("third_cumulant"),
+        None,
+        None,
+        tuple(facts),
+    )
 
 
 def corrected(result: CovarianceSDE, found: FiniteWidth | None = None) -> Corrected:
@@ -255,22 +266,22 @@ class _Layer:
             width = self.law.scaling.width
             signs = ", ".join(f"{t.name} -> -{t.name}" for t in flips)
             signs = f" with {signs}" if flips else ""
-            zero = [collect(self._ends(k), []) for k in (2, 4, 6)]
+            zeros = (collect(self._ends(k), []) for k in (2, 4, 6))
+            drift, diffusion, third = zeros
             why = (
                 f"the increment is unchanged under sqrt({width}) -> -sqrt({width}){signs}, so its "
                 f"moments hold whole powers of {width}: drift, diffusion and third cumulant of "
                 "L_1 vanish"
             )
-            return _First(*zero, (why,))
-        facts, out = [], []
-        for name, (value, averaged) in (
-            ("drift", self.mean(HALF)),
-            ("diffusion", self.covariance(HALF)),
-            ("third cumulant", self.third(HALF)),
-        ):
-            out.append(value)
-            facts.append(f"L_1 {name}: {self._finding(value, averaged)}")
-        return _First(*out, tuple(facts))
+            return _First(drift, diffusion, third, (why,))
+        moments = {
+            "drift": self.mean(HALF),
+            "diffusion": self.covariance(HALF),
+            "third cumulant": self.third(HALF),
+        }
+        facts = tuple(f"L_1 {name}: {self._finding(*m)}" for name, m in moments.items())
+        drift, diffusion, third = (value for value, _ in moments.values())
+        return _First(drift, diffusion, third, facts)
 
     def second(self) -> tuple[Expression, Expression]:
         """The coefficients of 1/n in n E and n Cov."""
