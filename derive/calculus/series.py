@@ -14,7 +14,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh
+from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh, single
+from derive.calculus.joints import joint_tensor
 from derive.calculus.kinks import magnitude, split
 from derive.calculus.opaque import hide
 from derive.calculus.order import Law
@@ -136,6 +137,16 @@ class Expansion:
             }
             out = out.renamed(names)
         return self.law.gram_of(collect(axes(array), out.terms))
+
+    def _concatenate(self, array: Array) -> Expression:
+        (heads,) = array.args
+        share = heads.shape[2]
+        h, i = fresh(share.count), fresh(share)
+        rows, columns = Index("@0", array.shape[0]), Index("@1", array.shape[1])
+        names = dict(zip(axes(heads), (h, rows, i), strict=True))
+        place = single(joint_tensor(share)[h, i, columns], (h, i, columns))
+        joined = (self.of(heads).renamed(names) * place).summed(h, i)
+        return self._keep(collect(axes(array), joined.terms))
 
     def _composite(self, array: Array) -> Expression:
         return self.of(array.args[1])

@@ -28,7 +28,7 @@ from derive.emit.signature import signature
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as SIZE
 from derive.methods.reduce import Chain
-from derive.notation.arrays import Array, show_shape, walk
+from derive.notation.arrays import Array, shares, show_shape, walk
 from derive.notation.blocks import BlockLaw
 from derive.notation.patterns import Pattern
 from derive.notation.scalars import Param
@@ -425,6 +425,7 @@ _OPS = (
     "eye",
     "full",
     "softmax",
+    "concatenate",
     "sqrt",
     "exp",
     "log",
@@ -484,6 +485,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
             "weight_shapes",
             repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights}),
         ),
+        *_shares(result),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),
         ("diffusion", "diffusion"),
@@ -505,6 +507,12 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
         out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]
     return [(name, value.replace("'", '"')) for name, value in out]
+
+
+def _shares(result: CovarianceSDE) -> list[tuple[str, str]]:
+    """Sizes that are quotients of others, for the layers alone."""
+    found = {str(s): (str(s.whole), str(s.count)) for s in shares(result.trace.output)}
+    return [("shares", repr(found))] if found else []
 
 
 def _range(parameter: Param) -> tuple[object, ...]:

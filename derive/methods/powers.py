@@ -13,6 +13,7 @@ from derive.calculus.order import Law
 from derive.calculus.text import show, show_term
 from derive.errors import Refusal
 from derive.notation.model import Model
+from derive.notation.scalars import Share
 
 
 def require_closed(moment: Expression, law: Law, model: Model) -> None:
@@ -123,6 +124,6 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
 
 
 def dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
-    used = {d for t in law.gaussian for d in t.dims}
+    used = {d for t in law.gaussian for d in t.dims if not isinstance(d, Share)}
     free = sorted(law.scaling.free & used, key=str)
     return tuple(f"{d} drops out of the limit" for d in free)

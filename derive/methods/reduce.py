@@ -210,6 +210,9 @@ class _Frames:
         name, body = array.data
         return {(): function(body, self.read(array.args[0])[()], name)}
 
+    def _concatenate(self, array: Array) -> Blocks:
+        return self.read(array.args[0])  # an array of heads, which has no frame
+
     def _composite(self, array: Array) -> Blocks:
         self.plain(array)
         argument = self.read(array.args[0])[()]

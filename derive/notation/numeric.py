@@ -115,6 +115,7 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
         "causal": lambda m: causal_matrix(int(m)),
         "ones": lambda *shape: np.ones([int(s) for s in shape]),
         "softmax": softmax,
+        "concatenate": concatenated,
         "exp": np.exp,
         "log": _log,
         "sqrt": np.sqrt,
@@ -128,6 +129,12 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
         "silu": lambda x: x / (1 + np.exp(-x)),
         "gaussian_mean": gaussian_mean,
     }
+
+
+def concatenated(heads: np.ndarray) -> np.ndarray:
+    """(..., H, m, k) as (..., m, H k)."""
+    moved = np.moveaxis(heads, -3, -2)
+    return moved.reshape(*moved.shape[:-2], -1)
 
 
 def _log(x: np.ndarray) -> np.ndarray:

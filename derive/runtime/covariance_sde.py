@@ -56,6 +56,7 @@ class CovarianceModel:
     reduced_blocks: Mapping[str, Block] = field(default_factory=dict)
     step_layer: Callable[..., Any] | None = None
     step_blocks: Mapping[str, Block] = field(default_factory=dict)
+    shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:

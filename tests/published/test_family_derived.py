@@ -175,10 +175,11 @@ def test_any_row_stochastic_pattern_takes_the_place_of_one_over_m() -> None:
     agree(found[1], 0.36 * 1.64 * linear_noise(V) + 0.36**2 * attention_noise(V, p, 0.7))
 
 
-def test_heads_divide_the_attention_noise_and_nothing_else() -> None:
+@pytest.mark.parametrize("name", ["multihead_shaped_attention", "concatenated_shaped_attention"])
+def test_heads_divide_the_attention_noise_and_nothing_else(name: str) -> None:
     V, g, H = covariance(3, 7), 0.25, 5.0
     p = np.full((3, 3), 1 / 3)
-    found = values(derived("multihead_shaped_attention"), V, gamma=0.5, tau_0=0.6, H=H)
+    found = values(derived(name), V, gamma=0.5, tau_0=0.6, H=H)
     agree(found[0], attention_drift(V, p, 0.5, 0.6))
     agree(found[1], g * (2 - g) * linear_noise(V) + g**2 / H * attention_noise(V, p, 0.6))
 
