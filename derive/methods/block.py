@@ -68,6 +68,10 @@ def derive_block(traced: Trace) -> Block:
 
     increment = _increment(layer, law)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
+    if any(t.kind == "envelope" for t in increment.tensors()):
+        # their products are not averaged: the mean of order eps must be known not to vanish first
+        loud = law.mean(law.up_to(increment, 1)).scaled(law.scaling.width)
+        require_small_mean(_revealed(loud, law), law, model)
     drift_exact = law.mean(increment).scaled(law.scaling.width)
     drift_series = _revealed(drift_exact, law)
     require_closed(drift_exact, law, model)

@@ -96,7 +96,7 @@ def _declare(moment: Expression, law: Law) -> str:
 def _leading_text(drift: Expression, law: Law, degree: Fraction) -> str:
     """The part of n E[V' - V] that grows like width^degree, without that power."""
     part = drift.map_coefficients(lambda c: law.scaling.leading(c, degree))
-    return " + ".join(show(part).split("\n"))
+    return " + ".join(show(part).split("\n")).replace("+ -", "- ")
 
 
 def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:

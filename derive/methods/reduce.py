@@ -27,7 +27,7 @@ import sympy as sp
 
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
-from derive.calculus.series import Expansion
+from derive.calculus.series import KINKED, Expansion
 from derive.methods.truncate import truncated
 from derive.notation.arrays import (
     Array,
@@ -96,8 +96,10 @@ def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
 
 
 def _step(traced: Trace, law: Law) -> Chain | None:
-    """The chain as a step of the SDE; None where functions act about something not a number."""
-    if any(a.op == "constant" for a in walk(traced.output)):
+    """The chain as a step of the SDE; None where functions have no power series about a number."""
+    nodes = walk(traced.output)
+    kinks = any(a.op == "function" and a.data[1].expr.has(*KINKED) for a in nodes)
+    if kinks or any(a.op == "constant" for a in nodes):
         return None
     step = _Frames(traced, law, step=True).chain()
     law_of_step, tensors = step_law(step, law)

@@ -56,21 +56,19 @@ def _bound(
     words = vocabulary(draw)
     home = function.__globals__
     names: dict[str, Any] = {}
-    symbols = {
-        v: float({**dims, **params}[v.name]) for v in home.values() if isinstance(v, (Dim, Param))
-    }
+    known = {**dims, **params}  # a file may declare more, for its other definitions
+    declared = [v for v in home.values() if isinstance(v, (Dim, Param)) and v.name in known]
+    symbols = {v: float(known[v.name]) for v in declared}
 
     def meaning(value: Any) -> Any:
-        if isinstance(value, Dim):
-            return dims[value.name]
-        if isinstance(value, Param):
-            return params[value.name]
+        if isinstance(value, (Dim, Param)):
+            return known.get(value.name, value)
         if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
             return types.SimpleNamespace(**{**vars(value), **words})
         if isinstance(value, Array) and value.op == "constant":
             return _pattern(value, dims, params)
         if isinstance(value, sp.Expr):
-            return number(value, symbols)
+            return number(value, symbols) if value.free_symbols <= set(symbols) else value
         if value is sp.Rational:
             return lambda p, q=1: p / q
         word = getattr(value, "__name__", None)
