@@ -320,6 +320,10 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     rng = np.random.default_rng(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
     values = _small(law, (drift, diffusion), rng)
+    scalars = [a.data for a in walk(chain.output) if a.op == "full"]
+    for symbol in sorted({s for c in scalars for s in c.free_symbols} - set(values), key=str):
+        if isinstance(symbol, Param):  # one that drops out of the limit
+            values[symbol] = sample(symbol, rng)
     for dim in law.scaling.free:
         values[dim] = 3.0
     shapes = {name: (2, 2) for name, _ in chain.blocks}

@@ -19,6 +19,7 @@ from derive.errors import Refusal
 from derive.methods.covariance_sde import CovarianceSDE, derive
 from derive.methods.one_dimension import Scalar, scalars
 from derive.notation import (
+    cos,
     covariance_sde,
     dims,
     exp,
@@ -28,6 +29,7 @@ from derive.notation import (
     params,
     pattern,
     relu,
+    sigmoid,
     softmax,
     sqrt,
 )
@@ -420,3 +422,53 @@ def test_kinked_expectation_is_the_one_of_prices_rule() -> None:
         sp.simplify(sp.diff(price(2), CORRELATION, 2) - 2 / (sp.pi * sp.sqrt(1 - CORRELATION**2)))
         == 0
     )
+
+
+def cooled(power: sp.Rational):  # type: ignore[no-untyped-def]
+    def layer(X):  # type: ignore[no-untyped-def]
+        W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
+        logits = (X @ W_Q) @ (X @ W_K).T / n / (tau_0 * sqrt(n * n_k)) * n**power
+        A = eye(m) + softmax(logits) - 1 / m
+        return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
+
+    return layer
+
+
+def faint(X):  # type: ignore[no-untyped-def]
+    g = gamma * n ** -sp.Rational(1, 4)
+    return sqrt(1 - g**2) * X + g * X @ gaussian(n, n) / sqrt(n)
+
+
+def shifted(X):  # type: ignore[no-untyped-def]
+    h = X @ gaussian(n, n) / sqrt(n)
+    return X + sqrt(n) * sigmoid(h / sqrt(n)) @ gaussian(n, n) / sqrt(n)
+
+
+def flat(X):  # type: ignore[no-untyped-def]
+    h = X @ gaussian(n, n) / sqrt(n)
+    branch = sqrt(n) * (cos(h / sqrt(n)) - 1)
+    return sqrt(1 - gamma**2) * X + gamma * branch @ gaussian(n, n) / sqrt(n)
+
+
+@pytest.mark.parametrize(
+    "layer, words",
+    [
+        (cooled(sp.Rational(1, 4)), r"clock depth / n\^\(1/2\).*supercritical.* by n\^\(1/4\)"),
+        (cooled(sp.Rational(1, 2)), "exp is random and of order one"),
+        (faint, r"subcritical; its noise moves V on the clock depth / n\^\(3/2\).* n\^\(1/4\)"),
+        (shifted, r"order n:.*phi\(0\) = 0"),
+        (flat, r"cos \(line \d+\) has the slope phi'\(0\) = 0"),
+    ],
+)
+def test_scales_off_the_critical_ones_are_named_with_the_clock_that_holds(layer, words) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Refusal, match=words):
+        derive(covariance_sde(state="X[m, n]", width=n)(layer))
+
+
+def test_subcritical_temperature_leaves_the_linear_network_and_says_so() -> None:
+    sde = derive(covariance_sde(state="X[m, n]", width=n)(cooled(-sp.Rational(1, 4))))
+    V = covariance(3, 9)
+    drift, diffusion = values(sde, V, gamma=0.5)
+    assert np.all(drift == 0)
+    agree(diffusion, 0.25 * 1.75 * linear_noise(V))
+    assert any("tau_0 drops out" in fact for fact in sde.facts)
