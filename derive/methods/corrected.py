@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from derive.calculus.index import Expression, collect
+from derive.calculus.index import Expression, Factors, collect
 from derive.errors import Refusal
 from derive.methods.congruence import congruence
 from derive.methods.covariance_sde import CovarianceSDE
@@ -28,15 +28,16 @@ from derive.methods.noise import NoiseMap, substitute
 
 @dataclass(frozen=True)
 class Corrected:
-    """`sde`: the limit's derivation with the corrected drift, diffusion, noise and step.
+    """The derivation of the limit, `sde`, with the corrected drift, diffusion, noise and step.
 
-    `width`: the symbol that stands in them for the width of the network (the step keeps the
-    clock's own symbol for the inverse of its length).  `rates`: every field of the limit's noise
-    is scaled by sqrt(1 + rate / sqrt(width)).  `conditions`: what the width must satisfy for the
-    diffusion to be positive semi-definite.
+    `found`: the expansion.  `width`: the symbol that stands for the width of the network (the
+    step keeps the clock's own symbol for the inverse of its length).  `rates`: every field of the
+    limit's noise is scaled by sqrt(1 + rate / sqrt(width)).  `conditions`: what the width must
+    satisfy for the diffusion to be positive semi-definite.
     """
 
     sde: CovarianceSDE
+    found: FiniteWidth
     width: sp.Symbol
     rates: dict[str, sp.Expr]
     conditions: tuple[str, ...]
@@ -48,6 +49,24 @@ class Corrected:
     @property
     def diffusion(self) -> Expression:
         return self.sde.diffusion
+
+    @property
+    def corrections(self) -> dict[str, Expression]:
+        """What the limit's drift and diffusion gain, times the root of the width."""
+        parts = {
+            "drift_correction": self.found.drift,
+            "diffusion_correction": self.found.diffusion,
+        }
+        return {name: e for name, e in parts.items() if not e.is_zero}
+
+    @property
+    def fact(self) -> str:
+        what = " and ".join(name.removesuffix("_correction") for name in self.corrections)
+        clock = self.found.width
+        return (
+            f"finite width: {what} + correction / sqrt({clock}) takes the weak error from "
+            f"O({clock}^(-1/2)) to O(1/{clock}): simulate(..., width={clock})"
+        )
 
     @property
     def sizes(self) -> tuple[sp.Expr, ...]:
@@ -100,7 +119,7 @@ def corrected(result: CovarianceSDE, found: FiniteWidth | None = None) -> Correc
     if not left.is_zero:
         raise Refusal(f"the mean of the step misses the drift by {len(left.terms)} terms", place)
     shown = tuple(f"1 + ({r})/sqrt({width}) >= 0" for r in rates.values() if r != 0)
-    return Corrected(sde, width, rates, shown)
+    return Corrected(sde, found, width, rates, shown)
 
 
 def corrected_or_none(result: CovarianceSDE) -> Corrected | None:
@@ -136,22 +155,23 @@ def _scaled(noise: NoiseMap, rates: dict[str, sp.Expr], small: sp.Expr) -> Noise
     sizes = {n: sp.sqrt(1 + r * small) for n, r in rates.items() if r != 0}
     if not sizes:
         return noise
+    owner = {f.tensor.name: f.tensor.name for f in noise.fields}
+    owner |= {f.drawn.name: f.tensor.name for f in noise.fields}
 
-    def scaled(expression: Expression, names: dict[str, str]) -> Expression:
-        return expression.map_terms(
-            lambda c, fs: [(c * sp.Mul(*(sizes[names[f.tensor.name]] for f in fs
-                                         if f.tensor.name in names)), fs)]
-        )  # fmt: skip
+    def scaled(coefficient: sp.Expr, factors: Factors) -> list[tuple[sp.Expr, Factors]]:
+        held = [owner[f.tensor.name] for f in factors if f.tensor.name in owner]
+        return [(coefficient * sp.Mul(*(sizes.get(name, 1) for name in held)), factors)]
 
-    fields = {n: n for n in sizes}
-    drawn = {f.drawn.name: f.tensor.name for f in noise.fields if f.tensor.name in sizes}
     return replace(
-        noise, compact=scaled(noise.compact, fields), expanded=scaled(noise.expanded, drawn)
+        noise,
+        compact=noise.compact.map_terms(scaled),
+        expanded=noise.expanded.map_terms(scaled),
     )
 
 
 def _symbol(result: CovarianceSDE) -> sp.Symbol:
     """A name for the width that the definition does not use."""
-    taken = {s.name for s in (*result.model.dims, *result.model.params)}
+    known: list[sp.Symbol] = [*result.model.dims, *result.model.params]
+    taken = {s.name for s in known}
     name = next(n for n in ("width", "network_width", "the_width") if n not in taken)
     return sp.Symbol(name, positive=True)
