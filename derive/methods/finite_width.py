@@ -13,7 +13,7 @@ add; their L_2 do not.  Not supported: rows normalised after the step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -71,7 +71,9 @@ def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
     place = result.model.place
     if row_scaling(result.trace, result.law) is not None:
         raise Refusal(
-            "the expansion in the width is not derived for rows that are normalised after the step",
+            "the expansion in the width is not derived for rows that are normalised after the "
+            "step: the normalisation is no polynomial of V, so one layer has no finite moments "
+            "expansion in the weights",
             place,
         )
     alone = len(result.blocks) == 1
@@ -85,7 +87,13 @@ def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
             "diffusion differ",
             place,
         )
-    return found
+    width = found.width
+    last = (
+        f"L_1 = 0: the weak error of the SDE is O(1/{width})"
+        if found.vanishes
+        else f"L_1 is not zero: the weak error of the SDE is O({width}^(-1/2))"
+    )
+    return replace(found, facts=(*found.facts, last))
 
 
 def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
@@ -96,8 +104,6 @@ def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
     limits = layer.mean(ZERO)[0], layer.covariance(ZERO)[0]
     moments: tuple[Expression | None, Expression | None] = (None, None)
     facts = list(first.facts)
-    if first.vanishes:
-        facts.append(f"L_1 = 0: the weak error of the SDE is O(1/{width})")
     if first.vanishes and second:
         moments = LayerMoments(traced, 4).second()
         facts.append(

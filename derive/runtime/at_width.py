@@ -70,14 +70,14 @@ def specification(spec: CovarianceModel) -> CovarianceModel:
     assert found is not None
 
     def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of the limit's parameters, which stand last but for t."""
+        """A function of the limit's parameters, given those at a width."""
 
-        def called(*arguments: Any) -> Any:
-            *first, params, t = arguments
-            own = spec.params(*(getattr(params, n) for n in spec.params._fields))  # type: ignore[attr-defined]
-            return function(*first, own, t)
+        def limit(argument: Any) -> Any:
+            if not isinstance(argument, found.params):
+                return argument
+            return spec.params(*(getattr(argument, n) for n in spec.params._fields))  # type: ignore[attr-defined]
 
-        return called
+        return lambda *arguments: function(*map(limit, arguments))
 
     return replace(
         spec,
