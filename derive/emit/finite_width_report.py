@@ -18,7 +18,7 @@ from derive.methods.corrected import Corrected, corrected
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.finite_width import FiniteWidth, finite_width
 
-SHOWN = 40  # terms of one equation in text
+SHOWN = 20  # terms of one equation in text
 LEFT_SIDES = {
     "L_1 drift": "b^{(1)}_{a b}",
     "L_1 diffusion": r"\Sigma^{(1)}_{a b, c d}",

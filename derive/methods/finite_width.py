@@ -72,8 +72,8 @@ def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
     if row_scaling(result.trace, result.law) is not None:
         raise Refusal(
             "the expansion in the width is not derived for rows that are normalised after the "
-            "step: the normalisation is no polynomial of V, so one layer has no finite moments "
-            "expansion in the weights",
+            "step: the division by their size is no polynomial in the weights, and the averages "
+            "that are exact in the width are those of polynomials",
             place,
         )
     alone = len(result.blocks) == 1
