@@ -158,6 +158,12 @@ WRONG = {
     ),
     "float": (f"    return {SKIP}0.5 * X @ W / sqrt(n)\n", FIRST, "0.5"),
     "wrong shape": ("    return X @ W @ X.T / n\n", None, "shape"),
+    "heads that are no parts": (
+        "    from derive.notation import concatenate\n"
+        "    return concatenate(X @ gaussian(n_k, n, n))\n",
+        FIRST + 1,
+        "gaussian(n_k, n, n / n_k)",
+    ),
     "no array": ("    return None\n", None, "NoneType"),
 }
 

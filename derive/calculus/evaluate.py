@@ -15,7 +15,7 @@ import sympy as sp
 from derive.calculus.index import Expression, Factors, Tensor
 from derive.calculus.kinks import CORRELATION
 from derive.notation.graph import value
-from derive.notation.scalars import number
+from derive.notation.scalars import number, size
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     numbers: Mapping[sp.Symbol, float],
 ) -> np.ndarray:
     """Sum of einsums.  Arrays may carry one common leading batch axis beyond their dimensions."""
-    sizes = [int(numbers[i.dim]) for i in expression.free]
+    sizes = [size(i.dim, numbers) for i in expression.free]
     total: np.ndarray | float = np.zeros(sizes)
     for coefficient, factors in expression.terms:
         total = total + number(coefficient, numbers) * _product(
@@ -47,9 +47,13 @@ def _product(
 
     operands, subscripts = [], []
     carried = set()
+    array: np.ndarray
     for factor in factors:
         if factor.tensor.kind == "delta":
-            array = np.eye(int(numbers[factor.indices[0].dim]))
+            array = np.eye(size(factor.indices[0].dim, numbers))
+        elif factor.tensor.kind == "joint":
+            count, share, whole = (size(d, numbers) for d in factor.tensor.dims)
+            array = np.reshape(np.eye(whole), (count, share, whole))
         elif factor.tensor.kind == "pattern" and factor.tensor.name not in arrays:
             array = factor.tensor.meaning.sample(int(numbers[factor.tensor.dims[0]]))
         elif factor.tensor.kind in BUILT:
@@ -60,9 +64,9 @@ def _product(
         operands.append(array)
         subscripts.append(batch + "".join(letter(i.name) for i in factor.indices))
         carried.update(factor.indices)
-    for index, size in zip(expression.free, sizes, strict=True):
+    for index, length in zip(expression.free, sizes, strict=True):
         if index not in carried:
-            operands.append(np.ones(size))
+            operands.append(np.ones(length))
             subscripts.append(letter(index.name))
     out = "..." + "".join(letter(i.name) for i in expression.free)
     if not operands:
@@ -70,7 +74,7 @@ def _product(
     return np.einsum(",".join(subscripts) + "->" + out, *operands, optimize="greedy")
 
 
-BUILT = ("magnitude", "kernel", "spread", "response")
+BUILT = ("magnitude", "envelope", "kernel", "spread", "response")
 
 
 def built(
@@ -81,6 +85,8 @@ def built(
         state, weight, _ = tensor.meaning
         pre = arrays[state.name] @ arrays[weight.name]
         return np.abs(pre) / np.sqrt(numbers[state.dims[1]])
+    if tensor.kind == "envelope":
+        return np.abs(evaluate(tensor.meaning[0], arrays, numbers))
     if tensor.kind == "response":
         meaning = tensor.meaning
         return value(meaning.root, {meaning.gram: arrays[meaning.tensor.name]}, numbers)

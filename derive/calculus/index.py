@@ -21,6 +21,8 @@ from typing import Any
 
 import sympy as sp
 
+from derive.notation.scalars import extent
+
 _fresh = itertools.count()
 
 
@@ -46,8 +48,8 @@ class Tensor:
 
     `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
     own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
-    (given numbers), "pattern" (rows summing to one), "magnitude" and "kernel" (see
-    `derive.calculus.kinks`), "response" (see `derive.calculus.response`) or "delta".
+    (given numbers), "pattern" (rows summing to one), "delta", and, each with a module of its own
+    in `derive.calculus`: "magnitude" and "kernel" (kinks), "envelope", "response", "joint".
     `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
     other than these names is built from.
     """
@@ -123,7 +125,7 @@ class Expression:
             present = indices_of(factors)
             for index in over:
                 if index not in present:
-                    coeff = coeff * index.dim
+                    coeff = coeff * extent(index.dim)
             products.append((coeff, apart(factors, free)))
         return collect(free, products)
 
@@ -196,7 +198,7 @@ def contract_deltas(
             work.pop(position)
             bound_elsewhere = i in kept or any(i in f.indices for f in work)
             if not bound_elsewhere:
-                coeff = coeff * i.dim
+                coeff = coeff * extent(i.dim)
             continue
         if i in kept and j in kept:
             # entries are zero or one: a square of a delta is the delta
@@ -209,7 +211,7 @@ def contract_deltas(
         old, new = (i, j) if i not in kept else (j, i)
         work = [f.rename({old: new}) for f in work]
         if new not in kept and not any(new in f.indices for f in work):
-            coeff = coeff * new.dim
+            coeff = coeff * extent(new.dim)
         position = 0
     return coeff, tuple(work)
 
@@ -241,7 +243,7 @@ def contract_rows(
         work.remove(done)
         row = done.indices[0]
         if row not in kept and counts[row] == 1:
-            coeff = coeff * row.dim
+            coeff = coeff * extent(row.dim)
 
 
 UNIT = "unit diagonal"
@@ -257,13 +259,14 @@ def contract_units(
     rest = tuple(f for f in factors if f not in ones)
     present = indices_of(rest) | set(free)
     for index in {f.indices[0] for f in ones} - present:
-        coeff = coeff * index.dim
+        coeff = coeff * extent(index.dim)
     return coeff, rest
 
 
 def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
     """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
     from derive.calculus.canonical import canonical
+    from derive.calculus.joints import contract_joints
 
     free = tuple(free)
     found: dict[tuple, tuple[list[sp.Expr], Factors]] = {}
@@ -271,6 +274,7 @@ def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) 
         if coeff == 0:
             continue
         coeff, factors = contract_deltas(coeff, factors, free)
+        coeff, factors = contract_joints(coeff, factors, free)
         coeff, factors = contract_rows(coeff, factors, free)
         coeff, factors = contract_units(coeff, factors, free)
         key, normal = canonical(factors, free)

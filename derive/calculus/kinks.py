@@ -27,6 +27,7 @@ from derive.calculus.index import (
     indices_of,
 )
 from derive.errors import Refusal
+from derive.notation.scalars import extent
 
 
 def split(body: sp.Lambda) -> tuple[sp.Expr, sp.Expr] | None:
@@ -115,7 +116,7 @@ def _by_price(coefficient: sp.Expr, factors: Factors, weight: Tensor) -> Product
         tokens = tuple(f.indices[0] for f in group)
         rest = (*rest, _moment(names, gram)[tokens])
         if unit not in indices_of(rest):
-            coefficient = coefficient * unit.dim
+            coefficient = coefficient * extent(unit.dim)
     yield coefficient, rest
 
 

@@ -187,11 +187,14 @@ class Law:
         swaps = [tensor.symmetric for tensor in drawn]
         worth = [self._worth(i.dim) for i in indices]
         legs_at = [place[i] for i in legs]
+        pinned = [
+            (place[f.indices[1]], place[f.indices[2]]) for f in twice if f.tensor.kind == "joint"
+        ]
         degrees = []
         for kind in (0, 1):
             # a class that holds a leg is no sum
             own = [w[kind] for w in worth]
-            degrees.append(Fraction(_most_sums(groups, swaps, own, legs_at), 2))
+            degrees.append(Fraction(_most_sums(groups, swaps, own, legs_at, pinned), 2))
         return Degree(*degrees)
 
     def _worth(self, dim: sp.Symbol) -> tuple[int, int]:
@@ -210,9 +213,16 @@ class Law:
 Groups = list[list[tuple[int, ...]]]
 
 
-def _most_sums(groups: Groups, swaps: list[bool], worth: list[int], legs: list[int]) -> int:
+def _most_sums(
+    groups: Groups,
+    swaps: list[bool],
+    worth: list[int],
+    legs: list[int],
+    pinned: list[tuple[int, int]],
+) -> int:
     """Largest total worth of index classes that a pairing within the groups leaves.
 
+    `pinned`: indices of which one determines the other (columns of a part and of the whole).
     Every pairing merges classes, so the worth only falls: branch and bound.
     """
     best = -1
@@ -269,6 +279,8 @@ def _most_sums(groups: Groups, swaps: list[bool], worth: list[int], legs: list[i
             else:
                 search(later, swaps[1:], joined)
 
-    size = len(worth)
-    search(groups, swaps, tuple(range(size)))
+    start = tuple(range(len(worth)))
+    for a, b in pinned:
+        start = tuple(start[b] if c == start[a] else c for c in start)
+    search(groups, swaps, start)
     return best

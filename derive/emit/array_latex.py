@@ -115,8 +115,8 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
             if inner.startswith(r"\textstyle\sum_{i} "):
                 return inner.replace("_{i}", "_{ij}", 1), SUM
         return rf"\textstyle\sum_{{{below}}} {shown(0, PRODUCT)}", SUM
-    if op in ("composite", "word"):
-        name = array.data if op == "composite" else array.data[0]
+    if op in ("composite", "word", "concatenate"):
+        name = {"composite": array.data, "concatenate": op}.get(op) or array.data[0]
         inside = ", ".join(text[a][0] for a in _shown(array))
         if name == "linear_solve":
             return rf"{shown(0, ATOM)}^{{-1}} {shown(1, PRODUCT)}", PRODUCT

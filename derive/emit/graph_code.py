@@ -147,6 +147,8 @@ def _text(
         if array.shape == () and before.endswith(".sum(-2)") and inner.op == "sum":
             return f"{before.removesuffix('.sum(-2)')}.sum((-2, -1))", ATOM
         return f"{shown(0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
+    if array.op == "concatenate":
+        return f"concatenate({text[array.args[0]][0]})", ATOM
     if array.op == "expand":
         behind = ", :" * (array.ndim - 1 - array.data)
         return f"{shown(0, ATOM)}[..., None{behind}]", ATOM

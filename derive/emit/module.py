@@ -29,7 +29,7 @@ from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as SIZE
 from derive.methods.reduce import Chain
-from derive.notation.arrays import Array, show_shape, walk
+from derive.notation.arrays import Array, shares, show_shape, walk
 from derive.notation.blocks import BlockLaw
 from derive.notation.patterns import Pattern
 from derive.notation.scalars import Param
@@ -520,6 +520,7 @@ _OPS = (
     "eye",
     "full",
     "softmax",
+    "concatenate",
     "sqrt",
     "exp",
     "log",
@@ -579,6 +580,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
             "weight_shapes",
             repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights}),
         ),
+        *_shares(result),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),
         ("diffusion", "diffusion"),
@@ -600,6 +602,12 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
         out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]
     return [(name, value.replace("'", '"')) for name, value in out]
+
+
+def _shares(result: CovarianceSDE) -> list[tuple[str, str]]:
+    """Sizes that are quotients of others, for the layers alone."""
+    found = {str(s): (str(s.whole), str(s.count)) for s in shares(result.trace.output)}
+    return [("shares", repr(found))] if found else []
 
 
 def _range(parameter: Param) -> tuple[object, ...]:

@@ -18,11 +18,11 @@ from derive.methods.noise import NoiseMap
 from derive.methods.record import Check
 from derive.methods.reduce import Chain
 from derive.notation import numeric
-from derive.notation.arrays import walk
+from derive.notation.arrays import shares, walk
 from derive.notation.blocks import BlockLaw, root_shift
 from derive.notation.graph import value
 from derive.notation.model import Model, Trace
-from derive.notation.scalars import Opaque, Param, number
+from derive.notation.scalars import Opaque, Param, Share, number, size
 
 _SEED = 20231
 
@@ -51,11 +51,17 @@ def _named(values: dict[sp.Symbol, float]) -> dict[str, float]:
 
 
 def _draw(traced: Trace, values: dict[sp.Symbol, float], rng: np.random.Generator):  # type: ignore[no-untyped-def]
-    def size(shape: tuple[sp.Expr, ...]) -> list[int]:
-        return [int(values[d]) for d in shape]
+    def sizes(shape: tuple[sp.Expr, ...]) -> list[int]:
+        return [size(d, values) for d in shape]
 
-    state = rng.standard_normal(size(traced.state.shape))
-    return state, [rng.standard_normal(size(a.shape)) for _, a in traced.weights]
+    state = rng.standard_normal(sizes(traced.state.shape))
+    return state, [rng.standard_normal(sizes(a.shape)) for _, a in traced.weights]
+
+
+def divisible(traced: Trace, values: dict[sp.Symbol, float]) -> None:
+    """Enlarge dimensions that are divided by others until they are multiples of them."""
+    for share in shares(traced.output):
+        values[share.whole] = values[share.count] * -(-values[share.whole] // values[share.count])
 
 
 def _relative(difference: np.ndarray, reference: np.ndarray) -> float:
@@ -70,6 +76,7 @@ def trace(traced: Trace) -> Check:
         values = numbers(traced.model, rng)
         for position, dim in enumerate(traced.model.dims):
             values[dim] = float(sizes + position)
+        divisible(traced, values)
         state, weights = _draw(traced, values, rng)
         text = numeric.run(
             traced.model.function,
@@ -95,9 +102,10 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     values = numbers(traced.model, rng)
     for position, dim in enumerate(traced.model.dims):
         values[dim] = float(3 + position)
+    divisible(traced, values)
     state, weights = _draw(traced, values, rng)
     state = _admissible(law, state)
-    kinked = any(t.kind == "magnitude" for t in layer.tensors())
+    kinked = any(t.kind in ("magnitude", "envelope") for t in layer.tensors())
     radius = 0.3
     if kinked:
         points = 10
@@ -141,7 +149,8 @@ def _shifted_chebyshev(degree: int, count: int) -> np.ndarray:
 
 
 def _degree(factors: Factors, law: Law) -> int:
-    return sum(f.tensor in law.gaussian or f.tensor.kind == "magnitude" for f in factors)
+    drawn = sum(f.tensor in law.gaussian or f.tensor.kind == "magnitude" for f in factors)
+    return drawn + sum(len(f.tensor.meaning[1]) for f in factors if f.tensor.kind == "envelope")
 
 
 def _part(expression: Expression, law: Law, degree: int) -> Expression:
@@ -216,6 +225,7 @@ def _small(
     out: dict[sp.Symbol, float] = {}
     symbols = symbols_of(expressions)
     dims = {law.scaling.width, *law.state.dims} | {d for t in law.gaussian for d in t.dims}
+    dims = {d for d in dims if not isinstance(d, Share)}
     for symbol in sorted(symbols | dims, key=lambda s: s.name):
         if symbol in dims:
             out[symbol] = 1.0 if symbol in law.scaling.free else 2.0
@@ -238,14 +248,14 @@ def _rule(  # type: ignore[no-untyped-def]
     special = {}
     for tensor in law.gaussian:
         if tensor in kinked:
-            special[tensor.name] = kinked_rule(state, int(values[tensor.dims[1]]))
+            special[tensor.name] = kinked_rule(state, size(tensor.dims[1], values))
             continue
         count = max(
             (sum(f.tensor == tensor for f in factors) for _, factors in expression.terms),
             default=0,
         )
         if count:
-            shapes[tensor.name] = tuple(int(values[d]) for d in tensor.dims)
+            shapes[tensor.name] = tuple(size(d, values) for d in tensor.dims)
             degrees[tensor.name] = count * copies
     return joint_rule(product_rule(shapes, degrees), special)
 
@@ -310,6 +320,10 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     rng = np.random.default_rng(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
     values = _small(law, (drift, diffusion), rng)
+    scalars = [a.data for a in walk(chain.output) if a.op == "full"]
+    for symbol in sorted({s for c in scalars for s in c.free_symbols} - set(values), key=str):
+        if isinstance(symbol, Param):  # one that drops out of the limit
+            values[symbol] = sample(symbol, rng)
     for dim in law.scaling.free:
         values[dim] = 3.0
     shapes = {name: (2, 2) for name, _ in chain.blocks}

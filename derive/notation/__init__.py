@@ -30,6 +30,7 @@ from derive.notation.control import (
     trace,
 )
 from derive.notation.functions import (
+    concatenate,
     cos,
     erf,
     exp,
@@ -61,6 +62,7 @@ __all__ = [
     "bistochastic",
     "box",
     "causal",
+    "concatenate",
     "cos",
     "covariance_sde",
     "dims",

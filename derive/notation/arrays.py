@@ -18,6 +18,7 @@ from typing import Any
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, user_place
+from derive.notation.scalars import Share
 
 Shape = tuple[sp.Expr, ...]
 ONE = sp.Integer(1)
@@ -28,8 +29,8 @@ class Array:
     """One node of a definition's graph.
 
     `op` is one of: state, leaf, gaussian, eye, full, add, multiply, matmul, transpose, sum, expand,
-    function, composite, word.  `data` holds what is particular to it (a name, a coefficient, an
-    axis, a function).
+    concatenate, function, composite, word.  `data` holds what is particular to it (a name, a
+    coefficient, an axis, a function).
     """
 
     op: str
@@ -276,3 +277,9 @@ def walk(root: Array) -> list[Array]:
 
     visit(root)
     return order
+
+
+def shares(root: Array) -> list[Share]:
+    """Dimensions of a graph that are quotients of others, in order of name."""
+    found = {d for array in walk(root) for d in array.shape if isinstance(d, Share)}
+    return sorted(found, key=str)

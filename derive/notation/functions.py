@@ -22,28 +22,43 @@ from derive.notation.arrays import (
     multiply,
     node,
     reciprocal,
+    show_shape,
     total,
 )
+from derive.notation.scalars import Dim, GaussianMean, Share, as_dim
 
 drawn = itertools.count()  # weights are told apart, and ordered, by when the text asks for them
 
 
 def gaussian(*shape: sp.Expr) -> Array:
     """A fresh weight with iid N(0, 1) entries, drawn anew in every layer."""
-    _check_dims("gaussian", shape)
-    return node("gaussian", (), tuple(shape), next(drawn))
+    return node("gaussian", (), _dims("gaussian", shape), next(drawn))
 
 
 def eye(dim: sp.Expr) -> Array:
     """The identity matrix."""
-    _check_dims("eye", (dim,))
-    return node("eye", (), (dim, dim))
+    return node("eye", (), _dims("eye", (dim,)) * 2)
 
 
 def ones(*shape: sp.Expr) -> Array:
     """An array of ones."""
-    _check_dims("ones", shape)
-    return node("full", (), tuple(shape), sp.Integer(1))
+    return node("full", (), _dims("ones", shape), sp.Integer(1))
+
+
+def concatenate(heads: Any) -> Array:
+    """H heads (H, m, n / H) side by side (m, n): unit i of head h is column h (n / H) + i."""
+    heads = lift(heads)
+    if heads.ndim != 3:
+        raise DefinitionError(
+            f"concatenate takes heads of shape (H, m, n / H), got {show_shape(heads.shape)}"
+        )
+    count, rows, columns = heads.shape
+    if not isinstance(columns, Share) or columns.count != count:
+        raise DefinitionError(
+            f"concatenate: heads of shape {show_shape(heads.shape)} are no parts of a declared "
+            f"dimension; draw values of n / {count} columns: gaussian({count}, n, n / {count})"
+        )
+    return node("concatenate", (heads,), (rows, columns.whole))
 
 
 def softmax(array: Any) -> Array:
@@ -86,18 +101,16 @@ relu = _elementwise("relu", sp.Max(_x, 0), "max(x, 0), entry by entry.")
 
 def gaussian_mean(function: Any) -> sp.Expr:
     """E f(g) for one standard normal g: ``1 / gaussian_mean(lambda g: (s * tanh(g / s))**2)``."""
-    from derive.notation.scalars import GaussianMean
-
     g = sp.Symbol("g", real=True)
     return GaussianMean(g, exact(function(g)))
 
 
-def _check_dims(caller: str, shape: tuple[Any, ...]) -> None:
-    from derive.notation.scalars import Dim
-
-    for size in shape:
+def _dims(caller: str, shape: tuple[Any, ...]) -> tuple[sp.Expr, ...]:
+    out = tuple(as_dim(size) for size in shape)
+    for size in out:
         if not isinstance(size, Dim):
             raise DefinitionError(
-                f"{caller} takes declared dimensions, got {size!r}; declare it: "
-                'k = dims("k: meaning")'
+                f"{caller} takes declared dimensions and their quotients, got {size!r}; declare "
+                'it: k = dims("k: meaning")'
             )
+    return out

@@ -9,8 +9,8 @@ import numpy as np
 import sympy as sp
 
 from derive.notation.arrays import Array, walk
-from derive.notation.numeric import erf
-from derive.notation.scalars import number
+from derive.notation.numeric import concatenated, erf
+from derive.notation.scalars import extent, number, size
 
 
 def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
@@ -70,12 +70,12 @@ def value(
         if array in leaves:
             out = leaves[array]
         elif array.op == "eye":
-            out = np.eye(int(numbers[array.shape[0]]))
+            out = np.eye(size(array.shape[0], numbers))
         elif array.op == "constant":
             out = array.data.sample(int(numbers[array.shape[0]]))
         elif array.op == "full":
             out = np.full(
-                [int(number(s, numbers)) for s in array.shape], number(array.data, numbers)
+                [int(number(extent(s), numbers)) for s in array.shape], number(array.data, numbers)
             )
         elif array.op == "add":
             out = args[0] + args[1]
@@ -88,6 +88,8 @@ def value(
         elif array.op == "sum":
             axis, keepdims = array.data
             out = args[0].sum(axis=axis - array.args[0].ndim, keepdims=keepdims)
+        elif array.op == "concatenate":
+            out = concatenated(args[0])
         elif array.op == "expand":
             out = np.expand_dims(args[0], array.data - array.ndim)
         elif array.op == "function":

@@ -15,7 +15,7 @@ from typing import Any
 from derive.errors import DefinitionError, Place
 from derive.notation import functions
 from derive.notation.arrays import Array, node, show_shape, walk
-from derive.notation.scalars import Dim, Param
+from derive.notation.scalars import Dim, Param, extent
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _line_in(file: str, problem: BaseException) -> Place | None:
 def _check_symbols(model: Model, nodes: list[Array]) -> None:
     known = set(model.dims) | set(model.params)
     for array in nodes:
-        scalars = [s for s in array.shape if not s.is_number]
+        scalars = [extent(s) for s in array.shape if not s.is_number]
         if array.op == "full":
             scalars.append(array.data)
         for scalar in scalars:

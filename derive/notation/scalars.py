@@ -39,6 +39,51 @@ class Dim(sp.Symbol):
         return (self.name, self.meaning, self.scaling), {}
 
 
+class Share(Dim):
+    """The dimension `whole / count`, as in the columns n / H of one of H heads."""
+
+    whole: Dim
+    count: Dim
+
+    def __new__(cls, whole: Dim, count: Dim) -> Share:  # type: ignore[override]
+        self = sp.Symbol.__xnew__(cls, f"{whole}/{count}", positive=True, integer=True)
+        self.meaning, self.scaling = f"{whole} / {count}", None
+        self.whole, self.count = whole, count
+        return self
+
+    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+        return (self.whole, self.count), {}
+
+    def of(self, whole: float, count: float) -> int:
+        """The size; `ValueError` if the count does not divide the whole."""
+        if whole % count:
+            raise ValueError(
+                f"{self.count} = {count:g} does not divide {self.whole} = {whole:g}, but the "
+                f"definition has arrays of size {self.whole} / {self.count}"
+            )
+        return int(whole // count)
+
+
+def extent(dim: sp.Expr) -> sp.Expr:
+    """A dimension as a scalar: a share is a quotient."""
+    return dim.whole / dim.count if isinstance(dim, Share) else dim
+
+
+def size(dim: sp.Expr, values: Mapping[sp.Symbol, float]) -> int:
+    """A dimension as a number."""
+    if isinstance(dim, Share):
+        return dim.of(values[dim.whole], values[dim.count])
+    return int(values[dim])
+
+
+def as_dim(value: sp.Expr) -> sp.Expr:
+    """A quotient n / H of declared dimensions as a dimension; anything else as it is."""
+    top, bottom = sp.fraction(value) if isinstance(value, sp.Expr) else (value, None)
+    if isinstance(top, Dim) and isinstance(bottom, Dim):
+        return Share(top, bottom)
+    return value
+
+
 @dataclass(frozen=True)
 class Range:
     """An interval of admissible values; infinite upper ends include inf (a limit)."""

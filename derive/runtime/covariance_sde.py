@@ -59,6 +59,7 @@ class CovarianceModel:
     step_layer: Callable[..., Any] | None = None
     step_blocks: Mapping[str, Block] = field(default_factory=dict)
     at_width: AtWidth | None = None
+    shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:

@@ -146,6 +146,13 @@ def _sizes(
         share = getattr(params, spec.ratios.get(name, ""), 1.0)
         default = getattr(params, name, max(1, round(share * width)))
         sizes[name] = inputs.positive_integer(name, given.get(name, int(default)))
+    for name, (whole, count) in spec.shares.items():
+        if sizes[whole] % sizes[count]:
+            raise ValueError(
+                f"{count} = {sizes[count]} does not divide {whole} = {sizes[whole]}, but this "
+                f"model's layers have arrays of size {whole} / {count}; take a multiple"
+            )
+        sizes[name] = sizes[whole] // sizes[count]
     return sizes
 
 
@@ -195,7 +202,7 @@ def _dense_layers(
     spec: CovarianceModel, sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]
 ) -> Callable[..., Any]:
     size = dict(sizes)
-    dims = spec.dims(**{k: float(v) for k, v in size.items()})
+    dims = spec.dims(*(float(size[k]) for k in spec.dims._fields))
 
     def one(X: jax.Array, key: jax.Array, number: jax.Array, params: Any) -> jax.Array:
         own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
@@ -216,7 +223,7 @@ def _reduced_layers(
     spec: CovarianceModel, sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]
 ) -> Callable[..., Any]:
     size = dict(sizes)
-    dims = spec.dims(**{k: float(v) for k, v in size.items()})
+    dims = spec.dims(*(float(size[k]) for k in spec.dims._fields))
 
     def one(
         V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any

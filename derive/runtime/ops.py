@@ -276,6 +276,12 @@ def constant(value: Any, like: Any) -> Any:
     return jnp.asarray(value, dtype=like.dtype).reshape(*rank, *value.shape)
 
 
+def concatenate(heads: Any) -> Any:
+    """Heads (..., H, m, k) side by side (..., m, H k)."""
+    moved = jnp.moveaxis(heads, -3, -2)
+    return moved.reshape(*moved.shape[:-2], -1)
+
+
 def causal(size: int, like: Any) -> Any:
     """Row a is even over tokens 0, ..., a."""
     rows = np.tril(np.ones((size, size))) / np.arange(1, size + 1)[:, None]

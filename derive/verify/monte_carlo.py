@@ -19,6 +19,7 @@ from derive.emit.module import parameters
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
 from derive.notation.batch import Batch
+from derive.notation.scalars import size
 from derive.verify.rungs import Instance, Rung, given_patterns, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
@@ -103,9 +104,10 @@ def _moments(
     for dim in result.law.scaling.fixed:
         dims[dim.name] = one.params.get(dim.name, dims[dim.name])
     dims[result.law.gram.dims[0].name] = float(m)
-    shapes = [[int(dims[d.name]) for d in a.shape] for _, a in result.trace.weights]
+    symbols = {d: dims[d.name] for d in result.model.dims}
+    shapes = [[size(d, symbols) for d in a.shape] for _, a in result.trace.weights]
     signs = _signs(len(shapes))
-    numbers = {**one.numbers, **{d: dims[d.name] for d in result.model.dims}}
+    numbers = {**one.numbers, **symbols}
     known = evaluate(result.law.mean(result.fluctuation), {"V": one.V}, numbers)
 
     def control(weights: list[np.ndarray]) -> np.ndarray:

@@ -21,12 +21,12 @@ from derive.calculus.index import UNIT, Expression, collect
 from derive.calculus.opaque import hide, reveal
 from derive.emit.module import parameters
 from derive.methods.block import Block
-from derive.methods.checks import sample
+from derive.methods.checks import divisible, sample
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Trace
-from derive.notation.scalars import GaussianMean
+from derive.notation.scalars import GaussianMean, size
 from derive.verify.second_route import second_route
 
 _SEED = 41
@@ -288,14 +288,16 @@ def _noise(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any
 def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
     """The emitted layer against the definition's text, run by NumPy."""
     rng = np.random.default_rng(_SEED + m)
-    token = result.law.gram.dims[0].name
-    sizes = {d: float(4 + k) for k, d in enumerate(module.Dims._fields)}
-    values = {**sizes, token: float(m)}
+    symbols = {d: float(4 + k) for k, d in enumerate(result.model.dims)}
+    symbols[result.law.gram.dims[0]] = float(m)
+    divisible(result.trace, symbols)
+    values = {d.name: n for d, n in symbols.items()}
+    sizes = {d: values[d] for d in module.Dims._fields}
     params = {p.name: sample(p, rng) for p in result.model.params} | given_patterns(result, m)
     params |= {s.name: values.get(s.name, 1.0) for s in parameters(result) if s.name not in params}
     X = rng.standard_normal((m, int(values[result.model.width.name])))
     weights = [
-        rng.standard_normal([int(values[d.name]) for d in a.shape]) for _, a in result.trace.weights
+        rng.standard_normal([size(d, symbols) for d in a.shape]) for _, a in result.trace.weights
     ]
     text = numeric.run(result.model.function, X, dims=values, params=params, weights=weights)
     ours = module.layer(

@@ -27,6 +27,7 @@ from derive.notation import numeric
 from derive.notation.batch import Batch
 from derive.notation.graph import value
 from derive.notation.model import Model, Trace
+from derive.notation.scalars import size
 
 Size = int | Callable[[int], int]
 _CHUNK = 400_000  # entries of the largest array of one batch
@@ -164,9 +165,8 @@ class Layer:
     def _shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the weights in the order in which the text asks for them."""
         if self.part is not None:
-            return [
-                tuple(int(self.dims[d.name]) for d in array.shape) for _, array in self.part.weights
-            ]
+            sizes = {d: self.dims[d.name] for d in self.model.dims}
+            return [tuple(size(d, sizes) for d in a.shape) for _, a in self.part.weights]
         recorder = _Recorder()
         numeric.run(
             self.model.function, self.state, dims=self.dims, params=self.params, weights=recorder

@@ -148,3 +148,12 @@ def test_senseless_sizes_are_refused(network: Network) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             network(V3, PARAMS, **{**good, **change})
+
+
+def test_heads_must_divide_the_width() -> None:
+    from derive.generated import concatenated_shaped_attention as model
+
+    params = model.Params(gamma=0.5, tau_0=1.0, H=3.0)
+    with pytest.raises(ValueError, match="H = 3 does not divide n = 8"):
+        model.network(np.eye(2), params, width=8, depth=1, paths=1, seed=0)
+    assert model.network(np.eye(2), params, width=9, depth=1, paths=1, seed=0).V.shape[0] == 1
