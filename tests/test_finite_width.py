@@ -21,7 +21,8 @@ from derive.errors import Refusal
 from derive.generated import linear_attention, shaped_relu_mlp, shaped_transformer
 from derive.methods.corrected import Corrected, corrected
 from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.methods.finite_width import finite_width
+from derive.methods.finite_width import finite_width, of_block
+from derive.notation.model import trace
 from derive.registry import find, load
 from derive.runtime.at_width import specification
 from derive.verify.ladder import load_module
@@ -30,7 +31,7 @@ HEAD = '''"""A definition for a test."""
 
 from derive.notation import *
 
-m, n = dims("m: tokens", "n: width")
+m, n, n_k = dims("m: tokens", "n: width", "n_k: key width, fixed")
 gamma, kappa, tau = params("gamma: in (0, 1)", "kappa: real", "tau: positive")
 
 
@@ -42,9 +43,9 @@ GAIN = """def tilted_gain(X):
     return sqrt(1 - g**2) * X + g * X @ W / sqrt(n)
 """
 SKEW = """def squared_logits(X):
-    W_K, W_V = gaussian(n, 3), gaussian(n, n)
+    W_K, W_V = gaussian(n, n_k), gaussian(n, n)
     K = X @ W_K
-    A = eye(m) + (K @ K.T / n - 3 * X @ X.T / n) / (tau * sqrt(n))
+    A = eye(m) + (K @ K.T / n - n_k * X @ X.T / n) / (tau * sqrt(n))
     return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 """
 MIXED = """def perturbed_mixing(X):
@@ -55,11 +56,15 @@ MIXED = """def perturbed_mixing(X):
 """
 
 
-def derived(folder: Path, text: str) -> CovarianceSDE:
+def written(folder: Path, text: str) -> Path:
     name = text.split("(")[0].removeprefix("def ")
     file = folder / f"{name}.py"
     file.write_text(HEAD + text)
-    return derive(load(find(str(file))))
+    return file
+
+
+def derived(folder: Path, text: str) -> CovarianceSDE:
+    return derive(load(find(str(written(folder, text)))))
 
 
 def symbols(sde: CovarianceSDE, **values: float) -> dict[sp.Symbol, float]:
@@ -109,12 +114,21 @@ def test_a_width_at_which_the_diffusion_is_negative_is_refused_at_run_time(tmp_p
     assert sde.noise.fields[0].drawn.name in module._SPEC.at_width.step_blocks
 
 
-def test_a_third_cumulant_is_refused(tmp_path: Path) -> None:
-    sde = derived(tmp_path, SKEW)
-    found = finite_width(sde)
-    assert not found.third_cumulant.is_zero
+def test_a_third_cumulant_is_derived_and_refused(tmp_path: Path) -> None:
+    """Logits K K^T - E with n_k fixed keys: a Wishart matrix, whose third cumulants are known."""
+    model = load(find(str(written(tmp_path, SKEW))))
+    found = of_block(trace(model))
+    V, u = covariance(3, 5), np.array([0.4, -1.1, 0.7])
+    numbers = {s: {"gamma": 0.6, "tau": 0.9, "m": 3.0, "n_k": 2.0}.get(s.name, 0.0)
+               for s in (*model.dims, *model.params)}  # fmt: skip
+    value = evaluate(found.third_cumulant, {"V": V}, numbers)
+    along = np.einsum("abcdef,a,b,c,d,e,f->", value, u, u, u, u, u, u)
+    w = V @ u
+    A, B, C = u @ V @ u, w @ V @ w, u @ V @ w
+    exact = (2 * 0.36 / 0.9) ** 3 * 2 * (2 * C**3 + 6 * A * B * C)
+    assert along == pytest.approx(exact, rel=1e-12)
     with pytest.raises(Refusal, match="third cumulant .* no SDE has it as its generator"):
-        corrected(sde, found)
+        corrected(derive(load(find("linear_attention"))), found)
 
 
 def test_a_diffusion_that_is_not_shown_positive_is_refused(tmp_path: Path) -> None:

@@ -213,7 +213,8 @@ class LayerMoments:
 
     def _finding(self, value: Expression, averaged: int) -> str:
         if not value.is_zero:
-            return f"{len(value.terms)} terms"
+            count = len(value.terms)
+            return f"{count} term{'s' if count > 1 else ''}"
         if not averaged:
             return (
                 "vanishes by parity: no product of order "
