@@ -37,10 +37,11 @@ gamma, kappa, tau = params("gamma: in (0, 1)", "kappa: real", "tau: positive")
 
 @covariance_sde(state="X[m, n]", width=n)
 '''
-GAIN = """def tilted_gain(X):
-    W = gaussian(n, n)
-    g = gamma * (1 + kappa / sqrt(n))
-    return sqrt(1 - g**2) * X + g * X @ W / sqrt(n)
+GAIN = """def tilted_logits(X):
+    W_Q, W_K, W_V = gaussian(n, n), gaussian(n, n), gaussian(n, n)
+    Y = (X @ W_Q) @ (X @ W_K).T / n
+    A = eye(m) + (1 + kappa / sqrt(n)) * Y / (tau * n)
+    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 """
 SKEW = """def squared_logits(X):
     W_K, W_V = gaussian(n, n_k), gaussian(n, n)
@@ -76,42 +77,48 @@ def covariance(m: int, seed: int) -> np.ndarray:
     return root @ root.T / (m + 2)
 
 
-def test_a_gain_that_depends_on_the_width_corrects_the_diffusion(tmp_path: Path) -> None:
-    """Exact: n Cov = (2 g^2 - g^4) (VV + VV), g = gamma (1 + kappa / sqrt n)."""
+def test_logits_that_depend_on_the_width_correct_drift_and_diffusion(tmp_path: Path) -> None:
+    """1/tau^2 becomes (1 + 2 kappa / sqrt n) / tau^2 to first order: drift and one field follow."""
     sde = derived(tmp_path, GAIN)
     found = finite_width(sde)
     V = covariance(2, 1)
-    numbers = symbols(sde, m=2.0, gamma=0.6, kappa=-1.5, tau=1.0)
-    linear = np.einsum("ac,bd->abcd", V, V) + np.einsum("ad,bc->abcd", V, V)
-    exact = 4 * 0.36 * (1 - 0.36) * -1.5 * linear
-    assert np.allclose(evaluate(found.diffusion, {"V": V}, numbers), exact, rtol=0, atol=1e-13)
-    assert found.drift.is_zero and found.third_cumulant.is_zero
+    numbers = symbols(sde, m=2.0, gamma=0.6, kappa=-1.5, tau=0.8)
+    cold = numbers | symbols(sde, tau=1e9)
+    for gained, limit in ((found.drift, sde.drift), (found.diffusion, sde.diffusion)):
+        whole, rest = (evaluate(limit, {"V": V}, x) for x in (numbers, cold))
+        assert np.max(np.abs(whole - rest)) > 0.01
+        value = evaluate(gained, {"V": V}, numbers)
+        assert np.allclose(value, 2 * -1.5 * (whole - rest), rtol=0, atol=1e-13)
+    assert found.third_cumulant.is_zero
     better = corrected(sde, found)
-    (rate,) = better.rates.values()
-    gamma, kappa, _ = sde.model.params
-    assert sp.simplify(rate - 4 * kappa * (1 - gamma**2) / (2 - gamma**2)) == 0
+    kappa = sde.model.params[1]
+    assert sorted(better.rates.values(), key=str) == [0, 2 * kappa]
+    assert better.conditions == ("1 + (2*kappa)/sqrt(width) >= 0",)
     numbers |= {better.width: 25.0}
-    noise = better.sde.noise.covariance()
-    for one in (noise, better.diffusion):
-        value = evaluate(one, {"V": V}, numbers)
-        scale = (2 * 0.36 - 0.36**2) * (1 + 4 * -1.5 * 0.64 / 1.64 / 5)
-        assert np.allclose(value, scale * linear, rtol=0, atol=1e-13)
+    noise = evaluate(better.sde.noise.covariance(), {"V": V}, numbers)
+    exact = evaluate(sde.diffusion, {"V": V}, numbers)
+    exact = exact + evaluate(found.diffusion, {"V": V}, numbers) / 5
+    for value in (noise, evaluate(better.diffusion, {"V": V}, numbers)):
+        assert np.allclose(value, exact, rtol=0, atol=1e-13)
 
 
 def test_a_width_at_which_the_diffusion_is_negative_is_refused_at_run_time(tmp_path: Path) -> None:
-    sde = derived(tmp_path, GAIN)
+    entry = find(str(written(tmp_path, GAIN)))
     file = tmp_path / "built.py"
-    file.write_text(text_of(find(str(tmp_path / "tilted_gain.py"))))
+    file.write_text(text_of(entry))
     module = load_module(file)
-    given = module.Params(gamma=0.6, kappa=-3.0, tau=1.0)
-    # 1 + rate / sqrt(n) >= 0 from n = rate^2 on, rate = -12 (1 - .36) / (2 - .36) = -4.68
-    with pytest.raises(ValueError, match="from width = 22 on"):
-        module.simulate(np.eye(2), given, t1=0.25, paths=64, seed=1, width=21)
-    run = module.simulate(np.eye(2), given, t1=0.25, paths=64, seed=1, width=22, dt=1 / 64)
-    still = module.simulate(np.eye(2), given, t1=0.25, paths=64, seed=1, dt=1 / 64)
-    spread = np.std(run.V[:, -1, 0, 0]), np.std(still.V[:, -1, 0, 0])
-    assert spread[0] < 0.2 * spread[1]  # sqrt(1 - 4.68 / sqrt(22)) = .047
-    assert sde.noise.fields[0].drawn.name in module._SPEC.at_width.step_blocks
+    given = module.Params(gamma=0.6, kappa=-2.0, tau=0.5)
+    V0 = np.array([[1.0, 0.3], [0.3, 1.0]])
+    # 1 + 2 kappa / sqrt(n) >= 0 from n = 16 on
+    with pytest.raises(ValueError, match="from width = 16 on"):
+        module.simulate(V0, given, t1=0.25, paths=64, seed=1, width=15)
+    assert module.simulate(V0, given, t1=0.25, paths=64, seed=1, width=16).exited == 0
+    with jax.enable_x64(True):
+        at = module.ParamsAtWidth(**given._asdict(), width=64.0)
+        assert [float(x) for x in module.field_sizes_at_width(at)] == [0.5]
+        far = module.ParamsAtWidth(**given._asdict(), width=1e24)
+        limit = module.diffusion(jnp.asarray(V0), given)
+        assert np.allclose(module.diffusion_at_width(jnp.asarray(V0), far), limit, atol=1e-10)
 
 
 def test_a_third_cumulant_is_derived_and_refused(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _network(r: dict[str, Any], n: int) -> tuple[float, float]:
     depth = round(r["T"] * n)
     V0 = style.start(2, r["V_12"])
     paths = r["networks"]
-    shapes = [tuple(n for _ in shape) for shape in module._SPEC.weight_shapes.values()]
+    shapes = [(n,) * len(shape) for shape in module._SPEC.weight_shapes.values()]
     with precision("float64"):
         params = module.Params(**r["params"])
         X = jnp.zeros((paths, 2, n)).at[:, :, :2].set(np.sqrt(n) * np.linalg.cholesky(V0))
@@ -109,7 +109,7 @@ class Drawn:
     In law the dense product, for a hundredth of the normals.
     """
 
-    def __init__(self, key: jax.Array, shape: tuple[int, int]) -> None:
+    def __init__(self, key: jax.Array, shape: tuple[int, ...]) -> None:
         self.key: jax.Array | None = key
         self.shape = shape
 
