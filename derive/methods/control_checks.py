@@ -40,18 +40,21 @@ class Point:
     numbers: dict[sp.Symbol, float]
 
 
-def point(model: ControlDefinition, seed: int) -> Point:
-    """A random instance: small unequal dimensions, entries of both signs, some of them large."""
+def point(model: ControlDefinition, seed: int, reach: float | None = None) -> Point:
+    """A random instance: small unequal dimensions, entries of both signs, some of them large.
+
+    Symmetric data and states are positive definite: they may be covariances.
+    """
     rng = np.random.default_rng([_SEED, seed])
     sizes = rng.permutation(len(model.dims)) + 2
     dims = {d.name: float(k) for d, k in zip(model.dims, sizes, strict=True)}
     params = {q.name: float(sample(q, rng)) for q in model.params}
-    reach = (0.7, 1.0, 2.0)[seed % 3]
+    reach = (0.7, 1.0, 2.0)[seed % 3] if reach is None else reach
     arrays = {}
     for slot in model.data:
         arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
     for slot in (*model.states, *model.controls):
-        arrays[slot.name] = _draw(slot, dims, rng, reach)
+        arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
         flat = Slot(slot.name, slot.shape, "symmetric" if slot.kind == "symmetric" else "")
         for mark in ("p_", "d_"):
             arrays[f"{mark}{slot.name}"] = _draw(flat, dims, rng, 1.0)
@@ -148,6 +151,32 @@ def all_checks(result: OptimalControl) -> dict[str, Check]:
         name: Check(words, float(max(test(result, at) for at in points)), TOLERANCE)
         for name, (test, words) in tests.items()
     }
+
+
+def closure_check(result: OptimalControl) -> Check:
+    """Derived dynamics against the closure's text averaged by quadrature, at tame instances."""
+    sound = all(s.check is None or s.check.passed for c in result.closures for s in c.steps)
+    worst = 0.0 if sound else float("inf")
+    for k in range(INSTANCES):
+        worst = max(worst, closure_residual(result, tame_point(result.model, k)))
+    return Check("dynamics against quadrature of the closure's text", worst, TOLERANCE)
+
+
+def tame_point(model: ControlDefinition, seed: int) -> Point:
+    """An instance whose Gaussian averages a quadrature of few nodes resolves to round-off."""
+    at = point(model, seed, 0.25)
+    small = {s.name for s in (*model.states, *model.data) if s.kind == "symmetric"}
+    arrays = {n: 0.2 * a if n in small else a for n, a in at.arrays.items()}
+    return replace(at, arrays=arrays)
+
+
+def closure_residual(result: OptimalControl, at: Point) -> float:
+    from derive.methods.moment_dynamics import by_quadrature
+
+    with by_quadrature():
+        rates, _, _ = text_values(result.model, at, {})
+    found = evaluate(result, "state_rate", at)
+    return max(relative(a, b) for a, b in zip(found, rates, strict=True))
 
 
 def _trace(result: OptimalControl, at: Point) -> float:

@@ -27,6 +27,8 @@ from derive.calculus.array_derivative import along, gradient
 from derive.errors import Refusal
 from derive.methods import control_checks as checks
 from derive.methods.control_law import Law, Price, control_law
+from derive.methods.gaussian_closure import GaussianClosure
+from derive.methods.moment_dynamics import Expansion, expand
 from derive.methods.record import Step
 from derive.notation.arrays import Array
 from derive.notation.control import Bound, ControlDefinition, ControlTrace, trace_problem
@@ -55,6 +57,7 @@ class OptimalControl:
     fixed_end: bool
     steps: tuple[Step, ...]
     facts: tuple[str, ...]
+    closures: tuple[GaussianClosure, ...] = ()
 
 
 def derive(model: ControlDefinition) -> OptimalControl:
@@ -76,7 +79,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
         for mark in ("p_", "d_")
     )
     du = tuple(g.leaf(f"d_{s.name}", s.shape) for s in model.controls)
-    problem = _interned(g, trace, leaves)
+    problem, expansion = _interned(g, trace, leaves)
     place = trace.problem.place
     smooth, prices = _split_cost(g, problem["running"], u, trace)
     # H = L + p.f
@@ -149,17 +152,22 @@ def derive(model: ControlDefinition) -> OptimalControl:
         fixed,
         (),
         (),
+        expansion.closures,
     )
-    steps = tuple(_steps(result, trace))
+    steps = tuple(_steps(result, trace, expansion))
     facts = tuple(f for s in steps for f in s.facts)
     return OptimalControl(**{**vars(result), "steps": steps, "facts": facts})
 
 
-def _interned(g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]) -> dict:
+def _interned(
+    g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]
+) -> tuple[dict, Expansion]:
     known = {trace.arrays[name]: leaf for name, leaf in leaves.items()}
     problem = trace.problem
     before = list(trace.names)
     roots = g.rebuild([*problem.dynamics, problem.running, problem.terminal, *before], known)
+    expansion = expand(g, roots)
+    roots = expansion.roots
     size = len(problem.dynamics)
     for old, new in zip(before, roots[size + 2 :], strict=True):
         core = g.split(new)[1]
@@ -174,7 +182,7 @@ def _interned(g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]) -> d
                 problem.place,
             )
         rates.append(rate)
-    return {"f": rates, "running": roots[size], "terminal": roots[size + 1]}
+    return {"f": rates, "running": roots[size], "terminal": roots[size + 1]}, expansion
 
 
 def _split_cost(
@@ -244,7 +252,7 @@ def _definite(
             )
 
 
-def _steps(result: OptimalControl, trace: ControlTrace) -> list[Step]:
+def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
     model, eq = result.model, result.equations
     found = checks.all_checks(result)
     spheres = [s.name for s in model.states if s.kind == "sphere"]
@@ -268,8 +276,24 @@ def _steps(result: OptimalControl, trace: ControlTrace) -> list[Step]:
         results = {w: eq[w] for w in words if w in eq}
         return Step(name, rule, results, tuple(facts), found.get(name))  # type: ignore[arg-type]
 
+    closure = [
+        Step(
+            "closure",
+            "rates of mean and covariance from the derivation of the Gaussian closure",
+            {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
+            expansion.facts,
+            checks.closure_check(result),
+        )
+    ]
     return [
-        step("trace", "the definition run on symbols", (), "running_cost", "terminal_cost"),
+        step(
+            "trace",
+            "the definition run on symbols",
+            trace.facts,
+            "running_cost",
+            "terminal_cost",
+        ),
+        *(closure if expansion.closures else ()),
         step("hamiltonian", "H = L + p.f", hints, "hamiltonian"),
         step(
             "first order",

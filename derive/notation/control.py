@@ -25,6 +25,7 @@ from derive.notation.arrays import Array, lift, node, show_shape, walk
 from derive.notation.elementwise import named
 from derive.notation.functions import eye, sqrt
 from derive.notation.model import Model, _call, _check_symbols, _nearest
+from derive.notation.particles import FACTS, NAMED
 from derive.notation.scalars import Dim, Param
 
 
@@ -89,6 +90,7 @@ class ControlTrace:
     arrays: Mapping[str, Array]
     problem: Problem
     names: dict[Array, str]
+    facts: tuple[str, ...] = ()
 
 
 def optimal_control(
@@ -361,6 +363,13 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
                 f"the {word} cost has shape {show_shape(cost.shape)}; a cost is a scalar: sum it",
                 place,
             )
+    for a in (n for root in (*dynamics, running, terminal) for n in walk(root)):
+        if a.op == "constant" and isinstance(a.data, str):
+            raise DefinitionError(
+                f"{a.data} is a matrix of a velocity field; in a control problem it is a control "
+                f'or data: data="{a.data}[{", ".join(map(str, a.shape))}]"',
+                place,
+            )
     _check_symbols(model, walk(running) + walk(terminal) + [a for f in dynamics for a in walk(f)])  # type: ignore[arg-type]
     below = {id(a) for c in (running, terminal) for a in walk(c)}
     if not any(id(arrays[s.name]) in below for s in model.states):
@@ -397,9 +406,12 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
             raise DefinitionError(
                 f"the bounds cross: {bound.low} .. {bound.high}", bound.place or place
             )
-    names = {array: name for name, array in local.items() if array.op != "leaf"}
+    nodes = {a for root in (*dynamics, running, terminal) for a in walk(root)}
+    names = {a: word for a, word in NAMED.items() if a in nodes}
+    names |= {array: name for name, array in local.items() if array.op != "leaf"}
     whole = replace(found, dynamics=dynamics, running=running, terminal=terminal)
-    return ControlTrace(model, arrays, whole, names)
+    facts = tuple(dict.fromkeys(word for a, word in FACTS.items() if a in nodes))
+    return ControlTrace(model, arrays, whole, names, facts)
 
 
 def run_problem(
