@@ -55,6 +55,8 @@ def point(model: ControlDefinition, seed: int, reach: float | None = None) -> Po
         arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
     for slot in (*model.states, *model.controls):
         arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
+        if slot.kind == "symmetric":  # rates are of high degree in a covariance
+            arrays[slot.name] = arrays[slot.name] / (2 * len(arrays[slot.name]))
         flat = Slot(slot.name, slot.shape, "symmetric" if slot.kind == "symmetric" else "")
         for mark in ("p_", "d_"):
             arrays[f"{mark}{slot.name}"] = _draw(flat, dims, rng, 1.0)
