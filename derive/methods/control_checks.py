@@ -40,13 +40,21 @@ class Point:
     numbers: dict[sp.Symbol, float]
 
 
-def point(model: ControlDefinition, seed: int, reach: float | None = None) -> Point:
+def point(
+    model: ControlDefinition,
+    seed: int,
+    reach: float | None = None,
+    most: int | None = None,
+) -> Point:
     """A random instance: small unequal dimensions, entries of both signs, some of them large.
 
-    Symmetric data and states are positive definite: they may be covariances.
+    Symmetric data and states are positive definite: they may be covariances.  `most`: sizes are 2
+    to `most`.
     """
     rng = np.random.default_rng([_SEED, seed])
     sizes = rng.permutation(len(model.dims)) + 2
+    if most is not None:
+        sizes = 2 + (sizes + seed) % (most - 1)
     dims = {d.name: float(k) for d, k in zip(model.dims, sizes, strict=True)}
     params = {q.name: float(sample(q, rng)) for q in model.params}
     reach = (0.7, 1.0, 2.0)[seed % 3] if reach is None else reach
@@ -166,7 +174,7 @@ def closure_check(result: OptimalControl) -> Check:
 
 def tame_point(model: ControlDefinition, seed: int) -> Point:
     """An instance whose Gaussian averages a quadrature of few nodes resolves to round-off."""
-    at = point(model, seed, 0.25)
+    at = point(model, seed, 0.25, most=3)
     small = {s.name for s in (*model.states, *model.data) if s.kind == "symmetric"}
     arrays = {n: 0.2 * a if n in small else a for n, a in at.arrays.items()}
     return replace(at, arrays=arrays)

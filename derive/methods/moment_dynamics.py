@@ -26,7 +26,7 @@ from derive.errors import DefinitionError, Refusal
 from derive.methods.gaussian_closure import CLOSED, FOURIER, GaussianClosure, cov_rate, derive
 from derive.notation.arrays import Array, walk
 from derive.notation.closure import ClosureModel
-from derive.notation.dynamics import Rate
+from derive.notation.dynamics import Rate, read_rates_by
 
 
 @lru_cache(maxsize=64)
@@ -174,6 +174,7 @@ def by_quadrature() -> Iterator[None]:
         _quadrature = before
 
 
+@read_rates_by
 def numeric_rates(
     model: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:

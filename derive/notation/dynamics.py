@@ -14,7 +14,7 @@ The rates of mean and covariance are not written here: a node stands for them, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,7 @@ def moment_rates(closure: Any, mean: Any, covariance: Any, **given: Any) -> Any:
     """
     _closure(closure, "moment_rates")
     if not isinstance(covariance, Array):
-        from derive.methods.moment_dynamics import numeric_rates
-
-        return numeric_rates(closure, mean, covariance, given)
+        return _numeric_rates(closure, mean, covariance, given)
     return (
         _rate(closure, "mean", mean, covariance, given, "moment_rates"),
         _rate(closure, "covariance", mean, covariance, given, "moment_rates"),
@@ -68,10 +66,8 @@ def covariance_rate(closure: Any, covariance: Any, **given: Any) -> Any:
     """
     _closure(closure, "covariance_rate")
     if not isinstance(covariance, Array):
-        from derive.methods.moment_dynamics import numeric_rates
-
         nowhere = np.zeros(np.shape(covariance)[-1])
-        return numeric_rates(closure, nowhere, covariance, given)[1]
+        return _numeric_rates(closure, nowhere, covariance, given)[1]
     return _rate(closure, "covariance", None, covariance, given, "covariance_rate")
 
 
@@ -236,7 +232,9 @@ def _check_names(
     known = [*wanted, *scalars]
     for name in given:
         if name not in known:
-            near = _nearest(name, known)
+            near = _nearest(name, known) or "".join(
+                f" (did you mean {k}?)" for k in known if k.lower() == name.lower()
+            )
             raise DefinitionError(
                 f"{closure.name} has no {name}; it is written in {', '.join(known) or 'nothing'}"
                 + (
@@ -253,7 +251,22 @@ def _check_names(
         )
 
 
-# on plain arrays: the definition's text, run on the particles
+# on plain arrays: what the closure's method says of the moments, and the text run on particles
+
+Reading = Callable[[ClosureModel, Any, Any, Mapping[str, Any]], Any]
+_reading: list[Reading] = []
+
+
+def read_rates_by(reading: Reading) -> Reading:
+    """(m', S') on plain arrays are what `reading` says: the notation derives nothing itself."""
+    _reading[:] = [reading]
+    return reading
+
+
+def _numeric_rates(closure: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]) -> Any:
+    if not _reading:
+        raise DefinitionError("rates on plain arrays are read by the method optimal_control alone")
+    return _reading[0](closure, mean, cov, given)
 
 
 def _numeric_velocity(
@@ -267,4 +280,4 @@ def _numeric_velocity(
     return run(closure, *clouds, arrays=arrays, params=params)
 
 
-__all__ = ["Rate", "covariance_rate", "moment_rates", "particle_velocity"]
+__all__ = ["Rate", "covariance_rate", "moment_rates", "particle_velocity", "read_rates_by"]
