@@ -138,7 +138,8 @@ def equations_text(result: OptimalControl) -> list[str]:
 
 
 def _plain(result: OptimalControl, name: str, position: int) -> str:
-    x, u = result.x[min(position, len(result.x) - 1)], result.u[min(position, len(result.u) - 1)]
+    x = result.x[min(position, len(result.x) - 1)]
+    u = result.u[min(position, len(result.u) - 1)] if result.u else x
     return {
         "running_cost": "L",
         "terminal_cost": "phi",
@@ -156,7 +157,7 @@ def equations_latex(result: OptimalControl) -> dict[str, str]:
     for name, left in LEFT_SIDES.items():
         for position, part in enumerate(result.equations.get(name, ())):
             x = result.x[position] if position < len(result.x) else result.x[0]
-            u = result.u[position] if position < len(result.u) else result.u[0]
+            u = result.u[position] if position < len(result.u) else (*result.u, x)[0]
             words = (
                 left.format(
                     x=array_latex.symbol(x.data),
@@ -324,6 +325,8 @@ def _shape_text(slot: Slot) -> str:
         "(" + ", ".join(d.name for d in slot.shape) + ("," if len(slot.shape) == 1 else "") + ")"
     )
     kind = slot.kind.replace("sphere", "rows of norm one")
+    if kind == "constant":
+        kind = "a control that is constant in time; in x0 a first guess"
     return f"{shape}, {kind}" if kind else shape
 
 
@@ -378,6 +381,8 @@ def _spec(result: OptimalControl) -> list[tuple[str, str]]:
             "h_pu",
         )
     ]
+    if model.constants:
+        out.append(("constant", _names(s.name for s in model.constants)))
     rho = result.discount
     out += [
         ("discount", "None" if rho == 0 else f"lambda params: {_of_params(rho)}"),

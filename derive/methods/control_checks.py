@@ -142,7 +142,7 @@ def relative(left: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
     left, right = np.asarray(left), np.asarray(right)
     if left.shape != right.shape or not np.all(np.isfinite(left)):
         return float("inf")
-    size = max(scale, float(np.max(np.abs(right), initial=0.0)))
+    size = max(scale, float(np.max(np.abs(right), initial=0.0))) or 1.0
     return float(np.max(np.abs(left - right), initial=0.0)) / size
 
 
@@ -315,6 +315,8 @@ def _law(result: OptimalControl, at: Point) -> float:
 def _law_at(result: OptimalControl, at: Point) -> float:
     """By how much H(law) exceeds the least H found; |H_u| where nothing bounds the control."""
     if result.law.expressions is None:
+        return 0.0
+    if not result.u:
         return 0.0
     best = dict(zip((u.data for u in result.u), evaluate(result, "control_law", at), strict=True))
     if any(np.shape(best[u.data]) != at.arrays[u.data].shape for u in result.u):

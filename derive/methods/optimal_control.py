@@ -111,7 +111,13 @@ def derive(model: ControlDefinition) -> OptimalControl:
         Bound(b.kind, tuple(leaves[a.data] for a in b.arrays), b.low, b.high, b.place)
         for b in trace.problem.bounds
     )
-    law = control_law(g, u, h_u, prices, bounds, place)
+    law = control_law(g, u, h_u, prices, bounds, place) if u else _NO_LAW
+    if law.sparse and model.constants:
+        raise Refusal(
+            "a control that is constant in time beside a sparse one: the two-phase solver has no "
+            "equation for it; price the other controls by squared_norm",
+            place,
+        )
     # second derivatives, along a direction
     to_x, to_u = dict(zip(x, dx, strict=True)), dict(zip(u, du, strict=True))
     equations: dict[str, Parts] = {
@@ -157,6 +163,9 @@ def derive(model: ControlDefinition) -> OptimalControl:
     steps = tuple(_steps(result, trace, expansion))
     facts = tuple(f for s in steps for f in s.facts)
     return OptimalControl(**{**vars(result), "steps": steps, "facts": facts})
+
+
+_NO_LAW = Law((), False, None, ("no control depends on time: no control law",))
 
 
 def _interned(
@@ -262,6 +271,13 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
         hints.append(f"{', '.join(spheres)} on the sphere: x -> x/|x|, p -> |x| P_x p in H")
     if matrices:
         hints.append(f"{', '.join(matrices)} symmetric: Frobenius pairing, symmetrised gradients")
+    for slot in model.constants:
+        c = slot.name
+        hints.append(
+            f"{c} constant in time: a state with {c}' = 0 and a free first value; p_{c} vanishes "
+            f"at t = 0, so with p_{c}' = -H_{c} the integral of H_{c} vanishes (up to the "
+            "terminal cost)"
+        )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
     end = (

@@ -340,7 +340,8 @@ def kernel(result: OptimalControl, module: ModuleType, points: Sequence[Point]) 
 
 def _apart(found: Any, expected: Sequence[np.ndarray]) -> float:
     parts = list(found) if isinstance(found, tuple) else [found]
-    return max(relative(np.asarray(a), b) for a, b in zip(parts, expected, strict=True))
+    pairs = zip(parts, expected, strict=True)
+    return max((relative(np.asarray(a), b) for a, b in pairs), default=0.0)
 
 
 # L4
@@ -513,6 +514,9 @@ def _variation_error(result: OptimalControl, module: ModuleType, at: Point, coun
         return [np.asarray(f) for f in found.dynamics], np.exp(-rho * time) * running
 
     state = [np.asarray(at.arrays[n], complex) for n in names]
+    for k, slot in enumerate(model.states):
+        if slot.kind == "constant":  # its first value is chosen, so it is changed too
+            state[k] = state[k] + 1j * tiny * _change(slot.name, state[k].shape)
     cost: Any = 0.0
     times = np.linspace(0.0, horizon, count + 1)
     for t in times[:-1]:
@@ -578,7 +582,15 @@ def _by_costate(
         end = half(middle, t - h / 2, -h / 2)
         total += h / 6 * (gain(pair, t) + 4 * gain(middle, t - h / 2) + gain(end, t - h))
         pair = end
+    for slot in result.model.constants:
+        slope = np.asarray(getattr(pair[1], slot.name))
+        total += float(np.sum(slope * _change(slot.name, slope.shape)))
     return total
+
+
+def _change(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A direction for a control that is constant in time."""
+    return np.random.default_rng([_SEED, len(name)]).standard_normal(shape)
 
 
 # L6
