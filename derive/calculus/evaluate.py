@@ -74,7 +74,7 @@ def _product(
     return np.einsum(",".join(subscripts) + "->" + out, *operands, optimize="greedy")
 
 
-BUILT = ("magnitude", "kernel", "spread", "response")
+BUILT = ("magnitude", "envelope", "kernel", "spread", "response")
 
 
 def built(
@@ -85,6 +85,8 @@ def built(
         state, weight, _ = tensor.meaning
         pre = arrays[state.name] @ arrays[weight.name]
         return np.abs(pre) / np.sqrt(numbers[state.dims[1]])
+    if tensor.kind == "envelope":
+        return np.abs(evaluate(tensor.meaning[0], arrays, numbers))
     if tensor.kind == "response":
         meaning = tensor.meaning
         return value(meaning.root, {meaning.gram: arrays[meaning.tensor.name]}, numbers)

@@ -29,7 +29,11 @@ def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
 
     Tensors inside kinked functions come last: the others join the units first.
     """
+    from derive.calculus.envelopes import average_envelopes
+
     kinked = {t.meaning[1] for t in expression.tensors() if t.kind == "magnitude"}
+    if any(t.kind == "envelope" for t in expression.tensors()):
+        expression = expression.map_terms(average_envelopes)
     for tensor in sorted(over, key=lambda t: (t in kinked, t.name)):
         expression = expression.map_terms(lambda c, f, t=tensor: _average(c, f, t))
     return expression

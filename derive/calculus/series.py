@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import sympy as sp
 
+from derive.calculus.envelopes import envelope
 from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh, single
 from derive.calculus.joints import joint_tensor
 from derive.calculus.kinks import magnitude, split
@@ -179,16 +180,20 @@ class Expansion:
         products = [(slope * c, f) for c, f in argument.terms]
         if kink != 0:
             weight = self._pre_activation(argument)
-            if weight is None:
-                raise Refusal(
-                    f"{array.data[0]} has a kink at zero, and its argument is no pre-activation "
-                    f"{state.name} @ W of one weight: its average is not derived. Use a smooth "
-                    "function here, or apply it to such a product",
-                    array.place,
-                )
-            ((c, _),) = argument.terms
-            size = sp.sqrt(width) * (c if c.is_nonnegative else sp.Abs(c))
-            bend = magnitude(state, weight, self.law.gram)
+            if weight is not None:
+                ((c, _),) = argument.terms
+                size = sp.sqrt(width) * (c if c.is_nonnegative else sp.Abs(c))
+                bend = magnitude(state, weight, self.law.gram)
+            else:
+                normal = envelope(argument, self.law, array.place)
+                if normal is None:
+                    raise Refusal(
+                        f"{array.data[0]} has a kink at zero, and its argument is neither a "
+                        f"pre-activation {state.name} @ W of one weight nor a product like logits: "
+                        "its average is not derived. Use a smooth function here",
+                        array.place,
+                    )
+                size, bend = normal
             products.append((kink * size, (bend[argument.free],)))
         return self._keep(collect(axes(array), products))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index import Expression, Factors, Index
+from derive.calculus.index import Expression, Factor, Factors, Index
 
 _DUMMIES = "klpqrstuvwxyz"
 
@@ -19,13 +19,19 @@ def show(expression: Expression) -> str:
 def show_term(expression: Expression, position: int) -> str:
     coefficient, factors = expression.terms[position]
     names = index_names(expression.free, factors)
-    product = " ".join(f"{f.tensor.name}[{','.join(names[i] for i in f.indices)}]" for f in factors)
+    product = " ".join(_factor(f, [names[i] for i in f.indices]) for f in factors)
     bound = [names[i] for i in names if i not in expression.free]
     total = f"sum_{{{','.join(bound)}}} " if bound else ""
     front = sp.sstr(coefficient)
     if coefficient.is_Add:
         front = f"({front})"
     return f"{front} * {total}{product}" if product else front
+
+
+def _factor(factor: Factor, names: list[str]) -> str:
+    if factor.tensor.kind == "spread" and factor.tensor.meaning[0] == 1:
+        return f"sqrt({factor.tensor.meaning[1].name}[{names[0]},{names[0]}])"
+    return f"{factor.tensor.name}[{','.join(names)}]"
 
 
 def index_names(free: tuple[Index, ...], factors: Factors) -> dict[Index, str]:

@@ -119,4 +119,6 @@ def _power(e: sp.Expr) -> tuple[str, int]:
     if exponent.is_Rational and exponent.q == 2:
         whole = sp.Integer((exponent.p - 1) // 2)
         return f"{_factor(base**whole)} * sqrt({render(base)[0]})", PRODUCT
+    if exponent.is_Rational:
+        return f"{inner if render(base)[1] == ATOM else f'({inner})'}**({exponent})", POWER
     raise Refusal(f"no kernel text for the power {e}")

@@ -22,9 +22,11 @@ from derive.methods.noise import NoiseMap, noise_map
 from derive.methods.powers import (
     count_powers,
     dimension_facts,
+    finer_powers,
     limit,
     require_closed,
     require_small_mean,
+    require_small_spread,
 )
 from derive.methods.record import Step
 from derive.methods.step_control import mixing
@@ -54,6 +56,7 @@ def derive_block(traced: Trace) -> Block:
     model = traced.model
     steps: list[Step] = []
 
+    _require_quiet(law, traced, weights)
     expansion, wider = _expand(law, traced, weights)
     layer = expansion.of(traced.output)
     steps.append(
@@ -68,15 +71,19 @@ def derive_block(traced: Trace) -> Block:
 
     increment = _increment(layer, law)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
+    if any(t.kind == "envelope" for t in increment.tensors()):
+        # their products are not averaged: the mean of order eps must be known not to vanish first
+        loud = law.mean(law.up_to(increment, 1)).scaled(law.scaling.width)
+        require_small_mean(_revealed(loud, law), law, traced)
     drift_exact = law.mean(increment).scaled(law.scaling.width)
     drift_series = _revealed(drift_exact, law)
     require_closed(drift_exact, law, model)
-    require_small_mean(drift_series, law, model)
+    require_small_mean(drift_series, law, traced)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
     diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
     require_closed(diffusion_exact, law, model)
     diffusion_series = _revealed(diffusion_exact, law)
-    orders = count_powers(drift_series, diffusion_series, law, model)
+    orders = count_powers(drift_series, diffusion_series, increment, law, traced)
     steps.append(
         Step(
             "average",
@@ -89,7 +96,7 @@ def derive_block(traced: Trace) -> Block:
 
     drift = limit(drift_series, law, model)
     diffusion = limit(diffusion_series, law, model)
-    facts = dimension_facts(law, model)
+    facts = dimension_facts(law, traced, (drift, diffusion))
     steps.append(
         Step(
             "limit",
@@ -132,6 +139,21 @@ def derive_block(traced: Trace) -> Block:
         orders + facts,
         tuple(steps),
     )
+
+
+def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> None:
+    """Refuse early what fluctuates by more than eps: its full expansion would have no end.
+
+    Only finer powers of the width than its square root can be so loud.
+    """
+    width = law.scaling.width
+    if not finer_powers(traced.output, width):
+        return
+    short = Expansion(law, weights, 1 + _gain(law, traced.output))
+    increment = _increment(short.of(traced.output), law)
+    loud = increment.map_terms(lambda c, f: [(c, f)] if law.order(c, f, increment.free) < 1 else [])
+    other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
+    require_small_spread(law.covariance(loud, other).scaled(width), law, traced.model)
 
 
 def _revealed(moment: Expression, law: Law) -> Expression:

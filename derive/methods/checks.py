@@ -105,7 +105,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     divisible(traced, values)
     state, weights = _draw(traced, values, rng)
     state = _admissible(law, state)
-    kinked = any(t.kind == "magnitude" for t in layer.tensors())
+    kinked = any(t.kind in ("magnitude", "envelope") for t in layer.tensors())
     radius = 0.3
     if kinked:
         points = 10
@@ -149,7 +149,8 @@ def _shifted_chebyshev(degree: int, count: int) -> np.ndarray:
 
 
 def _degree(factors: Factors, law: Law) -> int:
-    return sum(f.tensor in law.gaussian or f.tensor.kind == "magnitude" for f in factors)
+    drawn = sum(f.tensor in law.gaussian or f.tensor.kind == "magnitude" for f in factors)
+    return drawn + sum(len(f.tensor.meaning[1]) for f in factors if f.tensor.kind == "envelope")
 
 
 def _part(expression: Expression, law: Law, degree: int) -> Expression:
@@ -319,6 +320,10 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     rng = np.random.default_rng(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
     values = _small(law, (drift, diffusion), rng)
+    scalars = [a.data for a in walk(chain.output) if a.op == "full"]
+    for symbol in sorted({s for c in scalars for s in c.free_symbols} - set(values), key=str):
+        if isinstance(symbol, Param):  # one that drops out of the limit
+            values[symbol] = sample(symbol, rng)
     for dim in law.scaling.free:
         values[dim] = 3.0
     shapes = {name: (2, 2) for name, _ in chain.blocks}

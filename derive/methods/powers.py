@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from derive.calculus.index import Expression
+import sympy as sp
+
+from derive.calculus.index import Expression, Index
 from derive.calculus.order import Law
 from derive.calculus.text import show, show_term
 from derive.errors import Refusal
-from derive.notation.model import Model
+from derive.notation.arrays import Array, walk
+from derive.notation.model import Model, Trace
 from derive.notation.scalars import Share
+
+
+def _scalars(output: Array) -> set[sp.Basic]:
+    return {s for a in walk(output) if a.op == "full" for s in a.data.free_symbols}
+
+
+def finer_powers(output: Array, width: sp.Symbol) -> bool:
+    """Whether a layer holds finer powers of the width than its square root."""
+    scalars = [a.data for a in walk(output) if a.op == "full"]
+    exponents = [p.exp for c in scalars for p in c.atoms(sp.Pow) if p.base == width]
+    return any(not (2 * e).is_Integer for e in exponents)
 
 
 def require_closed(moment: Expression, law: Law, model: Model) -> None:
@@ -29,52 +43,76 @@ def require_closed(moment: Expression, law: Law, model: Model) -> None:
             )
 
 
-def require_small_mean(drift: Expression, law: Law, model: Model) -> None:
+def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     """Refuse a mean increment that is too large for the clock, with the limit that does hold."""
     width = law.scaling.width
     mean = _largest(drift, law)
+    if mean and mean[0] > 1:
+        raise Refusal(
+            f"one layer changes V by order {_power(width, mean[0] - 1)}: the term {mean[1]} of "
+            f"n E[V' - V]. No limit exists at any depth; a shaped activation must vanish at zero, "
+            "phi(0) = 0",
+            traced.model.place,
+        )
     if mean and mean[0] >= 1:
+        added = f"V[a,b] + {_leading_text(drift, law, Fraction(1))}".replace("+ -", "- ")
         raise Refusal(
             f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
             f"{width}. The layer does not reduce to the identity as the width grows, and V "
             "collapses at a depth of order one; the limit that does hold is the map "
-            f"V'[a,b] = V[a,b] + {_leading_text(drift, law, Fraction(1))} a layer. Centre the "
-            "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to one",
-            model.place,
+            f"V'[a,b] = {added} a layer. Centre the "
+            "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to one"
+            + _slopes(traced),
+            traced.model.place,
         )
     if mean and mean[0] > 0:
         raise Refusal(
             f"the mean increment is too large for the clock depth / {width}: the term {mean[1]} "
-            f"of n E[V' - V] grows like {width}^({mean[0]}), a mean that does "
-            f"not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
-            f"{width}^({1 - mean[0]}): dV[a,b]/ds = {_leading_text(drift, law, mean[0])}. Centre "
-            "the mixing matrix (E B = 0) for an SDE at depth / width",
-            model.place,
+            f"of n E[V' - V] grows like {_power(width, mean[0])}, a mean that does "
+            "not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
+            f"{_power(width, 1 - mean[0])}: dV[a,b]/ds = {_leading_text(drift, law, mean[0])}. "
+            "Centre the mixing matrix (E B = 0) for an SDE at depth / width",
+            traced.model.place,
         )
+
+
+def _slopes(traced: Trace) -> str:
+    """Shaped activations whose slope at zero is not one: they shrink or stretch the branch."""
+    for array in walk(traced.output):
+        if array.op != "function" or array.data[0] in _PARTS:
+            continue
+        (x,), body = array.data[1].variables, array.data[1].expr
+        slope = sp.diff(body, x).subs(x, 0)
+        if slope.is_number and slope.is_finite and slope != 1:
+            line = f" (line {array.place.line})" if array.place else ""
+            return (
+                f"; {array.data[0]}{line} has the slope phi'(0) = {slope}, and a shaped "
+                "activation needs slope one at zero"
+            )
+    return ""
+
+
+_PARTS = ("reciprocal", "power", "exp", "log", "sqrt")  # of normalisations, not activations
 
 
 def count_powers(
-    drift: Expression, diffusion: Expression, law: Law, model: Model
+    drift: Expression, diffusion: Expression, increment: Expression, law: Law, traced: Trace
 ) -> tuple[str, ...]:
     """On which clock the layer has a limit; refuses what has no SDE at depth / width.
 
-    `drift` and `diffusion` are n times the exact mean and covariance of one increment.
+    `drift` and `diffusion` are n times the exact mean and covariance of one `increment`, whose
+    covariance is taken anew where it is too small to show in them.
     """
     width = law.scaling.width
-    require_small_mean(drift, law, model)
+    require_small_mean(drift, law, traced)
+    require_small_spread(diffusion, law, traced.model)
     mean, spread = _largest(drift, law), _largest(diffusion, law)
-    if spread and spread[0] > 0:
-        raise Refusal(
-            f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
-            f"{spread[1]} of n Cov[V'] grows like {width}^({spread[0]}); scale the branch down"
-            + _declare(diffusion, law),
-            model.place,
-        )
     if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
         raise Refusal(
             f"neither mean nor fluctuation of one layer is as large as 1/{width}: nothing moves "
-            f"on the clock depth / {width}; the definition is subcritical",
-            model.place,
+            f"on the clock depth / {width}, the definition is subcritical"
+            + _slower(increment, law),
+            traced.model.place,
         )
     noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
     moves = f"{width}^(-1/2)" if spread and spread[0] == 0 else f"1/{width}"
@@ -82,6 +120,41 @@ def count_powers(
         f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
         f"clock depth / {width}",
     )
+
+
+def _slower(increment: Expression, law: Law) -> str:
+    """The clock on which a subcritical layer's noise moves V."""
+    other = increment.renamed(
+        {i: Index(n, i.dim) for i, n in zip(increment.free, "cd", strict=True)}
+    )
+    spread = _largest(law.covariance(increment, other), law)
+    if not spread:
+        return ""
+    width, clock = law.scaling.width, -spread[0]
+    return (
+        f"; its noise moves V on the clock depth / {_power(width, clock)}, or on depth / {width} "
+        f"after scaling the branch up by {_power(width, (clock - 1) / 2)}"
+    )
+
+
+def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
+    """Refuse a fluctuation that is too large for the clock."""
+    width = law.scaling.width
+    spread = _largest(diffusion, law)
+    if spread and spread[0] > 0:
+        raise Refusal(
+            f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
+            f"{spread[1]} of n Cov[V'] grows like {_power(width, spread[0])}, so V moves on the "
+            f"clock depth / {_power(width, 1 - spread[0])}, where smaller parts of the layer do "
+            "not count; the definition is supercritical. Scale that part down by "
+            f"{_power(width, spread[0] / 2)}, in attention by a higher temperature"
+            + _declare(diffusion, law),
+            model.place,
+        )
+
+
+def _power(width: sp.Symbol, exponent: Fraction) -> str:
+    return str(width) if exponent == 1 else f"{width}^({exponent})"
 
 
 def _declare(moment: Expression, law: Law) -> str:
@@ -96,7 +169,7 @@ def _declare(moment: Expression, law: Law) -> str:
 def _leading_text(drift: Expression, law: Law, degree: Fraction) -> str:
     """The part of n E[V' - V] that grows like width^degree, without that power."""
     part = drift.map_coefficients(lambda c: law.scaling.leading(c, degree))
-    return " + ".join(show(part).split("\n"))
+    return " + ".join(show(part).split("\n")).replace("+ -", "- ")
 
 
 def _largest(expression: Expression, law: Law) -> tuple[Fraction, str] | None:
@@ -123,7 +196,16 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
     return value
 
 
-def dimension_facts(law: Law, model: Model) -> tuple[str, ...]:
+def dimension_facts(law: Law, traced: Trace, limits: tuple[Expression, ...]) -> tuple[str, ...]:
     used = {d for t in law.gaussian for d in t.dims if not isinstance(d, Share)}
     free = sorted(law.scaling.free & used, key=str)
-    return tuple(f"{d} drops out of the limit" for d in free)
+    facts = tuple(f"{d} drops out of the limit" for d in free)
+    kept = {s for e in limits for c, _ in e.terms for s in c.free_symbols}
+    responses = {t for e in limits for t in e.tensors() if t.kind == "response"}
+    kept |= {s for t in responses for s in _scalars(t.meaning.root)}
+    held = _scalars(traced.output)
+    lost = sorted((held & set(traced.model.params)) - kept, key=str)
+    return facts + tuple(
+        f"{p} drops out of the limit: what it scales is too small to move V (subcritical)"
+        for p in lost
+    )

@@ -27,7 +27,8 @@ import sympy as sp
 
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
-from derive.calculus.series import Expansion
+from derive.calculus.series import KINKED, Expansion
+from derive.methods.powers import finer_powers
 from derive.methods.truncate import truncated
 from derive.notation.arrays import (
     Array,
@@ -96,8 +97,17 @@ def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
 
 
 def _step(traced: Trace, law: Law) -> Chain | None:
-    """The chain as a step of the SDE; None where functions act about something not a number."""
-    if any(a.op == "constant" for a in walk(traced.output)):
+    """The chain as a step of the SDE; None where functions have no power series about a number.
+
+    Steps with dt^(1/4) and the like would be consistent and slow to be.
+    """
+    nodes = walk(traced.output)
+    kinks = any(a.op == "function" and a.data[1].expr.has(*KINKED) for a in nodes)
+    if (
+        kinks
+        or finer_powers(traced.output, law.scaling.width)
+        or any(a.op == "constant" for a in nodes)
+    ):
         return None
     step = _Frames(traced, law, step=True).chain()
     law_of_step, tensors = step_law(step, law)

@@ -56,15 +56,13 @@ def _bound(
     words = vocabulary(draw)
     home = function.__globals__
     names: dict[str, Any] = {}
-    symbols = {
-        v: float({**dims, **params}[v.name]) for v in home.values() if isinstance(v, (Dim, Param))
-    }
+    known = {**dims, **params}  # a file may declare more, for its other definitions
+    declared = [v for v in home.values() if isinstance(v, (Dim, Param)) and v.name in known]
+    symbols = {v: float(known[v.name]) for v in declared}
 
     def meaning(value: Any) -> Any:
-        if isinstance(value, Dim):
-            return dims[value.name]
-        if isinstance(value, Param):
-            return params[value.name]
+        if isinstance(value, (Dim, Param)):
+            return known.get(value.name, value)
         if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
             return types.SimpleNamespace(**{**vars(value), **words})
         if isinstance(value, Array) and value.op == "constant":
@@ -72,19 +70,25 @@ def _bound(
                 return value
             return _pattern(value, dims, params)
         if isinstance(value, sp.Expr):
-            return number(value, symbols)
+            return number(value, symbols) if value.free_symbols <= set(symbols) else value
         if value is sp.Rational:
-            return lambda p, q=1: p / q
+            return _EXACT["Rational"]
         word = getattr(value, "__name__", None)
         if isinstance(word, str) and word in words and _word(word) is value:
             return words[word]
+        if value is sp:
+            return types.SimpleNamespace(**{**vars(sp), **_EXACT})
         if isinstance(value, types.FunctionType) and value.__globals__ is home:
-            return _rebind(value, names)
+            return _rebind(value, names, meaning)
         return value
 
     for name, value in home.items():
         names[name] = meaning(value)
-    return _rebind(function, names)
+    return _rebind(function, names, meaning)
+
+
+#: exact numbers, where a text takes them from SymPy itself
+_EXACT = {"Rational": lambda p, q=1: p / q, "Integer": int, "pi": math.pi, "sqrt": np.sqrt}
 
 
 def _word(name: str) -> Any:
@@ -98,9 +102,12 @@ def _pattern(array: Array, dims: Mapping[str, float], params: Mapping[str, Any])
     return array.data.sample(int(dims[array.shape[0].name]))
 
 
-def _rebind(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
+def _rebind(
+    function: types.FunctionType, names: dict[str, Any], meaning: Callable[[Any], Any]
+) -> types.FunctionType:
+    cells = tuple(types.CellType(meaning(c.cell_contents)) for c in function.__closure__ or ())
     return types.FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+        function.__code__, names, function.__name__, function.__defaults__, cells
     )
 
 

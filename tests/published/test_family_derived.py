@@ -11,11 +11,15 @@ from functools import cache
 import numpy as np
 import pytest
 import sympy as sp
+from scipy.integrate import quad
+from scipy.special import gammainc
 
 from derive.calculus.evaluate import evaluate
 from derive.errors import Refusal
 from derive.methods.covariance_sde import CovarianceSDE, derive
+from derive.methods.one_dimension import Scalar, scalars
 from derive.notation import (
+    cos,
     covariance_sde,
     dims,
     exp,
@@ -25,6 +29,7 @@ from derive.notation import (
     params,
     pattern,
     relu,
+    sigmoid,
     softmax,
     sqrt,
 )
@@ -93,6 +98,15 @@ def nu(V: np.ndarray, c_plus: float, c_minus: float) -> np.ndarray:
     return (c_plus - c_minus) ** 2 / (2 * np.pi) * shape * size
 
 
+def scalars_of(name: str) -> list[Scalar]:
+    sde = derived(name)
+    return scalars(sde.drift, sde.diffusion)
+
+
+def at(expression: sp.Expr, numbers: dict[str, float]) -> float:
+    return float(expression.subs({s: numbers[s.name] for s in expression.free_symbols}))
+
+
 def agree(found: np.ndarray, typed: np.ndarray) -> None:
     assert np.max(np.abs(found - typed)) < TOLERANCE * max(np.max(np.abs(typed)), 1.0)
 
@@ -103,6 +117,53 @@ def test_shaped_relu_mlp_drifts_by_nu_and_diffuses_linearly(m: int) -> None:
     drift, diffusion = values(derived("shaped_relu_mlp"), V, gamma=0.6, c_plus=0.4, c_minus=-1.3)
     agree(drift, 0.36 * nu(V, 0.4, -1.3))
     agree(diffusion, 2 * 0.36 * linear_noise(V))
+
+
+def test_correlation_under_shaped_relu_is_the_published_diffusion() -> None:
+    # arXiv 2206.02768: d rho = (nu(rho) - rho (1 - rho^2)/2) dt + (1 - rho^2) dB for a plain MLP; a
+    # residual branch has the drift gamma^2 nu and the noise of 2 gamma^2 Sigma_lin
+    (found,) = [s for s in scalars_of("shaped_relu_mlp") if s.name.name == "rho"]
+    g, plus, minus = 0.36, 0.3, -0.9
+    for rho in (-0.95, -0.3, 0.0, 0.4, 0.99):
+        values_ = {"rho": rho, "gamma": 0.6, "c_plus": plus, "c_minus": minus}
+        V = np.array([[1, rho], [rho, 1]])
+        typed = g * nu(V, plus, minus)[0, 1] - g * rho * (1 - rho**2)
+        assert at(found.drift, values_) == pytest.approx(typed, abs=1e-13)
+        assert at(found.square, values_) == pytest.approx(2 * g * (1 - rho**2) ** 2, abs=1e-13)
+
+
+@pytest.mark.parametrize("start", [0.4, 1.0, 2.5])
+def test_one_token_explodes_with_the_probability_of_an_incomplete_gamma(start: float) -> None:
+    # dv = beta v (v - 1) dt + sqrt(2) v dB explodes ever with probability P(1 + beta, beta v_0),
+    # beta = 3/4 phi''(0)^2 / a^2; on the clock 2 gamma^2 t of a residual branch it is half of it
+    (found,) = [s for s in scalars_of("shaped_smooth_mlp_gelu") if s.name.name == "v"]
+    a, gamma_ = 1.2, 0.7
+    beta = 3 / 4 * (4 / np.sqrt(2 * np.pi)) ** 2 / a**2 / 2
+
+    rate = sp.integrate(sp.expand(sp.simplify(2 * found.drift / found.square)), found.name)
+    inner = rate.subs(
+        {s: {"gamma": gamma_, "a": a}[s.name] for s in rate.free_symbols - {found.name}}
+    )
+    exponent = sp.lambdify(found.name, inner)
+
+    def slope(v: float) -> float:  # of the scale function
+        return float(np.exp(-exponent(v)))
+
+    below, above = quad(slope, 0, start)[0], quad(slope, start, np.inf)[0]
+    assert below / (below + above) == pytest.approx(gammainc(1 + beta, beta * start), rel=1e-7)
+
+
+def test_paths_of_one_token_explode_as_often_as_the_law_says() -> None:
+    from derive.generated import shaped_smooth_mlp_gelu as model
+
+    beta, samples = 3 / np.pi, 4096
+    paths = model.simulate(
+        np.eye(1), model.Params(gamma=0.9, a=1.0), t1=6.0, paths=samples, seed=3, exit_radius=1e6
+    )
+    share = float(np.mean(np.isfinite(paths.exit_time)))
+    law = gammainc(1 + beta, beta)
+    # four standard errors: false alarms 6e-5
+    assert abs(share - law) < 4 * np.sqrt(law * (1 - law) / samples)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +217,7 @@ def test_causal_models_are_nested() -> None:
 
 
 m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
+n_h = dims("n_h: key width, proportional to the width")
 gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")
 base = pattern("base: any rows", m)
 
@@ -268,6 +330,49 @@ def kinked_attention(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 
 
+def relu_attention(X):  # type: ignore[no-untyped-def]
+    W_Q, W_K, W_V = gaussian(n, n_h), gaussian(n, n_h), gaussian(n, n)
+    logits = (X @ W_Q) @ (X @ W_K).T / n
+    A = eye(m) + relu(logits / sqrt(n * n_h)) / (m * tau_0)
+    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
+
+
+def test_relu_attention_is_an_ode_at_depth_sqrt_n() -> None:
+    # gamma^2 (M V + V M), M^{ab} = sqrt(V^{aa} V^{bb}) / (sqrt(2 pi) m tau_0)
+    with pytest.raises(Refusal) as refused:
+        derive(covariance_sde(state="X[m, n]", width=n)(relu_attention))
+    size = "sqrt(2)*gamma**2/(2*m*tau_0*sqrt(pi))"
+    rate = (
+        f"depth / n^(1/2): dV[a,b]/ds = {size} * sum_{{k}} V[a,k] sqrt(V[k,k]) sqrt(V[b,b]) + "
+        f"{size} * sum_{{k}} V[b,k] sqrt(V[k,k]) sqrt(V[a,a])."
+    )
+    assert rate in str(refused.value)
+
+
+def test_one_layer_of_relu_attention_moves_by_that_rate() -> None:
+    size, tokens, samples = 64, 2, 4000
+    V, gamma_ = covariance(tokens, 5), 0.6
+    rng = np.random.default_rng(11)
+    X = np.zeros((tokens, size))
+    X[:, :tokens] = np.sqrt(size) * np.linalg.cholesky(V)
+    moves = []
+    for _ in range(samples):
+        W = [rng.standard_normal((size, size)) for _ in range(3)]
+        Y = (X @ W[0]) @ (X @ W[1]).T / size / size
+        pair = []
+        for sign in (1, -1):  # the part that is odd in tau_0 is the mean of order n^(-1/2)
+            B = np.maximum(Y, 0) / tokens
+            new = np.sqrt(1 - gamma_**2) * X
+            new = new + gamma_ * (X + sign * B @ X) @ W[2] / np.sqrt(size)
+            pair.append(new @ new.T / size)
+        moves.append(np.sqrt(size) * (pair[0] - pair[1]) / 2)
+    root = np.sqrt(np.diag(V))
+    M = np.outer(root, root) / (np.sqrt(2 * np.pi) * tokens)
+    found, error = np.mean(moves, 0), np.std(moves, 0) / np.sqrt(samples)
+    # E|Y| is off by a relative O(1/n); 3 entries, false alarms 2e-6
+    assert np.all(np.abs(found - gamma_**2 * (M @ V + V @ M)) < 5 * error + 0.5 / size)
+
+
 def raised(X):  # type: ignore[no-untyped-def]
     W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
     logits = (X @ W_Q) @ (X @ W_K).T / n
@@ -283,7 +388,7 @@ def fixed_mixing_of_order_one(X):  # type: ignore[no-untyped-def]
     "function, word",
     [
         (uncentred, "collapse"),
-        (kinked_attention, "kink"),
+        (kinked_attention, "proportional"),  # else logits are not normal, and E|Y| depends on n_k
         (raised, "E B"),
         (fixed_mixing_of_order_one, "order one"),
     ],
@@ -317,3 +422,53 @@ def test_kinked_expectation_is_the_one_of_prices_rule() -> None:
         sp.simplify(sp.diff(price(2), CORRELATION, 2) - 2 / (sp.pi * sp.sqrt(1 - CORRELATION**2)))
         == 0
     )
+
+
+def cooled(power: sp.Rational):  # type: ignore[no-untyped-def]
+    def layer(X):  # type: ignore[no-untyped-def]
+        W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
+        logits = (X @ W_Q) @ (X @ W_K).T / n / (tau_0 * sqrt(n * n_k)) * n**power
+        A = eye(m) + softmax(logits) - 1 / m
+        return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
+
+    return layer
+
+
+def faint(X):  # type: ignore[no-untyped-def]
+    g = gamma * n ** -sp.Rational(1, 4)
+    return sqrt(1 - g**2) * X + g * X @ gaussian(n, n) / sqrt(n)
+
+
+def shifted(X):  # type: ignore[no-untyped-def]
+    h = X @ gaussian(n, n) / sqrt(n)
+    return X + sqrt(n) * sigmoid(h / sqrt(n)) @ gaussian(n, n) / sqrt(n)
+
+
+def flat(X):  # type: ignore[no-untyped-def]
+    h = X @ gaussian(n, n) / sqrt(n)
+    branch = sqrt(n) * (cos(h / sqrt(n)) - 1)
+    return sqrt(1 - gamma**2) * X + gamma * branch @ gaussian(n, n) / sqrt(n)
+
+
+@pytest.mark.parametrize(
+    "layer, words",
+    [
+        (cooled(sp.Rational(1, 4)), r"clock depth / n\^\(1/2\).*supercritical.* by n\^\(1/4\)"),
+        (cooled(sp.Rational(1, 2)), "exp is random and of order one"),
+        (faint, r"subcritical; its noise moves V on the clock depth / n\^\(3/2\).* n\^\(1/4\)"),
+        (shifted, r"order n:.*phi\(0\) = 0"),
+        (flat, r"cos \(line \d+\) has the slope phi'\(0\) = 0"),
+    ],
+)
+def test_scales_off_the_critical_ones_are_named_with_the_clock_that_holds(layer, words) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Refusal, match=words):
+        derive(covariance_sde(state="X[m, n]", width=n)(layer))
+
+
+def test_subcritical_temperature_leaves_the_linear_network_and_says_so() -> None:
+    sde = derive(covariance_sde(state="X[m, n]", width=n)(cooled(-sp.Rational(1, 4))))
+    V = covariance(3, 9)
+    drift, diffusion = values(sde, V, gamma=0.5)
+    assert np.all(drift == 0)
+    agree(diffusion, 0.25 * 1.75 * linear_noise(V))
+    assert any("tau_0 drops out" in fact for fact in sde.facts)

@@ -190,7 +190,7 @@ def branch_too_large(X):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     "function, reason",
     [
-        (relu_attention, "relu has a kink at zero"),
+        (relu_attention, "with a kink is not normal in the limit"),
         (not_centred, r"one layer changes V by order one.*A\(0\) = I"),
         (temperature_of_order_one, "exp is random and of order one"),
         (branch_too_large, "one layer changes V by order one.*squared weights of skip and branch"),
