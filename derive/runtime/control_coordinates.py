@@ -57,6 +57,11 @@ class Flat(NamedTuple):
     terminal: Callable[..., Any]
     terminal_rate: Callable[..., Vector]
 
+    @property
+    def bent(self) -> bool:
+        """Whether bounds or norms make the law of the control piecewise smooth."""
+        return bool(self.spec.bounds or self.spec.sparse)
+
 
 class _Piece(NamedTuple):
     name: str

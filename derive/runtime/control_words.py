@@ -41,14 +41,20 @@ def linf_norm(*arrays: jax.Array) -> jax.Array:
     return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(a)) for a in arrays])
 
 
-def l2_norm_of(*arrays: jax.Array) -> jax.Array:
+def l2_norm(*arrays: jax.Array) -> jax.Array:
     """The Euclidean norm of all entries together; its gradient at zero is zero."""
     total = sum(jnp.sum(a * a) for a in arrays)
     safe = jnp.where(total > 0, total, 1.0)
     return jnp.where(total > 0, jnp.sqrt(safe), 0.0)
 
 
-l2_norm = l2_norm_of
+def l2_norm_of(*arrays: jax.Array) -> jax.Array:
+    """The same, rounded off at a size far below any number in use.
+
+    So that |q| times the direction of q, which is q, has the derivative of q at zero as well.
+    """
+    total = sum(jnp.sum(a * a) for a in arrays)
+    return jnp.sqrt(total + 1e2 * jnp.finfo(total.dtype).tiny)  # type: ignore[union-attr]
 
 
 def l1_vertex(*arguments: Any) -> jax.Array:
@@ -66,8 +72,7 @@ def l1_vertex(*arguments: Any) -> jax.Array:
 def l2_direction(*arguments: Any) -> jax.Array:
     """The array number `position` over the Euclidean norm of all; zero where that is zero."""
     *arrays, position = arguments
-    norm = l2_norm_of(*arrays)
-    return arrays[position] / jnp.where(norm > 0, norm, 1.0)
+    return arrays[position] / l2_norm_of(*arrays)
 
 
 def solved_control(

@@ -157,7 +157,7 @@ def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
     n, params, system = flat.n, theta.params, problem(flat)
     v = controls(flat, theta, y)
     H = jax.vmap(flat.hamiltonian, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
-    if flat.spec.bounds or flat.spec.sparse:
+    if flat.bent:
         slope = jax.vmap(lambda w, v: v - flat.law(w[:n], w[n:], theta.v, params))(y, v)
     else:
         slope = jax.vmap(flat.stationarity, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
@@ -190,7 +190,7 @@ def solve(
     # Newton's error after a step is of the order of that step squared.
     rough, inner = 1e-3, max(1e-2 * tolerance**0.5, 1e-8)
     found = _start(flat, theta, nodes, y, anchor, rough)
-    worst, off, bent = np.inf, np.full(len(z0), np.inf), bool(flat.spec.bounds or flat.spec.sparse)
+    worst, off, bent = np.inf, np.full(len(z0), np.inf), flat.bent
     for round_ in range(14):
         worst = float(np.max(found.defect))
         say(min(0.9, 0.1 + 0.06 * round_))
@@ -206,7 +206,9 @@ def solve(
             bends = _bends(_kinks(flat, N)(theta, nodes, found.y), nodes, defects)
         moved = any(len(b) for b in bends)
         wanted = max(share * N if share > 1 else _wanted(d, tolerance) for d in defects)
-        new = mesh.rung(min(max(wanted, N, 1.2 * N if round_ and (not moved or round_ > 4) else 0), 4 * N))
+        new = mesh.rung(
+            min(max(wanted, N, 1.2 * N if round_ and (not moved or round_ > 4) else 0), 4 * N)
+        )
         if new > most:
             new = mesh.rung(most)
             if new == N and not moved:
@@ -224,8 +226,8 @@ def solve(
     if not (worst <= tolerance and float(np.max(off)) <= tolerance):
         raise ValueError(
             f"the mesh was refined to {N} intervals and the relative defect is still {worst:.3g} "
-            f"(error {np.max(off):.3g}), above tolerance = {tolerance:g}; allow more (most_intervals), ask for less "
-            "(tolerance), or look for a kink in the dynamics or the costs"
+            f"(error {np.max(off):.3g}), above tolerance = {tolerance:g}; allow more "
+            "(most_intervals), ask for less (tolerance), or look for kinks in dynamics or costs"
         )
     cost, (drift, slope, ends) = _report(flat, N)(theta, nodes, found.y)
     shown, y = nodes, found.y
@@ -331,7 +333,7 @@ def _start(
     for k in map(int, failed):
         one = theta._replace(z0=theta.z0[k : k + 1])
         rescued = _from_near(flat, one, nodes[k : k + 1], y[k : k + 1], anchor, inner)
-        if rescued is None and (flat.spec.bounds or flat.spec.sparse):
+        if rescued is None and flat.bent:
             rescued = _from_free(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is None:
             rescued = _from_short(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
