@@ -2,7 +2,7 @@
 
 Every problem is written here, derived, emitted and solved; costs and verdicts are compared with
 closed forms worked out by hand, with matrix exponentials of the linear system, or with a system
-typed by hand and solved by SciPy.  Nothing is random.
+typed by hand and solved by shooting.  Nothing is random.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.integrate import quad, solve_bvp
+from scipy.integrate import quad, solve_ivp
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
@@ -263,49 +263,59 @@ def test_linear_quadratic_variants(name: str) -> None:
     assert path.p.x[0, 0] == pytest.approx(y(0)[1], abs=1e-7)
 
 
-# first-order systems typed by hand, solved by SciPy
+# first-order systems typed by hand, solved by shooting
 
 
-def by_scipy(field: Callable, x0: float, T: float, guess: Any, end: Callable) -> Any:
-    nodes = np.linspace(0, T, 400)
-    start = np.repeat(np.asarray(guess, float)[:, None], len(nodes), 1)
-    solved = solve_bvp(
-        field, lambda a, b: np.array([a[0] - x0, end(b)]), nodes, start, tol=1e-9, max_nodes=40000
-    )
-    assert solved.success
-    return solved.sol
+def shoot(field: Callable, x0: float, T: float, low: float, high: float, end: Callable) -> Any:
+    """The solution from x0 whose last point satisfies end(x, p) = 0, p(0) between low and high."""
+
+    def path(p0: float) -> Any:
+        return solve_ivp(
+            field, (0, T), [x0, p0], method="DOP853", rtol=1e-12, atol=1e-13, dense_output=True
+        )
+
+    p0 = brentq(lambda p0: end(*path(p0).y[:, -1]), low, high, xtol=1e-15, rtol=1e-15)
+    return path(p0).sol
 
 
 def test_economic_cost_with_discount() -> None:
     """Harvest from a logistic stock, utility log u: golden rule 1 - 2 x = rho."""
-    module = kernel("x * (1 - x) - u", "-log(u).sum() + 0 * squared_norm(x)", "discount=rho")
-    T, x0 = 20.0, 0.6
-    values = params(module)
-    found = module.turnpike(values, seed=0, x_guess=module.State(np.array([0.5])))
-    stock = (1 - RHO) / 2
-    assert found.x.x[0] == pytest.approx(stock, abs=1e-8)
-    assert found.u.u[0] == pytest.approx(stock * (1 - stock), abs=1e-8)
-    with pytest.raises(ValueError, match="H_uu|finite|failed"):
-        module.solve(module.State(np.array([x0])), values, T=T, near=found)  # p(T) = 0: u = inf
+    module = kernel(
+        "x * (1 - x) - u", "-log(u).sum() + 0 * squared_norm(x)", "discount=rho, "
+        "terminal=-2 * log(x).sum()",
+    )  # fmt: skip
+    T, x0, stock = 3.0, 0.6, (1 - RHO) / 2
+    found, path = run(module, x0, T)
+    assert found.x.x[0] == pytest.approx(stock, abs=1e-9)
+    assert found.u.u[0] == pytest.approx(stock * (1 - stock), abs=1e-9)
+    assert found.verdict == "exponential"
+
+    def field(t: float, y: np.ndarray) -> list[float]:
+        x, p = y
+        return [x * (1 - x) + 1 / p, RHO * p - p * (1 - 2 * x)]
+
+    sol = shoot(field, x0, T, -5.5, -3.5, lambda x, p: p + 2 / x)
+    total = quad(lambda t: np.exp(-RHO * t) * np.log(-sol(t)[1]), 0, T, epsabs=1e-12)[0]
+    total -= np.exp(-RHO * T) * 2 * np.log(sol(T)[0])
+    assert path.cost == pytest.approx(total, abs=1e-8)
 
 
 @pytest.mark.slow
 def test_elastic_net_with_drift() -> None:
     """The turnpike pays lam sign(u): a smooth point of the law."""
-    module = kernel(
-        "u - tanh(x)", "squared_norm(x - goal) / 2 + lam * l1_norm(u) + beta / 2 * squared_norm(u)"
-    )
-    found, path = run(module, -1.0, 10.0)
+    cost = "squared_norm(x - goal) / 2 + lam * l1_norm(u) + beta / 2 * squared_norm(u)"
+    found, path = run(kernel("u - tanh(x)", cost), -1.0, 4.0)
     assert found.verdict == "exponential"
 
-    def law(p: np.ndarray) -> np.ndarray:
+    def law(p: Any) -> Any:
         return -np.sign(p) * np.maximum(np.abs(p) - LAM, 0) / BETA
 
-    def field(t: Any, y: np.ndarray) -> np.ndarray:
+    def field(t: float, y: np.ndarray) -> list[float]:
         x, p = y
-        return np.array([law(p) - np.tanh(x), -(x - GOAL) + p * (1 - np.tanh(x) ** 2)])
+        return [law(p) - np.tanh(x), -(x - GOAL) + p * (1 - np.tanh(x) ** 2)]
 
-    sol = by_scipy(field, -1.0, 10.0, [found.x.x[0], found.p.x[0]], lambda b: b[1])
+    p0 = path.p.x[0, 0]
+    sol = shoot(field, -1.0, 4.0, p0 - 1e-3, p0 + 1e-3, lambda x, p: p)
     assert np.max(np.abs(sol(path.times)[0] - path.x.x[:, 0])) < 1e-7
 
     def running(t: float) -> float:
@@ -313,7 +323,7 @@ def test_elastic_net_with_drift() -> None:
         u = float(law(p))
         return (x - GOAL) ** 2 / 2 + LAM * abs(u) + BETA / 2 * u**2
 
-    assert path.cost == pytest.approx(quad(running, 0, 10.0, limit=400, epsabs=1e-11)[0], abs=1e-7)
+    assert path.cost == pytest.approx(quad(running, 0, 4.0, limit=400, epsabs=1e-11)[0], abs=1e-8)
     x, p = found.x.x[0], found.p.x[0]
     slope = 1 - np.tanh(x) ** 2
     flow = [[-slope, -1 / BETA], [-1 - 2 * p * np.tanh(x) * slope, slope]]

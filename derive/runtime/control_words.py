@@ -85,20 +85,39 @@ def solved_control(
     *,
     steps: int,
 ) -> Any:
-    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u."""
+    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u.
+
+    With several steps it is damped, and starts at another constant where H_u is not finite at
+    `start`, as for a cost log(u); the last step is a full one, so that derivatives are implicit.
+    """
     flat, whole = jax.flatten_util.ravel_pytree(start)
 
-    def one(_: int, u: jax.Array) -> jax.Array:
-        here = whole(u)
-        gradient = jax.flatten_util.ravel_pytree(stationarity(x, p, here, params))[0]
+    def slope(u: jax.Array) -> jax.Array:
+        return jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
 
+    def size(u: jax.Array) -> jax.Array:
+        g = jnp.linalg.norm(slope(u))
+        return jnp.where(jnp.isfinite(g), g, jnp.inf)
+
+    def change(u: jax.Array) -> jax.Array:
         def column(e: jax.Array) -> jax.Array:
-            return jax.flatten_util.ravel_pytree(h_uu(x, p, here, params, whole(e)))[0]
+            return jax.flatten_util.ravel_pytree(h_uu(x, p, whole(u), params, whole(e)))[0]
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
-        return u - jnp.linalg.solve(matrix, gradient)
+        return jnp.linalg.solve(matrix, slope(u))
 
-    return whole(jax.lax.fori_loop(0, steps, one, flat))
+    def best(choices: jax.Array) -> jax.Array:
+        return choices[jnp.argmin(jax.vmap(size)(choices))]
+
+    def one(_: int, u: jax.Array) -> jax.Array:
+        shares = jnp.array([1.0, 0.5, 0.25, 0.1, 0.02, 0.0], u.dtype)
+        return best(u - shares[:, None] * change(u))
+
+    if steps > 1:
+        others = best(flat + jnp.array([1.0, -1.0, 0.1, -0.1], flat.dtype)[:, None])
+        flat = jnp.where(jnp.isfinite(size(flat)), flat, others)
+        flat = jax.lax.fori_loop(0, steps - 1, one, flat)
+    return whole(flat - change(flat))
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

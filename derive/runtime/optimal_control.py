@@ -444,22 +444,25 @@ def solve(
         if spec.sparse in ("l1", "l2norm"):
             return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
 
+        guess = spec.state(*(v[0] for v in state)) if batch else state
+
         def check(q: Any, v: Any) -> None:
             here = "at x0" if batch is None else "at x0[{}]"
             _check_functions(flat, z0, q, v, values, here.format)
 
-        implicit = spec.control_law is None
-        if not implicit:
+        refusal: ValueError | None = None
+        try:
             check(np.zeros(flat.n), np.zeros(flat.m))
-        if near is None:
-            guess = spec.state(*(v[0] for v in state)) if batch else state
-            points = _search(flat, values, guess, starts, seed)
-            points = [p for p in points if np.all(np.isfinite(p.z))]
-        else:
-            points = []
+        except ValueError as error:  # p = 0 may have no control, as with a cost -log(u)
+            refusal = error
+        try:
+            points = [] if near is not None else _search(flat, values, guess, starts, seed)
+        except ValueError as error:
+            raise refusal or error from None
         zT = None if last is None else np.asarray(flat.pack_x(last))
+        points = [p for p in points if np.all(np.isfinite(p.z))]
         anchor = _anchor(flat, values, near, points, z0)
-        if implicit:  # Newton for the control starts where it is known to be defined
+        if refusal is not None:
             check(anchor.q, anchor.v)
         found = extremals.solve(
             flat,
