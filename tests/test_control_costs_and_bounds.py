@@ -278,6 +278,7 @@ def shoot(field: Callable, x0: float, T: float, low: float, high: float, end: Ca
     return path(p0).sol
 
 
+@pytest.mark.slow
 def test_economic_cost_with_discount() -> None:
     """Harvest from a logistic stock, utility log u: golden rule 1 - 2 x = rho."""
     module = kernel(
@@ -294,7 +295,8 @@ def test_economic_cost_with_discount() -> None:
         x, p = y
         return [x * (1 - x) + 1 / p, RHO * p - p * (1 - 2 * x)]
 
-    sol = shoot(field, x0, T, -5.5, -3.5, lambda x, p: p + 2 / x)
+    p0 = path.p.x[0, 0]
+    sol = shoot(field, x0, T, p0 - 1e-3, p0 + 1e-3, lambda x, p: p + 2 / x)
     total = quad(lambda t: np.exp(-RHO * t) * np.log(-sol(t)[1]), 0, T, epsabs=1e-12)[0]
     total -= np.exp(-RHO * T) * 2 * np.log(sol(T)[0])
     assert path.cost == pytest.approx(total, abs=1e-8)
@@ -344,3 +346,23 @@ def test_a_ball_active_at_the_turnpike_has_the_measured_rate() -> None:
     window = (path.times > 4) & (path.times < 12)
     measured = -np.polyfit(path.times[window], np.log(gap[window]), 1)[0]
     assert measured == pytest.approx(found.rate, rel=2e-2)
+
+
+def test_a_bound_that_is_just_touched_is_undetermined() -> None:
+    """x' = u - x: the static optimum u = goal / (1 + beta) is M itself."""
+    module = kernel("u - x", TRACK, "bounds=box(u, -M, M)")
+    found = module.turnpike(
+        params(module, goal=M * (1 + BETA)), seed=0, starts=4, x_guess=module.State(np.full(1, 0.5))
+    )
+    assert found.verdict == "undetermined"
+    assert "just touched" in found.reasons[0]
+
+
+@pytest.mark.slow
+def test_an_end_out_of_reach_of_the_box_is_refused() -> None:
+    module = kernel("u", TRACK, 'bounds=box(u, -M, M), end="fixed"')
+    with pytest.raises(ValueError, match="without the bounds there is an extremal"):
+        module.solve(
+            module.State(np.array([0.0])), params(module), T=2.0,
+            x_end=module.State(np.array([2.0])),
+        )  # fmt: skip

@@ -88,36 +88,47 @@ def solved_control(
     """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u.
 
     With several steps it is damped, and starts at another constant where H_u is not finite at
-    `start`, as for a cost log(u); the last step is a full one, so that derivatives are implicit.
+    `start`, as for a cost log(u); its derivative is that of one more, full step: implicit.
     """
     flat, whole = jax.flatten_util.ravel_pytree(start)
 
-    def slope(u: jax.Array) -> jax.Array:
-        return jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
+    def change(u: jax.Array, at: tuple[Any, Any, Any]) -> jax.Array:
+        x, p, params = at
 
-    def size(u: jax.Array) -> jax.Array:
-        g = jnp.linalg.norm(slope(u))
-        return jnp.where(jnp.isfinite(g), g, jnp.inf)
-
-    def change(u: jax.Array) -> jax.Array:
         def column(e: jax.Array) -> jax.Array:
             return jax.flatten_util.ravel_pytree(h_uu(x, p, whole(u), params, whole(e)))[0]
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
-        return jnp.linalg.solve(matrix, slope(u))
-
-    def best(choices: jax.Array) -> jax.Array:
-        return choices[jnp.argmin(jax.vmap(size)(choices))]
-
-    def one(_: int, u: jax.Array) -> jax.Array:
-        shares = jnp.array([1.0, 0.5, 0.25, 0.1, 0.02, 0.0], u.dtype)
-        return best(u - shares[:, None] * change(u))
+        slope = jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
+        return jnp.linalg.solve(matrix, slope)
 
     if steps > 1:
+        held = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
+
+        def size(u: jax.Array) -> jax.Array:
+            slope = jax.flatten_util.ravel_pytree(
+                stationarity(held[0], held[1], whole(u), held[2])
+            )[0]
+            return jnp.where(jnp.all(jnp.isfinite(slope)), jnp.linalg.norm(slope), jnp.inf)
+
+        def best(choices: jax.Array) -> jax.Array:
+            return choices[jnp.argmin(jax.vmap(size)(choices))]
+
+        def more(state: tuple[Any, ...]) -> jax.Array:
+            return (state[1] < steps) & state[2]
+
+        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            u, count, _ = state
+            shares = jnp.array([1.0, 0.5, 0.25, 0.1, 0.02, 0.0], u.dtype)
+            new = best(u - shares[:, None] * change(u, held))
+            small = 1e-14 if u.dtype == jnp.float64 else 1e-6
+            return new, count + 1, jnp.any(jnp.abs(new - u) > small * (1 + jnp.abs(u)))
+
         others = best(flat + jnp.array([1.0, -1.0, 0.1, -0.1], flat.dtype)[:, None])
         flat = jnp.where(jnp.isfinite(size(flat)), flat, others)
-        flat = jax.lax.fori_loop(0, steps - 1, one, flat)
-    return whole(flat - change(flat))
+        state = (flat, jnp.zeros((), int), jnp.ones((), bool))
+        flat = jax.lax.stop_gradient(jax.lax.while_loop(more, one, state)[0])
+    return whole(flat - change(flat, (x, p, params)))
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -335,6 +335,8 @@ def _start(
         rescued = _from_near(flat, one, nodes[k : k + 1], y[k : k + 1], anchor, inner)
         if rescued is None and flat.bent:
             rescued = _from_free(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
+        if rescued is None and flat.bent and flat.spec.fixed_end:
+            _check_within(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is None:
             rescued = _from_short(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is not None:
@@ -432,6 +434,18 @@ def _from_free(
                 return last
         ease *= shrink
     return None
+
+
+def _check_within(flat: Flat, theta: Theta, nodes: np.ndarray, y: np.ndarray, inner: float) -> None:
+    """Raise if the fixed end is reached by the free control, but was not within the bounds."""
+    eased = _solver(flat, nodes.shape[1] - 1, inner, 40, True)
+    found = jax.tree.map(np.asarray, eased(theta._replace(ease=np.asarray(1.0)), nodes, y))
+    if _reached(found)[0]:
+        raise ValueError(
+            f"x_end was not reached in T = {nodes[0, -1]:g} within the bounds of the control: "
+            "without the bounds there is an extremal, and continuation towards them broke off; "
+            "x_end may be out of reach: try a longer T, wider bounds or a nearer x_end"
+        )
 
 
 def _from_short(

@@ -317,7 +317,8 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     least = float(np.linalg.eigvalsh(lin.R)[0])
     if not least > 1e-12 * max(1.0, float(np.abs(lin.R).max())):
         raise _not_convex(least, "at the static optimum", bool(flat.spec.bounds))
-    blind = _blind(flat, params, point)
+    # A cost of the control alone prefers no state, unless curved dynamics price it in H_xx.
+    blind = _blind(flat, params, point) and float(np.max(np.abs(lin.Q), initial=0.0)) < 1e-9
     found = judge(lin, ends, fixed_end=flat.spec.fixed_end, blind=blind)
     verdict, reasons = found.verdict, list(found.reasons)
     minima = [p for p, _, _ in judged if p.minimum]
