@@ -40,7 +40,7 @@ def instance(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
     if name == "neural_ode_tracking":
         return {**weights, "goal": goal, "W_ref": A}, {"x": first}, 20.0
     if name == "sparse_neural_ode":
-        return {"lam": 0.05, "M": 2.0, "goal": [[0.2, 1.4]]}, {"x": np.array([[0.8, 0.3]])}, 4.0
+        return {"lam": 0.05, "M": 2.0, "goal": [[0.2, 1.4]]}, {"x": np.array([[0.8, 0.3]])}, 1.6
     if name == "large_time_resnet":
         return {"lam": 0.1, "goal": goal}, {"x": first}, 20.0
     if name == "attention_tracking":

@@ -96,7 +96,9 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
             colour, dash = palette[k % 6], ("-", "--", ":", "-.")[k // 6 % 4]
             shown = names[k] if part != "p" else f"p_{{{names[k]}}}"
             label = f"${shown}$" if len(columns) <= 6 else None
-            axis.plot(times, values[:, k], dash, color=colour, linewidth=1.3, label=label)
+            steps = "steps-post" if part == "u" and np.isfinite(arrays["stop"]) else "default"
+            line = {"color": colour, "linewidth": 1.3, "label": label, "drawstyle": steps}
+            axis.plot(times, values[:, k], dash, **line)
             if str(arrays["verdict"]) != "none":
                 static = arrays[f"{part}_static"][k]
                 axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
