@@ -53,8 +53,8 @@ def l2_norm_of(*arrays: jax.Array) -> jax.Array:
 
     So that |q| times the direction of q, which is q, has the derivative of q at zero as well.
     """
-    total = sum(jnp.sum(a * a) for a in arrays)
-    return jnp.sqrt(total + 1e2 * jnp.finfo(total.dtype).tiny)  # type: ignore[union-attr]
+    total = jnp.asarray(sum(jnp.sum(a * a) for a in arrays))
+    return jnp.sqrt(total + 1e2 * jnp.finfo(total.dtype).tiny)
 
 
 def l1_vertex(*arguments: Any) -> jax.Array:

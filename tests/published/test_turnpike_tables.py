@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import turnpike_theorems as theorem
 from scipy.integrate import quad
+from scipy.linalg import solve_continuous_are
 from scipy.optimize import brentq
 
 A0 = np.array([[1.0, 0.3], [-0.2, 0.8]])
@@ -91,9 +92,22 @@ def test_mean_tracking_rests_where_the_table_says() -> None:
     found = mod.turnpike(a2, seed=0, starts=2)
     np.testing.assert_allclose(found.x.m, [0.575023, -0.317637], atol=1e-6)
     assert abs(found.rate - 1.43786583) < 1e-8
-    # The value over a long time, less T times the static one, has a closed limit.
-    path = mod.solve(mod.State(np.array([-1.0, 2.0])), a2, T=40.0, near=found, tolerance=1e-11)
-    assert abs(path.cost - 40.0 * found.cost + 0.51785959239) < 1e-9
+
+
+@pytest.mark.slow
+def test_value_of_a_long_horizon_has_its_closed_limit() -> None:
+    """J - T V_s = pb.y + y.E+ y / 2 + pb.E-^-1 pb / 2, with SciPy's Riccati solutions."""
+    mod = _module("mean_tracking")
+    G = np.eye(2) + np.array([[0.5, 0.2], [0.2, 0.3]]) @ np.array([[1.0, 0.5], [0.0, 0.8]])
+    B, Q, R = np.eye(2), np.eye(2), np.diag([0.5, 2.0])
+    goal, start = np.array([1.0, -1.0]), np.array([-1.0, 2.0])
+    params = mod.Params(G, B, goal, Q, R, ZERO, np.zeros(2))
+    found = mod.turnpike(params, seed=0, starts=2)
+    away, p = start - found.x.m, found.p.m
+    up, down = solve_continuous_are(G, B, Q, R), -solve_continuous_are(-G, B, Q, R)
+    limit = p @ away + away @ up @ away / 2 + p @ np.linalg.solve(down, p) / 2
+    path = mod.solve(mod.State(start), params, T=40.0, near=found, tolerance=1e-11)
+    assert abs(path.cost - 40.0 * found.cost - limit) < 1e-9
 
 
 def test_rate_of_the_field_converges_in_the_number_of_nodes() -> None:
