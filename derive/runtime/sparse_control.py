@@ -403,7 +403,10 @@ def _check(flat: Flat, z: Any, params: Any) -> None:
     a, b = (jnp.asarray(rng.standard_normal(flat.m)) for _ in range(2))
     still = flat.rate(z, jnp.zeros(flat.m), params)
     if float(jnp.max(jnp.abs(still))) > 1e-12:
-        raise ValueError("a sparse problem needs dynamics that rest without control: f(x, 0) = 0")
+        raise ValueError(
+            "the two-phase solver needs dynamics that rest without control, f(x, 0) = 0; add a "
+            "quadratic cost of the control, for which collocation applies"
+        )
     both = flat.rate(z, a + b, params) - flat.rate(z, a, params) - flat.rate(z, b, params)
     if float(jnp.max(jnp.abs(both))) > 1e-9:
         raise ValueError("the two-phase solver needs dynamics that are linear in the control")
@@ -481,7 +484,7 @@ def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
         verdict, reasons = "undetermined", [kink + "Hamiltonian matrix"]
         reasons.append("in a box each entry has switching times of its own")
     if float(jnp.max(jnp.abs(flat.rate(jnp.asarray(z), jnp.zeros(flat.m), params)))) > 1e-9:
-        verdict = "undetermined"
+        verdict, reasons[0] = "undetermined", kink + "Hamiltonian matrix"
         reasons.append("the dynamics do not rest without control at the least E")
     if left > 1e-6:
         reasons.append(
