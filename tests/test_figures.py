@@ -259,6 +259,25 @@ def test_the_adaptive_solver_finds_the_rank(small: Callable[[str], Any]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["sparse_neural_ode", "large_time_resnet"])
+def test_what_stands_in_place_of_the_distance(name: str, tmp_path: Path) -> None:
+    """The gain of the control falls to its price at T*; a terminal cost alone: |u| constant."""
+    request = {"model": name, **turnpikes.REQUEST}
+    arrays = {k: np.asarray(v) for k, v in turnpikes.compute(request, lambda share: None).items()}
+    if name == "sparse_neural_ode":
+        stop, times = float(arrays["stop"]), arrays["times"]
+        assert 0.5 < stop < 1
+        assert np.all(arrays["u"][times > stop] == 0)
+        assert np.all(arrays["pull"][times < 0.9 * stop] > arrays["price"])
+        assert np.all(arrays["pull"][times > stop] < 1.01 * arrays["price"])
+    else:
+        assert np.ptp(np.linalg.norm(arrays["u"], axis=1)) < 1e-7
+    figure = turnpikes.draw(request, arrays)
+    figure.savefig(tmp_path / "a.png")
+    assert len(figure.axes) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mean_tracking", "gaussian_tracking"])
 def test_the_distance_falls_with_the_predicted_slope(name: str, tmp_path: Path) -> None:
     request = {"model": name, **turnpikes.REQUEST}

@@ -59,7 +59,8 @@ class Residuals(NamedTuple):
     `defect`: largest |y' - g(y)| / (1 + |g(y)|) between the nodes.  `hamiltonian`: largest change
     of H along the way (nan with a discount).  `stationarity`: largest |H_u| at the nodes (with
     bounds: largest distance of u from the minimiser of H).  `boundary`: at both ends.  `newton`:
-    norm of the discrete equations left over.
+    norm of the discrete equations left over.  `error`: estimated largest |y - exact| / (1 + |y|)
+    at the nodes, y = (x, p); both it and `defect` are at most the tolerance.
     """
 
     defect: np.ndarray
@@ -67,6 +68,7 @@ class Residuals(NamedTuple):
     stationarity: np.ndarray
     boundary: np.ndarray
     newton: np.ndarray
+    error: np.ndarray
 
 
 class Extremal(NamedTuple):
