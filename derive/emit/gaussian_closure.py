@@ -38,7 +38,16 @@ LEFT = {
     "cov_rate": (r"\dot S", "S'"),
     "noise": (r"N", "N"),
 }
-SPEC_ORDER = ("margin", "noise", "factor_rate")
+SPEC_ORDER = ("margin", "noise", "factor_rate", "rate_error")
+QUADRATURES = frozenset(
+    [
+        "cubature_error",
+        "cubature_rates",
+        "fourier_mean",
+        "gaussian_mean",
+        "quadrature_error",
+    ]
+)
 
 
 @dataclass
@@ -90,7 +99,8 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             equations_latex=equations_latex(result),
             facts=result.facts,
             exact=result.exact,
-            ops=sorted(words),
+            ops=sorted(words - QUADRATURES),
+            quadratures=sorted(words & QUADRATURES),
             sums=sorted(parts.sums),
             params=fields,
             scalar_functions=scalar_functions,
@@ -220,10 +230,8 @@ def _parts(result: GaussianClosure) -> Parts:
         _fourier(parts, result, docs)
     else:
         assert result.route == CUBATURE
-        parts.words.add("cubature_rates")
-        for position, name in enumerate(("mean_rate", "jacobian")):
-            call = f"return cubature_rates(velocity, mean, cov, params)[{position}]"
-            parts.kernels.append(Kernel(name, law, docs[name], [call]))
+        _cubature(parts, result, docs)
+    _errors(parts, result, law)
     _cov_rate(parts, result, square)
     _margin(parts, result)
     if result.noise is not None:
@@ -376,6 +384,74 @@ def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> Non
         parts.kernels.append(
             Kernel(name, law, docs[name], [f"return _rates(mean, cov, params)[{position}]"])
         )
+
+
+def _cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:
+    """Rates by cubature over the law of what the velocity sees of x; the rest in closed form."""
+    law = "mean, cov, params"
+    whole = result.cubature == result.velocity
+    field_ = "velocity" if whole else "_rest"
+    if not whole:
+        doc = "The part of the velocity whose average has no closed form."
+        _kernel(parts, result, "_rest", f"x, {law}", doc, result.cubature, {"x": "x"})
+    rows = ", ".join(
+        f"(params.{name}, {axes}, {token})" for name, axes, token in result.through or ()
+    )
+    through = f", [{rows}]" if rows else ""
+    axes = "(2, 3)" if result.model.positional else "(1, 2)"
+    parts.words |= {"cubature_rates", "cubature_error"}
+    call = f"cubature_rates({field_}, mean, cov, params{through})"
+    body = [f"return {call}"]
+    if not whole:
+        parts.words.add("total")
+        _pair(
+            parts,
+            result,
+            "_base",
+            law,
+            result.mean_rate,
+            result.jacobian,
+            "Rates of the part with a closed form.",
+        )
+        body = [
+            "base = _base(mean, cov, params)",
+            f"part = {call}",
+            "return total(base[0], part[0]), total(base[1], part[1])",
+        ]
+    parts.kernels.append(Kernel("_rates", law, "Rate of the mean and mean gradient.", body))
+    for position, name in enumerate(("mean_rate", "jacobian")):
+        line = f"return _rates(mean, cov, params)[{position}]"
+        parts.kernels.append(Kernel(name, law, docs[name], [line]))
+    error = f"cubature_error({field_}, mean, cov, params, {axes}{through})"
+    doc = (
+        "Relative error of the cubature in mean_rate and jacobian, (...): the distance to a finer "
+        "rule, or three standard errors over random shifts."
+    )
+    parts.kernels.append(Kernel("rate_error", law, doc, [f"return {error}"]))
+
+
+def _errors(parts: Parts, result: GaussianClosure, law: str) -> None:
+    """Estimates of the quadratures' errors, where a kernel holds one."""
+    inner, outer = ("(2,)", "(2, 3)") if result.model.positional else ("(1,)", "(1, 2)")
+    doc = "Relative error of the quadrature in {}, (...): the distance to twice the nodes."
+    by_name = {k.name: "\n".join(k.body) for k in parts.kernels}
+    if "gaussian_mean(" in by_name["velocity"]:
+        parts.words.add("quadrature_error")
+        call = f"return quadrature_error(velocity, {inner}, x, mean, cov, params)"
+        parts.kernels.append(Kernel("velocity_error", f"x, {law}", doc.format("velocity"), [call]))
+    if "rate_error" in by_name:
+        return
+    if result.route == FOURIER:
+        parts.words.add("quadrature_error")
+        call = f"return quadrature_error(_rates, {outer}, mean, cov, params)"
+    elif any("gaussian_mean(" in by_name[n] for n in ("mean_rate", "jacobian")):
+        parts.words.add("quadrature_error")
+        both = "lambda *law: (mean_rate(*law), jacobian(*law))"
+        call = f"return quadrature_error({both}, {outer}, mean, cov, params)"
+    else:
+        return
+    title = doc.format("mean_rate and jacobian")
+    parts.kernels.append(Kernel("rate_error", law, title, [call]))
 
 
 def _call(parts: Parts, position: int, wave: Wave) -> str:
