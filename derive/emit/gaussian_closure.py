@@ -267,9 +267,18 @@ def _kernel(
     code = Code(result.book, {"m": "mean", "S": "cov", **(names or {})}, functions=parts.functions)
     code._taken = {"x", "mean", "cov", "params"}
     text = code.expression(expression)
+    if _complex(expression, result.book):
+        code.words.add("real")
+        text = f"real({text})"
     body = [*_prelude(result, code.used), *code.lines, f"return {text}"]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body))
+
+
+def _complex(expression: Expression, book: Book) -> bool:
+    """Does the imaginary unit stand in it, as in the two exponentials of a cosine?"""
+    bodies = [expression, *(b for t in defined_in(book, expression) for b in book.of[t].bodies)]
+    return any(c.has(sp.I) for b in bodies for c, _ in b.terms)
 
 
 def _prelude(result: GaussianClosure, used: set[str]) -> list[str]:
@@ -463,7 +472,7 @@ def _call(parts: Parts, position: int, wave: Wave) -> str:
     )
     return (
         f"fourier_mean(lambda u: _wave_{position}(u, mean, cov, params), [{powers}], [{taylor}], "
-        f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support})"
+        f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support}, {rule.nodes})"
     )
 
 
@@ -481,6 +490,10 @@ def _pair(
     one = code.expression(mean) if mean.terms else _nothing(code, "mean")
     code.lines.append(f"first = {one}")
     two = code.expression(jacobian) if jacobian.terms else _nothing(code, "cov")
+    if not arguments.startswith("u,") and any(_complex(e, result.book) for e in (mean, jacobian)):
+        code.words.add("real")
+        code.lines.append("first = real(first)")
+        two = f"real({two})"
     body = [*_prelude(result, code.used), *code.lines, f"return first, {two}"]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body))

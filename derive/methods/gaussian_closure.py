@@ -380,6 +380,10 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
     model = result.model
     at_point = checks.at_point_laws(result)
     keys = checks.keys_by_quadrature(result)
+    moments = checks.moments_by_quadrature(result) if result.route == CLOSED else None
+    if result.route == FOURIER and not model.positional:
+        moments, estimate = checks.waves_by_quadrature(result)
+        route_facts = (*route_facts, estimate)
     out = [
         Step(
             "trace",
@@ -405,7 +409,7 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
             "m' = E Gamma, R = E grad Gamma (Stein), S' = R S + S R^T",
             {k: e for k, e in equations.items() if k != "velocity"},
             route_facts,
-            checks.moments_by_quadrature(result) if result.route == CLOSED else None,
+            moments,
         ),
     ]
     if any(t.kind == "spectral" for t in result.book.of):

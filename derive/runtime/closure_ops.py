@@ -47,6 +47,11 @@ def i_times(x: Any) -> jax.Array:
     return jax.lax.complex(-jnp.imag(x), jnp.real(x))
 
 
+def real(x: Any) -> jax.Array:
+    """The real part: sums of complex conjugates."""
+    return jnp.real(x)
+
+
 def _padded(x: jax.Array, core: int, lead: int) -> jax.Array:
     missing = lead - (x.ndim - core)
     return x if not missing else x.reshape((1,) * missing + x.shape)

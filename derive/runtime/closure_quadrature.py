@@ -21,7 +21,6 @@ import numpy as np
 from derive.runtime.closure_ops import _padded, contract, factor, pi
 
 NODES, REACH, SIDE = 241, 9.0, 48
-WAVES = 48
 LEVELS = 13  # scales 1, 2, 4, ... of the argument of a function
 TENSOR = {1: 64, 2: 28, 3: 16}  # Gauss-Hermite nodes a direction
 SHIFTS, LATTICE = 8, 256  # above: a lattice, this often shifted at random, and mirrored
@@ -156,13 +155,14 @@ def fourier_mean(
     size: Any,
     reach: float,
     support: float,
+    count: int,
 ) -> tuple[jax.Array, ...]:
     """Averages of f(s) * polynomials from those of e^{ius}: Taylor part plus Fourier integral.
 
     `wave(u)`: the averages with e^{ius} for f, complex.  `powers[j]`: with s^j for f.  `taylor[j]`:
     f^(j)(0)/j!.  `derivative`: f^(k), k = len(powers), integrable with light tails.  `size`: E s^2,
     the scale on which e^{ius} changes.  f^(k) is below rounding outside [-support, support], its
-    transform beyond the frequency reach.
+    transform beyond the frequency reach.  `count`: nodes.
 
     u = sinh(t) / (1 + r), r about sqrt(size), midpoints in t: the nearest singularity of the
     average, at distance about 1 / r in u, stays at distance pi/2 in t.  r is a power of two, so the
@@ -170,8 +170,7 @@ def fourier_mean(
     """
     k = len(powers)
     dtype = jnp.result_type(size, float)
-    count = WAVES * _finer.get()
-    tables = _frequencies(derivative, k, reach, support, count)
+    tables = _frequencies(derivative, k, reach, support, count * _finer.get())
     level = jnp.round(jnp.log2(jnp.maximum(size, 1.0)) / 2).astype(jnp.int32)
     level = jnp.minimum(level, LEVELS - 1)
     u, real, imaginary = (
