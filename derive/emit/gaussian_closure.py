@@ -13,7 +13,7 @@ import sympy as sp
 
 from derive.calculus import chains
 from derive.calculus.defined import Book
-from derive.calculus.index import Expression
+from derive.calculus.index import Expression, Tensor
 from derive.calculus.scalar_functions import derivative_of
 from derive.emit import scalars
 from derive.emit.closure_code import Code
@@ -105,7 +105,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             params=fields,
             scalar_functions=scalar_functions,
             kernels=parts.kernels,
-            spec=_spec(parts, model.positional),
+            spec=_spec(parts, model.positional, condition_text(result)),
             positional=model.positional,
             mean_shape="(..., B, d)" if model.positional else "(..., d)",
             cov_shape="(..., B, d, d)" if model.positional else "(..., d, d)",
@@ -194,9 +194,11 @@ def equations_latex(result: GaussianClosure) -> dict[str, str]:
     return out
 
 
-def _spec(parts: Parts, positional: bool) -> list[tuple[str, str]]:
+def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str]]:
     names = {k.name for k in parts.kernels}
     out = [(n, n) for n in SPEC_ORDER if n in names]
+    if condition:
+        out.append(("condition", repr(condition)))
     if positional:
         out.append(("positional", "True"))
     if "particle_velocity" in names:
@@ -300,8 +302,7 @@ def _cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
 
 def _margin(parts: Parts, result: GaussianClosure) -> None:
     """Smallest eigenvalue over all conditions that are not met by structure."""
-    needed = [(m, c) for m, c in result.book.conditions if not is_gram(m)]
-    needed = [(m, c) for m, c in needed if not any(k.has(sp.I) for k, _ in m.terms)]
+    needed = _needed(result)
     if not needed:
         return
     code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
@@ -328,6 +329,21 @@ def _margin(parts: Parts, result: GaussianClosure) -> None:
     body = [*_prelude(result, code.used), *code.lines, f"return {out}"]
     parts.words |= code.words
     parts.kernels.append(Kernel("margin", "mean, cov, params", doc, body))
+
+
+def _needed(result: GaussianClosure) -> list[tuple[Expression, Tensor]]:
+    """The conditions that are not met by structure: (M, covariance), I + F^T M F > 0."""
+    needed = [(m, c) for m, c in result.book.conditions if not is_gram(m)]
+    return [(m, c) for m, c in needed if not any(k.has(sp.I) for k, _ in m.terms)]
+
+
+def condition_text(result: GaussianClosure) -> str:
+    """The matrices that must be positive definite, in words."""
+    parts = [
+        f"I + F^T M F, F F^T = {'cov' if c.name == 'S' else c.name}, M = {chains.text(m)}"
+        for m, c in _needed(result)
+    ]
+    return "; ".join(dict.fromkeys(parts))
 
 
 def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:

@@ -173,9 +173,7 @@ def fourier_mean(
     tables = _frequencies(derivative, k, reach, support, count * _finer.get())
     level = jnp.round(jnp.log2(jnp.maximum(size, 1.0)) / 2).astype(jnp.int32)
     level = jnp.minimum(level, LEVELS - 1)
-    u, real, imaginary = (
-        jnp.moveaxis(jnp.asarray(table, dtype)[level], -1, 0) for table in tables
-    )
+    u, real, imaginary = (jnp.moveaxis(jnp.asarray(table, dtype)[level], -1, 0) for table in tables)
 
     start = jax.eval_shape(wave, u[0])
     lead = u.ndim - 1

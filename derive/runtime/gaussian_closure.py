@@ -51,7 +51,8 @@ class ClosureModel:
     jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
     (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
     among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
-    jacobian; None where they hold none.
+    jacobian; None where they hold none.  `condition`: the matrices whose smallest eigenvalue `margin`
+    is.
     """
 
     params: type
@@ -66,6 +67,7 @@ class ClosureModel:
     positional: bool = False
     particle_velocity: Callable[..., Any] | None = None
     rate_error: Callable[..., Any] | None = None
+    condition: str = "a matrix of cov0 and the weight"
 
 
 def solve(
@@ -192,8 +194,9 @@ def _require_integrable(spec: ClosureModel, laws: closure_inputs.Laws, kind: np.
     where = np.unravel_index(np.argmin(margin), margin.shape)
     place = f" of law [{', '.join(str(int(i)) for i in where)}]" if where else ""
     raise ValueError(
-        f"the Gaussian integral of the weight diverges for cov0{place}: the margin, which must be "
-        f"positive, is {float(margin[where]):.3g}; take a smaller covariance or a weaker weight"
+        f"the Gaussian integral of the weight diverges for cov0{place}: {spec.condition} must be "
+        f"positive definite, and its smallest eigenvalue is {float(margin[where]):.3g}; take a "
+        "smaller covariance or a weaker weight"
     )
 
 
