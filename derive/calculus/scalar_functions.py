@@ -31,7 +31,7 @@ def _falls(exponent: sp.Expr) -> bool:
 
 
 def regular_order(body: sp.Lambda, order: int) -> int:
-    """The highest derivative, up to `order`, that is a function: no jump has been differentiated."""
+    """The highest derivative, up to `order`, for which no jump has been differentiated."""
     while order and derivative_of(body, order)(S).has(sp.DiracDelta):
         order -= 1
     return order

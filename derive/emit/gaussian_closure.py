@@ -414,6 +414,7 @@ def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> Non
 def _cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:
     """Rates by cubature over the law of what the velocity sees of x; the rest in closed form."""
     law = "mean, cov, params"
+    assert result.cubature is not None
     whole = result.cubature == result.velocity
     field_ = "velocity" if whole else "_rest"
     if not whole:
@@ -488,7 +489,8 @@ def _call(parts: Parts, position: int, wave: Wave) -> str:
     )
     return (
         f"fourier_mean(lambda u: _wave_{position}(u, mean, cov, params), [{powers}], [{taylor}], "
-        f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support}, {rule.nodes})"
+        f"{function}, _size_{position}(mean, cov, params), "
+        f"{rule.reach}, {rule.support}, {rule.nodes})"
     )
 
 

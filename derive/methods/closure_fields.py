@@ -215,12 +215,12 @@ class Reader:
         exponent = sp.Poly(sp.expand_log(sp.log(body.expr), force=True), *body.variables)
         argument = self.of(base)[0]
         both = all(depends(argument, v, self.book) for v in (self.names.x, self.names.y))
-        if exponent.degree() == 2 and not both:
+        if exponent.degree() < 2 or (exponent.degree() == 2 and not both):
             return False
         if exponent.degree() % 2 or not exponent.LC().is_negative:
             raise Refusal(
-                f"the Gaussian integral of the weight diverges, or may: exp of {exponent.as_expr()} "
-                "in s = an affine function of tokens, which is unbounded; the leading power must "
+                "the Gaussian integral of the weight diverges, or may: exp of "
+                f"{exponent.as_expr()} in s = an affine function of tokens, which is unbounded; the leading power must "
                 "be even and its coefficient negative",
                 node.place,
             )

@@ -199,7 +199,7 @@ def _rates(traced: ClosureTrace, velocity: Expression, names: Names, book: Book)
             "parameter"
             for w in waves
         )
-        return Rates(FOURIER, *base, waves, facts=facts)
+        return Rates(FOURIER, base[0], base[1], waves, facts=facts)
     except NoTilt as problem:
         reason = str(problem)
     known, rest = [], []
@@ -217,7 +217,7 @@ def _rates(traced: ClosureTrace, velocity: Expression, names: Names, book: Book)
     fact = f"projected rates by cubature over the law of {seen} ({reason})"
     if known:
         fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
-    return Rates(CUBATURE, *base, cubature=left, through=through, facts=(fact,))
+    return Rates(CUBATURE, base[0], base[1], (), left, through, (fact,))
 
 
 def linear_forms(expression: Expression, variable: Tensor, book: Book) -> tuple[Form, ...] | None:

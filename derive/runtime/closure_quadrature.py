@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closure_ops import _padded, contract, factor, pi
+from derive.runtime.closure_ops import _padded, contract, factor
 
 NODES, REACH, SIDE = 241, 9.0, 48
 LEVELS = 13  # scales 1, 2, 4, ... of the argument of a function

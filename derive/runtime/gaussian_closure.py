@@ -51,8 +51,8 @@ class ClosureModel:
     jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
     (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
     among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
-    jacobian; None where they hold none.  `condition`: the matrices whose smallest eigenvalue `margin`
-    is.
+    jacobian; None where they hold none.  `condition`: the matrices of which `margin` is the
+    smallest eigenvalue.
     """
 
     params: type

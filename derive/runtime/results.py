@@ -120,8 +120,9 @@ class Moments(_Moments):
         quadrature_error: np.ndarray | None = None,
     ) -> Moments:
         made = super().__new__(cls, times, mean, cov, factor, blow_up_time)
-        none = quadrature_error is None
-        made.quadrature_error = np.zeros(np.shape(blow_up_time)) if none else quadrature_error
+        if quadrature_error is None:
+            quadrature_error = np.zeros(np.shape(blow_up_time))
+        made.quadrature_error = quadrature_error
         return made
 
     def __getnewargs__(self) -> tuple:  # type: ignore[override]
