@@ -149,8 +149,10 @@ def text_velocity(model: ClosureModel, one: Instance, queries: Cloud, keys: Clou
 
 
 def residual(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Relative distance; infinite where a value is not a number, so that no maximum hides it."""
     scale = max(1e-3, float(np.max(np.abs(wanted))))
-    return float(np.max(np.abs(found - wanted)) / scale)
+    size = float(np.max(np.abs(found - wanted)) / scale)
+    return size if np.isfinite(size) else float("inf")
 
 
 def rounded(x: float) -> float:

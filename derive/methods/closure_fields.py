@@ -220,8 +220,8 @@ class Reader:
         if exponent.degree() % 2 or not exponent.LC().is_negative:
             raise Refusal(
                 "the Gaussian integral of the weight diverges, or may: exp of "
-                f"{exponent.as_expr()} in s = an affine function of tokens, which is unbounded; the leading power must "
-                "be even and its coefficient negative",
+                f"{exponent.as_expr()} in s = an affine function of tokens, which is unbounded; "
+                "the leading power must be even and its coefficient negative",
                 node.place,
             )
         return True

@@ -19,6 +19,7 @@ from derive.calculus.index import Expression, Index, Tensor, collect, single
 from derive.calculus.tilt import NoTilt, average, join
 from derive.errors import Refusal
 from derive.methods import closure_checks as checks
+from derive.methods import coupling_steps
 from derive.methods.closure_fields import Names, Reader, Rule
 from derive.methods.record import Step
 from derive.methods.scalar_rules import FourierRule, fourier_rule
@@ -412,24 +413,8 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
             moments,
         ),
     ]
-    if any(t.kind == "spectral" for t in result.book.of):
-        from derive.methods.coupling import marginal_equation, spectral_root
-
-        equation, _, _ = marginal_equation()
-        root = spectral_root()
-        out.insert(
-            1,
-            Step(
-                "couple",
-                "quadratic potentials; both marginals; D = P2^-1 from the marginal of y",
-                {"marginal": equation},
-                (
-                    f"D = g(T T^T), g(t) = {root.expr}: the positive root, unique",
-                    "lemma, cited: the bistochastic scaling is unique",
-                ),
-            ),
-        )
-    del model
+    if result.book.couplings:
+        out[1:1] = coupling_steps.steps(result)
     return tuple(out)
 
 
