@@ -5,17 +5,12 @@ The reference is Gauss-Hermite quadrature of the definition's text.
 
 from __future__ import annotations
 
-import sys
-import types
-from functools import cache
-from typing import Any
-
 import jax
 import numpy as np
 import odd_closures as odd
 import pytest
+from built_closures import built
 
-from derive.emit.gaussian_closure import render
 from derive.errors import DefinitionError, Refusal
 from derive.methods import closure_checks as checks
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, FOURIER, derive
@@ -64,15 +59,6 @@ QUADRATURE = [
     "neural_value",
     "slow_tails",
 ]
-
-
-@cache
-def built(name: str) -> tuple[Any, Any]:
-    result = derive(getattr(odd, name))
-    module = types.ModuleType(f"_odd_{name}")
-    sys.modules[module.__name__] = module
-    exec(compile(render(result, name, name), name, "exec"), module.__dict__)
-    return result, module
 
 
 def rates(name: str, scale: float = 0.2) -> tuple[float, float]:

@@ -5,21 +5,17 @@ The references are finer rules of another kind, or quadrature of the definition'
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import odd_closures as odd
 import pytest
+from built_closures import built
 
 from derive.methods import closure_checks as checks
 from derive.methods.gaussian_closure import CUBATURE, derive
 from derive.runtime.results import Moments
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_any_definition import built
 
 
 def case(name: str, seed: int = 91, **options: Any) -> tuple[Any, Any, Any, tuple]:
