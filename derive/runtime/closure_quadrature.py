@@ -21,7 +21,7 @@ import numpy as np
 from derive.runtime.closure_ops import _padded, contract, factor
 
 NODES, REACH, SIDE = 241, 9.0, 48
-LEVELS = 13  # scales 1, 2, 4, ... of the argument of a function
+LEVELS = 33  # scales 1, 2, 4, ... of the argument of a function
 TENSOR = {1: 64, 2: 28, 3: 16}  # Gauss-Hermite nodes a direction
 SHIFTS, LATTICE = 8, 256  # above: a lattice, this often shifted at random, and mirrored
 
