@@ -28,8 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if hasattr(os, "sched_setaffinity") and "--peak" not in sys.argv:
-    os.sched_setaffinity(0, {0})
+if hasattr(os, "sched_setaffinity"):
+    # a child inherits the parent's core: for memory it gets all of them back
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) if "--peak" in sys.argv else {0})
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 )

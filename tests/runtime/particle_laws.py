@@ -1,4 +1,4 @@
-"""Particle systems against their closures: errors by number of tokens, and estimators of a velocity.
+"""Particle systems against their closures: errors by number of tokens, and two estimators.
 
 Tokens are drawn from the initial law, moved by the generated `particles`, and their mean and
 covariance compared with the generated `solve` at the end time.  causal_linear_closure is not here:
