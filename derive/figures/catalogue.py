@@ -15,6 +15,7 @@ FIGURES = {
     "sweeps": "correlation against gamma and tau_0",
     "explosion": "share of exploded paths, gamma^2 below and above 1/2",
     "limiting_rank": "rank of the limit covariance: adaptive solver and clipped Euler",
+    "cone": "covariances in the plane settle on a ray or blow up: softmax, heads, L2, Sinkhorn",
 }
 TURNPIKE = "turnpike_"
 
