@@ -1,7 +1,8 @@
-"""Shares of divergence and of limiting ranks under random attention, against an independent table."""
+"""Divergence and limiting ranks under random attention, against an independent table."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -51,8 +52,6 @@ def test_fates_of_random_laws(model: str, d: int) -> None:
 
 
 def test_the_stored_table_agrees() -> None:
-    import json
-
     stored = json.loads(
         (Path(table.__file__).parent / "results/random_parameters.json").read_text()
     )
