@@ -186,6 +186,41 @@ def test_a_wrong_definition_is_refused_with_its_line_and_nothing_is_written(
     assert not out.exists() or list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "average(V @ y, ",
+            "V @ (x - y) + average(V @ y, ",
+            "mine.py:12: the key y stands outside",
+        ),
+        (
+            "average(V @ y, exp((Q @ x) @ (K @ y)))",
+            "bistochastic(exp(x @ y)) * x",
+            "mine.py:12: bistochastic(...) stands outside",
+        ),
+        ('state="x[d]"', 'state="x[d]", state="y[d]"', "mine.py:9: syntax error: keyword argument"),
+        ("@gaussian_closure(", "# @(", "or @optimal_control(...)"),
+    ],
+)
+def test_mistakes_in_a_closure_are_named_with_their_line(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run(capsys, "new", "mine", "--kind", "gaussian_closure")
+    text = Path("mine.py").read_text(encoding="utf-8")
+    text = text.replace("import average, ", "import average, bistochastic, ")
+    assert old in text
+    Path("mine.py").write_text(text.replace(old, new), encoding="utf-8")
+    code, _, err = _run(capsys, "show", "mine.py")
+    assert code == 2 and said in err and "internal error" not in err, err
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_deriving(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
