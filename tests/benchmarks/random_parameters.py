@@ -30,8 +30,8 @@ import numpy as np
 
 MODELS = ("softmax", "l2", "sinkhorn")
 DIMS = (2, 3, 4)
-T, STAGES = {"softmax": 1e3, "l2": 1e3, "sinkhorn": 300.0}, 25
-STEPS = {"softmax": 4000, "l2": 4000, "sinkhorn": 20_000}  # of a stage
+T, STAGES = {"softmax": 1e3, "l2": 1e3, "sinkhorn": 100.0}, 25
+STEPS = {"softmax": 4000, "l2": 4000, "sinkhorn": 6000}  # of a stage
 METHOD = {"softmax": "auto", "l2": "auto", "sinkhorn": "explicit"}
 LARGE, SMALL = 1e8, 1e-3
 
@@ -95,13 +95,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--dims", type=int, default=len(DIMS), help="how many of 2, 3, 4")
     args = parser.parse_args()
-    rows: dict[str, Any] = {}
+    file = args.out / "random_parameters.json"
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    rows: dict[str, Any] = stored.get("percent", {}) if stored.get("draws") == args.draws else {}
     for model in args.models:
         for d in DIMS[: args.dims]:
             rows.setdefault(model, {})[str(d)] = shares(fates(model, d, args.draws))
             print(model, d, rows[model][str(d)], flush=True)
-    result = {"T": T, "method": METHOD, "draws": args.draws, "percent": rows}
-    (args.out / "random_parameters.json").write_text(json.dumps(result, indent=1) + "\n")
+            result = {"T": T, "method": METHOD, "draws": args.draws, "percent": rows}
+            file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
