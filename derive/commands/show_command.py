@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from derive.errors import RequestError
 from derive.registry import find, load
 
 
@@ -14,12 +15,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--format", choices=("text", "latex", "html", "json"), default="text")
     parser.add_argument("--steps", action="store_true", help="every step with its check")
+    parser.add_argument(
+        "--finite-width",
+        action="store_true",
+        help="what one layer of finite width does beyond the limit: L_1, the corrected SDE, L_2",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import method, report
 
     entry = find(options.model)
+    if options.finite_width and (entry.method != "covariance_sde" or options.steps):
+        raise RequestError(
+            "--finite-width has no record of steps; leave --steps out"
+            if options.steps
+            else f"--finite-width expands one layer of a network in its width; {entry.name} is a "
+            f"model of kind {entry.method}, which has none"
+        )
     result = method(entry.method).derive(load(entry))
+    if options.finite_width:
+        from derive.emit import finite_width_report
+
+        print(finite_width_report.report(result, options.format), end="")
+        return 0
     print(report(entry.method).FORMATS[options.format](result, options.steps), end="")
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 
@@ -20,11 +20,12 @@ from derive.calculus.index import Expression
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
-from derive.emit.contraction import Program, joined, lower, scaled
+from derive.emit.contraction import Program, joined, lower, responses, scaled
 from derive.emit.graph_code import gather, statements
 from derive.emit.layout import tidy
 from derive.emit.scalars import python
 from derive.emit.signature import signature
+from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as SIZE
 from derive.methods.reduce import Chain
@@ -39,6 +40,8 @@ LEFT_SIDES = {
     "diffusion": r"\Sigma_{a b, c d}",
     "noise": "N_{a b}",
     "mixing_rate": "r",
+    "drift_correction": "b^{(1)}_{a b}",
+    "diffusion_correction": r"\Sigma^{(1)}_{a b, c d}",
 }
 
 
@@ -76,6 +79,10 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     `source`: the definition's path as it should be shown; `request`: what `derive build` takes.
     """
     kernels, operations = _kernels(result)
+    at_width = corrected_or_none(result)
+    if at_width is not None:
+        kernels += _at_width(at_width)
+    equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
         environment()
@@ -92,17 +99,20 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             operations=operations,
             sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
             f"{result.model.clock}, V = {_gram(result)}; sums run over the tokens.",
-            equations_text={k: show(e) for k, e in result.equations.items()},
-            equations_latex={
-                k: latex.equation(LEFT_SIDES[k], e) for k, e in result.equations.items()
-            },
-            facts=result.facts,
+            equations_text={k: show(e) for k, e in equations.items()},
+            equations_latex={k: latex.equation(LEFT_SIDES[k], e) for k, e in equations.items()},
+            facts=[
+                *responses(equations.values()),
+                *result.facts,
+                *([] if at_width is None else [at_width.fact]),
+            ],
             ops=_ops(kernels),
             params=[{"name": p.name, "meaning": _meaning(p)} for p in parameters(result)],
             dims=[{"name": d.name, "meaning": d.meaning} for d in _dims(result)],
             weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
             kernels=kernels,
-            spec=_spec(result),
+            spec=_spec(result) + ([] if at_width is None else [_correction(at_width)]),
+            at_width=at_width and _at_width_params(at_width),
             reduced=result.reduction is not None,
         )
     )
@@ -207,16 +217,110 @@ _DOCS = {
 }
 
 
+def _expression_kernel(
+    result: CovarianceSDE, name: str, doc: str, expression: Expression
+) -> Kernel:
+    program = Program(taken={"V", "m", "params", "t"})
+    text = lower(expression, program)
+    kernel = Kernel(name, "V, params, t=0.0", doc)
+    kernel.body = _header(result, text, program, "V")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.result = text if text != "0" else _ZEROS[len(expression.free)]
+    return kernel
+
+
 def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     program = Program(taken={"V", "m", "params", "t"})
     text = lower(result.equations[name], program)
     kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else "0 * V"
-    if name == "mixing_rate" and text == "0":
-        kernel.result = "0 * V[..., 0, 0]"
+    kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
     return kernel, _counts(program)
+
+
+_ZEROS = {  # by number of free tokens
+    0: "0 * V[..., 0, 0]",
+    2: "0 * V",
+    4: "0 * V[..., :, :, None, None] * V[..., None, None, :, :]",
+}
+
+
+def _at_width(found: Corrected) -> list[Kernel]:
+    """Kernels of the SDE of a finite width; what the width does not change is not written again."""
+    sde = found.sde
+    what = "at the width of the network: parameters `ParamsAtWidth`.\n\nV: (..., m, m)."
+    out = [
+        _expression_kernel(
+            sde,
+            "drift_at_width",
+            f"Drift of the SDE {what}  Returns (..., m, m), per unit of\ndepth / width.",
+            sde.drift,
+        )
+    ]
+    if found.sizes:
+        out.append(
+            _expression_kernel(
+                sde,
+                "diffusion_at_width",
+                f"Covariance of the noise {what}  Returns (..., m, m, m, m).",
+                sde.diffusion,
+            )
+        )
+        noise, _ = _noise_kernel(sde)
+        out.append(replace(noise, name="noise_from_at_width"))
+        out.append(_sizes(found))
+    step, _ = _congruence(sde)
+    out.append(replace(step, name="step_layer_at_width"))
+    out.append(
+        _expression_kernel(
+            sde,
+            "lift_at_width",
+            "What a step adds to the congruence, per unit of depth / width; the step keeps V\n"
+            "positive semi-definite where this is.\n\nV: (..., m, m).  Returns (..., m, m).",
+            sde.step.lift,
+        )
+    )
+    return out
+
+
+def _sizes(found: Corrected) -> Kernel:
+    kernel = Kernel(
+        "field_sizes_at_width",
+        "params, t=0.0",
+        "Squared sizes of the noise's fields relative to the limit; negative: there is no SDE.",
+    )
+    words = [python(s) for s in found.sizes]
+    kernel.body = _unpacked(found.sde, _words(words))
+    kernel.result = _tuple(words)
+    return kernel
+
+
+def _at_width_params(found: Corrected) -> list[str]:
+    return [p.name for p in parameters(found.sde)]
+
+
+def _correction(found: Corrected) -> tuple[str, str]:
+    """The entry of the specification that binds the kernels of a finite width."""
+    drawn = ", ".join(
+        f'"{f.drawn.name}": runtime.Block("{"symmetric" if f.drawn.symmetric else "gaussian"}")'
+        for f in found.sde.noise.fields
+    )
+    words = {
+        "params": "ParamsAtWidth",
+        "width": f'"{found.width.name}"',
+        "drift": "drift_at_width",
+        "step_layer": "step_layer_at_width",
+        "step_blocks": "{" + drawn + "}",
+        "lift": "lift_at_width",
+    }
+    if found.sizes:
+        words |= {
+            "diffusion": "diffusion_at_width",
+            "noise_from": "noise_from_at_width",
+            "field_sizes": "field_sizes_at_width",
+        }
+    return "at_width", f"runtime.AtWidth({', '.join(f'{k}={w}' for k, w in words.items())})"
 
 
 def _quotient(result: CovarianceSDE, name: str, what: str) -> Kernel:
@@ -246,7 +350,7 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     kernel = Kernel(
         "noise_from",
         "L, V, fields, params, t=0.0",
-        "The noise built from given normals: "
+        ("The noise built from given normals: " if noise.fields else "No noise: an ODE")
         + "; ".join(
             f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} gives "
             f"{f.tensor.name}, the limit of {f.core}"
@@ -256,10 +360,10 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         "symmetric ones have\nthe law of (G + G^T) / sqrt(2).  Costs O(m^3).",
     )
     kernel.body = _header(result, text, program, "V")
-    kernel.body.append(f"{_tuple(f.drawn.name for f in noise.fields)} = fields")
+    kernel.body += _assigned((f.drawn.name for f in noise.fields), "fields")
     kernel.body += [f"{f.tensor.name} = {_built(f.built, f.drawn.name)}" for f in noise.fields]
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text
+    kernel.result = text if noise.fields else "0 * V"
     return kernel, _counts(program)
 
 
@@ -356,9 +460,10 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
-    drawn = _tuple(f.drawn.name for f in result.noise.fields)
     dims = [d.name for d in _dims(result)]
-    kernel.body += [f"{_tuple(dims)} = dims", f"{drawn} = blocks", f"h = 1 / {width}"]
+    kernel.body.append(f"{_tuple(dims)} = dims")
+    kernel.body += _assigned((f.drawn.name for f in result.noise.fields), "blocks")
+    kernel.body.append(f"h = 1 / {width}")
     if "V" in _words([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
@@ -409,6 +514,11 @@ def _words(texts: Iterable[str]) -> set[str]:
 def _tuple(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
+
+
+def _assigned(names: Iterable[str], whole: str) -> list[str]:
+    names = list(names)
+    return [f"{_tuple(names)} = {whole}"] if names else []
 
 
 def _counts(program: Program) -> str:
@@ -486,6 +596,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
             repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights}),
         ),
         *_shares(result),
+        *([("unit_rows", "True")] if result.model.unit_rows else []),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),
         ("diffusion", "diffusion"),

@@ -14,6 +14,7 @@ FIGURES = {
     "densities": "densities of variance, covariance and correlation: network and SDE",
     "sweeps": "correlation against gamma and tau_0",
     "explosion": "share of exploded paths, gamma^2 below and above 1/2",
+    "finite_width": "weak error against the width: the limit's SDE and the SDE at that width",
     "limiting_rank": "rank of the limit covariance: adaptive solver and clipped Euler",
 }
 TURNPIKE = "turnpike_"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime import ensemble, inputs, networks
+from derive.runtime.at_width import AtWidth, corrected
 from derive.runtime.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.factor import psd_factor
 from derive.runtime.precision import precision
@@ -23,6 +24,7 @@ from derive.runtime.sharding import chosen
 from derive.runtime.stepping import largest_step
 
 __all__ = [
+    "AtWidth",
     "Block",
     "CovarianceModel",
     "network",
@@ -56,7 +58,9 @@ class CovarianceModel:
     reduced_blocks: Mapping[str, Block] = field(default_factory=dict)
     step_layer: Callable[..., Any] | None = None
     step_blocks: Mapping[str, Block] = field(default_factory=dict)
+    at_width: AtWidth | None = None
     shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unit_rows: bool = False
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:
@@ -87,6 +91,7 @@ def simulate(
     block_size: int | None = None,
     first: int = 0,
     devices: Sequence[Any] | None = None,
+    width: int | None = None,
 ) -> Paths:
     """Paths of the SDE; see a generated module's `simulate`.
 
@@ -96,12 +101,16 @@ def simulate(
     coefficients gain at most the variance `per_step`, and log V at most half of it.  `first`: the
     paths are those numbered first, ..., first + paths - 1 of the ensemble of this seed; `devices`:
     those of this process by default.  `block_size`: paths that a device holds at a time.
+    `width`: the SDE with its first correction for a network of that width, where there is one.
     """
     V = inputs.covariance(V0)
     m = V.shape[0]
     params = inputs.parameters(params, spec.params, spec.ranges, t1)
+    inputs.start(V, spec.unit_rows, spec.width, getattr(params, spec.width, None))
     times = inputs.times(saves, t1)
     inputs.path_range(first, paths)
+    if width is not None:
+        spec, params = corrected(spec, V, params, width, t1)
     if scheme not in ("network", "euler"):
         raise ValueError(f'scheme must be "network" or "euler", got {scheme!r}')
     if scheme == "network" and spec.step_layer is None:
