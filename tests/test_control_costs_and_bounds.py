@@ -116,6 +116,15 @@ def test_box_active_on_the_entry_arc() -> None:
 
 
 @pytest.mark.slow
+def test_every_member_of_a_batch_has_its_own_switching_time() -> None:
+    module = kernel("u", TRACK, "bounds=box(u, -M, M)")
+    x0 = np.array([[-1.0], [0.9], [3.0]])
+    path = module.solve(module.State(x0), params(module), T=20.0, starts=4)
+    assert path.cost == pytest.approx([reach(2.0), reach(0.1), reach(2.0)], abs=1e-8)
+    assert np.all(path.residuals.error <= 1e-8)
+
+
+@pytest.mark.slow
 def test_box_active_on_both_arcs_of_a_fixed_end() -> None:
     module = kernel("u", TRACK, 'bounds=box(u, -M, M), end="fixed"')
     found, path = run(module, -1.0, 24.0, end=2.5)

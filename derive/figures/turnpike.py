@@ -108,8 +108,9 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         if len(columns) <= 6:
             low, high = axis.get_ylim()
             axis.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+            side = "right" if np.isfinite(arrays["stop"]) else "center"
             axis.legend(
-                ncols=3, loc="upper center", handlelength=1.2, columnspacing=0.8, fontsize=7.5
+                ncols=3, loc=f"upper {side}", handlelength=1.2, columnspacing=0.8, fontsize=7.5
             )
     if np.isfinite(arrays["stop"]):
         _price(axes[0][3], arrays)
@@ -139,7 +140,7 @@ def _price(axis: Any, arrays: dict[str, Any]) -> None:
     price, times = float(arrays["price"]), arrays["times"]
     axis.semilogy(times, np.maximum(arrays["pull"], 1e-3 * price), color=style.BLUE)
     axis.axhline(price, color=style.RED, linewidth=1.1, linestyle="--")
-    axis.text(times[-1], 1.15 * price, "price of the control", ha="right", color=style.RED)
+    axis.text(times[-1], 1.25 * price, "price of the control", ha="right", color=style.RED)
     _stop(axis, arrays)
     axis.annotate(
         "$T^*$", (arrays["stop"], 0.96), xycoords=("data", "axes fraction"), xytext=(3, 0),
