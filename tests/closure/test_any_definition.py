@@ -202,6 +202,9 @@ def test_latex_has_no_double_scripts_and_balanced_braces(name: str) -> None:
         assert equation.count(r"\left") == equation.count(r"\right")
 
 
+GELU = pytest.param("gelu_weight", marks=pytest.mark.slow)
+
+
 def trapezoid(mean: np.ndarray, cov: np.ndarray, nodes: int) -> Cloud:
     """N(mean, cov) on the line: exponentially convergent where Gauss-Hermite points are too few."""
     z = np.linspace(-9.5, 9.5, nodes)
@@ -211,7 +214,7 @@ def trapezoid(mean: np.ndarray, cov: np.ndarray, nodes: int) -> Cloud:
 
 @pytest.mark.parametrize(
     "name",
-    ["sigmoid_closure", "tanh_weight", "probit", "gelu_weight", "cosine", "normalised_sigmoid"],
+    ["sigmoid_closure", "tanh_weight", "probit", GELU, "cosine", "normalised_sigmoid"],
 )
 def test_large_arguments_too(name: str) -> None:
     """Scores with a standard deviation of several units, against a double trapezoidal sum."""
