@@ -22,7 +22,7 @@ from derive.runtime.closure_ops import _padded, contract, factor
 
 NODES, REACH, SIDE = 241, 9.0, 48
 LEVELS = 33  # scales 1, 2, 4, ... of the argument of a function
-TENSOR = {1: 64, 2: 28, 3: 16}  # Gauss-Hermite nodes a direction
+LINE, TENSOR = 480, {2: 36, 3: 16}  # trapezoidal nodes; Gauss-Hermite nodes a direction
 SHIFTS, LATTICE = 8, 256  # above: a lattice, this often shifted at random, and mirrored
 
 _finer: ContextVar[int] = ContextVar("finer", default=1)
@@ -207,8 +207,12 @@ def fourier_mean(
 
 @lru_cache(maxsize=16)
 def _standard_points(d: int, finer_: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, weights and shift of each point for N(0, I_d): tensor Gauss-Hermite to d = 3; above
-    a lattice, shifted at random SHIFTS times (fixed seed)."""
+    """Points, weights and shift of each point for N(0, I_d): the trapezoidal rule on the line,
+    tensor Gauss-Hermite to d = 3; above a lattice, shifted at random SHIFTS times (fixed seed)."""
+    if d == 1:
+        z = np.linspace(-REACH, REACH, LINE * finer_ + 1)
+        w = np.exp(-(z**2) / 2)
+        return z[:, None], w / w.sum(), np.zeros(len(z), int)
     if d <= 3:
         z, w = np.polynomial.hermite_e.hermegauss(TENSOR[d] * finer_)
         w = w / w.sum()
@@ -309,8 +313,9 @@ def cubature_rates(
     """E velocity and E grad velocity over x ~ N(mean, cov) (each block its own law).
 
     `through`: the parameters through whose products with x alone the velocity depends on x; the
-    cubature is over the law of these products.  Tensor Gauss-Hermite up to dimension 3, above it a
-    lattice with random shifts (fixed seed); `cubature_error` says how far they can be trusted.
+    cubature is over the law of these products.  The trapezoidal rule on the line, tensor
+    Gauss-Hermite up to dimension 3, above it a lattice with random shifts (fixed seed);
+    `cubature_error` says how far they can be trusted.
     """
     first, second, _ = _over_points(velocity, mean, cov, params, through)
     return first.sum(axis=0), second.sum(axis=0)

@@ -12,8 +12,11 @@ import pytest
 from built_closures import built
 
 from derive.errors import DefinitionError, Refusal
+from derive.generated import sigmoid_closure
 from derive.methods import closure_checks as checks
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, FOURIER, derive
+from derive.notation.closure_numeric import Cloud
+from derive.theory.sigmoid_closure import sigmoid_closure as shipped
 
 EXACT = [
     "key_penalised",
@@ -197,3 +200,38 @@ def test_latex_has_no_double_scripts_and_balanced_braces(name: str) -> None:
         assert not re.search(r"\^\{[^{}]*\}\s*\^|_\{[^{}]*\}\s*_", equation), equation
         assert equation.count("{") == equation.count("}")
         assert equation.count(r"\left") == equation.count(r"\right")
+
+
+GELU = pytest.param("gelu_weight", marks=pytest.mark.slow)
+
+
+def trapezoid(mean: np.ndarray, cov: np.ndarray, nodes: int) -> Cloud:
+    """N(mean, cov) on the line: exponentially convergent where Gauss-Hermite points are too few."""
+    z = np.linspace(-9.5, 9.5, nodes)
+    weight = np.exp(-(z**2) / 2)
+    return Cloud(mean + z[:, None] * np.sqrt(cov[0, 0]), weight / weight.sum())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sigmoid_closure", "tanh_weight", "probit", GELU, "cosine", "normalised_sigmoid"],
+)
+def test_large_arguments_too(name: str) -> None:
+    """Scores with a standard deviation of several units, against a double trapezoidal sum."""
+    result, module = built(name) if hasattr(odd, name) else (derive(shipped), sigmoid_closure)
+    one = checks.instance(result.model, 95, size=1, scale=1.3)
+    one.arrays["S"], one.arrays["m"] = np.array([[1.5]]), np.array([0.8])
+    queries = trapezoid(one.arrays["m"], one.arrays["S"], 801)
+    gamma = checks.text_velocity(
+        result.model, one, queries, trapezoid(one.arrays["m"], one.arrays["S"], 1601)
+    )
+    mean = queries.weight @ gamma
+    across = (queries.weight[:, None] * gamma).T @ (queries.at - one.arrays["m"])
+    p = module.Params(*(np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields))
+    with jax.enable_x64(True):
+        both = jax.jit(lambda m, S: (module.mean_rate(m, S, p), module.cov_rate(m, S, p)))
+        found = both(one.arrays["m"], one.arrays["S"])
+    score = (one.arrays["K"].T @ one.arrays["Q"])[0, 0] * 1.5
+    assert abs(score) > 1
+    assert checks.residual(np.asarray(found[0]), mean) < 1e-10
+    assert checks.residual(np.asarray(found[1]), across + across.T) < 1e-10
