@@ -3,4 +3,4 @@
 from derive.cli import main
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

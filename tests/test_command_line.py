@@ -60,6 +60,12 @@ def test_the_installed_module_runs_as_a_program() -> None:
     assert done.returncode == 0 and done.stdout.startswith("derive ")
 
 
+def test_the_package_runs_as_a_program_with_its_exit_code() -> None:
+    command = [sys.executable, "-m", "derive", "show", "no_such_model"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no_such_model" in done.stderr
+
+
 @pytest.mark.parametrize("steps", [[], ["--steps"]])
 def test_show_json_parses(capsys: pytest.CaptureFixture[str], steps: list[str]) -> None:
     code, out, _ = _run(capsys, "show", MODEL, "--format", "json", *steps)

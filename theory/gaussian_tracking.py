@@ -1,15 +1,10 @@
 """Steering the covariance of a Gaussian under softmax self-attention, with the values or the queries as control."""
 
-from derive.notation import dims, optimal_control, params, problem, squared_norm
+from derive.notation import covariance_rate, dims, optimal_control, params, problem, squared_norm
+from derive.theory.bilinear_softmax_closure import bilinear_softmax_closure as attention
 
 d = dims("d: width")
 alpha, beta = params("alpha: positive, weight of tracking", "beta: positive, weight of control")
-
-
-def covariance_rate(S, V, A):
-    """S' of a Gaussian with covariance S, tokens moving with V times their attention mean."""
-    drift = V @ S @ A @ S
-    return drift + drift.T
 
 
 @optimal_control(
@@ -18,9 +13,9 @@ def covariance_rate(S, V, A):
     data="A[d, d], goal[d, d] symmetric, V_ref[d, d]",
 )
 def gaussian_tracking(S, V, A, goal, V_ref):
-    """S' = V S A S + its transpose, steered by the value matrix V."""
+    """The covariance of a Gaussian law of tokens under softmax attention, steered by the value matrix V."""
     running = alpha / 2 * squared_norm(S - goal) + beta / 2 * squared_norm(V - V_ref)
-    return problem(dynamics=covariance_rate(S, V, A), running=running)
+    return problem(dynamics=covariance_rate(attention, S, A=A, V=V), running=running)
 
 
 @optimal_control(
@@ -29,6 +24,6 @@ def gaussian_tracking(S, V, A, goal, V_ref):
     data="V[d, d], goal[d, d] symmetric, A_ref[d, d]",
 )
 def gaussian_query_tracking(S, A, V, goal, A_ref):
-    """S' = V S A S + its transpose, steered by the product A of keys and queries."""
+    """The covariance of a Gaussian law of tokens, steered by the product A of keys and queries."""
     running = alpha / 2 * squared_norm(S - goal) + beta / 2 * squared_norm(A - A_ref)
-    return problem(dynamics=covariance_rate(S, V, A), running=running)
+    return problem(dynamics=covariance_rate(attention, S, A=A, V=V), running=running)

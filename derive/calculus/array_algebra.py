@@ -220,6 +220,19 @@ class Algebra:
             return self.full(shape, ZERO) if shape else self.scalar(ZERO)
         return self.scale(a * b, self.make("matmul", (x, y), shape))
 
+    def inverse(self, array: Array) -> Array:
+        """Inverse of a square matrix."""
+        coefficient, core = self.split(array)
+        if core.op == "eye":
+            return self.scale(1 / coefficient, core)
+        return self.make("word", (array,), array.shape, ("inverse",))
+
+    def inv_sqrt_det(self, array: Array) -> Array:
+        """det^(-1/2) of a square matrix, a number."""
+        if array.op == "eye":
+            return self.scalar(ONE)
+        return self.make("word", (array,), (), ("inv_sqrt_det",))
+
     def transpose(self, array: Array) -> Array:
         if array.ndim < 2:
             return array
@@ -261,6 +274,8 @@ class Algebra:
             out = self.multiply(*(self.normal(a, flip) if a.ndim else a for a in core.args))
         elif core.op == "function" and core.ndim == 2:
             out = self._function(core, self.normal(core.args[0], flip))
+        elif core.op == "word" and core.data == ("inverse",):
+            out = self.inverse(self.normal(core.args[0], flip))
         elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
             chain = self._chain(core)
             parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]

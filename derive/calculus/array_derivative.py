@@ -17,7 +17,7 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.array_algebra import ONE, ZERO, Algebra
+from derive.calculus.array_algebra import HALF, ONE, ZERO, Algebra
 from derive.errors import Refusal
 from derive.notation.arrays import Array, Shape, walk
 from derive.notation.elementwise import WORDS, x_symbol
@@ -127,6 +127,13 @@ def _adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
         return g.multiply(bar, slope) if slope is not None else g.scalar(ZERO)
     if op == "composite":
         return _composite_adjoint(g, array, position, bar)
+    if op == "word" and array.data[0] == "inverse":
+        turned = g.transpose(array)
+        inner = g.matmul(g.matmul(turned, g.spread(bar, array.shape)), turned)
+        return g.scale(sp.Integer(-1), inner)
+    if op == "word" and array.data[0] == "inv_sqrt_det":
+        slope = g.scale(-HALF, g.multiply(array, g.transpose(g.inverse(arg))))
+        return g.multiply(bar, slope)
     raise Refusal(f"no adjoint rule for {op}")
 
 
@@ -182,6 +189,12 @@ def _tangent(
             part = g.multiply(slope, move)
         elif op == "composite":
             part = _composite_tangent(g, array, position, move)
+        elif op == "word" and array.data[0] == "inverse":
+            inner = g.matmul(g.matmul(array, g.spread(move, arg.shape)), array)
+            part = g.scale(sp.Integer(-1), inner)
+        elif op == "word" and array.data[0] == "inv_sqrt_det":
+            inner = g.multiply(g.transpose(g.inverse(arg)), g.spread(move, arg.shape))
+            part = g.scale(-HALF, g.multiply(array, g.sum_all(inner)))
         else:
             raise Refusal(f"no tangent rule for {op}")
         parts.append(part)

@@ -6,6 +6,7 @@ and weights with which the average is exact to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,8 @@ def product_rule(
     count = int(np.prod([len(w) for _, w in rules], dtype=float))
     if count > 3_000_000:
         raise ValueError(f"a product rule of {count} nodes is too large; take smaller dimensions")
-    grids = np.indices([len(w) for _, w in rules]).reshape(len(rules), -1)
+    counts = [len(w) for _, w in rules]
+    grids = np.indices(counts).reshape(len(rules), math.prod(counts))
     weights = np.ones(count)
     nodes = {}
     for (name, shape), (x, w), pick in zip(shapes.items(), rules, grids, strict=True):

@@ -1,7 +1,7 @@
-"""Nonlinear functions of the state alone, kept whole: softmax(beta X X^T) with fixed weights.
+"""Nonlinear functions of the state alone, kept whole: softmax(beta X X^T), 1 / |x_a|.
 
 Given the state such a part is no random variable, so it is not expanded: it becomes a tensor
-between tokens that knows its graph, rewritten on V = X X^T / weight.
+over tokens that knows its graph, rewritten on V = X X^T / weight.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sympy as sp
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
 from derive.errors import Refusal
-from derive.notation.arrays import Array, node, scale, walk
+from derive.notation.arrays import Array, composite, multiply, node, scale, total, walk
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class Response:
 
 @cache
 def is_response(array: Array) -> bool:
-    """A function of the state without weights, of order one, between tokens."""
+    """A function of the state without weights, of order one, over tokens."""
     nodes = walk(array)
     ops = {a.op for a in nodes}
     if array.op not in ("function", "composite", "multiply") or "function" not in ops:
         return False
-    return "state" in ops and not ops & {"gaussian", "block"} and array.ndim == 2
+    if "state" not in ops or ops & {"gaussian", "block"} or array.ndim != 2:
+        return False
+    token = next(a.shape[0] for a in nodes if a.op == "state")
+    return all(d in (1, token) for d in array.shape)
 
 
 def response(array: Array, law: Law) -> Tensor:
@@ -47,9 +50,12 @@ def response(array: Array, law: Law) -> Tensor:
                 f"{law.state.name}^T: the covariance does not close",
                 array.place,
             )
+        for axis in reversed([k for k, d in enumerate(array.shape) if d == 1]):
+            root = total(root, axis, keepdims=False)
         meaning = Response(root, gram, law.gram)
         name = f"S_{len(law.responses) + 1}"
-        law.responses[array] = Tensor(name, array.shape, "response", meaning=meaning)
+        dims = tuple(d for d in array.shape if d != 1)
+        law.responses[array] = Tensor(name, dims, "response", meaning=meaning)
     return law.responses[array]
 
 
@@ -59,12 +65,16 @@ def _on_gram(root: Array, law: Law, gram: Array) -> Array:
 
     def rebuilt(array: Array) -> Array:
         if array not in done:
-            weight = _product(array)
+            weight, square = _product(array), _squares(array)
             if weight is not None:
                 done[array] = scale(weight * law.gram_weight, gram)
+            elif square is not None:
+                done[array] = scale(square * law.gram_weight, _sizes(gram, array.data[1]))
             else:
                 args = tuple(rebuilt(a) for a in array.args)
-                done[array] = replace(array, args=args) if args else array
+                new = replace(array, args=args) if args else array
+                # the width cancels between V and what the text divides by
+                done[array] = scale(*_peeled(new)) if array.op == "multiply" else new
         return done[array]
 
     return rebuilt(root)
@@ -78,6 +88,25 @@ def _product(array: Array) -> sp.Expr | None:
     third, inner = _peeled(right.args[0]) if right.op == "transpose" else (sp.Integer(1), right)
     mirrored = right.op == "transpose" and left.op == "state" and inner is left
     return first * second * third if mirrored else None
+
+
+def _squares(array: Array) -> sp.Expr | None:
+    """c, if the node is the sum over units of c X * X."""
+    if array.op != "sum" or array.data[0] != 1 or array.args[0].op != "multiply":
+        return None
+    coefficient, product = _peeled(array.args[0])
+    if product.op != "multiply":
+        return None
+    (first, left), (second, right) = (_peeled(a) for a in product.args)
+    return coefficient * first * second if left.op == "state" and left is right else None
+
+
+def _sizes(gram: Array, keepdims: bool) -> Array:
+    """V_aa, as a vector or as a column."""
+    token = gram.shape[0]
+    eye = node("eye", (), (token, token))
+    vector = composite("diagonal", gram, total(multiply(gram, eye), 1, keepdims=False))
+    return node("expand", (vector,), (token, sp.Integer(1)), 1) if keepdims else vector
 
 
 def _peeled(array: Array) -> tuple[sp.Expr, Array]:

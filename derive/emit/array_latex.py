@@ -120,6 +120,11 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
         inside = ", ".join(text[a][0] for a in _shown(array))
         if name == "linear_solve":
             return rf"{shown(0, ATOM)}^{{-1}} {shown(1, PRODUCT)}", PRODUCT
+        if name == "inverse":
+            words = shown(0, ATOM) if text[args[0]][1] == ATOM else rf"\left({inside}\right)"
+            return rf"{words}^{{-1}}", ATOM
+        if name == "inv_sqrt_det":
+            return rf"\det\left({inside}\right)^{{-1/2}}", ATOM
         title = name.replace("_", r"\_")
         return rf"\operatorname{{{title}}}\left({inside}\right)", ATOM
     if op == "function":

@@ -133,7 +133,22 @@ def _response(tensor: Tensor, program: Program) -> str:
     for name, words in lines:
         if name not in program.taken:
             program.assign(("line", name, words), name, words, tensor.name, 2)
-    return program.assign(("response", tensor.name), "mixing", text, tensor.name, 2)
+    rank = len(tensor.dims)
+    wish = "mixing" if rank == 2 else "size"
+    return program.assign(("response", tensor.name), wish, text, tensor.name, rank)
+
+
+def responses(expressions: Iterable[Expression]) -> list[str]:
+    """What the functions of V in the equations are, a line each: S_1 = softmax(beta * V)."""
+    found = {t for e in expressions for t in e.tensors() if t.kind == "response"}
+    out = []
+    for tensor in sorted(found, key=lambda t: t.name):
+        meaning = tensor.meaning
+        name = meaning.tensor.name
+        lines, text = statements(meaning.root, {}, {meaning.gram: name}, f"{name}.dtype")
+        where = "".join(f", {n} = {words}" for n, words in lines)
+        out.append(f"{tensor.name} = {text}{where}")
+    return out
 
 
 def _cost(dummy: Index, arrays: list[Placed]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from derive.calculus.index import Expression
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
-from derive.emit.contraction import Program, joined, lower, scaled
+from derive.emit.contraction import Program, joined, lower, responses, scaled
 from derive.emit.graph_code import gather, statements
 from derive.emit.layout import tidy
 from derive.emit.scalars import python
@@ -101,7 +101,11 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             f"{result.model.clock}, V = {_gram(result)}; sums run over the tokens.",
             equations_text={k: show(e) for k, e in equations.items()},
             equations_latex={k: latex.equation(LEFT_SIDES[k], e) for k, e in equations.items()},
-            facts=result.facts if at_width is None else (*result.facts, at_width.fact),
+            facts=[
+                *responses(equations.values()),
+                *result.facts,
+                *([] if at_width is None else [at_width.fact]),
+            ],
             ops=_ops(kernels),
             params=[{"name": p.name, "meaning": _meaning(p)} for p in parameters(result)],
             dims=[{"name": d.name, "meaning": d.meaning} for d in _dims(result)],
@@ -221,7 +225,7 @@ def _expression_kernel(
     kernel = Kernel(name, "V, params, t=0.0", doc)
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else "0 * V"
+    kernel.result = text if text != "0" else _ZEROS[len(expression.free)]
     return kernel
 
 
@@ -231,10 +235,15 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else "0 * V"
-    if name == "mixing_rate" and text == "0":
-        kernel.result = "0 * V[..., 0, 0]"
+    kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
     return kernel, _counts(program)
+
+
+_ZEROS = {  # by number of free tokens
+    0: "0 * V[..., 0, 0]",
+    2: "0 * V",
+    4: "0 * V[..., :, :, None, None] * V[..., None, None, :, :]",
+}
 
 
 def _at_width(found: Corrected) -> list[Kernel]:
@@ -341,7 +350,7 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     kernel = Kernel(
         "noise_from",
         "L, V, fields, params, t=0.0",
-        "The noise built from given normals: "
+        ("The noise built from given normals: " if noise.fields else "No noise: an ODE")
         + "; ".join(
             f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} gives "
             f"{f.tensor.name}, the limit of {f.core}"
@@ -351,10 +360,10 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         "symmetric ones have\nthe law of (G + G^T) / sqrt(2).  Costs O(m^3).",
     )
     kernel.body = _header(result, text, program, "V")
-    kernel.body.append(f"{_tuple(f.drawn.name for f in noise.fields)} = fields")
+    kernel.body += _assigned((f.drawn.name for f in noise.fields), "fields")
     kernel.body += [f"{f.tensor.name} = {_built(f.built, f.drawn.name)}" for f in noise.fields]
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text
+    kernel.result = text if noise.fields else "0 * V"
     return kernel, _counts(program)
 
 
@@ -451,9 +460,10 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
-    drawn = _tuple(f.drawn.name for f in result.noise.fields)
     dims = [d.name for d in _dims(result)]
-    kernel.body += [f"{_tuple(dims)} = dims", f"{drawn} = blocks", f"h = 1 / {width}"]
+    kernel.body.append(f"{_tuple(dims)} = dims")
+    kernel.body += _assigned((f.drawn.name for f in result.noise.fields), "blocks")
+    kernel.body.append(f"h = 1 / {width}")
     if "V" in _words([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
@@ -504,6 +514,11 @@ def _words(texts: Iterable[str]) -> set[str]:
 def _tuple(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
+
+
+def _assigned(names: Iterable[str], whole: str) -> list[str]:
+    names = list(names)
+    return [f"{_tuple(names)} = {whole}"] if names else []
 
 
 def _counts(program: Program) -> str:
@@ -581,6 +596,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
             repr({n: tuple(str(d) for d in a.shape) for n, a in result.trace.weights}),
         ),
         *_shares(result),
+        *([("unit_rows", "True")] if result.model.unit_rows else []),
         ("noise_fields", repr(noise)),
         ("drift", "drift"),
         ("diffusion", "diffusion"),

@@ -138,7 +138,8 @@ def equations_text(result: OptimalControl) -> list[str]:
 
 
 def _plain(result: OptimalControl, name: str, position: int) -> str:
-    x, u = result.x[min(position, len(result.x) - 1)], result.u[min(position, len(result.u) - 1)]
+    x = result.x[min(position, len(result.x) - 1)]
+    u = result.u[min(position, len(result.u) - 1)] if result.u else x
     return {
         "running_cost": "L",
         "terminal_cost": "phi",
@@ -156,7 +157,7 @@ def equations_latex(result: OptimalControl) -> dict[str, str]:
     for name, left in LEFT_SIDES.items():
         for position, part in enumerate(result.equations.get(name, ())):
             x = result.x[position] if position < len(result.x) else result.x[0]
-            u = result.u[position] if position < len(result.u) else result.u[0]
+            u = result.u[position] if position < len(result.u) else (*result.u, x)[0]
             words = (
                 left.format(
                     x=array_latex.symbol(x.data),
@@ -183,7 +184,8 @@ def _reserved(result: OptimalControl) -> set[str]:
 
     return {
         "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
-        "linear_solve", "sum", "pi", "np", "runtime", "linf_norm", "l1_vertex", "l2_direction",
+        "linear_solve", "inverse", "inv_sqrt_det", "sum", "pi", "np", "runtime", "linf_norm",
+        "l1_vertex", "l2_direction",
         "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
         *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
         *FUNCTIONS,
@@ -289,6 +291,8 @@ _OPS = ("cos", "erf", "exp", "eye", "full", "log", "pi", "relu", "sigmoid", "sin
 _CONTROL_WORDS = (
     "abs",
     "heaviside",
+    "inv_sqrt_det",
+    "inverse",
     "l1_norm",
     "l1_vertex",
     "l2_direction",
@@ -321,6 +325,8 @@ def _shape_text(slot: Slot) -> str:
         "(" + ", ".join(d.name for d in slot.shape) + ("," if len(slot.shape) == 1 else "") + ")"
     )
     kind = slot.kind.replace("sphere", "rows of norm one")
+    if kind == "constant":
+        kind = "a control that is constant in time; in x0 a first guess"
     return f"{shape}, {kind}" if kind else shape
 
 
@@ -375,6 +381,8 @@ def _spec(result: OptimalControl) -> list[tuple[str, str]]:
             "h_pu",
         )
     ]
+    if model.constants:
+        out.append(("constant", _names(s.name for s in model.constants)))
     rho = result.discount
     out += [
         ("discount", "None" if rho == 0 else f"lambda params: {_of_params(rho)}"),

@@ -22,7 +22,9 @@ from derive.notation.arrays import Array
 def _text(result: OptimalControl, steps: bool) -> str:
     model = result.model
     lines = [f"{model.name}: {_title(result)}", ""]
-    for word, slots in (("state", model.states), ("control", model.controls), ("data", model.data)):
+    moving = tuple(s for s in model.states if s.kind != "constant")
+    chosen = (*model.controls, *model.constants)
+    for word, slots in (("state", moving), ("control", chosen), ("data", model.data)):
         shown = ", ".join(
             f"{s.name}[{', '.join(d.name for d in s.shape)}]" + (f" {s.kind}" if s.kind else "")
             for s in slots

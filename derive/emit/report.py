@@ -11,6 +11,7 @@ import sympy as sp
 from derive.calculus.index import Expression
 from derive.calculus.text import index_names, show
 from derive.emit import latex
+from derive.emit.contraction import responses
 from derive.emit.module import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde import CovarianceSDE
 
@@ -56,7 +57,7 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
             f"  {field.tensor.name} = L {field.drawn.name} L^T, L L^T = V: the limit of "
             f"{field.core}"
         )
-    lines += [f"  {fact}" for fact in result.facts]
+    lines += [f"  {fact}" for fact in (*responses(result.equations.values()), *result.facts)]
     return "\n".join(lines) + "\n"
 
 

@@ -40,18 +40,31 @@ class Point:
     numbers: dict[sp.Symbol, float]
 
 
-def point(model: ControlDefinition, seed: int) -> Point:
-    """A random instance: small unequal dimensions, entries of both signs, some of them large."""
+def point(
+    model: ControlDefinition,
+    seed: int,
+    reach: float | None = None,
+    most: int | None = None,
+) -> Point:
+    """A random instance: small unequal dimensions, entries of both signs, some of them large.
+
+    Symmetric data and states are positive definite: they may be covariances.  `most`: sizes are 2
+    to `most`.
+    """
     rng = np.random.default_rng([_SEED, seed])
     sizes = rng.permutation(len(model.dims)) + 2
+    if most is not None:
+        sizes = 2 + (sizes + seed) % (most - 1)
     dims = {d.name: float(k) for d, k in zip(model.dims, sizes, strict=True)}
     params = {q.name: float(sample(q, rng)) for q in model.params}
-    reach = (0.7, 1.0, 2.0)[seed % 3]
+    reach = (0.7, 1.0, 2.0)[seed % 3] if reach is None else reach
     arrays = {}
     for slot in model.data:
         arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
     for slot in (*model.states, *model.controls):
-        arrays[slot.name] = _draw(slot, dims, rng, reach)
+        arrays[slot.name] = _draw(slot, dims, rng, reach, positive=True)
+        if slot.kind == "symmetric":  # rates are of high degree in a covariance
+            arrays[slot.name] = arrays[slot.name] / (2 * len(arrays[slot.name]))
         flat = Slot(slot.name, slot.shape, "symmetric" if slot.kind == "symmetric" else "")
         for mark in ("p_", "d_"):
             arrays[f"{mark}{slot.name}"] = _draw(flat, dims, rng, 1.0)
@@ -129,7 +142,7 @@ def relative(left: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
     left, right = np.asarray(left), np.asarray(right)
     if left.shape != right.shape or not np.all(np.isfinite(left)):
         return float("inf")
-    size = max(scale, float(np.max(np.abs(right), initial=0.0)))
+    size = max(scale, float(np.max(np.abs(right), initial=0.0))) or 1.0
     return float(np.max(np.abs(left - right), initial=0.0)) / size
 
 
@@ -148,6 +161,32 @@ def all_checks(result: OptimalControl) -> dict[str, Check]:
         name: Check(words, float(max(test(result, at) for at in points)), TOLERANCE)
         for name, (test, words) in tests.items()
     }
+
+
+def closure_check(result: OptimalControl) -> Check:
+    """Derived dynamics against the closure's text averaged by quadrature, at tame instances."""
+    sound = all(s.check is None or s.check.passed for c in result.closures for s in c.steps)
+    worst = 0.0 if sound else float("inf")
+    for k in range(INSTANCES):
+        worst = max(worst, closure_residual(result, tame_point(result.model, k)))
+    return Check("dynamics against quadrature of the closure's text", worst, TOLERANCE)
+
+
+def tame_point(model: ControlDefinition, seed: int) -> Point:
+    """An instance whose Gaussian averages a quadrature of few nodes resolves to round-off."""
+    at = point(model, seed, 0.25, most=3)
+    small = {s.name for s in (*model.states, *model.data) if s.kind == "symmetric"}
+    arrays = {n: 0.2 * a if n in small else a for n, a in at.arrays.items()}
+    return replace(at, arrays=arrays)
+
+
+def closure_residual(result: OptimalControl, at: Point) -> float:
+    from derive.methods.moment_dynamics import by_quadrature
+
+    with by_quadrature():
+        rates, _, _ = text_values(result.model, at, {})
+    found = evaluate(result, "state_rate", at)
+    return max(relative(a, b) for a, b in zip(found, rates, strict=True))
 
 
 def _trace(result: OptimalControl, at: Point) -> float:
@@ -276,6 +315,8 @@ def _law(result: OptimalControl, at: Point) -> float:
 def _law_at(result: OptimalControl, at: Point) -> float:
     """By how much H(law) exceeds the least H found; |H_u| where nothing bounds the control."""
     if result.law.expressions is None:
+        return 0.0
+    if not result.u:
         return 0.0
     best = dict(zip((u.data for u in result.u), evaluate(result, "control_law", at), strict=True))
     if any(np.shape(best[u.data]) != at.arrays[u.data].shape for u in result.u):

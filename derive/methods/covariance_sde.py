@@ -117,6 +117,8 @@ def _derive(model: Model) -> CovarianceSDE:
     step = congruence(raw_drift, raw_noise, law, scaling)
     if reduction is None:
         facts += (why,)
+    elif not noise.fields:  # an ODE, which no step should draw normals for
+        reduction = replace(reduction, step=None)
     if reduction is not None and reduction.step is not None:
         steps.append(_consistency(reduction.step, law, drift, diffusion, model))
     else:

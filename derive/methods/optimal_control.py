@@ -27,6 +27,8 @@ from derive.calculus.array_derivative import along, gradient
 from derive.errors import Refusal
 from derive.methods import control_checks as checks
 from derive.methods.control_law import Law, Price, control_law
+from derive.methods.gaussian_closure import GaussianClosure
+from derive.methods.moment_dynamics import Expansion, expand
 from derive.methods.record import Step
 from derive.notation.arrays import Array
 from derive.notation.control import Bound, ControlDefinition, ControlTrace, trace_problem
@@ -55,6 +57,7 @@ class OptimalControl:
     fixed_end: bool
     steps: tuple[Step, ...]
     facts: tuple[str, ...]
+    closures: tuple[GaussianClosure, ...] = ()
 
 
 def derive(model: ControlDefinition) -> OptimalControl:
@@ -76,7 +79,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
         for mark in ("p_", "d_")
     )
     du = tuple(g.leaf(f"d_{s.name}", s.shape) for s in model.controls)
-    problem = _interned(g, trace, leaves)
+    problem, expansion = _interned(g, trace, leaves)
     place = trace.problem.place
     smooth, prices = _split_cost(g, problem["running"], u, trace)
     # H = L + p.f
@@ -108,7 +111,13 @@ def derive(model: ControlDefinition) -> OptimalControl:
         Bound(b.kind, tuple(leaves[a.data] for a in b.arrays), b.low, b.high, b.place)
         for b in trace.problem.bounds
     )
-    law = control_law(g, u, h_u, prices, bounds, place)
+    law = control_law(g, u, h_u, prices, bounds, place) if u else _NO_LAW
+    if law.sparse and model.constants:
+        raise Refusal(
+            "a control that is constant in time beside a sparse one: the two-phase solver has no "
+            "equation for it; price the other controls by squared_norm",
+            place,
+        )
     # second derivatives, along a direction
     to_x, to_u = dict(zip(x, dx, strict=True)), dict(zip(u, du, strict=True))
     equations: dict[str, Parts] = {
@@ -149,17 +158,25 @@ def derive(model: ControlDefinition) -> OptimalControl:
         fixed,
         (),
         (),
+        expansion.closures,
     )
-    steps = tuple(_steps(result, trace))
+    steps = tuple(_steps(result, trace, expansion))
     facts = tuple(f for s in steps for f in s.facts)
     return OptimalControl(**{**vars(result), "steps": steps, "facts": facts})
 
 
-def _interned(g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]) -> dict:
+_NO_LAW = Law((), False, None, ("no control depends on time: no control law",))
+
+
+def _interned(
+    g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]
+) -> tuple[dict, Expansion]:
     known = {trace.arrays[name]: leaf for name, leaf in leaves.items()}
     problem = trace.problem
     before = list(trace.names)
     roots = g.rebuild([*problem.dynamics, problem.running, problem.terminal, *before], known)
+    expansion = expand(g, roots)
+    roots = expansion.roots
     size = len(problem.dynamics)
     for old, new in zip(before, roots[size + 2 :], strict=True):
         core = g.split(new)[1]
@@ -174,7 +191,7 @@ def _interned(g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]) -> d
                 problem.place,
             )
         rates.append(rate)
-    return {"f": rates, "running": roots[size], "terminal": roots[size + 1]}
+    return {"f": rates, "running": roots[size], "terminal": roots[size + 1]}, expansion
 
 
 def _split_cost(
@@ -244,7 +261,7 @@ def _definite(
             )
 
 
-def _steps(result: OptimalControl, trace: ControlTrace) -> list[Step]:
+def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
     model, eq = result.model, result.equations
     found = checks.all_checks(result)
     spheres = [s.name for s in model.states if s.kind == "sphere"]
@@ -254,6 +271,13 @@ def _steps(result: OptimalControl, trace: ControlTrace) -> list[Step]:
         hints.append(f"{', '.join(spheres)} on the sphere: x -> x/|x|, p -> |x| P_x p in H")
     if matrices:
         hints.append(f"{', '.join(matrices)} symmetric: Frobenius pairing, symmetrised gradients")
+    for slot in model.constants:
+        c = slot.name
+        hints.append(
+            f"{c} constant in time: a state with {c}' = 0 and a free first value; p_{c} vanishes "
+            f"at t = 0, so with p_{c}' = -H_{c} the integral of H_{c} vanishes (up to the "
+            "terminal cost)"
+        )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
     end = (
@@ -268,8 +292,24 @@ def _steps(result: OptimalControl, trace: ControlTrace) -> list[Step]:
         results = {w: eq[w] for w in words if w in eq}
         return Step(name, rule, results, tuple(facts), found.get(name))  # type: ignore[arg-type]
 
+    closure = [
+        Step(
+            "closure",
+            "rates of mean and covariance from the derivation of the Gaussian closure",
+            {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
+            expansion.facts,
+            checks.closure_check(result),
+        )
+    ]
     return [
-        step("trace", "the definition run on symbols", (), "running_cost", "terminal_cost"),
+        step(
+            "trace",
+            "the definition run on symbols",
+            trace.facts,
+            "running_cost",
+            "terminal_cost",
+        ),
+        *(closure if expansion.closures else ()),
         step("hamiltonian", "H = L + p.f", hints, "hamiltonian"),
         step(
             "first order",

@@ -141,14 +141,20 @@ def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
     """Refuse a fluctuation that is too large for the clock."""
     width = law.scaling.width
     spread = _largest(diffusion, law)
+    hint = _declare(diffusion, law)
+    if spread and spread[0] > 0 and hint:
+        raise Refusal(
+            f"how much one layer fluctuates depends on how a dimension scales: the term "
+            f"{spread[1]} of n Cov[V'] may grow like {_power(width, spread[0])}. Say how" + hint,
+            model.place,
+        )
     if spread and spread[0] > 0:
         raise Refusal(
             f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
             f"{spread[1]} of n Cov[V'] grows like {_power(width, spread[0])}, so V moves on the "
             f"clock depth / {_power(width, 1 - spread[0])}, where smaller parts of the layer do "
             "not count; the definition is supercritical. Scale that part down by "
-            f"{_power(width, spread[0] / 2)}, in attention by a higher temperature"
-            + _declare(diffusion, law),
+            f"{_power(width, spread[0] / 2)}, in attention by a higher temperature",
             model.place,
         )
 
@@ -162,7 +168,7 @@ def _declare(moment: Expression, law: Law) -> str:
     used = {s for c, _ in moment.terms for s in c.free_symbols} & law.scaling.free
     names = sorted(str(s) for s in used)
     return "".join(
-        f', or say how {n} scales: dims("{n}: ..., proportional to the width")' for n in names
+        f' {n} scales: dims("{n}: ..., proportional to the width") or "..., fixed"' for n in names
     )
 
 

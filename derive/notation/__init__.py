@@ -29,6 +29,7 @@ from derive.notation.control import (
     squared_norm,
     trace,
 )
+from derive.notation.dynamics import covariance_rate, moment_rates, particle_velocity
 from derive.notation.functions import (
     concatenate,
     cos,
@@ -64,6 +65,7 @@ __all__ = [
     "causal",
     "concatenate",
     "cos",
+    "covariance_rate",
     "covariance_sde",
     "dims",
     "dot",
@@ -82,11 +84,13 @@ __all__ = [
     "l2_norm",
     "log",
     "matrices",
+    "moment_rates",
     "noise",
     "ones",
     "optimal_control",
     "option",
     "params",
+    "particle_velocity",
     "pattern",
     "pi",
     "problem",

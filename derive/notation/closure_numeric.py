@@ -68,6 +68,8 @@ class Points:
         return Points(self.values**power)
 
     def __matmul__(self, other: Any) -> Points:
+        if np.ndim(other) == 2:  # a matrix from the right
+            return Points(self.values @ np.asarray(other))
         other = other if isinstance(other, Points) else Points(np.asarray(other)[None, None])
         return Points(np.einsum("xyk,xyk->xy", *np.broadcast_arrays(self.values, other.values)))
 

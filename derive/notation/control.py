@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.errors import DefinitionError, Place, user_place
+from derive.errors import DefinitionError, Place, Refusal, user_place
 from derive.notation.arrays import Array, lift, node, show_shape, walk
 from derive.notation.elementwise import named
 from derive.notation.functions import eye, sqrt
 from derive.notation.model import Model, _call, _check_symbols, _nearest
+from derive.notation.particles import FACTS, NAMED
 from derive.notation.scalars import Dim, Param
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A named array of a problem: `kind` is "", "symmetric", "sphere" (rows of norm one) or
-    "positive" (entries above zero; of data alone)."""
+    """A named array of a problem: `kind` is "", "symmetric", "sphere" (rows of norm one),
+    "positive" (entries above zero; of data alone) or "constant" (a control constant in time)."""
 
     name: str
     shape: tuple[Dim, ...]
@@ -64,7 +65,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class ControlDefinition:
-    """One optimal control problem, as defined."""
+    """One optimal control problem, as defined.
+
+    A control that is constant in time is carried as a state c with c' = 0, of kind "constant",
+    whose first value is free: p_c = 0 at both ends says that the integral of H_c vanishes.
+    """
 
     name: str
     method: str
@@ -80,6 +85,10 @@ class ControlDefinition:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    @property
+    def constants(self) -> tuple[Slot, ...]:
+        return tuple(s for s in self.states if s.kind == "constant")
+
 
 @dataclass(frozen=True)
 class ControlTrace:
@@ -89,6 +98,7 @@ class ControlTrace:
     arrays: Mapping[str, Array]
     problem: Problem
     names: dict[Array, str]
+    facts: tuple[str, ...] = ()
 
 
 def optimal_control(
@@ -98,9 +108,9 @@ def optimal_control(
 
     **Arguments:** names and dimensions of arrays, comma separated: ``"x[N, d]"``.  `state`: may
     add "symmetric" (a symmetric matrix) or "on sphere" (rows of norm one).  `control`: what is
-    chosen at every time.  `data`: what the user gives; may add "symmetric" or
-    "positive".  The function takes
-    these arrays by name and returns `problem(...)`.
+    chosen at every time, or once and for all where it says "constant".  `data`: what the user
+    gives; may add "symmetric" or "positive".  The function takes these arrays by name and returns
+    `problem(...)`.
     """
 
     def decorate(function: Callable[..., Any]) -> ControlDefinition:
@@ -115,6 +125,12 @@ def optimal_control(
         )
         _check_names(function, states, controls, given, dims, params, place)
         doc = function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
+        constant = tuple(s for s in controls if s.kind == "constant")
+        if any(s.name == "u" for s in constant):
+            raise DefinitionError(
+                "the name u means something else in a kernel; rename this constant control", place
+            )
+        states, controls = (*states, *constant), tuple(s for s in controls if s not in constant)
         return ControlDefinition(
             function.__name__,
             "optimal_control",
@@ -194,7 +210,7 @@ def _check_names(
             )
 
 
-_SLOT = re.compile(r"\s*(\w+)\s*(?:\[([\w\s,]*)\])?\s*(symmetric|on sphere|positive)?\s*$")
+_SLOT = re.compile(r"\s*(\w+)\s*(?:\[([\w\s,]*)\])?\s*(symmetric|on sphere|positive|constant)?\s*$")
 
 
 def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple[Slot, ...]:
@@ -224,7 +240,13 @@ def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple
         kind = (kind or "").replace("on ", "")
         if kind == "symmetric" and (len(shape) != 2 or shape[0] != shape[1]):
             raise DefinitionError(f"{name} is declared symmetric, but is not square", place)
-        if kind and (kind == "positive") != (word == "data") and kind != "symmetric":
+        if kind == "constant" and word != "control":
+            raise DefinitionError(f"{word}={text!r}: controls alone may be constant", place)
+        if (
+            kind
+            and kind not in ("symmetric", "constant")
+            and (kind == "positive") != (word == "data")
+        ):
             raise DefinitionError(f"{word}={text!r}: {name} cannot be {kind}", place)
         if kind == "sphere" and not shape:
             raise DefinitionError(f"{name} is declared on the sphere, but is a scalar", place)
@@ -341,13 +363,14 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
         )
     place = found.place or model.place
     dynamics = tuple(lift(f) for f in found.dynamics)
-    if len(dynamics) != len(model.states):
+    moving = [s for s in model.states if s.kind != "constant"]
+    if len(dynamics) != len(moving):
         raise DefinitionError(
-            f"{len(model.states)} states ({', '.join(s.name for s in model.states)}), but the "
+            f"{len(moving)} states ({', '.join(s.name for s in moving)}), but the "
             f"dynamics have {len(dynamics)} parts",
             place,
         )
-    for slot, rate in zip(model.states, dynamics, strict=True):
+    for slot, rate in zip(moving, dynamics, strict=True):
         if rate.shape != slot.shape:
             raise DefinitionError(
                 f"the dynamics of {slot.name} have shape {show_shape(rate.shape)}, but "
@@ -361,9 +384,16 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
                 f"the {word} cost has shape {show_shape(cost.shape)}; a cost is a scalar: sum it",
                 place,
             )
+    for a in (n for root in (*dynamics, running, terminal) for n in walk(root)):
+        if a.op == "constant" and isinstance(a.data, str):
+            raise DefinitionError(
+                f"{a.data} is a matrix of a velocity field; in a control problem it is a control "
+                f'or data: data="{a.data}[{", ".join(map(str, a.shape))}]"',
+                place,
+            )
     _check_symbols(model, walk(running) + walk(terminal) + [a for f in dynamics for a in walk(f)])  # type: ignore[arg-type]
     below = {id(a) for c in (running, terminal) for a in walk(c)}
-    if not any(id(arrays[s.name]) in below for s in model.states):
+    if not any(id(arrays[s.name]) in below for s in moving):
         raise DefinitionError(
             "the cost does not depend on the state: there is nothing to steer towards; add a "
             "tracking term to running, or a terminal cost",
@@ -372,7 +402,7 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
     moved = {id(a) for f in dynamics for a in walk(f)}
     priced = {id(a) for a in walk(running)}
     bounded = {id(a) for b in found.bounds for a in b.arrays}
-    for slot in model.controls:
+    for slot in (*model.controls, *model.constants):
         own = id(arrays[slot.name])
         if own not in moved:
             raise DefinitionError(
@@ -386,8 +416,9 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
                 f"beta / 2 * squared_norm({slot.name})",
                 place,
             )
-        if any(id(a) == own for a in walk(terminal)):
+        if slot.kind != "constant" and any(id(a) == own for a in walk(terminal)):
             raise DefinitionError(f"the terminal cost depends on the control {slot.name}", place)
+    _check_constants(model, arrays, found, running, place)
     for bound in found.bounds:
         for a in bound.arrays:
             if all(a is not arrays[s.name] for s in model.controls):
@@ -397,9 +428,49 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
             raise DefinitionError(
                 f"the bounds cross: {bound.low} .. {bound.high}", bound.place or place
             )
-    names = {array: name for name, array in local.items() if array.op != "leaf"}
+    nodes = {a for root in (*dynamics, running, terminal) for a in walk(root)}
+    dynamics = (*dynamics, *(node("full", (), s.shape, sp.Integer(0)) for s in model.constants))
+    names = {a: word for a, word in NAMED.items() if a in nodes}
+    names |= {array: name for name, array in local.items() if array.op != "leaf"}
     whole = replace(found, dynamics=dynamics, running=running, terminal=terminal)
-    return ControlTrace(model, arrays, whole, names)
+    facts = tuple(dict.fromkeys(word for a, word in FACTS.items() if a in nodes))
+    return ControlTrace(model, arrays, whole, names, facts)
+
+
+def _check_constants(
+    model: ControlDefinition,
+    arrays: Mapping[str, Array],
+    found: Problem,
+    running: Array,
+    place: Place,
+) -> None:
+    """What the solver does not do with a control that is constant in time."""
+    leaves = {arrays[s.name] for s in model.constants}
+    if not leaves:
+        return
+    names = ", ".join(s.name for s in model.constants)
+    if found.end == "fixed":
+        raise Refusal(
+            f"{names} constant in time with a fixed end: the first value of a constant control is "
+            "free, and the sweep of a fixed end starts from a given first value; use a free end "
+            "with a terminal cost, or let the control depend on time",
+            place,
+        )
+    for bound in found.bounds:
+        if leaves & set(bound.arrays):
+            raise Refusal(
+                f"a bound on a control that is constant in time ({names}): its law is an equation "
+                "over the whole horizon, not a maximum at each time; bound it by a cost",
+                bound.place or place,
+            )
+    for a in walk(running):
+        rough = a.op == "composite" and a.data in ("l1_norm", "l2_norm")
+        if rough and leaves & set(walk(a)):
+            raise Refusal(
+                f"{a.data} of a control that is constant in time ({names}): its kink has no law "
+                "at each time; use squared_norm",
+                place,
+            )
 
 
 def run_problem(
@@ -415,7 +486,9 @@ def run_problem(
     def no_draw(*_: Any) -> np.ndarray:
         raise DefinitionError("a control problem draws no weights", model.place)
 
-    return _bound(model.function, dims, params, no_draw)(**arrays)
+    found = _bound(model.function, dims, params, no_draw)(**arrays)
+    still = tuple(np.zeros_like(arrays[s.name]) for s in model.constants)
+    return replace(found, dynamics=(*found.dynamics, *still)) if still else found
 
 
 _SHIM = Model("", "", lambda _: None, "", (), Dim("n"), Dim("n"), False, (), (), "", Place("", 0))

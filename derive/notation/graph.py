@@ -45,9 +45,11 @@ def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
     return arrays[int(position)] / (norm if norm > 0 else 1.0)
 
 
-#: what has no definition in other operations: a linear solve and the directions of norms
+#: what has no definition in other operations: linear algebra and the directions of norms
 WORDS = {
     "linear_solve": np.linalg.solve,
+    "inverse": np.linalg.inv,
+    "inv_sqrt_det": lambda matrix: np.linalg.det(matrix) ** -0.5,
     "linf_norm": lambda *arrays: np.abs(_flat(arrays)).max(),
     "l2_norm_of": lambda *arrays: np.linalg.norm(_flat(arrays)),
     "l1_vertex": _l1_vertex,

@@ -66,6 +66,8 @@ def _bound(
         if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
             return types.SimpleNamespace(**{**vars(value), **words})
         if isinstance(value, Array) and value.op == "constant":
+            if isinstance(value.data, str):  # a matrix of a velocity field, which binds its own
+                return value
             return _pattern(value, dims, params)
         if isinstance(value, sp.Expr):
             return number(value, symbols) if value.free_symbols <= set(symbols) else value

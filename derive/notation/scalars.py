@@ -209,7 +209,13 @@ _DIGITS = 60  # widths of 1e16 cancel against one another
 
 def number(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> float:
     """A scalar expression at numbers for its symbols, evaluated with many digits."""
-    return float(_precise(expression, values))
+    value = _precise(expression, values)
+    if value.is_number and not value.is_real:
+        at = ", ".join(f"{s} = {values[s]:.3g}" for s in sorted(expression.free_symbols, key=str))
+        raise DefinitionError(
+            f"{expression} is not real at {at}, which the declared ranges allow; narrow them"
+        )
+    return float(value)
 
 
 def _precise(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> sp.Expr:

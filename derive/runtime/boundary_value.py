@@ -30,13 +30,17 @@ _X51, _X53 = -5 / 128, 7 * _R / 128  # the other two are their negatives
 
 
 class Problem(NamedTuple):
-    """`field(y, theta)` (2n,), `end(y_T, theta)` (n,), `start(theta)` (n,); `fixed`: z(T) given."""
+    """`field(y, theta)` (2n,), `end(y_T, theta)` (n,), `start(theta)` (n,); `fixed`: z(T) given.
+
+    `free`: the entries of z whose first value is not given; there q(0) = 0 takes its place.
+    """
 
     field: Callable[..., Any]
     start: Callable[..., Any]
     end: Callable[..., Any]
     n: int
     fixed: bool
+    free: tuple[bool, ...] = ()
 
 
 class Newton(NamedTuple):
@@ -78,7 +82,10 @@ def equations(problem: Problem, y: Any, h: Any, theta: Any) -> tuple[Any, Any, A
     """Residuals: start (n,), intervals (N, 2n), end (n,)."""
     _, g = stages(problem, y, h, theta)
     inner = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, g, 1)
-    return y[0, : problem.n] - problem.start(theta), inner, problem.end(y[-1], theta)
+    first = y[0, : problem.n] - problem.start(theta)
+    if problem.free:
+        first = jnp.where(np.array(problem.free), y[0, problem.n :], first)
+    return first, inner, problem.end(y[-1], theta)
 
 
 def _times(left: Any, right: Any) -> Any:
@@ -119,8 +126,10 @@ def sweep(
     `split`: keep what is linear in the right-hand sides apart from the matrices, so that JAX can
     transpose it; a little slower.
     """
-    run = _sweep_forwards if problem.fixed else _sweep_backwards
-    return run(problem.n, at, first, inner, last, _split if split else _joint)
+    solved = _split if split else _joint
+    if problem.fixed:
+        return _sweep_forwards(problem.n, at, first, inner, last, solved)
+    return _sweep_backwards(problem.n, at, first, inner, last, solved, problem.free)
 
 
 def _joint(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
@@ -135,7 +144,13 @@ def _split(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
 
 
 def _sweep_backwards(
-    n: int, at: Blocks, first: Any, inner: Any, last: Any, solved: Callable[..., Any]
+    n: int,
+    at: Blocks,
+    first: Any,
+    inner: Any,
+    last: Any,
+    solved: Callable[..., Any],
+    free: tuple[bool, ...],
 ) -> Any:
     E_end, e_end = solved(at.last[:, n:], -at.last[:, :n], last)
 
@@ -148,6 +163,12 @@ def _sweep_backwards(
         return (E, e), (E, e, F, f)
 
     _, (E, e, F, f) = jax.lax.scan(back, (E_end, e_end), (at.C, at.D, inner), reverse=True)
+
+    if free:  # rows of dq = E dz + e where q is given, of dz = first elsewhere
+        given = np.array(free)
+        rows = jnp.where(given[:, None], E[0], jnp.eye(n, dtype=first.dtype))
+        right = first - jnp.where(given, e[0], 0.0)
+        first = solved(rows, jnp.zeros((n, 1), first.dtype), right)[1]
 
     def ahead(z: Any, move: tuple[Any, Any]) -> tuple[Any, Any]:
         new = move[0] @ z + move[1]

@@ -54,6 +54,7 @@ class Flat(NamedTuple):
     hamiltonian: Callable[..., Any]
     terminal: Callable[..., Any]
     terminal_rate: Callable[..., Vector]
+    free: tuple[bool, ...] = ()  # entries of z with a free first value; () where there is none
 
 
 class _Piece(NamedTuple):
@@ -94,7 +95,7 @@ def _pack(tree: Any, pieces: tuple[_Piece, ...]) -> Vector:
             parts.append((value[rows, columns] + value[columns, rows]) / 2 * scale)
         else:
             parts.append(jnp.broadcast_to(value, piece.shape).reshape(-1))
-    return jnp.concatenate(parts)
+    return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
 
 def flatten(spec: ControlModel, sizes: Mapping[str, int]) -> Flat:
@@ -169,6 +170,9 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
         lambda z, q, v, params: spec.hamiltonian(point(z), costate(q), control(v), params),
         terminal,
         terminal_rate,
+        tuple(piece.name in spec.constant for piece in xs for _ in range(piece.size))
+        if spec.constant
+        else (),
     )
 
 

@@ -31,6 +31,16 @@ def linear_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.linalg.solve(matrix, right)
 
 
+def inverse(matrix: jax.Array) -> jax.Array:
+    """Inverse of a square matrix."""
+    return jnp.linalg.inv(matrix)
+
+
+def inv_sqrt_det(matrix: jax.Array) -> jax.Array:
+    """det^(-1/2) of a square matrix with a positive determinant."""
+    return jnp.exp(-jnp.linalg.slogdet(matrix)[1] / 2)
+
+
 def l1_norm(*arrays: jax.Array) -> jax.Array:
     """The sum of absolute values of all entries together."""
     return functools.reduce(jnp.add, [jnp.sum(jnp.abs(a)) for a in arrays])

@@ -60,6 +60,7 @@ class CovarianceModel:
     step_blocks: Mapping[str, Block] = field(default_factory=dict)
     at_width: AtWidth | None = None
     shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unit_rows: bool = False
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:
@@ -105,6 +106,7 @@ def simulate(
     V = inputs.covariance(V0)
     m = V.shape[0]
     params = inputs.parameters(params, spec.params, spec.ranges, t1)
+    inputs.start(V, spec.unit_rows, spec.width, getattr(params, spec.width, None))
     times = inputs.times(saves, t1)
     inputs.path_range(first, paths)
     if width is not None:

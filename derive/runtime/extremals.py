@@ -65,7 +65,7 @@ def problem(flat: Flat) -> bvp.Problem:
         gap = tangent(flat, theta.zT, z - theta.zT)
         return gap + q - tangent(flat, theta.zT, q) if flat.sphere else gap
 
-    return bvp.Problem(field, lambda theta: theta.z0, end, n, flat.spec.fixed_end)
+    return bvp.Problem(field, lambda theta: theta.z0, end, n, flat.spec.fixed_end, flat.free)
 
 
 class Solved(NamedTuple):
@@ -135,9 +135,13 @@ def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
         slope = jax.vmap(lambda w, v: v - flat.law(w[:n], w[n:], theta.v, params))(y, v)
     else:
         slope = jax.vmap(flat.stationarity, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
-    ends = jnp.concatenate([y[0, :n] - theta.z0, system.end(y[-1], theta)])
+    first = y[0, :n] - theta.z0
+    if flat.free:
+        first = jnp.where(np.array(flat.free), y[0, n:], first)
+    ends = jnp.concatenate([first, system.end(y[-1], theta)])
     drift = jnp.max(jnp.abs(H - H[0])) if flat.spec.discount is None else jnp.nan * H[0]
-    largest = (drift, jnp.max(jnp.abs(slope)), jnp.max(jnp.abs(ends)))
+    slopes = jnp.max(jnp.abs(slope), initial=0.0)
+    largest = (drift, slopes, jnp.max(jnp.abs(ends)))
     return cost_of(flat, theta, nodes, y), largest
 
 

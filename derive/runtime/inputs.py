@@ -34,6 +34,25 @@ def covariance(V0: Any) -> np.ndarray:
     return V
 
 
+def start(V: np.ndarray, unit_rows: bool, width: str, size: float | None) -> None:
+    """Tokens of unit length have V_aa = 1, and `size` units hold `size` independent tokens."""
+    if unit_rows and np.max(np.abs(np.diag(V) - 1)) > 1e-6:
+        worst = int(np.argmax(np.abs(np.diag(V) - 1)))
+        raise ValueError(
+            f"this model keeps every token at unit length, V_aa = 1, but V0[{worst},{worst}] = "
+            f"{V[worst, worst]:g}; pass V0 / sqrt(outer(diag(V0), diag(V0)))"
+        )
+    if size is None:
+        return
+    values = np.linalg.eigvalsh(V)
+    rank = int(np.sum(values > 1e-8 * max(values[-1], 0)))
+    if rank > size:
+        raise ValueError(
+            f"V0 has rank {rank}, but tokens of {width} = {size:g} units span no more than that: "
+            f"take a V0 of rank {size:g} at most, or a larger {width}"
+        )
+
+
 KNOTS = 513  # of the table that stands for a function of depth
 
 

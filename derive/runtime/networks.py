@@ -49,6 +49,8 @@ def dense(
         if X0 is None
         else np.asarray(X0, dtype=float)
     )
+    if X0 is None:
+        inputs.start(inputs.covariance(V0), spec.unit_rows, spec.width, None)
     if X.ndim != 2 or X.shape[1] != width:
         raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
     layers = _layers(saves, depth)
@@ -93,6 +95,7 @@ def reduced(
     params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
     sizes = _sizes(spec, width, depth, dims, params)
     V = inputs.covariance(V0)
+    inputs.start(V, spec.unit_rows, spec.width, None)
     if spec.reduced_layer is None:
         raise ValueError("this model has no reduced chain; use network")
     if width < V.shape[0]:

@@ -23,7 +23,7 @@ from derive.runtime.precision import precision
 from derive.runtime.results import Extremal, Turnpike
 from derive.runtime.static_problem import StaticPoint, static_points
 from derive.runtime.static_problem import starts as static_starts
-from derive.runtime.turnpike import is_minimum, judge, linearise
+from derive.runtime.turnpike import Linearised, is_minimum, judge, linearise
 
 Shapes = Mapping[str, tuple[Any, ...]]
 
@@ -69,6 +69,7 @@ class ControlModel:
     discount: Callable[..., Any] | None = None
     fixed_end: bool = False
     sparse: str | None = None
+    constant: tuple[str, ...] = ()  # states that stand for controls constant in time
     radius: Callable[..., Any] | None = None
 
 
@@ -193,7 +194,7 @@ def _check_functions(
                 f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
                 "check the definition there (log, sqrt or division at the edge of its range?)"
             )
-    if not (flat.spec.sparse or flat.spec.bounds):
+    if flat.m and not (flat.spec.sparse or flat.spec.bounds):
         least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
         k = int(np.argmin(least))
         if not least[k] > 1e-12 * max(1.0, float(np.abs(curvature).max())):
@@ -289,13 +290,12 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     judged = []
     for point in points:
         lin, ends = linearise(flat, point, params)
-        least = float(np.linalg.eigvalsh(lin.R)[0])
-        convex = least > 1e-12 * max(1.0, float(np.abs(lin.R).max()))
-        judged.append((point._replace(minimum=convex and is_minimum(lin)), lin, ends))
+        minimum = _convex(lin)[0] and is_minimum(_whole(flat, point, params, lin))
+        judged.append((point._replace(minimum=minimum), lin, ends))
     best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
     point, lin, ends = judged[best]
-    least = float(np.linalg.eigvalsh(lin.R)[0])
-    if not (least > 1e-12 * max(1.0, float(np.abs(lin.R).max())) or flat.spec.bounds):
+    convex, least = _convex(lin)
+    if not (convex or flat.spec.bounds):
         raise _not_convex(least, "at the static optimum")
     blind = _blind(flat, params, point)
     found = judge(lin, ends, fixed_end=flat.spec.fixed_end, blind=blind)
@@ -314,6 +314,12 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     if others > 0 and point.minimum:
         costs = ", ".join(f"{p.cost:.6g}" for p, _, _ in judged if p.cost > point.cost)
         reasons.append(f"{others} other static points, of costs {costs[:120]}")
+    if flat.spec.constant:
+        names = ", ".join(flat.spec.constant)
+        reasons.append(
+            f"{names}, constant in time, at the static optimum: rates are those of the other "
+            "variables; on a horizon T the best constant may differ from it by O(1/T)"
+        )
     if flat.spec.bounds:
         reasons.append(_activity(flat, params, point))
     reasons.append(f"static optimum found by search from {starts} starts, not proven global")
@@ -344,6 +350,19 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         point.residual,
         candidates,
     )
+
+
+def _convex(lin: Linearised) -> tuple[bool, float]:
+    """Whether H_uu is positive definite, and its least eigenvalue."""
+    if not len(lin.R):
+        return True, np.inf
+    least = float(np.linalg.eigvalsh(lin.R)[0])
+    return least > 1e-12 * max(1.0, float(np.abs(lin.R).max())), least
+
+
+def _whole(flat: Flat, point: StaticPoint, params: Any, lin: Linearised) -> Linearised:
+    """The linearisation with the constant controls free to move, as the static problem has them."""
+    return linearise(flat, point, params, whole=True)[0] if flat.spec.constant else lin
 
 
 def _numpy(tree: Any) -> Any:
@@ -389,7 +408,8 @@ def solve(
 ) -> Extremal:
     """The extremal from x0 over [0, T]: a boundary value problem solved by collocation.
 
-    **Arguments:** `x0`: State, or a batch of them with one more axis in front.  `x_end`: the last
+    **Arguments:** `x0`: State, or a batch of them with one more axis in front; controls that are
+    constant in time are fields of it too, there a first guess.  `x_end`: the last
     state, for problems with a fixed end.  `near`: a `turnpike` result to start from (else it is
     computed, with `starts` and `seed`).  `saves`: times or their number (default: the mesh).
     `tolerance`: on the relative defect between mesh points.
@@ -459,7 +479,7 @@ def _anchor(
     for point in points:
         try:
             lin, _ = linearise(flat, point, params)
-            if np.linalg.eigvalsh(lin.R)[0] <= 0 or not is_minimum(lin):
+            if not _convex(lin)[0] or not is_minimum(_whole(flat, point, params, lin)):
                 continue
             spectrum = np.linalg.eigvals(lin.matrix)
         except (np.linalg.LinAlgError, ValueError):

@@ -33,8 +33,11 @@ def static_equations(flat: Flat, w: Any, params: Any) -> Any:
     z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
     law = flat.law if flat.spec.bounds else None
     last = v - law(z, q, v, params) if law else flat.stationarity(z, q, v, params)
+    rate = flat.rate(z, v, params)
+    if flat.free:  # c' = 0 says nothing of a constant control, and nothing fixes its costate
+        rate = jnp.where(np.array(flat.free), q, rate)
     parts = [
-        tangent(flat, z, flat.rate(z, v, params)),
+        tangent(flat, z, rate),
         tangent(flat, z, flat.costate_rate(z, q, v, params)),
         last,
         (radial(flat, z, z) - 1) / 2,

@@ -82,12 +82,17 @@ class Ends(NamedTuple):
     curvature: np.ndarray
 
 
-def linearise(flat: Flat, at: StaticPoint, params: Any) -> tuple[Linearised, Ends]:
-    """Second derivatives at a static point, on the tangent space."""
+def linearise(
+    flat: Flat, at: StaticPoint, params: Any, *, whole: bool = False
+) -> tuple[Linearised, Ends]:
+    """Second derivatives at a static point, on the tangent space.
+
+    Constant controls stand still, unless `whole` asks for all directions.
+    """
     found = _second_derivatives(flat)(at.z, at.q, at.v, params)
     Hxx, Hux, Hxu, Huu, A, B, rho, H_x, f, end, gap = (np.array(a) for a in found)
     worst = float(np.max(np.abs(Hxu.T - Hux), initial=0.0))
-    if worst > 1e-8 * (1 + float(np.max(np.abs(Hux)))):
+    if worst > 1e-8 * (1 + float(np.max(np.abs(Hux), initial=0.0))):
         raise ValueError(f"h_xu is not the transpose of h_ux: they differ by {worst:.3g}")
     T, turn = _tangent_space(flat, at)
     gradient = H_x - float(rho) * at.q
@@ -98,6 +103,8 @@ def linearise(flat: Flat, at: StaticPoint, params: Any) -> tuple[Linearised, End
             Hxx[span, span] -= np.eye(rows.size) * (x @ gradient[span])
             A[span, span] -= np.eye(rows.size) * (x @ f[span])
             end[span, span] -= np.eye(rows.size) * (x @ (gap + at.q)[span])
+    if flat.free and not whole:
+        T = T[:, ~np.any(T[np.array(flat.free)] != 0, axis=0)]
     n, k = T.shape
     basis = np.block([[T, np.zeros((n, k))], [turn @ T, T]])
     full = np.block([[Hxx, A.T], [A, np.zeros((n, n))]])

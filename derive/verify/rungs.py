@@ -323,7 +323,8 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
             _error(sigma, sigma.transpose(order)) for order in ((1, 0, 2, 3), (2, 3, 0, 1))
         )
         least = np.linalg.eigvalsh(sigma.reshape(16, 16))[0]
-        figures["diffusion PSD"] = max(0.0, -least / np.max(np.abs(sigma)))
+        largest = max(float(np.max(np.abs(sigma))), 1e-300)  # an ODE has no diffusion
+        figures["diffusion PSD"] = max(0.0, -least / largest)
         order = np.array([2, 0, 3, 1])
         moved = np.asarray(module.drift(jnp.asarray(V[np.ix_(order, order)]), params))
         if not any(a.op == "constant" for a in walk(result.trace.output)):  # a mask orders them
@@ -338,8 +339,8 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
         )
         spread = np.asarray(module.diffusion(jnp.asarray(twin), params))
         gap = spread[0] - spread[1]
-        figures["equal tokens stay equal (noise)"] = float(np.max(np.abs(gap))) / np.max(
-            np.abs(spread)
+        figures["equal tokens stay equal (noise)"] = float(np.max(np.abs(gap))) / max(
+            float(np.max(np.abs(spread))), 1e-300
         )
     paths = module.simulate(twin, params, t1=0.1, paths=64, seed=5)
     last = paths.V[:, -1]

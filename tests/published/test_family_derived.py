@@ -6,6 +6,7 @@ expressions at random covariances; both are exact, so agreement is to rounding.
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy.integrate import quad
 from scipy.special import gammainc
 
 from derive.calculus.evaluate import evaluate
-from derive.errors import Refusal
+from derive.emit.module import render
+from derive.errors import DefinitionError, Refusal
 from derive.methods.covariance_sde import CovarianceSDE, derive
 from derive.methods.one_dimension import Scalar, scalars
 from derive.notation import (
@@ -472,3 +474,43 @@ def test_subcritical_temperature_leaves_the_linear_network_and_says_so() -> None
     assert np.all(drift == 0)
     agree(diffusion, 0.25 * 1.75 * linear_noise(V))
     assert any("tau_0 drops out" in fact for fact in sde.facts)
+
+
+def weak_attention_without_centring(X):  # type: ignore[no-untyped-def]
+    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
+    A = softmax((X @ W_Q) @ (X @ W_K).T / n / (tau_0 * sqrt(n * n_k)))
+    return sqrt(1 - gamma**2 / n) * X + gamma * A @ X @ W_V / n
+
+
+def test_weak_attention_without_centring_is_the_ode_of_averaging() -> None:
+    # g^2 (J V J - V), J = 11^T/m, and no noise
+    sde = derive(covariance_sde(state="X[m, n]", width=n)(weak_attention_without_centring))
+    V = covariance(3, 10)
+    drift, diffusion = values(sde, V, gamma=0.5)
+    agree(drift, 0.25 * (np.full((3, 3), V.mean()) - V))
+    assert np.all(diffusion == 0) and sde.noise.fields == ()
+    ast.parse(render(sde, "theory/mine.py", "mine"))
+
+
+def pre_norm(X):  # type: ignore[no-untyped-def]
+    unit = X / sqrt((X * X).mean(-1, keepdims=True))
+    return sqrt(1 - gamma**2 / n) * X + gamma * unit @ gaussian(n, n) / n
+
+
+def test_a_branch_on_normalised_tokens_closes_in_the_correlations() -> None:
+    sde = derive(covariance_sde(state="X[m, n]", width=n)(pre_norm))
+    V = covariance(3, 11)
+    drift, _ = values(sde, V, gamma=0.5)
+    root = np.sqrt(np.diag(V))
+    agree(drift, 0.25 * (V / np.outer(root, root) - V))
+
+
+def test_a_parameter_for_which_a_root_is_not_real_is_named() -> None:
+    wide = params("g: positive")
+
+    def layer(X):  # type: ignore[no-untyped-def]
+        return sqrt(1 - wide**2) * X + wide * X @ gaussian(n, n) / sqrt(n)
+
+    layer.__globals__["wide"] = wide
+    with pytest.raises(DefinitionError, match=r"sqrt\(1 - g\*\*2\) is not real at g = 1.*narrow"):
+        derive(covariance_sde(state="X[m, n]", width=n)(layer))

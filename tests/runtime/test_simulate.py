@@ -363,3 +363,15 @@ def test_the_refused_inputs_are_changes_of_one_that_runs() -> None:
     assert sample.V.shape == (4, 2, 2, 2)
     np.testing.assert_array_equal(sample.times, [0.0, 0.2])
     np.testing.assert_allclose(sample.V[:, 0], np.broadcast_to(V2, (4, 2, 2)), rtol=0, atol=0)
+
+
+def test_states_that_the_sphere_does_not_hold_are_refused() -> None:
+    from derive.generated import random_value_sphere_attention as model
+
+    params, settings = model.Params(beta=1.0, d=3.0), {"t1": 0.1, "paths": 2, "seed": 0}
+    with pytest.raises(ValueError, match=r"V_aa = 1, but V0\[0,0\] = 2"):
+        model.simulate(2 * np.eye(2), params, **settings)
+    with pytest.raises(ValueError, match="V0 has rank 4, but tokens of d = 3"):
+        model.simulate(np.eye(4), params, **settings)
+    flat = np.ones((4, 4))  # four equal tokens fit anywhere
+    assert np.all(np.isfinite(model.simulate(flat, params, **settings).V))
