@@ -69,7 +69,9 @@ def registered() -> list[Entry]:
 def entries(file: Path) -> list[Entry]:
     """The models of one file, read from its syntax tree."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+        text = file.read_text(encoding="utf-8")
+        tree = ast.parse(text, filename=str(file))
+        compile(text, str(file), "exec")  # finds what the syntax tree alone does not
     except SyntaxError as problem:
         raise DefinitionError(
             f"syntax error: {problem.msg}", Place(shown(file), problem.lineno or 1)
@@ -128,7 +130,8 @@ def find(request: str) -> Entry:
                 + (
                     f"name one: {path}:NAME"
                     if found or wanted
-                    else "decorate a function with @covariance_sde(...)"
+                    else "decorate a function with @covariance_sde(...), @gaussian_closure(...) "
+                    "or @optimal_control(...)"
                 )
             )
         return found[0]

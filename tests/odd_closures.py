@@ -177,9 +177,149 @@ def quartic(x, y):
 
 @gaussian_closure(state="x[d]")
 def quadratic_in_both(x, y):
-    """Outside reach: the quadratic part depends on x."""
+    """A Gaussian of the inner product: quadratic in x and in y."""
     s = (Q @ x) @ (K @ y)
     return average(V @ y, exp(-(s**2)))
+
+
+@gaussian_closure(state="x[d]")
+def gaussian_of_product(x, y):
+    """The same without normalisation, off centre, times a power."""
+    s = (Q @ x) @ (K @ y)
+    return integral(V @ y, exp(-((s - 1) ** 2) / 2) * s)
+
+
+@gaussian_closure(state="x[d]")
+def quartic_of_product(x, y):
+    """exp of a polynomial of the inner product."""
+    s = (Q @ x) @ (K @ y)
+    return integral(V @ y, exp(s - s**4))
+
+
+@gaussian_closure(state="x[d]")
+def gauss_times_cosine(x, y):
+    """A Gaussian in the key times a cosine."""
+    key = K @ y
+    return integral(V @ y, exp(-beta * (key @ key) / 2) * cos((Q @ x) @ key + bias))
+
+
+@gaussian_closure(state="x[d]")
+def normalised_wave(x, y):
+    """A normaliser that oscillates."""
+    key = K @ y
+    return average(V @ y, exp(-(key @ key)) * (2 + cos((Q @ x) @ key)))
+
+
+@gaussian_closure(state="x[d]")
+def differential_l2(x, y):
+    """Softmax minus lam times L2, each normalised by itself."""
+    gap = Q_2 @ x - K_2 @ y
+    return average(V @ y, exp((Q @ x) @ (K @ y))) - lam * average(F @ y, exp(-(gap @ gap)))
+
+
+@gaussian_closure(state="x[d]")
+def polynomial_normaliser(x, y):
+    """A weight that is a positive polynomial."""
+    return average(V @ y, 1 + ((Q @ x) @ (K @ y)) ** 2)
+
+
+@gaussian_closure(state="x[d]", keys="y[d_y]")
+def cross_sigmoid(x, y):
+    """Sigmoid attention to keys with a law of their own."""
+    return integral(Vy @ y, sigmoid((Q @ x) @ (Ky @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def tanh_network(x, y):
+    """Softmax, a smooth feed-forward part and noise."""
+    return average(V @ y, exp((Q @ x) @ (K @ y))) + W @ tanh(U @ x + b) + noise(G)
+
+
+@gaussian_closure(state="x[d]")
+def mixed_heads(x, y):
+    """A softmax, a sigmoid and a linear head in one sum."""
+    soft = average(V @ y, exp((Q @ x) @ (K @ y)))
+    return soft + integral(F @ y, sigmoid((Q_2 @ x) @ (K_2 @ y) + bias)) - x
+
+
+@gaussian_closure(state="x[d]")
+def two_kinds_a_head(x, y):
+    """In every head a softmax and an unnormalised quadratic weight."""
+
+    def head(h):
+        s = (Qh[h] @ x) @ (Kh[h] @ y)
+        return Wh[h].T @ (average(Vh[h] @ y, exp(s)) + integral(Vh[h] @ y, s**2 / 2))
+
+    return sum_over(H, head)
+
+
+@gaussian_closure(state="x[d]")
+def causal_sigmoid(x, y, s, tau):
+    """Sigmoid attention to what came before."""
+    return integral(V @ y, sigmoid((Q @ x) @ (K @ y)) * (tau < s)) - x
+
+
+@gaussian_closure(state="x[d]")
+def capped(x, y):
+    """Softmax of capped scores."""
+    return average(V @ y, exp(tanh((Q @ x) @ (K @ y))))
+
+
+@gaussian_closure(state="x[d]")
+def sigmoid_and_gauss(x, y):
+    """A sigmoid times a Gaussian in the key."""
+    key = K @ y
+    return integral(V @ y, sigmoid((Q @ x) @ key) * exp(-(key @ key) / 2))
+
+
+@gaussian_closure(state="x[d]")
+def neural_value(x, y):
+    """The value is a network of the key."""
+    return average(W @ tanh(K @ y + b), exp((Q @ x) @ (K @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def slow_tails(x, y):
+    """A weight whose transform is not smooth."""
+    return integral(V @ y, 1 / (1 + ((Q @ x) @ (K @ y)) ** 2))
+
+
+@gaussian_closure(state="x[d]")
+def kinked(x, y):
+    """A ReLU of the inner product."""
+    return integral(V @ y, relu((Q @ x) @ (K @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def key_repelled(x, y):
+    """exp(+|Ky|^2 / 2): integrable for small covariances alone."""
+    key = K @ y
+    return average(V @ y, exp((Q @ x) @ key + (key @ key) / 2))
+
+
+@gaussian_closure(state="x[d]")
+def cubic(x, y):
+    """Not integrable: exp of a cube."""
+    return average(V @ y, exp(((Q @ x) @ (K @ y)) ** 3))
+
+
+@gaussian_closure(state="x[d]")
+def growing_square(x, y):
+    """Not integrable for large x: exp of a positive square."""
+    return integral(V @ y, exp(((Q @ x) @ (K @ y)) ** 2 / 4))
+
+
+@gaussian_closure(state="x[d]")
+def two_sigmoids(x, y):
+    """Outside reach: a product of functions of two different scores."""
+    return integral(V @ y, sigmoid((Q @ x) @ (K @ y)) * sigmoid((Q_2 @ x) @ (K_2 @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def sigmoid_of_distance(x, y):
+    """Outside reach: a function of something quadratic in the key."""
+    gap = Q @ x - K @ y
+    return integral(V @ y, sigmoid(bias - gap @ gap))
 
 
 @gaussian_closure(state="x[d]")

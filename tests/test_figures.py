@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import closures
 import jax
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from derive.cli import main
 from derive.figures import (
     catalogue,
+    cone,
     correlation,
     densities,
     explosion,
@@ -39,6 +41,12 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"radii": [1e2, 1e6]},
     "finite_width": {"widths": [8, 16], "networks": 512, "paths": 512, "dt": 1 / 64},
     "limiting_rank": {"dims": [3], "draws": 12, "limit": 2000},
+    "cone": {
+        "models": {"softmax_closure": "softmax", "l2_closure": "L2"},
+        "clustering": cone.REQUEST["clustering"] | {"V": [[1, 0], [0, 1]], "saves": 4},
+        "blow_up": cone.REQUEST["blow_up"] | {"saves": 4},
+        "rings": {"0": 1, "0.8": 3},
+    },
 }
 MODULES = {
     "correlation": correlation,
@@ -47,6 +55,7 @@ MODULES = {
     "explosion": explosion,
     "finite_width": finite_width,
     "limiting_rank": limiting_rank,
+    "cone": cone,
 }
 
 
@@ -256,6 +265,54 @@ def test_the_adaptive_solver_finds_the_rank(small: Callable[[str], Any]) -> None
     _, arrays = small("limiting_rank")
     assert np.all(arrays["solve_3"] == 2)  # dim ker Q
     assert np.mean(arrays["euler_3"] == 2) < 0.9
+
+
+def test_covariances_settle_on_the_ray_or_blow_up_when_the_closed_form_says(
+    small: Callable[[str], Any],
+) -> None:
+    request, arrays = small("cone")
+    S0 = cone.starts(request["rings"])
+    Q = np.array(request["clustering"]["Q"])
+    limits = cone.coordinates(np.stack([closures.limit(S, -Q.T @ Q) for S in S0]))
+    for name in request["models"]:  # with V = I softmax and L2 have one limit
+        path = arrays[f"{name}_clustering"]
+        assert np.allclose(path[:, 0], cone.coordinates(S0), atol=1e-12)
+        assert np.allclose(path[:, -1], limits, atol=5e-3)  # falls like 1 / t, t = 1000
+        # in the cone at all times
+        kept = path[np.isfinite(path).all(axis=-1)]
+        assert np.all(np.hypot(kept[:, 0], kept[:, 1]) <= kept[:, 2] + 1e-12)
+    given = request["blow_up"]
+    A = np.array(given["K"]).T @ np.array(given["Q"])
+    wanted = np.stack([closures.blow_up_time(S, A) for S in S0])
+    wanted = np.where(wanted < given["times"][-1], wanted, np.inf)
+    assert np.isfinite(wanted).any()
+    assert np.allclose(arrays["softmax_closure_blow_up_times"], wanted, rtol=1e-4)
+    assert np.all(np.isinf(arrays["l2_closure_blow_up_times"]))
+
+
+def test_paths_are_cut_at_the_top_of_the_cone() -> None:
+    path = np.array([[0, 0, 1.0], [0, 0, 2.0], [0, 0, 4.0], [np.nan] * 3])
+    assert np.allclose(cone._inside(path, 3.0)[:, 2], [1, 2, 3])
+    assert len(cone._inside(path, 9.0)) == 3 and len(cone._inside(path[:2], 9.0)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sparse_neural_ode", "large_time_resnet"])
+def test_what_stands_in_place_of_the_distance(name: str, tmp_path: Path) -> None:
+    """The gain of the control falls to its price at T*; a terminal cost alone: |u| constant."""
+    request = {"model": name, **turnpikes.REQUEST}
+    arrays = {k: np.asarray(v) for k, v in turnpikes.compute(request, lambda share: None).items()}
+    if name == "sparse_neural_ode":
+        stop, times = float(arrays["stop"]), arrays["times"]
+        assert 0.5 < stop < 1
+        assert np.all(arrays["u"][times > stop] == 0)
+        assert np.all(arrays["pull"][times < 0.9 * stop] > arrays["price"])
+        assert np.all(arrays["pull"][times > stop] < 1.01 * arrays["price"])
+    else:
+        assert np.ptp(np.linalg.norm(arrays["u"], axis=1)) < 1e-7
+    figure = turnpikes.draw(request, arrays)
+    figure.savefig(tmp_path / "a.png")
+    assert len(figure.axes) == 4
 
 
 @pytest.mark.slow

@@ -51,6 +51,8 @@ class Book:
     of: dict[Tensor, Definition] = field(default_factory=dict)
     # (M over row and column, covariance tensor): I + L^T M L must be positive definite
     conditions: list[tuple[Expression, Tensor]] = field(default_factory=list)
+    # couplings of two Gaussian laws: (exponent of the kernel, T, T T^T as a defined tensor's root)
+    couplings: list[tuple[Expression, Expression, Tensor]] = field(default_factory=list)
     _known: dict[Definition, Tensor] = field(default_factory=dict)
 
     def tensor(

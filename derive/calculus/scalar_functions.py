@@ -17,11 +17,24 @@ S = sp.Symbol("s", real=True)
 def stable_body(body: sp.Lambda) -> sp.Lambda:
     """The same function through tanh where exponentials would overflow."""
     plain = body(S)
-    if plain.has(sp.exp):
+    if plain.has(sp.exp) and not all(_falls(e.args[0]) for e in plain.atoms(sp.exp)):
         turned = sp.simplify(plain.rewrite(sp.tanh))
         if not turned.has(sp.exp):
             return sp.Lambda(S, turned)
     return sp.Lambda(S, plain)
+
+
+def _falls(exponent: sp.Expr) -> bool:
+    """Does a polynomial go to minus infinity on both sides?"""
+    poly = exponent.as_poly(S)
+    return bool(poly is not None and poly.degree() % 2 == 0 and poly.LC().is_negative)
+
+
+def regular_order(body: sp.Lambda, order: int) -> int:
+    """The highest derivative, up to `order`, for which no jump has been differentiated."""
+    while order and derivative_of(body, order)(S).has(sp.DiracDelta):
+        order -= 1
+    return order
 
 
 KINKS = (sp.Abs, sp.Max, sp.Min, sp.sign, sp.Heaviside, sp.Piecewise)
@@ -54,4 +67,6 @@ def derivative_of(body: sp.Lambda, order: int) -> sp.Lambda:
     slope = derivative_of(body, order - 1)(S).diff(S)
     if slope.has(sp.tanh):
         slope = sp.cancel(slope)  # (1 - t^2) / (1 - t) loses every digit in the tail
-    return sp.Lambda(S, sp.expand(slope))
+    # a root or a quotient of s is left as it is: multiplied out, it grows without end
+    roots = [e for e in slope.atoms(sp.Pow) if e.base.has(S) and not e.exp.is_nonnegative]
+    return sp.Lambda(S, sp.expand_mul(slope) if roots else sp.expand(slope))

@@ -46,10 +46,11 @@ def run(options: argparse.Namespace) -> int:
 
     chosen = figure(options.name)
     require_writable(options.out)
-    model = chosen.request.get("model", options.name)
-    # The code that the arrays follow from: the figure's own and the generated module.
+    models = chosen.request.get("models") or [chosen.request.get("model", options.name)]
+    # The code that the arrays follow from: the figure's own and the generated modules.
     code = Path(sys.modules[chosen.compute.__module__].__file__ or "")
-    sources = [f.read_bytes() for f in (code, generated_folder() / f"{model}.py") if f.exists()]
+    modules = [generated_folder() / f"{model}.py" for model in models]
+    sources = [f.read_bytes() for f in (code, *modules) if f.exists()]
     if options.name.startswith("turnpike_"):
         sources.append((code.parent / "instances.py").read_bytes())
     file = (

@@ -13,7 +13,7 @@ import sympy as sp
 
 from derive.calculus import chains
 from derive.calculus.defined import Book
-from derive.calculus.index import Expression
+from derive.calculus.index import Expression, Tensor
 from derive.calculus.scalar_functions import derivative_of
 from derive.emit import scalars
 from derive.emit.closure_code import Code
@@ -38,7 +38,16 @@ LEFT = {
     "cov_rate": (r"\dot S", "S'"),
     "noise": (r"N", "N"),
 }
-SPEC_ORDER = ("margin", "noise", "factor_rate")
+SPEC_ORDER = ("margin", "noise", "factor_rate", "rate_error")
+QUADRATURES = frozenset(
+    [
+        "cubature_error",
+        "cubature_rates",
+        "fourier_mean",
+        "gaussian_mean",
+        "quadrature_error",
+    ]
+)
 
 
 @dataclass
@@ -90,12 +99,13 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             equations_latex=equations_latex(result),
             facts=result.facts,
             exact=result.exact,
-            ops=sorted(words),
+            ops=sorted(words - QUADRATURES),
+            quadratures=sorted(words & QUADRATURES),
             sums=sorted(parts.sums),
             params=fields,
             scalar_functions=scalar_functions,
             kernels=parts.kernels,
-            spec=_spec(parts, model.positional),
+            spec=_spec(parts, model.positional, condition_text(result)),
             positional=model.positional,
             mean_shape="(..., B, d)" if model.positional else "(..., d)",
             cov_shape="(..., B, d, d)" if model.positional else "(..., d, d)",
@@ -184,9 +194,11 @@ def equations_latex(result: GaussianClosure) -> dict[str, str]:
     return out
 
 
-def _spec(parts: Parts, positional: bool) -> list[tuple[str, str]]:
+def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str]]:
     names = {k.name for k in parts.kernels}
     out = [(n, n) for n in SPEC_ORDER if n in names]
+    if condition:
+        out.append(("condition", repr(condition)))
     if positional:
         out.append(("positional", "True"))
     if "particle_velocity" in names:
@@ -220,10 +232,8 @@ def _parts(result: GaussianClosure) -> Parts:
         _fourier(parts, result, docs)
     else:
         assert result.route == CUBATURE
-        parts.words.add("cubature_rates")
-        for position, name in enumerate(("mean_rate", "jacobian")):
-            call = f"return cubature_rates(velocity, mean, cov, params)[{position}]"
-            parts.kernels.append(Kernel(name, law, docs[name], [call]))
+        _cubature(parts, result, docs)
+    _errors(parts, result, law)
     _cov_rate(parts, result, square)
     _margin(parts, result)
     if result.noise is not None:
@@ -259,9 +269,18 @@ def _kernel(
     code = Code(result.book, {"m": "mean", "S": "cov", **(names or {})}, functions=parts.functions)
     code._taken = {"x", "mean", "cov", "params"}
     text = code.expression(expression)
+    if _complex(expression, result.book):
+        code.words.add("real")
+        text = f"real({text})"
     body = [*_prelude(result, code.used), *code.lines, f"return {text}"]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body))
+
+
+def _complex(expression: Expression, book: Book) -> bool:
+    """Does the imaginary unit stand in it, as in the two exponentials of a cosine?"""
+    bodies = [expression, *(b for t in defined_in(book, expression) for b in book.of[t].bodies)]
+    return any(c.has(sp.I) for b in bodies for c, _ in b.terms)
 
 
 def _prelude(result: GaussianClosure, used: set[str]) -> list[str]:
@@ -283,8 +302,7 @@ def _cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
 
 def _margin(parts: Parts, result: GaussianClosure) -> None:
     """Smallest eigenvalue over all conditions that are not met by structure."""
-    needed = [(m, c) for m, c in result.book.conditions if not is_gram(m)]
-    needed = [(m, c) for m, c in needed if not any(k.has(sp.I) for k, _ in m.terms)]
+    needed = _needed(result)
     if not needed:
         return
     code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
@@ -311,6 +329,21 @@ def _margin(parts: Parts, result: GaussianClosure) -> None:
     body = [*_prelude(result, code.used), *code.lines, f"return {out}"]
     parts.words |= code.words
     parts.kernels.append(Kernel("margin", "mean, cov, params", doc, body))
+
+
+def _needed(result: GaussianClosure) -> list[tuple[Expression, Tensor]]:
+    """The conditions that are not met by structure: (M, covariance), I + F^T M F > 0."""
+    needed = [(m, c) for m, c in result.book.conditions if not is_gram(m)]
+    return [(m, c) for m, c in needed if not any(k.has(sp.I) for k, _ in m.terms)]
+
+
+def condition_text(result: GaussianClosure) -> str:
+    """The matrices that must be positive definite, in words."""
+    parts = [
+        f"I + F^T M F, F F^T = {'cov' if c.name == 'S' else c.name}, M = {chains.text(m)}"
+        for m, c in _needed(result)
+    ]
+    return "; ".join(dict.fromkeys(parts))
 
 
 def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:
@@ -378,6 +411,75 @@ def _fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> Non
         )
 
 
+def _cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:
+    """Rates by cubature over the law of what the velocity sees of x; the rest in closed form."""
+    law = "mean, cov, params"
+    assert result.cubature is not None
+    whole = result.cubature == result.velocity
+    field_ = "velocity" if whole else "_rest"
+    if not whole:
+        doc = "The part of the velocity whose average has no closed form."
+        _kernel(parts, result, "_rest", f"x, {law}", doc, result.cubature, {"x": "x"})
+    rows = ", ".join(
+        f"(params.{name}, {axes}, {token})" for name, axes, token in result.through or ()
+    )
+    through = f", [{rows}]" if rows else ""
+    axes = "(2, 3)" if result.model.positional else "(1, 2)"
+    parts.words |= {"cubature_rates", "cubature_error"}
+    call = f"cubature_rates({field_}, mean, cov, params{through})"
+    body = [f"return {call}"]
+    if not whole:
+        parts.words.add("total")
+        _pair(
+            parts,
+            result,
+            "_base",
+            law,
+            result.mean_rate,
+            result.jacobian,
+            "Rates of the part with a closed form.",
+        )
+        body = [
+            "base = _base(mean, cov, params)",
+            f"part = {call}",
+            "return total(base[0], part[0]), total(base[1], part[1])",
+        ]
+    parts.kernels.append(Kernel("_rates", law, "Rate of the mean and mean gradient.", body))
+    for position, name in enumerate(("mean_rate", "jacobian")):
+        line = f"return _rates(mean, cov, params)[{position}]"
+        parts.kernels.append(Kernel(name, law, docs[name], [line]))
+    error = f"cubature_error({field_}, mean, cov, params, {axes}{through})"
+    doc = (
+        "Relative error of the cubature in mean_rate and jacobian, (...): the distance to a finer "
+        "rule, or three standard errors over random shifts."
+    )
+    parts.kernels.append(Kernel("rate_error", law, doc, [f"return {error}"]))
+
+
+def _errors(parts: Parts, result: GaussianClosure, law: str) -> None:
+    """Estimates of the quadratures' errors, where a kernel holds one."""
+    inner, outer = ("(2,)", "(2, 3)") if result.model.positional else ("(1,)", "(1, 2)")
+    doc = "Relative error of the quadrature in {}, (...): the distance to twice the nodes."
+    by_name = {k.name: "\n".join(k.body) for k in parts.kernels}
+    if "gaussian_mean(" in by_name["velocity"]:
+        parts.words.add("quadrature_error")
+        call = f"return quadrature_error(velocity, {inner}, x, mean, cov, params)"
+        parts.kernels.append(Kernel("velocity_error", f"x, {law}", doc.format("velocity"), [call]))
+    if "rate_error" in by_name:
+        return
+    if result.route == FOURIER:
+        parts.words.add("quadrature_error")
+        call = f"return quadrature_error(_rates, {outer}, mean, cov, params)"
+    elif any("gaussian_mean(" in by_name[n] for n in ("mean_rate", "jacobian")):
+        parts.words.add("quadrature_error")
+        both = "lambda *law: (mean_rate(*law), jacobian(*law))"
+        call = f"return quadrature_error({both}, {outer}, mean, cov, params)"
+    else:
+        return
+    title = doc.format("mean_rate and jacobian")
+    parts.kernels.append(Kernel("rate_error", law, title, [call]))
+
+
 def _call(parts: Parts, position: int, wave: Wave) -> str:
     rule = wave.rule
     function = Code(Book(), functions=parts.functions).function(rule.rule, rule.order)
@@ -387,7 +489,8 @@ def _call(parts: Parts, position: int, wave: Wave) -> str:
     )
     return (
         f"fourier_mean(lambda u: _wave_{position}(u, mean, cov, params), [{powers}], [{taylor}], "
-        f"{function}, _size_{position}(mean, cov, params), {rule.reach}, {rule.support})"
+        f"{function}, _size_{position}(mean, cov, params), "
+        f"{rule.reach}, {rule.support}, {rule.nodes})"
     )
 
 
@@ -405,6 +508,10 @@ def _pair(
     one = code.expression(mean) if mean.terms else _nothing(code, "mean")
     code.lines.append(f"first = {one}")
     two = code.expression(jacobian) if jacobian.terms else _nothing(code, "cov")
+    if not arguments.startswith("u,") and any(_complex(e, result.book) for e in (mean, jacobian)):
+        code.words.add("real")
+        code.lines.append("first = real(first)")
+        two = f"real({two})"
     body = [*_prelude(result, code.used), *code.lines, f"return first, {two}"]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body))

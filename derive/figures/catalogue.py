@@ -16,6 +16,7 @@ FIGURES = {
     "explosion": "share of exploded paths, gamma^2 below and above 1/2",
     "finite_width": "weak error against the width: the limit's SDE and the SDE at that width",
     "limiting_rank": "rank of the limit covariance: adaptive solver and clipped Euler",
+    "cone": "covariances in the plane settle on a ray or blow up: softmax, heads, L2, Sinkhorn",
 }
 TURNPIKE = "turnpike_"
 

@@ -13,6 +13,8 @@ TITLES = {
     "gaussian_tracking": "a Gaussian covariance steered by the value matrix",
     "gaussian_query_tracking": "a Gaussian covariance steered by the query-key matrix",
     "space_time_network": "a network continuous in depth and width",
+    "sparse_neural_ode": "samples steered by few weights at a time, then by none",
+    "large_time_resnet": "a network trained by its last state alone",
 }
 
 
@@ -37,6 +39,10 @@ def instance(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
     first = np.array([[0.3, -0.8], [0.9, 0.5]])
     if name == "neural_ode_tracking":
         return {**weights, "goal": goal, "W_ref": A}, {"x": first}, 20.0
+    if name == "sparse_neural_ode":
+        return {"lam": 0.05, "M": 2.0, "goal": [[0.2, 1.4]]}, {"x": np.array([[0.8, 0.3]])}, 1.6
+    if name == "large_time_resnet":
+        return {"lam": 0.1, "goal": goal}, {"x": first}, 20.0
     if name == "attention_tracking":
         return {**weights, "A": A, "goal": goal, "V_ref": 0.3 * one}, {"x": first}, 24.0
     if name == "sphere_attention_tracking":

@@ -23,6 +23,11 @@ LEVELS = (5, 25, 50, 75, 95)
 
 def panels(count: int, *, width: float = 3.3, height: float = 3.0, **options: Any) -> Any:
     """A figure of `count` panels beside each other, and their axes."""
+    return grid(1, count, width=width, height=height, **options)
+
+
+def grid(rows: int, columns: int, *, width: float, height: float, **options: Any) -> Any:
+    """A figure of panels of the given size in inches, and their axes (rows, columns)."""
     plt.rcParams.update(
         {
             "font.size": 9,
@@ -35,7 +40,12 @@ def panels(count: int, *, width: float = 3.3, height: float = 3.0, **options: An
         }
     )
     return plt.subplots(
-        1, count, figsize=(width * count, height), layout="constrained", squeeze=False, **options
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        layout="constrained",
+        squeeze=False,
+        **options,
     )
 
 

@@ -1,4 +1,8 @@
-"""State, control and costate over a long horizon, and the distance to the static optimum."""
+"""State, control and costate over a long horizon, and the distance to the static optimum.
+
+Where the control stops at a time T*, the last panel shows what it could gain against its price;
+where there is no turnpike, the size of the control.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,7 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
         module.State(**first),
         params,
         T=T,
-        near=found,
-        saves=np.linspace(0, T, r["saves"]),
-        tolerance=r["tolerance"],
+        **_options(r, found, T),
     )
     progress(0.9)
     out: dict[str, Any] = {
@@ -37,8 +39,13 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
         "rate": found.rate,
         "verdict": found.verdict,
         "cost": solution.cost,
-        "defect": solution.residuals.defect,
+        "stop": np.nan if solution.stop is None else solution.stop,
+        "T": T,
     }
+    if solution.stop is None:
+        out["defect"] = solution.residuals.defect
+    else:
+        out |= _pull(module, params, solution)
     for part in PARTS:
         along, static = getattr(solution, part), getattr(found, part)
         flat = [np.reshape(a, (len(solution.times), -1)) for a in along]
@@ -52,6 +59,30 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
     return out
 
 
+def _options(r: dict[str, Any], found: Any, T: float) -> dict[str, Any]:
+    if found.verdict == "finite_time":  # its solution comes at its own times
+        return {"near": found}
+    return {"near": found, "saves": np.linspace(0, T, r["saves"]), "tolerance": r["tolerance"]}
+
+
+def _pull(module: Any, params: Any, solution: Any) -> dict[str, Any]:
+    """What a control of size one would gain, max |H_u| without its price, and that price."""
+    x, p = (type(a)(*a) for a in (solution.x, solution.p))
+    none = type(solution.u)(*(np.zeros_like(a) for a in solution.u))
+    slopes = module.stationarity(x, p, none, params)
+    count = len(solution.times)
+    flat = np.concatenate([np.reshape(np.asarray(s), (count, -1)) for s in slopes], 1)
+    one = [np.zeros_like(np.asarray(a)[0]) for a in none]
+    still = type(none)(*one)
+    one[0] = np.array(one[0])
+    one[0].flat[0] = 1.0
+    first = type(x)(*(np.asarray(a)[0] for a in x))
+    price = module.running_cost(first, type(none)(*one), params) - module.running_cost(
+        first, still, params
+    )
+    return {"pull": np.max(np.abs(flat), axis=1), "price": np.asarray(price)}
+
+
 def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     figure, axes = style.panels(4, width=2.9, height=2.9)
     times = arrays["times"]
@@ -60,13 +91,17 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     for axis, part in zip(axes[0], PARTS, strict=False):
         values, names = arrays[part], [str(n) for n in arrays[f"{part}_names"]]
         columns = [k for k in range(values.shape[1]) if not _repeats(values, k)]
+        _stop(axis, arrays)
         for k in columns:
             colour, dash = palette[k % 6], ("-", "--", ":", "-.")[k // 6 % 4]
             shown = names[k] if part != "p" else f"p_{{{names[k]}}}"
             label = f"${shown}$" if len(columns) <= 6 else None
-            axis.plot(times, values[:, k], dash, color=colour, linewidth=1.3, label=label)
-            static = arrays[f"{part}_static"][k]
-            axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
+            steps = "steps-post" if part == "u" and np.isfinite(arrays["stop"]) else "default"
+            line = {"color": colour, "linewidth": 1.3, "label": label, "drawstyle": steps}
+            axis.plot(times, values[:, k], dash, **line)
+            if str(arrays["verdict"]) != "none":
+                static = arrays[f"{part}_static"][k]
+                axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set_title(words[part], loc="left")
         axis.set_xlabel("time")
         axis.set_xlim(0, times[-1])
@@ -76,14 +111,53 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
             axis.legend(
                 ncols=3, loc="upper center", handlelength=1.2, columnspacing=0.8, fontsize=7.5
             )
-    _distance(axes[0][3], arrays)
-    name = request["model"]
+    if np.isfinite(arrays["stop"]):
+        _price(axes[0][3], arrays)
+        said = f", $T^*$ = {float(arrays['stop']):.4g}"
+    elif np.isfinite(arrays["rate"]):
+        _distance(axes[0][3], arrays)
+        said = f", rate $\\mu$ = {float(arrays['rate']):.4g}"
+    else:
+        _size(axes[0][3], arrays)
+        said = ""
+    name, verdict = request["model"], str(arrays["verdict"])
+    static = "" if verdict == "none" else "dotted: static optimum, "
     style.title(
         figure,
-        f"{name.replace('_', ' ')}: {TITLES[name]}; dotted: static optimum, verdict "
-        f"{str(arrays['verdict']).replace('_', ' ')}, rate $\\mu$ = {float(arrays['rate']):.4g}",
+        f"{name.replace('_', ' ')}: {TITLES[name]}; {static}verdict "
+        f"{verdict.replace('_', ' ')}{said}",
     )
     return figure
+
+
+def _stop(axis: Any, arrays: dict[str, Any]) -> None:
+    if np.isfinite(arrays["stop"]):
+        axis.axvline(arrays["stop"], color="0.4", linewidth=0.9, linestyle="--")
+
+
+def _price(axis: Any, arrays: dict[str, Any]) -> None:
+    price, times = float(arrays["price"]), arrays["times"]
+    axis.semilogy(times, np.maximum(arrays["pull"], 1e-3 * price), color=style.BLUE)
+    axis.axhline(price, color=style.RED, linewidth=1.1, linestyle="--")
+    axis.text(times[-1], 1.15 * price, "price of the control", ha="right", color=style.RED)
+    _stop(axis, arrays)
+    axis.annotate(
+        "$T^*$", (arrays["stop"], 0.96), xycoords=("data", "axes fraction"), xytext=(3, 0),
+        textcoords="offset points", va="top",
+    )  # fmt: skip
+    axis.set_title("gain of the best control, $|F^\\top p|_\\infty$", loc="left")
+    axis.set_xlabel("time")
+    axis.set_xlim(0, times[-1])
+
+
+def _size(axis: Any, arrays: dict[str, Any]) -> None:
+    times = arrays["times"]
+    size = np.linalg.norm(arrays["u"], axis=1)
+    axis.plot(times, size, color=style.BLUE)
+    axis.set_ylim(0, 1.5 * size.max())
+    axis.set_title("size of the control, $|u|$", loc="left")
+    axis.set_xlabel("time")
+    axis.set_xlim(0, times[-1])
 
 
 def _repeats(values: np.ndarray, k: int) -> bool:

@@ -185,6 +185,8 @@ class Reader:
 
     def _function(self, node: Array):  # type: ignore[no-untyped-def]
         base, name, body = composed(node)
+        if name == "exp_power" and not self._needs_ridge(base, body, node):
+            base, (name, body) = node.args[0], node.data
         argument, axes = self.of(base)
         if not argument.tensors():
             value = sp.Add(*(c for c, _ in argument.terms))
@@ -204,6 +206,25 @@ class Reader:
             self.replaced += 1
             return self.ridge_as(rule, argument, self), axes
         return self.defined("ridge", argument, (rule, 0)), axes
+
+    def _needs_ridge(self, base: Array, body: sp.Lambda, node: Array) -> bool:
+        """Is exp of a polynomial in s no exponential of a quadratic function of x or of y?
+
+        Raises Refusal where it grows so fast that Gaussian integrals diverge.
+        """
+        exponent = sp.Poly(sp.expand_log(sp.log(body.expr), force=True), *body.variables)
+        argument = self.of(base)[0]
+        both = all(depends(argument, v, self.book) for v in (self.names.x, self.names.y))
+        if exponent.degree() < 2 or (exponent.degree() == 2 and not both):
+            return False
+        if exponent.degree() % 2 or not exponent.LC().is_negative:
+            raise Refusal(
+                "the Gaussian integral of the weight diverges, or may: exp of "
+                f"{exponent.as_expr()} in s = an affine function of tokens, which is unbounded; "
+                "the leading power must be even and its coefficient negative",
+                node.place,
+            )
+        return True
 
     def _exponential(self, argument: Expression) -> Expression:
         return self.defined("exp", argument, None)
@@ -290,6 +311,8 @@ def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:
         left, right = (_profile(a) for a in node.args)
         bases = {id(p[0]): p[0] for p in (left, right) if p[0] is not None}
         names = (*left[2], *right[2])
+        if node.op == "multiply" and None not in (left[0], right[0]) and len(bases) == 1:
+            names = (*names, "power")
         # a sum without functions inside is the argument itself
         if len(bases) <= 1 and names:
             join_ = sp.Add if node.op == "add" else sp.Mul

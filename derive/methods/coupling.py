@@ -32,6 +32,12 @@ def factor_tensor(names: Names) -> Tensor:
     return Tensor("F_key" if names.model.cross else "F_S", (e, e), "factor")
 
 
+def query_factor(names: Names) -> Tensor:
+    """F with F F^T = the covariance of the queries."""
+    d = names.model.state_dim
+    return Tensor("F_S", (d, d), "factor")
+
+
 def conditional(kernel: Expression, names: Names, book: Book, place: Place | None) -> Law:
     """The law of y given x."""
     if names.model.positional:
@@ -56,6 +62,11 @@ def conditional(kernel: Expression, names: Names, book: Book, place: Place | Non
     )
     TTt = spread(TTt, (row, column))
     D = book.tensor("spectral", (), (TTt,), spectral_root(), (dy, dy))
+    F_x, latent = query_factor(names), Index("latent", dx)
+    half = join(single(F[i, row], (i, row)), i, A, i)
+    T = spread(join(half, j, single(F_x[j, latent], (j, latent)), j), (row, latent))
+    if (T, D) not in [known[1:] for known in book.couplings]:
+        book.couplings.append((exponent, T, D))
     a, b, p, q = fresh(dy), fresh(dy), fresh(dy), fresh(dy)
     cov = unit((F[a, p], D[p, q], F[b, q]), (a, b))
     shift = plus(single(names.x[j,], (j,)), -single(names.mean[j,], (j,)))
@@ -72,33 +83,75 @@ def exponent_of(kernel: Expression, book: Book, place: Place | None) -> Expressi
     raise Refusal("undecided: bistochastic takes a kernel that is one exponential", place)
 
 
-def marginal_equation() -> tuple[Expression, Tensor, Tensor]:
-    """D + D T T^T D - I, the covariance of z' minus the identity, by total covariance.
+LATENT = sp.Symbol("r", positive=True, integer=True)
 
-    Cov z' = Cov(z' | z) + (D T) Cov(z) (D T)^T with Cov z = I.
-    """
-    r = sp.Symbol("r", positive=True, integer=True)
+
+def latent_tensors() -> tuple[Tensor, Tensor, Tensor]:
+    """D = P2^-1, T and C = Cov z, the tensors of the latent plan."""
+    r = LATENT
     D = Tensor("D", (r, r), "root", symmetric=True)
-    T = Tensor("T", (r, r), "latent")
-    i, j, k, m, n, p = (Index(n, r) for n in "ijkmnp")
+    return D, Tensor("T", (r, r), "latent"), Tensor("C", (r, r), "covariance", symmetric=True)
+
+
+def block_inverse(first: Expression | None = None) -> Expression:
+    """Cov z' under the precision [[P1, -T^T], [-T, P2]]: D + D T C T^T D, C = (P1 - T^T D T)^-1.
+
+    z' given z has mean D T z and covariance D (complete the square), so this is the law of total
+    covariance; `first`: what C is (over k, l).
+    """
+    D, T, C = latent_tensors()
+    i, j, k, m, n = (Index(n, LATENT) for n in "ijkmn")
     slope = unit((D[i, k], T[k, m]), (i, m))
-    spread_of_mean = join(slope, m, placed(slope, {i: j}), m)
-    identity = single(Tensor("delta", (r, r), "delta", symmetric=True)[i, j], (i, j))
-    del n, p
-    return plus(single(D[i, j], (i, j)), spread_of_mean, -identity), D, T
+    middle = placed(first, {k: m, Index("l", LATENT): n}) if first else single(C[m, n], (m, n))
+    spread_of_mean = join(join(slope, m, middle, m), n, placed(slope, {i: j}), m)
+    return plus(single(D[i, j], (i, j)), spread_of_mean)
+
+
+def marginal_equation() -> tuple[Expression, Tensor, Tensor]:
+    """D + D T T^T D - I: both marginals are standard, C = I and Cov z' = I."""
+    D, T, _ = latent_tensors()
+    i, j, k, m = (Index(n, LATENT) for n in "ijkl")
+    identity = Tensor("delta", (LATENT, LATENT), "delta", symmetric=True)
+    second = block_inverse(single(identity[k, m], (k, m)))
+    return plus(second, -single(identity[i, j], (i, j))), D, T
+
+
+T_SQUARED, INVERSE = sp.Symbol("t", nonnegative=True), sp.Symbol("e", positive=True)
+
+
+def spectral_polynomial() -> sp.Poly:
+    """The marginal equation on the spectrum, D^-1 multiplied on both sides: in e (of D^-1) and t
+    (of T T^T)."""
+    equation, D, T = marginal_equation()
+    scalar = sp.Integer(0)
+    for coefficient, factors in equation.terms:
+        values = (_eigenvalue(f, D, T, T_SQUARED, INVERSE) for f in factors)
+        scalar += coefficient * sp.Mul(*values)
+    return sp.Poly(sp.expand(sp.simplify(scalar * INVERSE**2)), INVERSE)
+
+
+def completed_square() -> tuple[sp.Expr, sp.Expr]:
+    """(h, q) with (D^-1 - h I)^2 = T T^T + q I, from the polynomial; its coefficient of t is 1."""
+    lead, linear, constant = (-spectral_polynomial()).all_coeffs()
+    assert lead == 1
+    shift = -linear / 2
+    rest = sp.expand(shift**2 - constant)
+    assert sp.simplify(rest.coeff(T_SQUARED, 1) - 1) == 0
+    return shift, rest.coeff(T_SQUARED, 0)
 
 
 def spectral_root() -> sp.Lambda:
     """g with D = g(T T^T): the unique positive root of the marginal equation on the spectrum."""
-    equation, D, T = marginal_equation()
-    t, inverse = sp.Symbol("t", nonnegative=True), sp.Symbol("e", positive=True)
-    scalar = sp.Integer(0)
-    for coefficient, factors in equation.terms:
-        scalar += coefficient * sp.Mul(*(_eigenvalue(f, D, T, t, inverse) for f in factors))
-    polynomial = sp.expand(sp.simplify(scalar * inverse**2))  # multiply by D^-1 on both sides
-    roots = [r for r in sp.solve(polynomial, inverse) if r.subs(t, 2) > 0]
+    polynomial = spectral_polynomial().as_expr()
+    roots = [r for r in sp.solve(polynomial, INVERSE) if r.subs(T_SQUARED, 2) > 0]
     assert len(roots) == 1, "the positive root is unique"
-    return sp.Lambda(t, 1 / roots[0])
+    return sp.Lambda(T_SQUARED, 1 / roots[0])
+
+
+def singular_value_map() -> sp.Lambda:
+    """f with D T = U f(s) W^T for T = U s W^T: f(s) = s g(s^2)."""
+    s = sp.Symbol("s", nonnegative=True)
+    return sp.Lambda(s, sp.simplify(s * spectral_root()(s**2)))
 
 
 def _eigenvalue(factor: Factor, D: Tensor, T: Tensor, t: sp.Symbol, inverse: sp.Symbol) -> sp.Expr:
@@ -108,4 +161,13 @@ def _eigenvalue(factor: Factor, D: Tensor, T: Tensor, t: sp.Symbol, inverse: sp.
     return sp.sqrt(t) if factor.tensor == T else sp.Integer(1)
 
 
-__all__ = ["collect", "conditional", "factor_tensor", "marginal_equation", "spectral_root"]
+__all__ = [
+    "block_inverse",
+    "collect",
+    "completed_square",
+    "conditional",
+    "factor_tensor",
+    "marginal_equation",
+    "singular_value_map",
+    "spectral_root",
+]

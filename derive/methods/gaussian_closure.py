@@ -19,11 +19,13 @@ from derive.calculus.index import Expression, Index, Tensor, collect, single
 from derive.calculus.tilt import NoTilt, average, join
 from derive.errors import Refusal
 from derive.methods import closure_checks as checks
+from derive.methods import coupling_steps
 from derive.methods.closure_fields import Names, Reader, Rule
 from derive.methods.record import Step
 from derive.methods.scalar_rules import FourierRule, fourier_rule
 from derive.notation.closure import ClosureModel, ClosureTrace, trace_closure
 
+Form = tuple[str, int, int]  # a parameter, its axes, the axis joined to x
 CLOSED, FOURIER, CUBATURE = "closed form", "Fourier integral", "cubature"
 
 
@@ -58,6 +60,8 @@ class GaussianClosure:
     waves: tuple[Wave, ...]
     noise: Expression | None
     shared_law_exact: bool
+    cubature: Expression | None = None  # the part of the velocity that is averaged by cubature
+    through: tuple[Form, ...] | None = None  # all that it sees of x; None: x itself
     steps: tuple[Step, ...] = ()
     facts: tuple[str, ...] = ()
     equations: dict[str, Expression] = field(default_factory=dict)
@@ -80,7 +84,8 @@ def derive(model: ClosureModel) -> GaussianClosure:
     velocity = _velocity(traced, names, book)
     exact, verdict = _verdict(model, velocity, names, book)
     shared, shared_fact = _shared_law(traced, exact)
-    route, mean_rate, jacobian, waves, route_facts = _rates(traced, velocity, names, book)
+    rates = _rates(traced, velocity, names, book)
+    route_facts = rates.facts
     noise = _noise(traced, names, book)
     result = GaussianClosure(
         model,
@@ -88,13 +93,15 @@ def derive(model: ClosureModel) -> GaussianClosure:
         names,
         book,
         velocity,
-        mean_rate,
-        jacobian,
+        rates.mean,
+        rates.jacobian,
         exact,
-        route,
-        waves,
+        rates.route,
+        rates.waves,
         noise,
         shared,
+        rates.cubature,
+        rates.through,
     )
     equations = _equations(result)
     facts = (*verdict, *shared_fact, *route_facts, *_conditions(book, names))
@@ -157,9 +164,20 @@ def _shared_law(traced: ClosureTrace, exact: bool) -> tuple[bool, tuple[str, ...
     return False, ()
 
 
-def _rates(
-    traced: ClosureTrace, velocity: Expression, names: Names, book: Book
-) -> tuple[str, Expression, Expression, tuple[Wave, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Rates:
+    """Projected rates: closed forms, waves to integrate, a velocity to average by cubature."""
+
+    route: str
+    mean: Expression
+    jacobian: Expression
+    waves: tuple[Wave, ...] = ()
+    cubature: Expression | None = None
+    through: tuple[Form, ...] | None = None
+    facts: tuple[str, ...] = ()
+
+
+def _rates(traced: ClosureTrace, velocity: Expression, names: Names, book: Book) -> Rates:
     model = traced.model
     block = (names.s,) if model.positional else ()
     i, j = Index("i", model.state_dim), Index("j", model.state_dim)
@@ -171,30 +189,66 @@ def _rates(
         return spread(mean, (*block, i)), spread(jacobian, (*block, i, j))
 
     try:
-        return CLOSED, *projected(velocity), (), ()
+        return Rates(CLOSED, *projected(velocity))
     except NoTilt as problem:
         reason = str(problem)
-    nothing = collect((*block, i), []), collect((*block, i, j), [])
     try:
-        base, waves = _waves(traced, names, book, projected)
+        base, waves = _waves(traced, names, book, projected, reason)
         facts = tuple(
             f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of "
             f"order below {w.rule.order}, the rest a Fourier integral of tilts with an imaginary "
             "parameter"
             for w in waves
         )
-        return FOURIER, *base, waves, facts
+        return Rates(FOURIER, base[0], base[1], waves, facts=facts)
     except NoTilt as problem:
         reason = str(problem)
-    return (
-        CUBATURE,
-        *nothing,
-        (),
-        (f"projected rates by cubature over the law of x ({reason})",),
-    )
+    known, rest = [], []
+    for term in velocity.terms:
+        one = collect(velocity.free, [term])
+        try:
+            projected(one)
+            known.append(term)
+        except NoTilt:
+            rest.append(term)
+    base = projected(collect(velocity.free, known))
+    left = collect(velocity.free, rest)
+    through = linear_forms(left, names.x, book)
+    seen = "x" if through is None else ", ".join(sorted({f"{n} x" for n, _, _ in through}))
+    fact = f"projected rates by cubature over the law of {seen} ({reason})"
+    if known:
+        fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
+    return Rates(CUBATURE, base[0], base[1], (), left, through, (fact,))
 
 
-def _waves(traced, names, book, projected):  # type: ignore[no-untyped-def]
+def linear_forms(expression: Expression, variable: Tensor, book: Book) -> tuple[Form, ...] | None:
+    """The parameters through whose products alone an expression depends on a vector.
+
+    Each with its number of axes and the axis that is joined to the vector; None if the vector
+    stands anywhere without a parameter beside it.
+    """
+    found: dict[Form, None] = {}
+    for _, factors in expression.terms:
+        for f in factors:
+            if f.tensor == variable:
+                i = f.indices[-1]
+                beside = [g for g in factors if g is not f and i in g.indices]
+                if len(beside) != 1 or beside[0].tensor.kind != "constant":
+                    return None
+                own = beside[0]
+                if own.indices.count(i) != 1 or own.tensor in book.of:
+                    return None
+                found[own.tensor.name, len(own.indices), own.indices.index(i)] = None
+            elif f.tensor in book.of:
+                for body in book.of[f.tensor].bodies:
+                    inside = linear_forms(body, variable, book)
+                    if inside is None:
+                        return None
+                    found.update(dict.fromkeys(inside))
+    return tuple(found)
+
+
+def _waves(traced, names, book, projected, reason):  # type: ignore[no-untyped-def]
     """Base rates and one wave for each scalar function of (x, y)."""
     found: dict[Rule, list[Expression]] = {}
 
@@ -204,7 +258,7 @@ def _waves(traced, names, book, projected):  # type: ignore[no-untyped-def]
 
     base_field = _velocity(traced, names, book, ridge_as=collecting)
     if not found:
-        raise NoTilt("no scalar function of query and key stands in the velocity")
+        raise NoTilt(reason)
     if any(t.kind in ("reciprocal", "gate") for t in base_field.tensors()):
         raise NoTilt("the velocity is a quotient")
 
@@ -327,6 +381,10 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
     model = result.model
     at_point = checks.at_point_laws(result)
     keys = checks.keys_by_quadrature(result)
+    moments = checks.moments_by_quadrature(result) if result.route == CLOSED else None
+    if result.route == FOURIER and not model.positional:
+        moments, estimate = checks.waves_by_quadrature(result)
+        route_facts = (*route_facts, estimate)
     out = [
         Step(
             "trace",
@@ -352,27 +410,11 @@ def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, 
             "m' = E Gamma, R = E grad Gamma (Stein), S' = R S + S R^T",
             {k: e for k, e in equations.items() if k != "velocity"},
             route_facts,
-            checks.moments_by_quadrature(result) if result.route == CLOSED else None,
+            moments,
         ),
     ]
-    if any(t.kind == "spectral" for t in result.book.of):
-        from derive.methods.coupling import marginal_equation, spectral_root
-
-        equation, _, _ = marginal_equation()
-        root = spectral_root()
-        out.insert(
-            1,
-            Step(
-                "couple",
-                "quadratic potentials; both marginals; D = P2^-1 from the marginal of y",
-                {"marginal": equation},
-                (
-                    f"D = g(T T^T), g(t) = {root.expr}: the positive root, unique",
-                    "lemma, cited: the bistochastic scaling is unique",
-                ),
-            ),
-        )
-    del model
+    if result.book.couplings:
+        out[1:1] = coupling_steps.steps(result)
     return tuple(out)
 
 

@@ -219,6 +219,11 @@ RESERVED = frozenset(  # noqa: SIM905
         "minimum",
         "step",
         "sign",
+        "real",
+        "base",
+        "part",
+        "rate_error",
+        "velocity_error",
         "first",
         "F_S",
         "F_key",
@@ -334,6 +339,7 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
     velocity, noises = _without_noise(output)
     nodes = [*walk(velocity), *(n for g in noises for n in walk(g))]
     _check(model, nodes)
+    _require_averaged(velocity, model.place, set())
     used = {a.data for a in nodes if a.op == "constant"}
     return ClosureTrace(
         model, velocity, tuple(noises), tuple(m for m in model.matrices if m.data in used)
@@ -373,6 +379,25 @@ def _check(model: ClosureModel, nodes: list[Array]) -> None:
         if array.op == "full":
             for symbol in sorted(array.data.free_symbols - known, key=str):
                 raise DefinitionError(f"the symbol {symbol} is not declared", array.place)
+
+
+def _require_averaged(array: Array, place: Place | None, seen: set[int]) -> None:
+    """A velocity depends on x alone: a key stands within an average or an integral.
+
+    `place`: of the array that holds this one.
+    """
+    if array.op in ("average", "integral") or id(array) in seen:
+        return
+    seen.add(id(array))
+    if array.op in ("key", "bistochastic"):
+        what = f"the key {array.data}" if array.op == "key" else "bistochastic(...)"
+        raise DefinitionError(
+            f"{what} stands outside of average(value, weight) and integral(value, weight); the "
+            "velocity of x is what remains when all keys are averaged over",
+            place if array.op == "key" else array.place,
+        )
+    for inner in array.args:
+        _require_averaged(inner, array.place or place, seen)
 
 
 __all__ = [

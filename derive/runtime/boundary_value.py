@@ -312,8 +312,8 @@ def _between(s: Any) -> tuple[np.ndarray, np.ndarray]:
     return value, slope
 
 
-def improved_rates(problem: Problem, y: Any, h: Any, theta: Any) -> Any:
-    """Rates (5, N, 2n) at the Lobatto points, along the polynomial they define (two rounds)."""
+def improved_rates(problem: Problem, y: Any, h: Any, theta: Any, rounds: int = 2) -> Any:
+    """Rates (5, N, 2n) at the Lobatto points, along the polynomial they define."""
     _, g = stages(problem, y, h, theta)
     inner, _ = _between(POINTS[2:])  # (5, 3)
 
@@ -322,7 +322,7 @@ def improved_rates(problem: Problem, y: Any, h: Any, theta: Any) -> Any:
         new = _apply(problem.field, Y.reshape(-1, y.shape[1]), theta).reshape(Y.shape)
         return jnp.concatenate([g[:2], new])
 
-    return jax.lax.fori_loop(0, 2, again, g)
+    return jax.lax.fori_loop(0, rounds, again, g)
 
 
 def defect(problem: Problem, y: Any, nodes: Any, theta: Any) -> Any:
@@ -336,6 +336,56 @@ def defect(problem: Problem, y: Any, nodes: Any, theta: Any) -> Any:
     # What the polynomial misses at the right end counts as well.
     jump = jnp.abs(y[:-1] + h[:, None] * jnp.tensordot(WEIGHTS, g, 1) - y[1:])
     return jnp.maximum(jnp.max(off, (0, 2)), jnp.max(jump / (1 + jnp.abs(y[1:])), 1))
+
+
+def error(problem: Problem, y: Any, nodes: Any, theta: Any) -> Any:
+    """Estimated error of the nodes: largest |dy| / (1 + |y|), dy being one Newton step towards the
+    collocation solution at the same five points, which is of order eight."""
+    h = jnp.diff(nodes)
+    g = improved_rates(problem, y, h, theta, rounds=5)
+    inner = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, g, 1)
+    first = y[0, : problem.n] - problem.start(theta)
+    parts = (-first, -inner, -problem.end(y[-1], theta))
+    dy = sweep(problem, blocks(problem, y, h, theta), *parts)
+    return jnp.max(jnp.abs(dy) / (1 + jnp.abs(y)))
+
+
+def kinks(problem: Problem, y: Any, nodes: Any, theta: Any, count: int) -> tuple[Any, Any, Any]:
+    """Where the derivative of the field jumps along the solution: the `count` strongest candidates.
+
+    Returns times (count,), the intervals they lie in, and the jumps left after bisection: of the
+    order of rounding where there is no kink.
+    """
+    h = jnp.diff(nodes)
+    g = improved_rates(problem, y, h, theta)
+    slope = jax.vmap(jax.jacfwd(problem.field), (0, None))
+
+    def gap(one: Any, two: Any) -> Any:
+        return jnp.max(jnp.abs(one - two), (1, 2))
+
+    at = slope(y, theta)
+    scale = 1 + jnp.max(jnp.abs(at))
+    _, i = jax.lax.top_k(gap(at[1:], at[:-1]), min(count, len(h)))
+
+    def halve(_: Any, bracket: tuple[Any, ...]) -> tuple[Any, ...]:
+        low, high, left, right = bracket
+        s = (low + high) / 2
+        value = jnp.stack([jnp.polyval(jnp.asarray(c), s) for c in _INTEGRALS])
+        middle = slope(y[i] + h[i][:, None] * jnp.einsum("rk,rkj->kj", value, g[:, i]), theta)
+        first = gap(middle, left) > gap(right, middle)
+        there = first[:, None, None]
+        return (
+            jnp.where(first, low, s),
+            jnp.where(first, s, high),
+            jnp.where(there, left, middle),
+            jnp.where(there, middle, right),
+        )
+
+    zero = jnp.zeros(len(i), y.dtype)
+    low, high, left, right = jax.lax.fori_loop(
+        0, 36, halve, (zero, zero + 1, at[:-1][i], at[1:][i])
+    )
+    return nodes[i] + (low + high) / 2 * h[i], i, gap(left, right) / scale
 
 
 def interpolate(problem: Problem, y: Any, nodes: Any, times: Any, theta: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Array words of generated Gaussian closures: contractions, inverses, gates, averages.
+"""Array words of generated Gaussian closures: contractions, inverses, gates, roots.
 
 Every word takes arrays with leading batch axes that broadcast; named axes come last.  Imports jax
 and numpy alone.
@@ -6,8 +6,8 @@ and numpy alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -45,6 +45,11 @@ def i_times(x: Any) -> jax.Array:
     """The imaginary unit times x."""
     x = jnp.asarray(x)
     return jax.lax.complex(-jnp.imag(x), jnp.real(x))
+
+
+def real(x: Any) -> jax.Array:
+    """The real part: sums of complex conjugates."""
+    return jnp.real(x)
 
 
 def _padded(x: jax.Array, core: int, lead: int) -> jax.Array:
@@ -115,17 +120,59 @@ def mask(relation: str, theta: Any) -> jax.Array:
     return jnp.asarray(table[relation], jnp.asarray(theta).dtype)
 
 
+@jax.custom_jvp
 def factor(cov: jax.Array) -> jax.Array:
-    """F with F F^T = cov, for a positive semi-definite matrix that may be singular."""
+    """The symmetric F with F F = cov, for a positive semi-definite matrix that may be singular.
+
+    Differentiable where eigenvalues coincide too: at a singular cov for changes that keep its rank.
+    """
     values, vectors = jnp.linalg.eigh((cov + cov.mT) / 2)
-    return vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
+    return _rebuilt(vectors, jnp.sqrt(jnp.maximum(values, 0)))
 
 
+@factor.defjvp
+def _factor_slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    (cov,), (change,) = primals, tangents
+    values, vectors = jnp.linalg.eigh((cov + cov.mT) / 2)
+    root = jnp.sqrt(jnp.maximum(values, 0))
+    pair = root[..., :, None] + root[..., None, :]
+    # F dF + dF F = dS; two eigenvalues zero: dS vanishes there as well
+    share = jnp.where(pair > 0, 1 / jnp.where(pair > 0, pair, 1), 0)
+    return _rebuilt(vectors, root), _turned(vectors, share, change)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def spectral(matrix: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """function(matrix) on the spectrum of a positive semi-definite matrix."""
     values, vectors = jnp.linalg.eigh((matrix + matrix.mT) / 2)
-    scaled = vectors * function(jnp.maximum(values, 0))[..., None, :]
-    return contract("ij,kj->ik", scaled, vectors)
+    return _rebuilt(vectors, function(jnp.maximum(values, 0)))
+
+
+@spectral.defjvp
+def _spectral_slope(
+    function: Callable[[jax.Array], jax.Array], primals: tuple[Any], tangents: tuple[Any]
+) -> tuple[Any, Any]:
+    """Divided differences of the function over pairs of eigenvalues (Daleckii and Krein)."""
+    (matrix,), (change,) = primals, tangents
+    values, vectors = jnp.linalg.eigh((matrix + matrix.mT) / 2)
+    values = jnp.maximum(values, 0)
+    own = function(values)
+    left, right = values[..., :, None], values[..., None, :]
+    gap, middle = left - right, (left + right) / 2
+    near = jnp.abs(gap) <= 1e-5 * (1 + middle)
+    _, slope = jax.jvp(function, (middle,), (jnp.ones_like(middle),))
+    rise = (own[..., :, None] - own[..., None, :]) / jnp.where(near, 1, gap)
+    return _rebuilt(vectors, own), _turned(vectors, jnp.where(near, slope, rise), change)
+
+
+def _rebuilt(vectors: jax.Array, values: jax.Array) -> jax.Array:
+    return contract("ij,kj->ik", vectors * values[..., None, :], vectors)
+
+
+def _turned(vectors: jax.Array, share: jax.Array, change: jax.Array) -> jax.Array:
+    """vectors (share * vectors^T change vectors) vectors^T, change symmetrised."""
+    inner = contract("ji,jk,kl->il", vectors, (change + change.mT) / 2, vectors)
+    return contract("ij,jk,lk->il", vectors, share * inner, vectors)
 
 
 def smallest_eigenvalue(matrix: jax.Array, cov: jax.Array) -> jax.Array:
@@ -140,59 +187,6 @@ def rate(gradient: jax.Array, cov: jax.Array) -> jax.Array:
     """gradient cov + its transpose."""
     half = contract("ij,jk->ik", gradient, cov)
     return half + half.mT
-
-
-NODES, REACH, SIDE = 241, 9.0, 48
-
-
-def gaussian_mean(
-    function: Callable[[jax.Array], jax.Array], mean: Any, var: Any, kinks: Any = ()
-) -> jax.Array:
-    """E function(s), s ~ N(mean, var), entry by entry.
-
-    Trapezoidal rule over the standard normal: for a function with its nearest singularity at
-    distance a from the real axis the error is exp(-2 pi a / (h sqrt(var))), h = 0.075.
-    """
-    z = np.linspace(-REACH, REACH, NODES)
-    w = np.exp(-(z**2) / 2)
-    dtype = jnp.result_type(mean, var)
-    mean, var = jnp.asarray(mean)[..., None], jnp.asarray(var)[..., None]
-    rank = max(mean.ndim, var.ndim)
-    mean, var = _padded(mean, 0, rank), _padded(var, 0, rank)
-    shape = (1,) * (rank - 1) + (NODES,)
-    # the square root at a variance of zero has no derivative; none is needed there
-    safe = jnp.where(var > 0, var, 1)
-    spread = jnp.where(var > 0, jnp.sqrt(safe), 0)
-    if len(kinks):
-        return _piecewise_mean(function, mean[..., 0], spread[..., 0], kinks)
-    at = mean + spread * jnp.asarray(z, dtype).reshape(shape)
-    return (function(at) * jnp.asarray(w / w.sum(), dtype).reshape(shape)).sum(axis=-1)
-
-
-def _piecewise_mean(
-    function: Callable[[jax.Array], jax.Array], mean: jax.Array, spread: jax.Array, kinks: Any
-) -> jax.Array:
-    """The same for a function with kinks: Gauss-Legendre between them."""
-    dtype = mean.dtype
-    z, w = (jnp.asarray(a, dtype) for a in np.polynomial.legendre.leggauss(SIDE))
-    safe = jnp.where(spread > 0, spread, 1)
-    ends = [jnp.full(mean.shape, -REACH, dtype)]
-    for kink in sorted(kinks):
-        place = jnp.where(spread > 0, (kink - mean) / safe, REACH)
-        ends.append(jnp.clip(place, -REACH, REACH))
-    ends.append(jnp.full(mean.shape, REACH, dtype))
-    out = jnp.zeros(mean.shape, dtype)
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
-        # two halves, so that the bulk of the normal stays resolved
-        middle = (low + high) / 2
-        for a, b in ((low, middle), (middle, high)):
-            half = ((b - a) / 2)[..., None]
-            at = ((a + b) / 2)[..., None] + half * z.reshape((1,) * mean.ndim + (SIDE,))
-            density = jnp.exp(-at * at / 2) / np.sqrt(2 * np.pi)
-            values = function(mean[..., None] + spread[..., None] * at)
-            weight = w.reshape((1,) * mean.ndim + (SIDE,))
-            out = out + (half * weight * density * values).sum(axis=-1)
-    return jnp.where(spread > 0, out, function(mean))
 
 
 def maximum(*values: Any) -> Any:
@@ -217,123 +211,3 @@ def step(x: Any) -> jax.Array:
 
 
 sign, absolute = jnp.sign, jnp.abs
-
-
-WAVES = 121
-
-
-def fourier_mean(
-    wave: Callable[[Any], tuple[Any, ...]],
-    powers: list[tuple[Any, ...]],
-    taylor: list[float],
-    derivative: Callable[[jax.Array], jax.Array],
-    size: Any,
-    reach: float,
-    support: float,
-) -> tuple[jax.Array, ...]:
-    """Averages of f(s) * polynomials from those of e^{ius}: Taylor part plus Fourier integral.
-
-    `wave(u)`: the averages with e^{ius} for f, complex.  `powers[j]`: with s^j for f.  `taylor[j]`:
-    f^(j)(0)/j!.  `derivative`: f^(k), k = len(powers), integrable with light tails.  `size`: E s^2,
-    the scale on which e^{ius} changes.  f^(k) is below rounding outside [-support, support], its
-    transform beyond the frequency reach.
-
-    The transform of f^(k) is a trapezoidal sum; u = sinh(t) / (1 + sqrt(size)), so that the nearest
-    singularity of the average, at distance about 1/sqrt(size), stays at distance pi/2 in t.
-    """
-    k = len(powers)
-    dtype = jnp.result_type(size, float)
-    # spacing 2 pi / (2.5 reach): what is folded back lies beyond 1.5 reach
-    count = 2 * int(np.ceil(support * 2.5 * reach / (2 * np.pi))) + 1
-    s = jnp.asarray(np.linspace(-support, support, count), dtype)
-    values = derivative(s) * (2 * support / (count - 1))
-    scale = 1 / (1 + jnp.sqrt(size))
-    top = jnp.arcsinh(reach / scale)
-    h = top / WAVES
-    t = h * (jnp.arange(WAVES, dtype=dtype) + 0.5)
-    u = scale * jnp.sinh(t)
-    step = scale * jnp.cosh(t) * h
-    phase = u[:, None] * s[None, :]
-    transform = jax.lax.complex(jnp.cos(phase) @ values, -(jnp.sin(phase) @ values))
-    iu = jax.lax.complex(jnp.zeros_like(u), u)
-    share = step / pi
-    weight = jax.lax.complex(jnp.real(transform) * share, jnp.imag(transform) * share) / iu**k
-
-    def one(carry: Any, node: Any) -> tuple[Any, None]:
-        at, frequency, share = node
-        found = wave(at)
-        rest = list(found)
-        for j in range(k):
-            power = frequency**j / float(np.prod(np.arange(1, j + 1)))
-            rest = [
-                r - jax.lax.complex(jnp.real(power) * p, jnp.imag(power) * p)
-                for r, p in zip(rest, powers[j], strict=True)
-            ]
-        return tuple(c + jnp.real(share * r) for c, r in zip(carry, rest, strict=True)), None
-
-    start = jax.eval_shape(wave, u[0])
-    carry = tuple(jnp.zeros(a.shape, dtype) for a in start)
-    out, _ = jax.lax.scan(one, carry, (u, iu, weight))
-    for j in range(k):
-        out = tuple(o + taylor[j] * p for o, p in zip(out, powers[j], strict=True))
-    return out
-
-
-@lru_cache(maxsize=8)
-def _standard_points(d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights for N(0, I_d): tensor Gauss-Hermite to d = 3, else a seeded lattice."""
-    if d <= 3:
-        count = {1: 64, 2: 28, 3: 16}[d]
-        z, w = np.polynomial.hermite_e.hermegauss(count)
-        w = w / w.sum()
-        grid = np.stack(np.meshgrid(*[z] * d, indexing="ij"), -1).reshape(-1, d)
-        weight = np.prod(np.stack(np.meshgrid(*[w] * d, indexing="ij"), -1), -1).reshape(-1)
-        keep = weight > 1e-22
-        return grid[keep], weight[keep] / weight[keep].sum()
-    from statistics import NormalDist
-
-    # rank-one lattice with the generalised golden ratio, shifted, antithetic
-    count = 2048
-    root = 2.0
-    for _ in range(60):
-        root = (1 + root) ** (1 / (d + 1))
-    alpha = root ** -np.arange(1.0, d + 1)
-    shift = np.random.default_rng(20250131).uniform(size=d)
-    points = np.mod(np.arange(1, count + 1)[:, None] * alpha + shift, 1.0)
-    normal = NormalDist()
-    half = np.vectorize(normal.inv_cdf)(np.clip(points, 1e-12, 1 - 1e-12))
-    both = np.concatenate([half, -half])
-    return both, np.full(len(both), 1 / len(both))
-
-
-def cubature_rates(
-    velocity: Callable[..., Any], mean: jax.Array, cov: jax.Array, params: Any
-) -> tuple[jax.Array, jax.Array]:
-    """E velocity and E grad velocity over x ~ N(mean, cov) (each block its own law).
-
-    Tensor Gauss-Hermite up to dimension 3; above, 4096 seeded lattice points (error about 1e-3).
-    """
-    d = mean.shape[-1]
-    z, w = _standard_points(d)
-    root = factor(cov)
-
-    def one(carry: Any, node: Any) -> tuple[Any, None]:
-        at, share = node
-        x = mean + contract("ij,j->i", root, at)
-        value, push = jax.linearize(lambda q: velocity(q, mean, cov, params), x)
-        columns = [
-            push(
-                jnp.broadcast_to(
-                    jnp.eye(d, dtype=x.dtype)[j].reshape((1,) * (x.ndim - 1) + (d,)), x.shape
-                )
-            )
-            for j in range(d)
-        ]
-        slope = jnp.stack(columns, axis=-1)
-        return (carry[0] + share * value, carry[1] + share * slope), None
-
-    lead = jnp.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
-    start = (jnp.zeros((*lead, d), mean.dtype), jnp.zeros((*lead, d, d), mean.dtype))
-    mean = jnp.broadcast_to(mean, (*lead, d))
-    out, _ = jax.lax.scan(one, start, (jnp.asarray(z, mean.dtype), jnp.asarray(w, mean.dtype)))
-    return out

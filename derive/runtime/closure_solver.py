@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closure_state import Attempt, State, equation
+from derive.runtime.closure_state import Attempt, State, equation, own_rate
 from derive.runtime.rosenbrock import make_attempt as implicit_attempt
 from derive.runtime.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
 
@@ -233,10 +233,15 @@ def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]
     """Jitted: slopes to keep, and a first step that changes nothing by more than one per cent."""
     eq = equation(spec)
     keeps = method != "stiff" and _tableau(spec).first_same_as_last
+    # run once: by vmap, which compiles faster; with noise a step has a state of its own
+    whole = own_rate(spec)
 
     @jax.jit
     def start(state: State, atol: Any, params: Any, t1: Any) -> tuple[State, Any]:
-        slope = eq.rate(eq.begin(state), state, params)
+        if spec.noise is None:
+            slope = whole(state, params)
+        else:
+            slope = eq.rate(eq.begin(state), state, params)
         size = sum(_total((y / _wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
         speed = sum(
             _total((k / _wide(atol + jnp.abs(y).max(), k)) ** 2)

@@ -34,7 +34,8 @@ class Flat(NamedTuple):
 
     `point`, `costate`, `control` unpack a vector; `pack_x`, `pack_u` pack.  `rate` (n,) is f,
     `costate_rate` (n,), `stationarity` (m,) is H_u, `law(z, q, v0, params)` (m,) the minimiser of
-    H, found from v0 where the problem has no closed form.
+    H, found from v0 where the problem has no closed form; `free_law` is the zero of H_u, which
+    knows neither bounds nor norms in the cost.
     """
 
     spec: ControlModel
@@ -50,11 +51,17 @@ class Flat(NamedTuple):
     costate_rate: Callable[..., Vector]
     stationarity: Callable[..., Vector]
     law: Callable[..., Vector]
+    free_law: Callable[..., Vector]
     running: Callable[..., Any]
     hamiltonian: Callable[..., Any]
     terminal: Callable[..., Any]
     terminal_rate: Callable[..., Vector]
     free: tuple[bool, ...] = ()  # entries of z with a free first value; () where there is none
+
+    @property
+    def bent(self) -> bool:
+        """Whether bounds or norms make the law of the control piecewise smooth."""
+        return bool(self.spec.bounds or self.spec.sparse)
 
 
 class _Piece(NamedTuple):
@@ -142,6 +149,9 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
     def law(z: Vector, q: Vector, v0: Vector, params: Any) -> Vector:
         if spec.control_law is not None:
             return _pack(spec.control_law(point(z), costate(q), params), us)
+        return free_law(z, q, v0, params)
+
+    def free_law(z: Vector, q: Vector, v0: Vector, params: Any) -> Vector:
         return _implicit_law(stationarity, z, q, v0, params)
 
     def terminal(z: Vector, params: Any) -> Any:
@@ -166,6 +176,7 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
         costate_rate,
         stationarity,
         law,
+        free_law,
         lambda z, v, params: spec.running_cost(point(z), control(v), params),
         lambda z, q, v, params: spec.hamiltonian(point(z), costate(q), control(v), params),
         terminal,

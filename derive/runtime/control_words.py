@@ -51,14 +51,20 @@ def linf_norm(*arrays: jax.Array) -> jax.Array:
     return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(a)) for a in arrays])
 
 
-def l2_norm_of(*arrays: jax.Array) -> jax.Array:
+def l2_norm(*arrays: jax.Array) -> jax.Array:
     """The Euclidean norm of all entries together; its gradient at zero is zero."""
     total = sum(jnp.sum(a * a) for a in arrays)
     safe = jnp.where(total > 0, total, 1.0)
     return jnp.where(total > 0, jnp.sqrt(safe), 0.0)
 
 
-l2_norm = l2_norm_of
+def l2_norm_of(*arrays: jax.Array) -> jax.Array:
+    """The same, rounded off at a size far below any number in use.
+
+    So that |q| times the direction of q, which is q, has the derivative of q at zero as well.
+    """
+    total = jnp.asarray(sum(jnp.sum(a * a) for a in arrays))
+    return jnp.sqrt(total + 1e2 * jnp.finfo(total.dtype).tiny)
 
 
 def l1_vertex(*arguments: Any) -> jax.Array:
@@ -76,8 +82,7 @@ def l1_vertex(*arguments: Any) -> jax.Array:
 def l2_direction(*arguments: Any) -> jax.Array:
     """The array number `position` over the Euclidean norm of all; zero where that is zero."""
     *arrays, position = arguments
-    norm = l2_norm_of(*arrays)
-    return arrays[position] / jnp.where(norm > 0, norm, 1.0)
+    return arrays[position] / l2_norm_of(*arrays)
 
 
 def solved_control(
@@ -90,20 +95,50 @@ def solved_control(
     *,
     steps: int,
 ) -> Any:
-    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u."""
+    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u.
+
+    With several steps it is damped, and starts at another constant where H_u is not finite at
+    `start`, as for a cost log(u); its derivative is that of one more, full step: implicit.
+    """
     flat, whole = jax.flatten_util.ravel_pytree(start)
 
-    def one(_: int, u: jax.Array) -> jax.Array:
-        here = whole(u)
-        gradient = jax.flatten_util.ravel_pytree(stationarity(x, p, here, params))[0]
+    def change(u: jax.Array, at: tuple[Any, Any, Any]) -> jax.Array:
+        x, p, params = at
 
         def column(e: jax.Array) -> jax.Array:
-            return jax.flatten_util.ravel_pytree(h_uu(x, p, here, params, whole(e)))[0]
+            return jax.flatten_util.ravel_pytree(h_uu(x, p, whole(u), params, whole(e)))[0]
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
-        return u - jnp.linalg.solve(matrix, gradient)
+        slope = jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
+        return jnp.linalg.solve(matrix, slope)
 
-    return whole(jax.lax.fori_loop(0, steps, one, flat))
+    if steps > 1:
+        held = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
+
+        def size(u: jax.Array) -> jax.Array:
+            slope = jax.flatten_util.ravel_pytree(
+                stationarity(held[0], held[1], whole(u), held[2])
+            )[0]
+            return jnp.where(jnp.all(jnp.isfinite(slope)), jnp.linalg.norm(slope), jnp.inf)
+
+        def best(choices: jax.Array) -> jax.Array:
+            return choices[jnp.argmin(jax.vmap(size)(choices))]
+
+        def more(state: tuple[Any, ...]) -> jax.Array:
+            return (state[1] < steps) & state[2]
+
+        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            u, count, _ = state
+            shares = jnp.array([1.0, 0.5, 0.25, 0.1, 0.02, 0.0], u.dtype)
+            new = best(u - shares[:, None] * change(u, held))
+            small = 1e-14 if u.dtype == jnp.float64 else 1e-6
+            return new, count + 1, jnp.any(jnp.abs(new - u) > small * (1 + jnp.abs(u)))
+
+        others = best(flat + jnp.array([1.0, -1.0, 0.1, -0.1], flat.dtype)[:, None])
+        flat = jnp.where(jnp.isfinite(size(flat)), flat, others)
+        state = (flat, jnp.zeros((), int), jnp.ones((), bool))
+        flat = jax.lax.stop_gradient(jax.lax.while_loop(more, one, state)[0])
+    return whole(flat - change(flat, (x, p, params)))
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

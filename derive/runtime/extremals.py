@@ -29,12 +29,16 @@ class Anchor(NamedTuple):
 
 
 class Theta(NamedTuple):
-    """What a boundary value problem depends on: parameters, first and last state, control guess."""
+    """What a boundary value problem depends on: parameters, first and last state, control guess.
+
+    `ease`: the share of the control that ignores bounds and norms, in an eased problem.
+    """
 
     params: Any
     z0: Any
     zT: Any
     v: Any
+    ease: Any = None
 
 
 def rates_of(rates: Any) -> tuple[float, float]:
@@ -45,14 +49,16 @@ def rates_of(rates: Any) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def problem(flat: Flat) -> bvp.Problem:
-    """The first-order system of `flat`, the control eliminated."""
+def problem(flat: Flat, eased: bool = False) -> bvp.Problem:
+    """The first-order system of `flat`, the control eliminated; `eased`: only partly bounded."""
     n = flat.n
 
     @jax.jit  # traced once, however often the scheme calls it
     def field(y: Any, theta: Theta) -> Any:
         z, q = y[:n], y[n:]
         v = flat.law(z, q, theta.v, theta.params)
+        if eased:
+            v = v + theta.ease * (flat.free_law(z, q, theta.v, theta.params) - v)
         return jnp.concatenate(
             [flat.rate(z, v, theta.params), flat.costate_rate(z, q, v, theta.params)]
         )
@@ -77,9 +83,9 @@ class Solved(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _solver(flat: Flat, N: int, tolerance: float, most: int) -> Any:
+def _solver(flat: Flat, N: int, tolerance: float, most: int, eased: bool = False) -> Any:
     """Newton on a mesh of N intervals, mapped over first states, meshes and guesses."""
-    system = problem(flat)
+    system = problem(flat, eased)
 
     def run(theta: Theta, nodes: Any, y: Any) -> Solved:
         found = bvp.solve(system, y, nodes, theta, tolerance=tolerance, most=most)
@@ -96,6 +102,26 @@ def _resample(flat: Flat, N: int, K: int) -> Any:
         return bvp.interpolate(system, y, nodes, times, theta)
 
     return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0, 0, 0)))
+
+
+@lru_cache(maxsize=256)
+def _error(flat: Flat, N: int) -> Any:
+    system = problem(flat)
+
+    def run(theta: Theta, nodes: Any, y: Any) -> Any:
+        return bvp.error(system, y, nodes, theta)
+
+    return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0, 0)))
+
+
+@lru_cache(maxsize=256)
+def _kinks(flat: Flat, N: int, count: int = 12) -> Any:
+    system = problem(flat)
+
+    def run(theta: Theta, nodes: Any, y: Any) -> Any:
+        return bvp.kinks(system, y, nodes, theta, count)
+
+    return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0, 0)))
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +157,7 @@ def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
     n, params, system = flat.n, theta.params, problem(flat)
     v = controls(flat, theta, y)
     H = jax.vmap(flat.hamiltonian, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
-    if flat.spec.bounds or flat.spec.sparse:
+    if flat.bent:
         slope = jax.vmap(lambda w, v: v - flat.law(w[:n], w[n:], theta.v, params))(y, v)
     else:
         slope = jax.vmap(flat.stationarity, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
@@ -168,33 +194,44 @@ def solve(
     # Newton's error after a step is of the order of that step squared.
     rough, inner = 1e-3, max(1e-2 * tolerance**0.5, 1e-8)
     found = _start(flat, theta, nodes, y, anchor, rough)
-    worst = np.inf
-    for round_ in range(12):
+    worst, off, bent = np.inf, np.full(len(z0), np.inf), flat.bent
+    for round_ in range(14):
         worst = float(np.max(found.defect))
-        say(min(0.9, 0.1 + 0.1 * round_))
+        say(min(0.9, 0.1 + 0.06 * round_))
+        share = 1.0
         if worst <= tolerance and (round_ or float(np.max(found.step)) <= inner):
-            break
-        wanted = [_wanted(d, tolerance) for d in np.asarray(found.defect)]
-        new = mesh.rung(min(max(max(wanted), 1.2 * N if round_ else 0), 4 * N))
+            off = np.asarray(_error(flat, N)(theta, nodes, found.y))
+            if float(np.max(off)) <= tolerance:
+                break
+            share = 1.1 * float(np.max(off) / tolerance) ** (1 / 6)
+        defects = np.array(found.defect)
+        bends: list[np.ndarray] = [np.zeros(0)] * len(z0)
+        if bent or round_ > 2:
+            bends = _bends(_kinks(flat, N)(theta, nodes, found.y), nodes, defects)
+        moved = any(len(b) for b in bends)
+        wanted = max(share * N if share > 1 else _wanted(d, tolerance) for d in defects)
+        new = mesh.rung(
+            min(max(wanted, N, 1.2 * N if round_ and (not moved or round_ > 4) else 0), 4 * N)
+        )
         if new > most:
             new = mesh.rung(most)
-            if new == N:
+            if new == N and not moved:
                 break
         fresh = np.stack(
             [
-                mesh.redistributed(t, np.asarray(d), new, 5.0)
-                for t, d in zip(nodes, found.defect, strict=True)
+                mesh.with_nodes_at(mesh.redistributed(t, d, new, 5.0), b)
+                for t, d, b in zip(nodes, defects, bends, strict=True)
             ]
         )
         y = np.asarray(_resample(flat, N, new)(theta, nodes, found.y, fresh))
         nodes, N = fresh, new
         found = _newton(flat, theta, nodes, y, inner)
         _check_newton(found, T)
-    if not worst <= tolerance:
+    if not (worst <= tolerance and float(np.max(off)) <= tolerance):
         raise ValueError(
-            f"the mesh was refined to {N} intervals and the relative defect is still {worst:.3g}, "
-            f"above tolerance = {tolerance:g}; allow more (most_intervals), ask for less "
-            "(tolerance), or look for a kink in the dynamics or the costs"
+            f"the mesh was refined to {N} intervals and the relative defect is still {worst:.3g} "
+            f"(error {np.max(off):.3g}), above tolerance = {tolerance:g}; allow more "
+            "(most_intervals), ask for less (tolerance), or look for kinks in dynamics or costs"
         )
     cost, (drift, slope, ends) = _report(flat, N)(theta, nodes, found.y)
     shown, y = nodes, found.y
@@ -208,7 +245,7 @@ def solve(
         shown,
         np.asarray(y),
         cost,
-        Residuals(np.max(np.asarray(found.defect), 1), drift, slope, ends, found.residual),
+        Residuals(np.max(np.asarray(found.defect), 1), drift, slope, ends, found.residual, off),
     )
 
 
@@ -246,6 +283,27 @@ def _wanted(defect: Any, tolerance: float) -> float:
     return 1.25 * float(np.sum((np.asarray(defect) / tolerance) ** 0.2))
 
 
+def _bends(found: Any, nodes: np.ndarray, defects: np.ndarray) -> list[np.ndarray]:
+    """Times of the kinks off the mesh, per problem; their intervals lose their defect in place.
+
+    An interval with a kink inside needs a node there, not a finer mesh.
+    """
+    out = []
+    for times, where, jump, t, d in zip(
+        *(np.asarray(f) for f in found), nodes, defects, strict=True
+    ):
+        h = np.diff(t)
+        real = jump > 1e-6
+        times, where = times[real], where[real]
+        inside = np.minimum(times - t[where], t[where + 1] - times) > 1e-7 * h[where]
+        rest = np.delete(d, where[inside])
+        for k in where[inside]:
+            near = [d[j] for j in (k - 1, k + 1) if 0 <= j < len(d) and j not in where[inside]]
+            d[k] = min(d[k], max(near, default=float(np.max(rest, initial=0.0))))
+        out.append(np.sort(times))
+    return out
+
+
 # Newton, and what to do when it fails
 
 
@@ -279,6 +337,10 @@ def _start(
     for k in map(int, failed):
         one = theta._replace(z0=theta.z0[k : k + 1])
         rescued = _from_near(flat, one, nodes[k : k + 1], y[k : k + 1], anchor, inner)
+        if rescued is None and flat.bent:
+            rescued = _from_free(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
+        if rescued is None and flat.bent and flat.spec.fixed_end:
+            _check_within(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is None:
             rescued = _from_short(flat, one, nodes[k : k + 1], y[k : k + 1], inner)
         if rescued is not None:
@@ -349,6 +411,45 @@ def _normalised(flat: Flat, z: np.ndarray) -> np.ndarray:
         part = part / np.linalg.norm(part, axis=-1, keepdims=True)
         out[..., span] = part.reshape(*out.shape[:-1], -1)
     return out
+
+
+def _from_free(
+    flat: Flat, theta: Theta, nodes: np.ndarray, y: np.ndarray, inner: float
+) -> Solved | None:
+    """Continuation from the control that ignores bounds and norms, to the one that heeds them.
+
+    A saturated control hides the costate: Newton's matrix is singular where all are saturated.
+    """
+    N = nodes.shape[1] - 1
+    eased = _solver(flat, N, inner, 40, True)
+    ease, shrink, found = 1.0, 0.4, None
+    while ease > 1e-6:
+        there = theta._replace(ease=np.asarray(ease))
+        found = jax.tree.map(np.asarray, eased(there, nodes, y))
+        if not _reached(found)[0]:
+            if ease == 1.0 or shrink > 0.9:
+                return None
+            ease, shrink = ease / shrink * shrink**0.5, shrink**0.5
+            continue
+        y = found.y
+        if ease < 0.05:
+            last = _newton(flat, theta, nodes, y, inner)
+            if _reached(last)[0]:
+                return last
+        ease *= shrink
+    return None
+
+
+def _check_within(flat: Flat, theta: Theta, nodes: np.ndarray, y: np.ndarray, inner: float) -> None:
+    """Raise if the fixed end is reached by the free control, but was not within the bounds."""
+    eased = _solver(flat, nodes.shape[1] - 1, inner, 40, True)
+    found = jax.tree.map(np.asarray, eased(theta._replace(ease=np.asarray(1.0)), nodes, y))
+    if _reached(found)[0]:
+        raise ValueError(
+            f"x_end was not reached in T = {nodes[0, -1]:g} within the bounds of the control: "
+            "without the bounds there is an extremal, and continuation towards them broke off; "
+            "x_end may be out of reach: try a longer T, wider bounds or a nearer x_end"
+        )
 
 
 def _from_short(

@@ -6,11 +6,13 @@ system that the closure describes.  Imports jax and numpy alone.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -48,7 +50,9 @@ class ClosureModel:
     (mean, cov, params) and batched over leading axes.  `factor_rate(F, mean, params)` replaces
     jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
     (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
-    among keys y (N, d).
+    among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
+    jacobian; None where they hold none.  `condition`: the matrices of which `margin` is the
+    smallest eigenvalue.
     """
 
     params: type
@@ -62,6 +66,8 @@ class ClosureModel:
     factor_rate: Callable[..., Any] | None = None
     positional: bool = False
     particle_velocity: Callable[..., Any] | None = None
+    rate_error: Callable[..., Any] | None = None
+    condition: str = "a matrix of cov0 and the weight"
 
 
 def solve(
@@ -91,7 +97,8 @@ def solve(
 
     **Returns:** `Moments`.  A law whose solution ends before t1 (blow-up, or the Gaussian integral
     of its weight diverges) keeps what was saved before, has nan after, and its time in
-    `blow_up_time`; anything but a blow-up is also warned of.
+    `blow_up_time`; anything but a blow-up is also warned of.  Its `quadrature_error` holds the
+    estimated error of quadratures in the rates, where they have no closed form.
 
     Raises ValueError for shapes that do not match, a cov0 that is not positive semi-definite, and
     a law for which the Gaussian integral of the weight diverges at the start.
@@ -119,7 +126,60 @@ def solve(
             kind,
             reporter(progress, "solve"),
         )
-    return _moments(spec, laws, times, flight, saved)
+        moments = _moments(spec, laws, times, flight, saved)
+        wrong = _quadrature_error(spec, laws, moments, kind)
+    _warn(flight, wrong, rtol)
+    return moments._replace(quadrature_error=wrong)
+
+
+def _quadrature_error(
+    spec: ClosureModel, laws: closure_inputs.Laws, moments: Moments, kind: np.dtype
+) -> np.ndarray:
+    """Largest relative error of the rates' quadratures over the saves of each law, (*lead,)."""
+    out = np.zeros(laws.lead)
+    if spec.rate_error is None:
+        return out
+    own = 2 if spec.positional else 1
+    run = _error_of_laws(spec, laws.batched)
+    kept = {n: jnp.asarray(x, kind) for n, x in laws.params.items() if n not in laws.batched}
+    mine = {
+        n: x.reshape(-1, *x.shape[len(laws.lead) :])
+        for n, x in laws.params.items()
+        if n in laws.batched
+    }
+    wrong = out.reshape(-1)
+    for save in range(len(moments.times)):
+        mean = np.take(moments.mean, save, axis=-own - 1).reshape(wrong.size, -1)
+        good = np.flatnonzero(np.isfinite(mean).all(axis=1))
+        mean = mean.reshape(wrong.size, *laws.mean.shape[len(laws.lead) :])
+        cov = np.take(moments.cov, save, axis=-own - 2)
+        cov = cov.reshape(wrong.size, *laws.cov.shape[len(laws.lead) :])
+        for first in range(0, len(good), LAWS_AT_ONCE):
+            chosen = good[first : first + LAWS_AT_ONCE]
+            # a short block is filled up, so that one compilation serves all
+            size = min(LAWS_AT_ONCE, wrong.size)
+            filled = np.concatenate([chosen, np.full(size - len(chosen), chosen[0])])
+            part = {n: jnp.asarray(x[filled], kind) for n, x in mine.items()}
+            found = np.asarray(
+                run(jnp.asarray(mean[filled], kind), jnp.asarray(cov[filled], kind), part, kept)
+            )[: len(chosen)]
+            wrong[chosen] = np.maximum(wrong[chosen], found.reshape(len(chosen), -1).max(axis=1))
+    return wrong.reshape(laws.lead)
+
+
+LAWS_AT_ONCE = 256
+WORTH_A_WORD = 1e-6
+
+
+@functools.lru_cache(maxsize=64)
+def _error_of_laws(spec: ClosureModel, batched: frozenset[str]) -> Callable[..., Any]:
+    assert spec.rate_error is not None
+    rate_error = spec.rate_error
+
+    def one(mean: Any, cov: Any, mine: Any, shared: Any) -> Any:
+        return rate_error(mean, cov, spec.params(**mine, **shared))  # type: ignore[call-arg]
+
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
 
 
 def _require_integrable(spec: ClosureModel, laws: closure_inputs.Laws, kind: np.dtype) -> None:
@@ -134,8 +194,9 @@ def _require_integrable(spec: ClosureModel, laws: closure_inputs.Laws, kind: np.
     where = np.unravel_index(np.argmin(margin), margin.shape)
     place = f" of law [{', '.join(str(int(i)) for i in where)}]" if where else ""
     raise ValueError(
-        f"the Gaussian integral of the weight diverges for cov0{place}: the margin, which must be "
-        f"positive, is {float(margin[where]):.3g}; take a smaller covariance or a weaker weight"
+        f"the Gaussian integral of the weight diverges for cov0{place}: {spec.condition} must be "
+        f"positive definite, and its smallest eigenvalue is {float(margin[where]):.3g}; take a "
+        "smaller covariance or a weaker weight"
     )
 
 
@@ -234,11 +295,10 @@ def _moments(
     ended = np.isin(status, (BLOW_UP, MARGIN))
     end[ended] = flight.stop[ended]
     end[status == STEP_LIMIT] = np.nan
-    _warn(flight)
     return Moments(times, mean, cov, factor, end.reshape(laws.lead))
 
 
-def _warn(flight: Flight) -> None:
+def _warn(flight: Flight, wrong: np.ndarray, rtol: float) -> None:
     texts = {
         MARGIN: "the step size went to zero short of a blow-up: the Gaussian integral of the "
         "weight stops to converge there; `blow_up_time` holds that time",
@@ -256,3 +316,11 @@ def _warn(flight: Flight) -> None:
                 RuntimeWarning,
                 stacklevel=4,
             )
+    if np.any(wrong > max(WORTH_A_WORD, rtol)):
+        warnings.warn(
+            f"the quadrature of the rates has relative errors up to {wrong.max():.1g} "
+            "(estimated; `quadrature_error` holds them law by law), which the tolerance of the "
+            "steps does not cover",
+            RuntimeWarning,
+            stacklevel=4,
+        )

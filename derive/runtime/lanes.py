@@ -307,21 +307,20 @@ class _Evaluation:
 
 
 def _scan_counts(eqn: Any) -> tuple[int, int] | None:
-    """Numbers of constants and carried values of a scan; None where this jax does not say."""
-    p = eqn.params
-    if "num_consts" in p:
-        return p["num_consts"], p["num_carry"]
-    parts = p.get("ft_in", ())
-    sizes = [len(jax.tree.leaves(part, is_leaf=lambda x: x is None)) for part in parts]
-    if len(sizes) != 3 or sum(sizes) != len(eqn.invars):
-        return None
-    consts, carried = sizes[:2]
-    shapes = [v.aval.shape for v in p["jaxpr"].jaxpr.invars]
-    outer = [v.aval.shape for v in eqn.invars]
-    whole = consts + carried
-    same = shapes[:whole] == outer[:whole]
-    rows = shapes[whole:] == [s[1:] for s in outer[whole:]]
-    return (consts, carried) if same and rows else None
+    """Numbers of constants and carried values of a scan; None if the shapes do not show them.
+
+    What is scanned over, or stacked up, has one axis more outside the body than inside; the
+    parameters of the primitive, which say it too, differ from one version of jax to the next.
+    """
+    body = eqn.params["jaxpr"].jaxpr
+    inputs = [len(v.aval.shape) for v in eqn.invars]
+    inside = [len(v.aval.shape) for v in body.invars]
+    outputs = [len(v.aval.shape) for v in eqn.outvars]
+    made = [len(v.aval.shape) for v in body.outvars]
+    whole = sum(a == b for a, b in zip(inputs, inside, strict=True))
+    carried = sum(a == b for a, b in zip(outputs, made, strict=True))
+    in_order = inputs[:whole] == inside[:whole] and outputs[:carried] == made[:carried]
+    return (whole - carried, carried) if in_order and whole >= carried else None
 
 
 def _loop(n: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:

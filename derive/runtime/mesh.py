@@ -38,6 +38,21 @@ def redistributed(nodes: np.ndarray, error: np.ndarray, N: int, order: float) ->
     return np.interp(np.linspace(0, cumulative[-1], N + 1), cumulative, nodes)
 
 
+def with_nodes_at(nodes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """`nodes` with the nearest inner node of each of `times` moved onto it."""
+    out, taken = nodes.copy(), set()
+    for time in times:
+        if not out[0] < time < out[-1]:
+            continue
+        k = int(np.searchsorted(out, time))  # out[k - 1] < time <= out[k]
+        choices = [j for j in (k - 1, k) if 0 < j < len(out) - 1 and j not in taken]
+        if choices:
+            j = min(choices, key=lambda j: abs(out[j] - time))
+            out[j] = time
+            taken.add(j)
+    return out
+
+
 def _equal_shares(t: np.ndarray, density: np.ndarray, N: int) -> np.ndarray:
     cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(t))])
     nodes = np.interp(np.linspace(0, cumulative[-1], N + 1), cumulative, t)

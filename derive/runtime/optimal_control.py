@@ -23,7 +23,14 @@ from derive.runtime.precision import precision
 from derive.runtime.results import Extremal, Turnpike
 from derive.runtime.static_problem import StaticPoint, static_points
 from derive.runtime.static_problem import starts as static_starts
-from derive.runtime.turnpike import Linearised, is_minimum, judge, linearise
+from derive.runtime.turnpike import (
+    Linearised,
+    bends,
+    is_minimum,
+    judge,
+    law_slope,
+    linearise,
+)
 
 Shapes = Mapping[str, tuple[Any, ...]]
 
@@ -194,17 +201,39 @@ def _check_functions(
                 f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
                 "check the definition there (log, sqrt or division at the edge of its range?)"
             )
-    if flat.m and not (flat.spec.sparse or flat.spec.bounds):
+    if flat.m and flat.spec.sparse not in ("l1", "l2norm"):
         least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
         k = int(np.argmin(least))
         if not least[k] > 1e-12 * max(1.0, float(np.abs(curvature).max())):
-            raise _not_convex(float(least[k]), where(k))
+            raise _not_convex(float(least[k]), where(k), bool(flat.spec.bounds))
 
 
-def _not_convex(least: float, where: str) -> ValueError:
+def _check_one_of(flat: Flat, z: Any, q: Any, v: Any, params: Any) -> None:
+    """Raise if the functions fail at each of these points, with what the first of them said."""
+    refusal: ValueError | None = None
+    for k in range(len(z)):
+        try:
+            _check_functions(
+                flat, z[k : k + 1], q[k], v[k], params, lambda k: "at the start of a static search"
+            )
+        except ValueError as error:
+            refusal = refusal or error
+        else:
+            return
+    if refusal is not None:
+        raise refusal
+
+
+def _not_convex(least: float, where: str, bounded: bool = False) -> ValueError:
+    if bounded:
+        return ValueError(
+            f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}; "
+            "within bounds alone the control jumps between them (or is singular), which no "
+            "collocation finds; give every control a positive cost, such as beta / 2 |u|^2"
+        )
     return ValueError(
         f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}, so no "
-        "control minimises H; give every control a cost with positive weight, or bounds"
+        "control minimises H; give every control a cost with positive weight"
     )
 
 
@@ -244,7 +273,7 @@ def turnpike(
             raise ValueError("x_guess takes one state, not a batch")
     with precision(dtype):
         flat = flatten(spec, _sizes(sizes))
-        if spec.sparse:
+        if spec.sparse and (spec.sparse != "elastic_net" or sparse_control.rests(flat, values)):
             return sparse_control.finite_time(flat, values, guess)
         points = _search(flat, values, guess, starts, seed)
         return _verdict(flat, values, points, starts)
@@ -260,9 +289,7 @@ def _search(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> list
             candidates.append(z)
     first = static_starts(flat, candidates, starts, np.random.default_rng(seed))
     n = flat.n
-    z, q, v = first[:1, :n], first[0, n : 2 * n], first[0, 2 * n :]
-    where = "at the first start of the static search"
-    _check_functions(flat, z, q, v, params, lambda k: where)
+    _check_one_of(flat, first[:8, :n], first[:8, n : 2 * n], first[:8, 2 * n :], params)
     return static_points(flat, params, first)
 
 
@@ -295,9 +322,10 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
     point, lin, ends = judged[best]
     convex, least = _convex(lin)
-    if not (convex or flat.spec.bounds):
-        raise _not_convex(least, "at the static optimum")
-    blind = _blind(flat, params, point)
+    if not convex:
+        raise _not_convex(least, "at the static optimum", bool(flat.spec.bounds))
+    # A cost of the control alone prefers no state, unless curved dynamics price it in H_xx.
+    blind = _blind(flat, params, point) and float(np.max(np.abs(lin.Q), initial=0.0)) < 1e-9
     found = judge(lin, ends, fixed_end=flat.spec.fixed_end, blind=blind)
     verdict, reasons = found.verdict, list(found.reasons)
     minima = [p for p, _, _ in judged if p.minimum]
@@ -320,8 +348,15 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
             f"{names}, constant in time, at the static optimum: rates are those of the other "
             "variables; on a horizon T the best constant may differ from it by O(1/T)"
         )
-    if flat.spec.bounds:
+    if flat.bent:
         reasons.append(_activity(flat, params, point))
+        if bends(flat, point, params) and verdict != "none":
+            verdict = "undetermined"
+            reasons.insert(
+                0,
+                "a bound or dead zone of the control is just touched at the static optimum: the "
+                "system is not differentiable there, and its rates hold on one side only",
+            )
     reasons.append(f"static optimum found by search from {starts} starts, not proven global")
     candidates = tuple(
         (
@@ -382,11 +417,14 @@ def _blind(flat: Flat, params: Any, point: StaticPoint) -> bool:
 
 def _activity(flat: Flat, params: Any, point: StaticPoint) -> str:
     slope = np.asarray(flat.stationarity(point.z, point.q, point.v, params))
-    active = int(np.sum(np.abs(slope) > 1e-7))
-    if not active:
+    active = np.abs(slope) > 1e-7
+    if not active.any():
         return "no bound is active at the static optimum"
+    moves = np.any(np.abs(law_slope(flat, point.z, point.q, point.v, params)) > 1e-12, 1)
+    held, zero = int(np.sum(active & ~moves)), int(np.sum(active & ~moves & (point.v == 0)))
     return (
-        f"{active} controls sit on a bound at the static optimum; rates are those without the bound"
+        f"bounds and norms act on {int(np.sum(active))} of {len(active)} controls at the static "
+        f"optimum: {held} are held ({zero} of them at zero); rates are those with the held fixed"
     )
 
 
@@ -433,18 +471,27 @@ def solve(
         z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
         if spec.sparse in ("l1", "l2norm"):
             return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
-        zero = (np.zeros(flat.n), np.zeros(flat.m))
-        _check_functions(
-            flat, z0, *zero, values, lambda k: "at x0" if batch is None else f"at x0[{k}]"
-        )
-        if near is None:
-            guess = spec.state(*(v[0] for v in state)) if batch else state
-            points = _search(flat, values, guess, starts, seed)
-            points = [p for p in points if np.all(np.isfinite(p.z))]
-        else:
-            points = []
+
+        guess = spec.state(*(v[0] for v in state)) if batch else state
+
+        def check(q: Any, v: Any) -> None:
+            here = "at x0" if batch is None else "at x0[{}]"
+            _check_functions(flat, z0, q, v, values, here.format)
+
+        refusal: ValueError | None = None
+        try:
+            check(np.zeros(flat.n), np.zeros(flat.m))
+        except ValueError as error:  # p = 0 may have no control, as with a cost -log(u)
+            refusal = error
+        try:
+            points = [] if near is not None else _search(flat, values, guess, starts, seed)
+        except ValueError as error:
+            raise refusal or error from None
         zT = None if last is None else np.asarray(flat.pack_x(last))
+        points = [p for p in points if np.all(np.isfinite(p.z))]
         anchor = _anchor(flat, values, near, points, z0)
+        if refusal is not None:
+            check(anchor.q, anchor.v)
         found = extremals.solve(
             flat,
             z0,

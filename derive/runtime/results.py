@@ -59,7 +59,8 @@ class Residuals(NamedTuple):
     `defect`: largest |y' - g(y)| / (1 + |g(y)|) between the nodes.  `hamiltonian`: largest change
     of H along the way (nan with a discount).  `stationarity`: largest |H_u| at the nodes (with
     bounds: largest distance of u from the minimiser of H).  `boundary`: at both ends.  `newton`:
-    norm of the discrete equations left over.
+    norm of the discrete equations left over.  `error`: estimated largest |y - exact| / (1 + |y|)
+    at the nodes, y = (x, p); both it and `defect` are at most the tolerance.
     """
 
     defect: np.ndarray
@@ -67,6 +68,7 @@ class Residuals(NamedTuple):
     stationarity: np.ndarray
     boundary: np.ndarray
     newton: np.ndarray
+    error: np.ndarray
 
 
 class Extremal(NamedTuple):
@@ -87,20 +89,50 @@ class Extremal(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Moments(NamedTuple):
+class _Moments(NamedTuple):
+    times: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    factor: np.ndarray
+    blow_up_time: np.ndarray
+
+
+class Moments(_Moments):
     """Mean and covariance of Gaussian laws over time; "..." are the batch axes of the laws.
 
     `times` (saves,).  `mean` (..., saves, d) and `cov` (..., saves, d, d), with one more axis of
     blocks before d in positional models.  `factor`, shaped as `cov`: factor factor^T = cov.
     `blow_up_time` (...): when the solution ceases to exist; inf: not before the last time; nan: not
     known, the step limit was reached.  Saves at or after the end of a law's solution are nan.
+
+    These five are the fields.  Beside them stands `quadrature_error` (...): the largest estimated
+    relative error of the quadratures in the rates at the saves; 0 where the rates have closed
+    forms.  It comes on top of the tolerance of the time steps.
     """
 
-    times: np.ndarray
-    mean: np.ndarray
-    cov: np.ndarray
-    factor: np.ndarray
-    blow_up_time: np.ndarray
+    quadrature_error: np.ndarray
+
+    def __new__(
+        cls,
+        times: np.ndarray,
+        mean: np.ndarray,
+        cov: np.ndarray,
+        factor: np.ndarray,
+        blow_up_time: np.ndarray,
+        quadrature_error: np.ndarray | None = None,
+    ) -> Moments:
+        made = super().__new__(cls, times, mean, cov, factor, blow_up_time)
+        if quadrature_error is None:
+            quadrature_error = np.zeros(np.shape(blow_up_time))
+        made.quadrature_error = quadrature_error
+        return made
+
+    def __getnewargs__(self) -> tuple:  # type: ignore[override]
+        return (*self, self.quadrature_error)
+
+    def _replace(self, **changes: Any) -> Moments:
+        kept = {**self._asdict(), "quadrature_error": self.quadrature_error, **changes}
+        return Moments(**kept)
 
 
 class Particles(NamedTuple):

@@ -49,6 +49,12 @@ def radius_of(flat: Flat, params: Any) -> float:
     if spec.radius is not None:
         return float(spec.radius(params))
     kinds = [b for b in spec.bounds.values() if b[0] in ("l1", "l2")]
+    if not kinds and spec.bounds:
+        raise ValueError(
+            "a norm of the control in a box: each entry switches at times of its own, and the "
+            "two-phase solver knows one stopping time; bound the norm instead (|u| <= M), or add "
+            "a quadratic cost, for which collocation applies"
+        )
     if not kinds:
         raise ValueError(
             "a sparse cost alone lets the control be an impulse: bound its norm, |u| <= M"
@@ -397,7 +403,10 @@ def _check(flat: Flat, z: Any, params: Any) -> None:
     a, b = (jnp.asarray(rng.standard_normal(flat.m)) for _ in range(2))
     still = flat.rate(z, jnp.zeros(flat.m), params)
     if float(jnp.max(jnp.abs(still))) > 1e-12:
-        raise ValueError("a sparse problem needs dynamics that rest without control: f(x, 0) = 0")
+        raise ValueError(
+            "the two-phase solver needs dynamics that rest without control, f(x, 0) = 0; add a "
+            "quadratic cost of the control, for which collocation applies"
+        )
     both = flat.rate(z, a + b, params) - flat.rate(z, a, params) - flat.rate(z, b, params)
     if float(jnp.max(jnp.abs(both))) > 1e-9:
         raise ValueError("the two-phase solver needs dynamics that are linear in the control")
@@ -423,6 +432,13 @@ def _ties(active: np.ndarray, determined: bool) -> list[str]:
     if out and not determined:
         out.append("unresolved tie: the optimality conditions leave the shares open; one is shown")
     return out
+
+
+def rests(flat: Flat, params: Any) -> bool:
+    """Whether the state stands still without control, f(x, 0) = 0, wherever one looks."""
+    rng = np.random.default_rng(0)
+    rate = jax.jit(lambda z: flat.rate(z, jnp.zeros(flat.m), params))
+    return all(float(jnp.max(jnp.abs(rate(z)))) < 1e-12 for z in rng.standard_normal((4, flat.n)))
 
 
 def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
@@ -454,24 +470,27 @@ def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
     assert best is not None
     cost, z = best
     left = float(np.linalg.norm(slope(z)))
-    reasons = [
-        "the cost has a kink at u = 0: H is not smooth at the static optimum, and there is no "
-        "Hamiltonian matrix; the control acts at full amplitude up to a time T*, then rests",
-    ]
-    verdict = "finite_time"
+    kink = "the cost has a kink at u = 0: H is not smooth at the static optimum, and there is no "
+    amplitude = "Hamiltonian matrix; the control acts at full amplitude up to a time T*, then rests"
+    verdict, reasons = "finite_time", [kink + amplitude]
     if spec.sparse == "elastic_net":
         verdict = "undetermined"
-        reasons.append(
-            "with a quadratic part the amplitude is not constant: T* is not bounded here"
-        )
+        reasons = [
+            kink + "Hamiltonian matrix",
+            "with a quadratic part the amplitude falls with E - E(x(T)), as without the kink, up "
+            "to a time T* after which the control is zero; T* grows with T",
+        ]
+    elif spec.bounds and all(kind == "box" for kind, *_ in spec.bounds.values()):
+        verdict, reasons = "undetermined", [kink + "Hamiltonian matrix"]
+        reasons.append("in a box each entry has switching times of its own")
     if float(jnp.max(jnp.abs(flat.rate(jnp.asarray(z), jnp.zeros(flat.m), params)))) > 1e-9:
-        verdict = "undetermined"
+        verdict, reasons[0] = "undetermined", kink + "Hamiltonian matrix"
         reasons.append("the dynamics do not rest without control at the least E")
     if left > 1e-6:
         reasons.append(
             f"E is not attained (|grad E| = {left:.3g} at the best state found): T* grows with T"
         )
-    else:
+    elif verdict == "finite_time":
         reasons.append("T* stays bounded as T grows: lambda M T* <= T0 (max E + lambda M)")
     empty = np.zeros(0)
     zero_p, zero_u = flat.costate(np.zeros(n)), flat.control(np.zeros(flat.m))

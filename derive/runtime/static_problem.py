@@ -1,7 +1,7 @@
 """Static optima: the equilibria of the optimality system, by Levenberg's method from many starts.
 
-The unknowns are w = (z, q, v); the equations f = 0, the costate rate = 0 and H_u = 0 (with bounds:
-v = the minimiser of H), on the sphere together with |x_i| = 1 and x_i . p_i = 0.
+The unknowns are w = (z, q, v); the equations f = 0, the costate rate = 0 and H_u = 0 (with bounds
+or norms: v = the minimiser of H), on the sphere together with |x_i| = 1 and x_i . p_i = 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StaticPoint(NamedTuple):
 def static_equations(flat: Flat, w: Any, params: Any) -> Any:
     n = flat.n
     z, q, v = w[:n], w[n : 2 * n], w[2 * n :]
-    law = flat.law if flat.spec.bounds else None
+    law = flat.law if flat.spec.bounds or flat.spec.sparse else None
     last = v - law(z, q, v, params) if law else flat.stationarity(z, q, v, params)
     rate = flat.rate(z, v, params)
     if flat.free:  # c' = 0 says nothing of a constant control, and nothing fixes its costate

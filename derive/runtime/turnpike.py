@@ -22,7 +22,11 @@ from derive.runtime.static_problem import StaticPoint
 
 
 class Linearised(NamedTuple):
-    """Matrices on tangent coordinates (k,); `basis` (2n, 2k) maps them to (dz, dq)."""
+    """Matrices on tangent coordinates (k,); `basis` (2n, 2k) maps them to (dz, dq).
+
+    `law` (m, 2k): dv / d(x, p) where bounds or norms of the control make it differ from
+    -R^-1 (S, B^T), as at a control that sits on its bound; else None.
+    """
 
     A: np.ndarray
     B: np.ndarray
@@ -31,10 +35,16 @@ class Linearised(NamedTuple):
     R: np.ndarray
     rho: float
     basis: np.ndarray
+    law: np.ndarray | None = None
 
     @property
     def reduced(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """At, B R^-1 B^T, Qt: the control eliminated."""
+        if self.law is not None:
+            k = len(self.A)
+            G = -self.B @ self.law[:, k:]
+            Q = self.Q + self.S.T @ self.law[:, :k]
+            return self.A + self.B @ self.law[:, :k], (G + G.T) / 2, (Q + Q.T) / 2
         solved = np.linalg.solve(self.R, np.concatenate([self.S, self.B.T], 1))
         k = len(self.A)
         G = self.B @ solved[:, k:]
@@ -73,6 +83,31 @@ def _second_derivatives(flat: Flat) -> Any:
         return Hxx, Hux, Hxu, Huu, A, B, rho, H_x, flat.rate(z, v, params), end, gap
 
     return jax.jit(find)
+
+
+@lru_cache(maxsize=32)
+def _law_slope(flat: Flat) -> Any:
+    def find(z: Any, q: Any, v: Any, params: Any) -> Any:
+        return jnp.concatenate(jax.jacfwd(flat.law, (0, 1))(z, q, v, params), 1)
+
+    return jax.jit(find)
+
+
+def law_slope(flat: Flat, z: Any, q: Any, v: Any, params: Any) -> np.ndarray:
+    """dv / d(z, q) (m, 2n) of the minimiser of H."""
+    return np.asarray(_law_slope(flat)(z, q, v, params))
+
+
+def bends(flat: Flat, at: StaticPoint, params: Any) -> bool:
+    """Whether the slope of the law jumps at a static point: a bound or dead zone just touched."""
+    rng = np.random.default_rng(0)
+    here = law_slope(flat, at.z, at.q, at.v, params)
+    for _ in range(6):
+        dz, dq = 1e-6 * rng.standard_normal((2, flat.n))
+        there = law_slope(flat, at.z + dz, at.q + dq, at.v, params)
+        if np.max(np.abs(there - here)) > 1e-3 * (1 + np.max(np.abs(here))):
+            return True
+    return False
 
 
 class Ends(NamedTuple):
@@ -118,6 +153,7 @@ def linearise(
         (Huu + Huu.T) / 2,
         float(rho),
         basis,
+        law_slope(flat, at.z, at.q, at.v, params) @ basis if flat.bent else None,
     )
     return lin, Ends(T.T @ gap, T.T @ end @ T)
 
@@ -287,6 +323,10 @@ def _modes(values: list[complex]) -> str:
 def is_minimum(lin: Linearised) -> bool:
     """Second-order condition of the static problem: H is convex along A dx + B du = 0."""
     k = len(lin.A)
+    if lin.law is not None:  # a control held by its bound does not move
+        left, sizes, _ = np.linalg.svd(lin.law, full_matrices=False)
+        moves = left[:, sizes > 1e-10 * max(1.0, sizes.max(initial=0.0))]
+        lin = lin._replace(B=lin.B @ moves, S=moves.T @ lin.S, R=moves.T @ lin.R @ moves, law=None)
     _, sizes, right = np.linalg.svd(np.concatenate([lin.A, lin.B], 1))
     full = np.zeros(len(right))
     full[: len(sizes)] = sizes

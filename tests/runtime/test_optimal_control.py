@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import control_models as models
 import jax
 import jax.numpy as jnp
@@ -256,3 +258,69 @@ def test_end_out_of_reach():
     refuse("infeasible|reach",
            lambda: optimal_control.solve(model, np.ones(2), params, T=3.0,
                                          x_end=np.array([0.0, 5.0])))  # fmt: skip
+
+
+@pytest.mark.slow
+def test_no_convergence_says_what_was_reached_and_what_to_try():
+    """x_1' = 1 + x_1^2 is at infinity before T, whatever the control does to x_2."""
+    kind, _ = double_well()
+    model = models.model(
+        kind, {"beta": (), "tilt": ()}, models.X, models.U, {"x": (2,)}, {"u": (1,)},
+        lambda x, u, p: models.X(jnp.stack([1 + x.x[0] ** 2, u.u[0]])),
+        lambda x, u, p: x.x[1] ** 2 + p.beta / 2 * jnp.sum(u.u**2),
+        law=lambda x, q, p: models.U(-q.x[1:] / p.beta),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="Newton's method failed on T = 2: residual .* try "):
+        optimal_control.solve(model, np.zeros(2), kind(1.0, 0.0), T=2.0)
+
+
+def test_a_mesh_that_may_not_grow():
+    refuse("refined to 24 intervals.*most_intervals",
+           lambda: optimal_control.solve(models.linear(), np.array([3.0]), EASY, T=40.0,
+                                         most_intervals=24))  # fmt: skip
+
+
+def test_zero_mode_that_nothing_moves_is_not_hyperbolic():
+    """Two integrators, one driven: M = [[0, -B B'], [-1, 0]] has the eigenvalues 1, -1, 0, 0."""
+    params = linear(np.zeros((2, 2)), [[1.0], [0.0]], np.eye(2), [[1.0]])
+    found = optimal_control.turnpike(models.linear(), params, starts=4)
+    assert found.verdict == "not_hyperbolic" and "2 of them zero" in found.reasons[0]
+
+
+def test_the_estimated_error_is_the_error():
+    """Against a solution of a much finer mesh: within a factor of two where it matters."""
+    kind, model = double_well()
+    params, x0 = kind(1.0, 0.2), np.array([2.0])
+    near = optimal_control.turnpike(model, params, x_guess=np.array([-1.0]), starts=4)
+    rough = optimal_control.solve(model, x0, params, T=6.0, near=near, tolerance=1e-5)
+    fine = optimal_control.solve(
+        model, x0, params, T=6.0, near=near, tolerance=1e-12, saves=rough.times
+    )
+    off = max(
+        np.max(np.abs(a - b) / (1 + np.abs(b)))
+        for a, b in ((rough.x.x, fine.x.x), (rough.p.x, fine.p.x))
+    )
+    assert 0.5 * off < rough.residuals.error < 2 * off and off > 1e-9
+    assert rough.residuals.error <= 1e-5
+
+
+def test_derivatives_through_a_fixed_end_and_a_batch():
+    """The implicit rule against differences for a nonlinear problem; vmap equals one by one."""
+    kind, model = double_well()
+    model = dataclasses.replace(model, fixed_end=True)
+    params, x0 = kind(1.0, 0.2), np.array([2.0])
+    value = optimal_control.solution_map(
+        model, x0, params, T=3.0, x_end=np.array([0.5]), tolerance=1e-10
+    )
+    with precision("float64"):
+
+        def cost(x0, tilt):
+            return value(x0, params._replace(tilt=tilt))[3]
+
+        slope = jax.jit(jax.grad(cost, (0, 1)))(jnp.asarray(x0), 0.2)
+        step, run = 1e-4, jax.jit(jax.vmap(cost))
+        x = np.array([x0 + step, x0 - step, x0, x0])
+        tilt = np.array([0.2, 0.2, 0.2 + step, 0.2 - step])
+        found = np.asarray(run(x, tilt))
+    assert slope[0][0] == pytest.approx((found[0] - found[1]) / (2 * step), abs=1e-6)
+    assert slope[1] == pytest.approx((found[2] - found[3]) / (2 * step), abs=1e-6)

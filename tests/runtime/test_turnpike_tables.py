@@ -134,6 +134,10 @@ def test_bias_alone():
     assert np.allclose(found.p.x, tables.B2_STATIC[1], atol=1e-7)
     assert found.rate == pytest.approx(tables.B2_RATE, abs=1e-7)
     assert found.verdict == "exponential"
+    model, x0 = models.bias_only(), np.array([-1.0, 1.0])
+    solution = optimal_control.solve(model, x0, params, T=30.0, near=found, saves=600, **SHARP)
+    rate = measured(model, params, found, solution, {"d": 2})
+    assert rate == pytest.approx(found.rate, abs=1e-4)
 
 
 @pytest.mark.parametrize("space", ["sphere", "naive"])
@@ -157,6 +161,11 @@ def test_attention_on_circle_and_sphere(space):
     assert np.allclose(found.rates, tables.C3_RATES, atol=1e-6)
     assert found.cost == pytest.approx(tables.C3_COST, abs=1e-7)
     assert len(found.candidates) > 1 and found.candidates[1][0] > found.cost + 1e-3
+    x0 = goal + 0.1 * np.random.default_rng(4).standard_normal((3, 3))
+    x0 /= np.linalg.norm(x0, axis=1, keepdims=True)
+    solution = optimal_control.solve(model, x0, params, T=120.0, near=found, saves=900, **SHARP)
+    rate = measured(model, params, found, solution, {"n": 3, "d": 3})
+    assert rate == pytest.approx(found.rate, abs=1e-4)
 
 
 def test_gaussian_covariance():
@@ -182,9 +191,12 @@ def test_gaussian_covariance_with_reference():
     assert found.cost == pytest.approx(tables.D2_STATIC_COST, abs=1e-6)
     assert np.allclose(found.x.S, tables.D2_STATE, atol=1e-6)
     assert np.allclose(found.u.V, tables.D2_CONTROL, atol=1e-5)
-    solution = optimal_control.solve(model, np.eye(2) / 2, params, T=90.0, near=found)
+    start = np.eye(2) / 2
+    solution = optimal_control.solve(model, start, params, T=90.0, near=found, saves=900, **SHARP)
     assert small(solution.residuals)
     assert solution.cost == pytest.approx(tables.D2_COST, abs=1e-6)
+    rate = measured(model, params, found, solution, {"d": 2})
+    assert rate == pytest.approx(found.rate, abs=1e-4)
 
 
 def test_gaussian_covariance_by_attention_matrix():
@@ -192,8 +204,11 @@ def test_gaussian_covariance_by_attention_matrix():
     model = models.gaussian("A")
     found = optimal_control.turnpike(model, params)
     assert found.rate == pytest.approx(tables.D3_RATE, abs=1e-7)
-    solution = optimal_control.solve(model, np.eye(2) / 2, params, T=60.0, near=found)
+    start = np.eye(2) / 2
+    solution = optimal_control.solve(model, start, params, T=60.0, near=found, saves=900, **SHARP)
     assert solution.cost == pytest.approx(tables.D3_COST, abs=1e-7)
+    rate = measured(model, params, found, solution, {"d": 2})
+    assert rate == pytest.approx(found.rate, abs=1e-4)
 
 
 def test_more_states_than_controls_is_not_hyperbolic():
