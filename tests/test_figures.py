@@ -255,8 +255,8 @@ def test_the_correction_is_nearer_to_the_network(small: Callable[[str], Any]) ->
 
 def test_a_weight_drawn_by_its_product_is_used_once() -> None:
     weight = finite_width.Drawn(jax.random.key(0), (4, 3))
-    rows = jax.numpy.ones((2, 5, 4))
-    assert (rows @ weight).shape == (2, 5, 3)
+    rows = jax.random.normal(jax.random.key(1), (2, 3, 4))
+    assert (rows @ weight).shape == (2, 3, 3)
     with pytest.raises(ValueError, match="used twice"):
         rows @ weight
 

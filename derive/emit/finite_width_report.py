@@ -81,7 +81,7 @@ def _text(result: CovarianceSDE, found: FiniteWidth, sde: Corrected | None, verd
     headings = _headings(n)
     for name, expression in _shown(found).items():
         count = len(expression.terms)
-        lines.append(f"{headings[name]} ({count} terms):")
+        lines.append(f"{headings[name]} ({count} term{'' if count == 1 else 's'}):")
         if count <= SHOWN:
             lines += [f"    {row}" for row in show(expression).split("\n")]
         else:

@@ -18,8 +18,8 @@ import numpy as np
 
 from derive.figures import style
 from derive.figures.models import model
-from derive.runtime.factor import psd_factor
-from derive.runtime.precision import precision
+from derive.registry import find, load
+from derive.verify.layer_mean import layer_mean
 
 REQUEST: dict[str, Any] = {
     "model": "shaped_relu_mlp",
@@ -70,7 +70,7 @@ def _sde(r: dict[str, Any], width: int | None) -> tuple[float, float]:
     if width is not None:
         params = module.ParamsAtWidth(**r["params"], width=float(width))
         drift = module.drift_at_width
-    with precision("float64"):
+    with jax.enable_x64(True):
         rates = np.asarray(jax.jit(lambda V: drift(V, params))(jnp.asarray(run.V)))
     summed = np.zeros_like(rates)
     step = r["T"] / steps
@@ -81,12 +81,12 @@ def _sde(r: dict[str, Any], width: int | None) -> tuple[float, float]:
 
 def _network(r: dict[str, Any], n: int) -> tuple[float, float]:
     """The same of the network of width n, layer by layer from the definition's text."""
-    module, rate = model(r["model"]), _layer_mean(r["model"])
+    module, rate = model(r["model"]), _rate(r["model"])
     depth = round(r["T"] * n)
     V0 = style.start(2, r["V_12"])
     paths = r["networks"]
     shapes = [(n,) * len(shape) for shape in module._SPEC.weight_shapes.values()]
-    with precision("float64"):
+    with jax.enable_x64(True):
         params = module.Params(**r["params"])
         X = jnp.zeros((paths, 2, n)).at[:, :, :2].set(np.sqrt(n) * np.linalg.cholesky(V0))
         key = jax.random.key(r["seed"] + n)
@@ -103,10 +103,15 @@ def _network(r: dict[str, Any], n: int) -> tuple[float, float]:
     return _controlled(r["V_12"] + summed[:, 0, 1], away, mean_away)
 
 
+@cache
+def _rate(name: str) -> Callable[..., np.ndarray]:
+    return layer_mean(load(find(name)))
+
+
 class Drawn:
     """A weight of iid normals that is multiplied once: rows @ W = L G with L L^T = rows rows^T.
 
-    In law the dense product, for a hundredth of the normals.
+    In law the dense product, for a hundredth of the normals; the rows must be independent.
     """
 
     def __init__(self, key: jax.Array, shape: tuple[int, ...]) -> None:
@@ -117,26 +122,8 @@ class Drawn:
         if self.key is None:
             raise ValueError("this weight is used twice: it must be drawn as a whole")
         key, self.key = self.key, None
-        L, _ = psd_factor(rows @ rows.mT)
+        L = jnp.linalg.cholesky(rows @ rows.mT)
         return L @ jax.random.normal(key, (*rows.shape[:-1], self.shape[1]), rows.dtype)
-
-
-@cache
-def _layer_mean(name: str) -> Callable[[np.ndarray, dict[str, float], int], np.ndarray]:
-    """n E[V' - V] of one layer of width n, exact: (paths, 2, 2) to the same."""
-    from derive.calculus.evaluate import evaluate
-    from derive.methods.covariance_sde import derive
-    from derive.registry import find, load
-
-    result = derive(load(find(name)))
-    (mean,) = [s.results["n E[V' - V]"] for s in result.steps if s.name == "average"]
-    token, width = result.model.state_dims
-
-    def rate(V: np.ndarray, params: dict[str, float], n: int) -> np.ndarray:
-        numbers = {p: params[p.name] for p in result.model.params}
-        return evaluate(mean, {"V": V}, {**numbers, token: 2.0, width: float(n)})
-
-    return rate
 
 
 def _controlled(value: np.ndarray, *away: np.ndarray) -> tuple[float, float]:

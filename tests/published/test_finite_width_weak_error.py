@@ -20,6 +20,7 @@ from derive.generated import shaped_relu_mlp as module
 from derive.methods.corrected import corrected
 from derive.methods.covariance_sde import derive
 from derive.registry import find, load
+from derive.verify.layer_mean import layer_mean
 
 CASE = Case(0.8, 0.0, -2.0, 0.2)
 T = 0.5
@@ -89,6 +90,15 @@ def test_weak_error_falls_like_the_root_of_n_and_with_the_correction_like_n() ->
     assert -0.62 < slopes[0] < -0.45
     assert -1.2 < slopes[1] < -0.65
     assert plain[0] > 5 * better[0] and plain[2] > 7 * better[2]
+
+
+def test_the_mean_of_a_layer_is_the_published_one_at_every_width() -> None:
+    V = np.array([[[1.0, 0.3], [0.3, 1.0]], [[1.0, -0.6], [-0.6, 1.0]]])
+    rho = V[:, 0, 1]
+    rate = layer_mean(load(find("shaped_relu_mlp")))
+    for n in (4, 16, 400):
+        found = rate(V, params(CASE)._asdict(), n)[:, 0, 1]
+        assert np.allclose(found, relu.kappa(CASE, n) * (relu.q(rho) - rho), rtol=1e-12, atol=0)
 
 
 def test_no_correction_is_needed_where_the_slopes_are_opposite() -> None:
