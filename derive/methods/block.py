@@ -69,7 +69,7 @@ def derive_block(traced: Trace) -> Block:
         )
     )
 
-    increment = _increment(layer, law)
+    increment = increment_of(layer, law, 2)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
     if any(t.kind == "envelope" for t in increment.tensors()):
         # their products are not averaged: the mean of order eps must be known not to vanish first
@@ -150,7 +150,7 @@ def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Non
     if not finer_powers(traced.output, width):
         return
     short = Expansion(law, weights, 1 + _gain(law, traced.output))
-    increment = _increment(short.of(traced.output), law)
+    increment = increment_of(short.of(traced.output), law, 1)
     loud = increment.map_terms(lambda c, f: [(c, f)] if law.order(c, f, increment.free) < 1 else [])
     other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
     require_small_spread(law.covariance(loud, other).scaled(width), law, traced.model)
@@ -188,7 +188,7 @@ def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expa
     shorter = Expansion(law, weights, reach)
     while True:
         longer = Expansion(law, weights, reach + 1)
-        pair = [_increment(e.of(traced.output), law) for e in (shorter, longer)]
+        pair = [increment_of(e.of(traced.output), law, 2) for e in (shorter, longer)]
         if pair[0] == pair[1]:
             return shorter, longer
         if reach > 8:
@@ -208,16 +208,24 @@ def _gain(law: Law, output: Array) -> int:
     return -int(-gain // 1)
 
 
-def _increment(layer: Expression, law: Law) -> Expression:
-    """V' - V to order eps^2."""
+def increment_of(layer: Expression, law: Law, top: int) -> Expression:
+    """V' - V to order eps^top.
+
+    Orders are those of root mean squares, so by Cauchy and Schwarz a mean over the units of a
+    product is of the order of both together: what is too small is never multiplied out.
+    """
     token, width = law.state.dims
     a, b, i = Index("a", token), Index("b", token), fresh(width)
-    row, unit = layer.free
-    product = layer.renamed({row: a, unit: i}) * layer.renamed({row: b, unit: i})
-    new = product.summed(i).scaled(1 / law.gram_weight)
-    new = law.gram_of(new)
-    old = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
-    return law.up_to(new - old, 2)
+    sizes = [law.order(c, f, layer.free) for c, f in layer.terms]
+    left, right = (layer.placed((end, i)) for end in (a, b))
+    products = [
+        (c * d / law.gram_weight, f + g)
+        for (c, f), p in zip(left, sizes, strict=True)
+        for (d, g), q in zip(right, sizes, strict=True)
+        if p + q <= top
+    ]
+    old = (-sp.Integer(1), (law.gram[a, b],))
+    return law.up_to(law.gram_of(collect((a, b), [*products, old])), top)
 
 
 def _weight_degree(expression: Expression, law: Law) -> int:

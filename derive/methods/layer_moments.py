@@ -18,12 +18,12 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index import Expression, Factors, Index, Tensor, collect, fresh
+from derive.calculus.index import Expression, Factors, Index, Tensor, collect
 from derive.calculus.opaque import reveal
 from derive.calculus.order import Law
 from derive.calculus.series import Expansion
 from derive.errors import Refusal
-from derive.methods.block import _gain, laws
+from derive.methods.block import _gain, increment_of, laws
 from derive.notation.model import Trace
 
 ZERO, HALF, ONE = Fraction(0), Fraction(1, 2), Fraction(1)
@@ -226,32 +226,12 @@ class LayerMoments:
 def _settled(traced: Trace, law: Law, weights: dict, top: int) -> Expression:
     """V' - V to order eps^top, from the shortest expansion that a longer one confirms."""
     reach = top + _gain(law, traced.output)
-    before = _increment(Expansion(law, weights, reach).of(traced.output), law, top)
+    before = increment_of(Expansion(law, weights, reach).of(traced.output), law, top)
     while True:
         reach += 1
-        after = _increment(Expansion(law, weights, reach).of(traced.output), law, top)
+        after = increment_of(Expansion(law, weights, reach).of(traced.output), law, top)
         if after == before:
             return before
         if reach > top + 6:
             raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
         before = after
-
-
-def _increment(layer: Expression, law: Law, top: int) -> Expression:
-    """V' - V to order eps^top.
-
-    Orders are those of root mean squares, so by Cauchy and Schwarz a mean over the units of a
-    product is of the order of both together: what is too small is never multiplied out.
-    """
-    token, width = law.state.dims
-    a, b, i = Index("a", token), Index("b", token), fresh(width)
-    sizes = [law.order(c, f, layer.free) for c, f in layer.terms]
-    left, right = (layer.placed((end, i)) for end in (a, b))
-    products = [
-        (c * d / law.gram_weight, f + g)
-        for (c, f), p in zip(left, sizes, strict=True)
-        for (d, g), q in zip(right, sizes, strict=True)
-        if p + q <= top
-    ]
-    old = (-sp.Integer(1), (law.gram[a, b],))
-    return law.up_to(law.gram_of(collect((a, b), [*products, old])), top)
