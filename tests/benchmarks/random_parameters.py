@@ -31,7 +31,7 @@ import numpy as np
 MODELS = ("softmax", "l2", "sinkhorn")
 DIMS = (2, 3, 4)
 T, STAGES = {"softmax": 1e3, "l2": 1e3, "sinkhorn": 100.0}, 25
-STEPS = {"softmax": 4000, "l2": 4000, "sinkhorn": 6000}  # of a stage
+STEPS = {"softmax": 20_000, "l2": 4000, "sinkhorn": 6000}  # of a stage
 METHOD = {"softmax": "auto", "l2": "auto", "sinkhorn": "explicit"}
 LARGE, SMALL = 1e8, 1e-3
 
