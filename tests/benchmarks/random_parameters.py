@@ -11,7 +11,8 @@ distances too), mean 0, S_0 = G G^T; softmax, L2 and Sinkhorn attention (eps = 1
 - is "undecided" if the solver stopped (its number of steps) before it was one of these.
 
 Sinkhorn attention is integrated by the explicit method: the stiff one loses its Jacobian where a
-law has settled on a singular covariance.  Slow converters are counted with the ranks above their
+law has settled on a singular covariance.  That leaves a fifth of its laws undecided at d = 3, which
+is therefore not in the table.  Slow converters are counted with the ranks above their
 limit's.  Laws are followed in stages; those that are decided are taken out by a covariance of 0,
 which stands still and costs nothing.
 """
@@ -29,9 +30,9 @@ from typing import Any
 import numpy as np
 
 MODELS = ("softmax", "l2", "sinkhorn")
-DIMS = (2, 3, 4)
+DIMS = {"softmax": (2, 3, 4), "l2": (2, 3, 4), "sinkhorn": (2,)}
 T, STAGES = {"softmax": 1e3, "l2": 1e3, "sinkhorn": 100.0}, 25
-STEPS = {"softmax": 4000, "l2": 4000, "sinkhorn": 6000}  # of a stage
+STEPS = {"softmax": 20_000, "l2": 4000, "sinkhorn": 6000}  # of a stage
 METHOD = {"softmax": "auto", "l2": "auto", "sinkhorn": "explicit"}
 LARGE, SMALL = 1e8, 1e-3
 
@@ -93,13 +94,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--dims", type=int, default=len(DIMS), help="how many of 2, 3, 4")
+    parser.add_argument("--dims", type=int, default=3, help="how many of 2, 3, 4")
     args = parser.parse_args()
     file = args.out / "random_parameters.json"
     stored = json.loads(file.read_text()) if file.exists() else {}
     rows: dict[str, Any] = stored.get("percent", {}) if stored.get("draws") == args.draws else {}
     for model in args.models:
-        for d in DIMS[: args.dims]:
+        for d in DIMS[model][: args.dims]:
             rows.setdefault(model, {})[str(d)] = shares(fates(model, d, args.draws))
             print(model, d, rows[model][str(d)], flush=True)
             result = {"T": T, "method": METHOD, "draws": args.draws, "percent": rows}
