@@ -60,7 +60,8 @@ class Residuals(NamedTuple):
     of H along the way (nan with a discount).  `stationarity`: largest |H_u| at the nodes (with
     bounds: largest distance of u from the minimiser of H).  `boundary`: at both ends.  `newton`:
     norm of the discrete equations left over.  `error`: estimated largest |y - exact| / (1 + |y|)
-    at the nodes, y = (x, p); both it and `defect` are at most the tolerance.
+    at the nodes, y = (x, p); both it (down to
+    1e-10) and `defect` are at most the tolerance.
     """
 
     defect: np.ndarray
