@@ -82,10 +82,13 @@ def equations(problem: Problem, y: Any, h: Any, theta: Any) -> tuple[Any, Any, A
     """Residuals: start (n,), intervals (N, 2n), end (n,)."""
     _, g = stages(problem, y, h, theta)
     inner = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, g, 1)
+    return _first(problem, y, theta), inner, problem.end(y[-1], theta)
+
+
+def _first(problem: Problem, y: Any, theta: Any) -> Any:
+    """What the first node misses of the given start, or of q(0) = 0 where z(0) is free."""
     first = y[0, : problem.n] - problem.start(theta)
-    if problem.free:
-        first = jnp.where(np.array(problem.free), y[0, problem.n :], first)
-    return first, inner, problem.end(y[-1], theta)
+    return jnp.where(np.array(problem.free), y[0, problem.n :], first) if problem.free else first
 
 
 def _times(left: Any, right: Any) -> Any:
@@ -344,8 +347,7 @@ def error(problem: Problem, y: Any, nodes: Any, theta: Any) -> Any:
     h = jnp.diff(nodes)
     g = improved_rates(problem, y, h, theta, rounds=5)
     inner = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, g, 1)
-    first = y[0, : problem.n] - problem.start(theta)
-    parts = (-first, -inner, -problem.end(y[-1], theta))
+    parts = (-_first(problem, y, theta), -inner, -problem.end(y[-1], theta))
     dy = sweep(problem, blocks(problem, y, h, theta), *parts)
     return jnp.max(jnp.abs(dy) / (1 + jnp.abs(y)))
 
