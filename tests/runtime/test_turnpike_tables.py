@@ -161,6 +161,15 @@ def test_attention_on_circle_and_sphere(space):
     assert np.allclose(found.rates, tables.C3_RATES, atol=1e-6)
     assert found.cost == pytest.approx(tables.C3_COST, abs=1e-7)
     assert len(found.candidates) > 1 and found.candidates[1][0] > found.cost + 1e-3
+    if space == "sphere":
+        x0 = np.array(found.x.x) + 0.3 * np.random.default_rng(1).standard_normal((3, 3))
+        x0 /= np.linalg.norm(x0, axis=1, keepdims=True)
+        # the slow mode stands alone after T nu of about 30 only: T = 200 at nu = .16
+        solution = optimal_control.solve(
+            model, x0, params, T=200.0, near=found, saves=1500, **SHARP
+        )
+        rate = measured(model, params, found, solution, {"n": 3, "d": 3})
+        assert rate == pytest.approx(found.rate, abs=1e-6)
 
 
 def test_gaussian_covariance():
@@ -190,6 +199,9 @@ def test_gaussian_covariance_with_reference():
     solution = optimal_control.solve(model, start, params, T=90.0, near=found)
     assert small(solution.residuals)
     assert solution.cost == pytest.approx(tables.D2_COST, abs=1e-6)
+    solution = optimal_control.solve(model, start, params, T=60.0, near=found, saves=1200, **SHARP)
+    rate = measured(model, params, found, solution, {"d": 2})
+    assert rate == pytest.approx(found.rate, abs=1e-4)
 
 
 def test_gaussian_covariance_by_attention_matrix():
