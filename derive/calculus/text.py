@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.calculus.index import Expression, Factor, Factors, Index
+from derive.calculus.readable import readable
 
 _DUMMIES = "klpqrstuvwxyz"
 
@@ -22,6 +23,7 @@ def show_term(expression: Expression, position: int) -> str:
     product = " ".join(_factor(f, [names[i] for i in f.indices]) for f in factors)
     bound = [names[i] for i in names if i not in expression.free]
     total = f"sum_{{{','.join(bound)}}} " if bound else ""
+    coefficient = readable(coefficient)
     front = sp.sstr(coefficient)
     if coefficient.is_Add:
         front = f"({front})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.calculus.index import Expression, Factors
+from derive.calculus.readable import readable
 from derive.calculus.text import index_names
 
 _SYMBOLS = {"F": "F", "V": "V"}
@@ -20,6 +21,7 @@ def lines(expression: Expression) -> list[str]:
     """Signed terms in order."""
     out = []
     for position, (coefficient, factors) in enumerate(expression.terms):
+        coefficient = readable(coefficient)
         sign = "-" if coefficient.as_coeff_Mul()[0] < 0 else "+" if position else ""
         size = -coefficient if sign == "-" else coefficient
         out.append(f"{sign} {_term(size, factors, expression)}".strip())

@@ -19,6 +19,7 @@ import sympy as sp
 
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.kinks import CORRELATION
+from derive.calculus.readable import readable
 
 Entries = dict[tuple[int, int], sp.Expr]
 
@@ -38,11 +39,33 @@ class Scalar:
 
     @property
     def text(self) -> str:
-        return (
-            f"{self.meaning}: d{self.name} = ({sp.sstr(self.drift)}) dt + "
-            f"sqrt({sp.sstr(self.square)}) dB"
-            + (f"; {self.explosion()}" if self.explosion() else "")
+        drift = "" if self.drift == 0 else f"({sp.sstr(_gathered(self.drift))}) dt"
+        noise = "" if self.square == 0 else f"{_bracketed(_root(self.square, self.name))} dB"
+        explosion = self.explosion()
+        return f"{self.meaning}: d{self.name} = {' + '.join(p for p in (drift, noise) if p)}" + (
+            f"; {explosion}" if explosion else ""
         )
+
+
+def _gathered(drift: sp.Expr) -> sp.Expr:
+    """Terms with one root or special function together, each with a readable coefficient."""
+    roots = {p for p in drift.atoms(sp.Pow) if not p.exp.is_Integer}
+    special = sorted(roots | drift.atoms(sp.Function), key=sp.default_sort_key)
+    if not special:
+        return readable(drift)
+    parts = sp.collect(sp.expand(drift), special, evaluate=False)
+    return sp.Add(*(readable(sp.factor(c)) * p for p, c in parts.items()))
+
+
+def _root(square: sp.Expr, name: sp.Symbol) -> sp.Expr:
+    """A root of the squared noise: of either sign, which the law of a diffusion does not see."""
+    root = sp.sqrt(readable(sp.factor(square))).replace(sp.Abs, lambda x: x)
+    root = readable(root)
+    return readable(-root) if root.subs(name, 0).is_negative else root
+
+
+def _bracketed(scalar: sp.Expr) -> str:
+    return f"({sp.sstr(scalar)})" if scalar.is_Add else sp.sstr(scalar)
 
 
 def scalars(drift: Expression, diffusion: Expression) -> list[Scalar]:
