@@ -60,7 +60,9 @@ def _broken(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     code = line.strip()
     candidates = []
-    if match := re.match(r"(return |\w+ = )(.*)$", code):
+    if match := re.match(r"(from \S+ import) (.*)$", code):
+        candidates = [_broken_call(f"{indent}{match[1]} ({match[2]})")]
+    elif match := re.match(r"(return |\w+ = )(.*)$", code):
         candidates = [
             _broken_sum(indent, match[1], match[2], s) for s in ((" + ", " - "), (" * ", " / "))
         ]
@@ -97,10 +99,11 @@ def _broken_sum(indent: str, head: str, body: str, separators: tuple[str, ...]) 
 
 
 def _too_long(line: str) -> list[str]:
+    """A piece of a sum: its factors, and what stands in their brackets, on lines of their own."""
     if len(line) <= WIDTH:
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
-    sign = line.strip()[:2] if line.strip()[:2] in ("+ ", "- ") else ""
+    sign = line.strip()[:2] if line.strip()[:2] in ("+ ", "- ", "* ") else ""
     pieces = _pieces(line.strip()[len(sign) :], (" * ",))
     lines = [indent + sign + pieces[0]]
     for piece in pieces[1:]:
@@ -108,7 +111,41 @@ def _too_long(line: str) -> list[str]:
             lines[-1] += " " + piece
         else:
             lines.append(indent + piece)
-    return lines
+    return [x for one in lines for x in (_opened(one) if len(one) > WIDTH else [one])]
+
+
+def _opened(line: str) -> list[str]:
+    """The longest bracket of a line opened: one term, or factor, or argument a line."""
+    opening, closing = max(_brackets(line), key=lambda b: b[1] - b[0], default=(0, 0))
+    if closing - opening < WIDTH // 4:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    inner = indent + "    "
+    inside = line[opening + 1 : closing]
+    splits = (_pieces(inside, s) for s in ((", ",), (" + ", " - "), (" * ",)))
+    pieces = next((p for p in splits if len(p) > 1), [inside])
+    if _pieces(inside, (", ",))[1:]:
+        pieces = [p.rstrip(",") + "," for p in pieces]
+    rest = indent + line[closing:]
+    return [
+        line[: opening + 1],
+        *(x for p in pieces for x in _too_long(inner + p)),
+        *(_opened(rest) if len(rest) > WIDTH else [rest]),
+    ]
+
+
+def _brackets(line: str) -> list[tuple[int, int]]:
+    """Places of the outermost round brackets, those of subscripts left out."""
+    found, depth, start = [], 0, 0
+    for position, char in enumerate(line):
+        if char in "([{":
+            start = position if depth == 0 else start
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+            if depth == 0 and char == ")":
+                found.append((start, position))
+    return found
 
 
 def _broken_call(line: str) -> list[str]:
@@ -119,8 +156,17 @@ def _broken_call(line: str) -> list[str]:
     inside = line[opening + 1 : closing]
     pieces = [p.rstrip(",") for p in _pieces(inside, (", ",))]
     lines = [line[: opening + 1]]
-    lines += [f"{indent}    {p}," for p in pieces if p]
+    lines += [x for p in pieces if p for x in _argument(f"{indent}    {p},")]
     return [*lines, indent + line[closing:]]
+
+
+def _argument(line: str) -> list[str]:
+    """A long argument of a call: the terms of a sum on lines of their own."""
+    if len(line) <= WIDTH:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    first, *others = _pieces(line.strip(), (" + ", " - "))
+    return [x for p in (first, *(f"  {o}" for o in others)) for x in _too_long(indent + p)]
 
 
 def _pieces(text: str, separators: tuple[str, ...]) -> list[str]:
