@@ -14,6 +14,7 @@ from derive.methods.control_checks import point
 from derive.methods.optimal_control import OptimalControl, derive
 from derive.registry import entries, load
 from derive.verify import optimal_control as ladder
+from derive.verify.control_points import arguments
 
 HEAD = """from derive.notation import *
 
@@ -163,7 +164,7 @@ def test_the_law_makes_H_stationary(name: str, tmp_path: Path) -> None:
         at = point(result.model, seed)
         quiet = {leaf.data: at.arrays[leaf.data] / 10 for leaf in result.p}
         at = type(at)({**at.arrays, **quiet}, at.dims, at.params, at.numbers)
-        args = ladder._tuples(module, result, at)
+        args = arguments(module, result, at)
         x, p, params = args["x"], args["p"], args["params"]
         law = module.control(x, p, params)
         for part in module.stationarity(x, p, law, params):

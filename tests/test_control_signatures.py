@@ -11,7 +11,7 @@ from derive.commands.build_command import text_of
 from derive.emit.optimal_control import model_signature
 from derive.methods.optimal_control import derive
 from derive.registry import find, generated_folder, load, registered
-from derive.verify.optimal_control import mutants
+from derive.verify.control_mutants import mutants
 
 NAME = "gaussian_tracking"
 PROBLEMS = [e.name for e in registered() if e.method == "optimal_control"]
