@@ -7,6 +7,8 @@ limits, matrix products for the noise.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import sympy as sp
 
@@ -186,7 +188,7 @@ def average(
     values = _small(law, (increment, drift, diffusion), rng)
     state = _admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
     gram = _gram(law, state, values)
-    n = values[law.scaling.width]
+    n = number(law.scaling.clock, values)
     worst = 0.0
     nodes, weights = _rule(law, increment, values, 1, state)
     mean = _average(
@@ -267,21 +269,39 @@ def _average(sample: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
-    """Exact expectations at a width of 1e16 against their limits."""
+    """Exact expectations at a width of 1e16 against their limits.
+
+    Where finer powers than n^(-1/2) are left over, the width is as much larger.
+    """
     rng = np.random.default_rng(_SEED + 3)
     values = _small(law, tuple(e for pair in pairs for e in pair), rng)
     width = law.scaling.width
     root = rng.standard_normal((2, 2))
     gram = _spherical(law.gram, root @ root.T)
-    large = {**values, width: 1e16}
+    digits = 8 * _finest(law, [exact for exact, _ in pairs])
+    large = {**values, width: 10.0**digits}
     for dim in law.scaling.proportional:
-        large[dim] = 1e16 * values.get(ratio(dim), 1.0)
+        large[dim] = 10.0**digits * values.get(ratio(dim), 1.0)
     worst = 0.0
     for exact, limited in pairs:
         far = evaluate(exact, {"V": gram}, large)
         near = evaluate(limited, {"V": gram}, values)
         worst = max(worst, _relative(far - near, np.maximum(np.abs(near), 1e-8)))
-    return Check("exact expectation at width 1e16", worst, 1e-6)
+    return Check(f"exact expectation at width 1e{digits}", worst, 1e-6)
+
+
+def _finest(law: Law, expressions: list[Expression]) -> int:
+    """q, where the powers of the width are whole ones of n^(1/q), at least the square root."""
+    found = [sp.Rational(1, 2)]
+    for c in (c for e in expressions for c, _ in e.terms):
+        values = [c, *(s.value for s in c.atoms(Opaque))]
+        found += [
+            p.exp
+            for v in values
+            for p in v.atoms(sp.Pow)
+            if p.base == law.scaling.width and p.exp.is_Rational
+        ]
+    return math.lcm(*(int(e.q) for e in found))
 
 
 def noise(noise: NoiseMap, diffusion: Expression) -> Check:
