@@ -139,11 +139,23 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first,
+        first if noise.fields else _loudest(increment, law),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         orders + facts,
         tuple(steps),
     )
+
+
+def _loudest(increment: Expression, law: Law) -> Expression:
+    """What fluctuates most where the limit has no noise: the part of order eps, or of the clock.
+
+    Without |Y| of logits, whose mean is not known beyond its leading order.
+    """
+    top = max(law.scaling.pace, Fraction(1))
+    kept = increment.map_terms(
+        lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
+    )
+    return law.up_to(kept.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), top)
 
 
 def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> None:

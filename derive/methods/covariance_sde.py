@@ -47,7 +47,8 @@ class CovarianceSDE:
     summed variance per unit time of the token-mixing coefficients; as (numerator, denominator),
     `mixing_effect` is what it does to the tokens relative to tr V, and `volatility` the variance
     of the diagonal of V relative to its size: together the natural control of the step.
-    `fluctuation`: the part of one increment of order eps, in the weights.  `weight_degrees`: how
+    `fluctuation`: the part of one increment of order eps, in the weights (of order eps^pace where
+    that is the clock; without noise, what fluctuates most).  `weight_degrees`: how
     many weights the largest products hold that drift and diffusion need.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
@@ -95,7 +96,7 @@ def derive(model: Model) -> CovarianceSDE:
 
 def _line_to_write(model: Model, pace: Fraction) -> str:
     """The clock on which the layer does have a limit, tried out, as a definition says it."""
-    tried = {model.pace}
+    tried, first = {model.pace}, pace
     while pace > 0 and pace not in tried and len(tried) < 5:
         tried.add(pace)
         try:
@@ -111,9 +112,11 @@ def _line_to_write(model: Model, pace: Fraction) -> str:
                 f". On the clock depth / {power_text(model.clock, pace)} it is refused in turn: "
                 f"{reason.message}"
             )
-        if pace == 1:
-            return "; leave clock out"
-        return f"; for the limit on that clock write clock={power_code(model.clock, pace)}"
+        line = "leave clock out" if pace == 1 else f"write clock={power_code(model.clock, pace)}"
+        if pace == first:
+            return f"; for the limit on that clock {line}"
+        faster = power_text(model.clock, pace)
+        return f". The clock that holds is depth / {faster}, where V moves before that: {line}"
     return ""
 
 
