@@ -139,19 +139,20 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first if noise.fields else _loudest(increment, law),
+        first if noise.fields and pace <= 1 else _loudest(increment, law, bool(noise.fields)),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         orders + facts,
         tuple(steps),
     )
 
 
-def _loudest(increment: Expression, law: Law) -> Expression:
-    """What fluctuates most where the limit has no noise: the part of order eps, or of the clock.
+def _loudest(increment: Expression, law: Law, noisy: bool) -> Expression:
+    """What fluctuates most where that is more than the noise of the limit.
 
-    Without |Y| of logits, whose mean is not known beyond its leading order.
+    Without noise the part of order eps, on slow clocks one order beyond the noise.  Without |Y| of
+    logits, whose mean is not known beyond its leading order.
     """
-    top = max(law.scaling.pace, Fraction(1))
+    top = law.scaling.pace + 1 if noisy else max(law.scaling.pace, Fraction(1))
     kept = increment.map_terms(
         lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
     )
@@ -213,19 +214,27 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
 def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
     """The shortest expansion whose increment a longer one confirms, and that longer one."""
     top = 2 * law.scaling.pace
-    reach = _whole(top) + _gain(law, traced.output)
+    gain = _exact_gain(law, traced.output)
+    # a fourth root of the width comes in half orders
+    half = law.scaling.pace != 1 and gain.denominator == 2
+    step = Fraction(1, 2) if half else Fraction(1)
+    reach = top + gain if half else Fraction(_whole(top) + _whole(gain))
     shorter = Expansion(law, weights, reach)
     while True:
-        longer = Expansion(law, weights, reach + 1)
+        longer = Expansion(law, weights, reach + step)
         pair = [increment_of(e.of(traced.output), law, top) for e in (shorter, longer)]
         if pair[0] == pair[1]:
             return shorter, longer
         if reach > 6 + _whole(top):
             raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
-        shorter, reach = longer, reach + 1
+        shorter, reach = longer, reach + step
 
 
 def _gain(law: Law, output: Array) -> int:
+    return _whole(_exact_gain(law, output))
+
+
+def _exact_gain(law: Law, output: Array) -> Fraction:
     """How many orders the growing scalar prefactors of a graph can win back."""
     gain = Fraction(0)
     for array in walk(output):
@@ -234,7 +243,7 @@ def _gain(law: Law, output: Array) -> int:
             degree = law.scaling.degree(hide(array.data, law.scaling.width, growing))
             if degree is not None and max(degree) > 0:
                 gain += 2 * max(degree)
-    return -int(-gain // 1)
+    return gain
 
 
 def increment_of(layer: Expression, law: Law, top: Fraction | int) -> Expression:

@@ -34,7 +34,7 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
     # 2 f(n') - f(n) removes an error of order 1/n at n' = 2 n, of order n^(-1/2) at n' = 4 n
     odd = any(t.kind == "kernel" for t in result.drift.tensors())
     usual = result.model.pace == 1
-    widths = (24, 96) if odd or not usual else (24, 48)
+    widths = ((24, 96) if odd else (24, 48)) if usual else (16, 64)
     high, low = (2.0, 1.0) if usual else _weights(widths, result)
     runs = [_moments(result, one, n, samples) for n in widths]
     if not usual:  # what is known beyond the limit goes: the rest is smaller
