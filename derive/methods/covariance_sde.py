@@ -114,7 +114,7 @@ def _line_to_write(model: Model, pace: Fraction) -> str:
             )
         line = "leave clock out" if pace == 1 else f"write clock={power_code(model.clock, pace)}"
         if pace == first:
-            return f"; for the limit on that clock {line}"
+            return f"; for the limit that does hold {line}"
         faster = power_text(model.clock, pace)
         return f". The clock that holds is depth / {faster}, where V moves before that: {line}"
     return ""

@@ -12,10 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import shaped_attention_theorem as theorem
+from scipy.integrate import solve_ivp
 
 from derive.calculus.evaluate import evaluate
+from derive.emit import report
+from derive.emit.module import render
 from derive.errors import DefinitionError, Refusal
+from derive.generated import relu_attention
 from derive.methods.covariance_sde import CovarianceSDE, derive
+from derive.methods.finite_width import finite_width
+from derive.methods.one_dimension import scalars
 from derive.notation import (
     Rational,
     covariance_sde,
@@ -56,6 +62,7 @@ def not_centred(X: Any) -> Any:
     return mixed(X, softmax(logits(X)), gamma)
 
 
+@cache
 def faint(power: Any) -> Callable[..., Any]:
     def branch(X: Any) -> Any:
         return mixed(X, eye(m) + softmax(logits(X)) - 1 / m, gamma / n**power)
@@ -63,6 +70,7 @@ def faint(power: Any) -> Callable[..., Any]:
     return branch
 
 
+@cache
 def mlp(power: Any) -> Callable[..., Any]:
     def shaped(X: Any) -> Any:
         s_plus, s_minus = 1 + c_plus / n**power, 1 + c_minus / n**power
@@ -172,7 +180,7 @@ def test_the_second_route_agrees_on_other_clocks_and_sees_a_wrong_one() -> None:
 @pytest.mark.parametrize(
     "clock, words",
     [
-        (None, r"an ODE on the clock depth / n\^\(1/2\).*for the limit on that clock write "),
+        (None, r"an ODE on the clock depth / n\^\(1/2\)"),
         ("n**2", r"too large for the clock depth / n\^2"),
         ("n**Rational(1, 4)", r"nothing moves on the clock depth / n\^\(1/4\)"),
     ],
@@ -190,7 +198,7 @@ def test_a_wrong_clock_is_refused_with_the_line_to_write(clock: str | None, word
     "layer, clock, words",
     [
         (plain, sqrt(n), r"nothing moves on the clock depth / n\^\(1/2\).*; .* leave clock out$"),
-        (hotter, None, r"supercritical.*; for the limit on that clock write clock=sqrt\(n\)$"),
+        (hotter, None, r"supercritical.*; for the limit that does hold write clock=sqrt\(n\)$"),
         (faint(Rational(1, 4)), None, r"subcritical.* write clock=n\*\*Rational\(3, 2\)$"),
         (not_centred, sqrt(n), r"one layer changes V by order one.*A\(0\) = I"),
     ],
@@ -208,3 +216,84 @@ def test_a_clock_that_is_no_power_of_the_width_is_named_with_the_line(clock: Any
     ) as e:
         covariance_sde(state="X[m, n]", width=n, clock=clock)(plain)
     assert e.value.place is not None and e.value.place.file == __file__
+
+
+def test_the_scalars_of_an_ode_are_odes() -> None:
+    (one,) = scalars_of(derive(load(find("relu_attention"))))
+    # m = 1: dv/dt = 2 gamma^2 v^2 / (sqrt(2 pi) tau_0)
+    rate = 2 * NUMBERS["gamma"] ** 2 / (np.sqrt(2 * np.pi) * NUMBERS["tau_0"])
+    assert at(one.drift, v=1.7) == pytest.approx(rate * 1.7**2, rel=1e-14)
+    assert one.square == 0 and "dv/dt = " in one.text
+    assert one.explosion() == "v explodes in finite time"
+    (rho,) = scalars_of(derived(mlp(Rational(1, 3)), n ** Rational(2, 3)))
+    V = np.array([[1.0, 0.3], [0.3, 1.0]])
+    typed = NUMBERS["gamma"] ** 2 * nu(V)[0, 1]  # arXiv 2206.02768: d rho / ds = nu(rho)
+    assert at(rho.drift, rho=0.3) == pytest.approx(typed, rel=1e-12)
+    assert rho.text.startswith("two tokens, correlation rho: drho/dt = ")
+
+
+def scalars_of(sde: CovarianceSDE) -> list[Any]:
+    return scalars(sde.drift, sde.diffusion)
+
+
+def at(expression: Any, **numbers: float) -> float:
+    known = NUMBERS | numbers
+    return float(expression.subs({s: known[s.name] for s in expression.free_symbols}))
+
+
+def test_time_is_depth_over_the_clock_in_networks_and_simulations() -> None:
+    values_ = relu_attention.Params(gamma=0.6, tau_0=0.7)
+    V0 = np.array([[1.0, 0.2], [0.2, 1.0]])
+    chain = relu_attention.reduced_network(
+        V0, values_, width=10_000, depth=50, paths=64, seed=1, saves=3
+    )
+    np.testing.assert_allclose(chain.times, [0.0, 0.25, 0.5], rtol=1e-14)
+    dense = relu_attention.network(V0, values_, width=64, depth=4, paths=2, seed=1)
+    assert dense.times[-1] == 0.5
+    ode = relu_attention.simulate(V0, values_, t1=0.5, paths=1, seed=1, dt=1 / 2048, saves=3)
+
+    def rate(_: float, flat: np.ndarray) -> np.ndarray:
+        V = flat.reshape(2, 2)
+        root = np.sqrt(np.diag(V))
+        M = np.outer(root, root) / (np.sqrt(2 * np.pi) * 2 * 0.7)
+        return 0.36 * (M @ V + V @ M).ravel()
+
+    exact = solve_ivp(rate, (0, 0.5), V0.ravel(), rtol=1e-10).y[:, -1].reshape(2, 2)
+    np.testing.assert_allclose(ode.V[0, -1], exact, rtol=5e-4)
+    # fluctuations of order width^(-1/4) = .1 a path, .0125 of the mean of 64, twice that allowed;
+    # the bias is of order width^(-1/2) = .01
+    np.testing.assert_allclose(chain.V[:, -1].mean(0), exact, atol=0.06)
+    with pytest.raises(ValueError, match=r"times are layers / n\*\*0.5"):
+        relu_attention.network(V0, values_, width=64, depth=4, paths=2, seed=1, saves=[0, 0.5])
+
+
+def test_what_is_derived_on_the_usual_clock_alone_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"on the clock depth / n; .* depth / sqrt\(n\)"):
+        finite_width(derive(load(find("relu_attention"))))
+    with pytest.raises(ValueError, match="no correction for a finite n"):
+        relu_attention.simulate(
+            np.eye(2), relu_attention.Params(0.5, 1.0), t1=0.1, paths=2, seed=1, width=64
+        )
+
+
+def test_a_generated_module_says_its_clock_and_nothing_else_does() -> None:
+    text = render(derive(load(find("relu_attention"))), "theory/mine.py", "mine")
+    for words in ("clock t = layer / sqrt(n)", "time t1 (depth / sqrt(n))", "layers / sqrt(n).",
+                  "b(V) / sqrt(n) to leading order", "pace=1 / 2"):  # fmt: skip
+        assert words in text
+    assert "depth / width" not in text
+    shown = report.FORMATS["text"](derive(load(find("relu_attention"))), False)
+    assert "clock t = layer / sqrt(n)" in shown
+    usual = render(derived(faint(Rational(1, 4)), n ** Rational(3, 2)), "mine", "mine")
+    assert "clock t = layer / n^(3/2)" in usual and "pace=3 / 2" in usual
+
+
+def test_a_block_too_weak_for_the_clock_adds_nothing() -> None:
+    def two(X: Any) -> Any:
+        Z = mixed(X, eye(m) + softmax(n ** Rational(1, 4) * logits(X)) - 1 / m, gamma)
+        return sqrt(1 - gamma**2) * Z + gamma * Z @ gaussian(n, n) / sqrt(n)
+
+    sde = derived(two, sqrt(n))
+    alone = derived(hotter, sqrt(n))
+    assert (sde.drift - alone.drift).is_zero and (sde.diffusion - alone.diffusion).is_zero
+    assert any("too little to count" in f for f in sde.facts)
