@@ -8,6 +8,7 @@ series of the value in eps = width^(-1/2) in its place, once expectations have b
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import cache
 
 import sympy as sp
@@ -59,13 +60,17 @@ def leading(value: sp.Expr, width: sp.Symbol) -> sp.Expr:
 
 @cache
 def _series(value: sp.Expr, width: sp.Symbol, order: int) -> sp.Expr:
-    scaled = value.xreplace({width: _EPS**-2})
-    means = {mean: _mean_series(mean, order) for mean in scaled.atoms(GaussianMean)}
+    # finer powers of the width become whole ones of a finer eps
+    powers = [p.exp for p in value.atoms(sp.Pow) if p.base == width and p.exp.is_Rational]
+    fine = math.lcm(*(int((2 * e).q) for e in powers))
+    scaled = value.xreplace({width: _EPS ** (-2 * fine)})
+    means = {mean: _mean_series(mean, order * fine) for mean in scaled.atoms(GaussianMean)}
     scaled = sp.powsimp(sp.expand(scaled.xreplace(means)))
     start = sp.simplify(scaled.as_leading_term(_EPS))
     first = sp.Integer(start.as_coeff_exponent(_EPS)[1])
-    ratio = sp.series(sp.simplify(scaled / _EPS**first), _EPS, 0, order + 1).removeO()
-    return sp.expand(sp.expand(ratio * _EPS**first).subs(_EPS, 1 / sp.sqrt(width)))
+    ratio = sp.series(sp.simplify(scaled / _EPS**first), _EPS, 0, order * fine + 1).removeO()
+    back = width ** sp.Rational(-1, 2 * fine)
+    return sp.expand(sp.expand(ratio * _EPS**first).subs(_EPS, back))
 
 
 def _mean_series(mean: sp.Expr, order: int) -> sp.Expr:

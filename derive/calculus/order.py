@@ -43,12 +43,22 @@ class Degree(NamedTuple):
 
 @dataclass(frozen=True)
 class Scaling:
-    """Which dimensions grow: `width` does, `fixed` do not, `proportional` do, `free` may."""
+    """Which dimensions grow: `width` does, `fixed` do not, `proportional` do, `free` may.
+
+    A layer takes the time width**(-`pace`): there its mean is of order eps**(2 pace), its
+    fluctuation of order eps**pace.
+    """
 
     width: sp.Symbol
     fixed: frozenset[sp.Symbol]
     proportional: frozenset[sp.Symbol] = frozenset()
     free: frozenset[sp.Symbol] = frozenset()
+    pace: Fraction = Fraction(1)
+
+    @property
+    def clock(self) -> sp.Expr:
+        """Layers in a unit of time."""
+        return self.width ** sp.Rational(self.pace)
 
     def grows(self, dim: sp.Symbol) -> bool:
         return dim not in self.fixed

@@ -36,7 +36,7 @@ def axes(array: Array) -> tuple[Index, ...]:
 class Expansion:
     """Expands nodes of one graph, each once; `reach` is the largest order that is kept."""
 
-    def __init__(self, law: Law, weights: dict[Array, Tensor], reach: int) -> None:
+    def __init__(self, law: Law, weights: dict[Array, Tensor], reach: Fraction | int) -> None:
         self.law, self.weights, self.reach = law, weights, Fraction(reach)
         self._done: dict[Array, Expression] = {}
 

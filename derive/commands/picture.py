@@ -24,10 +24,9 @@ def covariance_picture(
     sde: Paths,
     network: Paths | None,
     width: int,
-    labels: list[str] | None = None,
+    clock: str = "width",
 ) -> None:
-    """Percentiles of variance, covariance and correlation against depth / width; exits."""
-    del labels
+    """Percentiles of variance, covariance and correlation against depth / `clock`; exits."""
     m = sde.V.shape[-1]
     panels = ["variance"] + (["covariance", "correlation"] if m > 1 else []) + ["exits"]
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
@@ -37,6 +36,7 @@ def covariance_picture(
     for axis, panel in zip(axes, panels, strict=True):
         if panel == "exits":
             _exits(axis, sde, network)
+            axis.set_xlabel(f"depth / {clock}")
             continue
         low, high = np.inf, -np.inf
         for paths, colour, style, label in _series(sde, network, width):
@@ -65,7 +65,7 @@ def covariance_picture(
             axis.set_yscale("log")
         elif panel == "covariance" and high > 30:
             axis.set_yscale("symlog", linthresh=1)
-        axis.set_xlabel("depth / width")
+        axis.set_xlabel(f"depth / {clock}")
         axis.set_xlim(0, sde.times[-1])
     axes[0].legend(frameon=False, loc="upper left", fontsize=8)
     words = ", ".join(f"{_tex(k)} = {v:.3g}" for k, v in params._asdict().items())
@@ -119,7 +119,6 @@ def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
     axis.set_title("paths that left the radius, %", loc="left")
     axis.set_ylim(0, max(1.0, 1.2 * top))
     axis.set_xlim(0, sde.times[-1])
-    axis.set_xlabel("depth / width")
     if top == 0:
         axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")
 

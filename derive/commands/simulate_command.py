@@ -35,7 +35,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a parameter; repeat for more (default: a third of its range)",
     )
-    parser.add_argument("--t1", type=float, default=0.5, help="final depth / width (default .5)")
+    parser.add_argument(
+        "--t1",
+        type=float,
+        default=0.5,
+        help="final time, depth / width on the usual clock (default .5)",
+    )
     parser.add_argument("--paths", type=int, default=4096)
     parser.add_argument("--width", type=int, default=128, help="of the network; 0: no network")
     parser.add_argument("--saves", type=int, default=41, help="number of save times")
@@ -76,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     plot = _plotting()
     module = load_module(file)
     params = _params(module, options.param)
-    V0, labels = _start(options)
+    V0, _ = _start(options)
     times = np.linspace(0, options.t1, options.saves)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -95,8 +100,9 @@ def run(options: argparse.Namespace) -> int:
     )
     network = None
     if options.width:
-        depth = max(1, round(options.t1 * options.width))
-        layers = np.unique(np.round(times * options.width).astype(int).clip(0, depth))
+        unit = module._SPEC.unit(options.width)
+        depth = max(1, round(options.t1 * unit))
+        layers = np.unique(np.round(times * unit).astype(int).clip(0, depth))
         chain = getattr(module, "reduced_network", module.network)
         network = chain(
             V0,
@@ -120,13 +126,21 @@ def run(options: argparse.Namespace) -> int:
             "width": options.width,
         }
     np.savez_compressed(prefix.with_suffix(".npz"), **arrays)
-    plot(prefix.with_suffix(".png"), entry.name, params, sde, network, options.width, labels)
+    plot(
+        prefix.with_suffix(".png"), entry.name, params, sde, network, options.width, _clock(module)
+    )
     shares = f"SDE {sde.exited:.2%}"
     if network is not None:
         shares += f", network {network.exited:.2%}"
     print(f"left the radius {options.radius:g}: {shares}")
     print(f"{prefix.with_suffix('.npz')}\n{prefix.with_suffix('.png')}")
     return 0
+
+
+def _clock(module: ModuleType) -> str:
+    """What the depth is divided by, on the axis of the picture."""
+    pace = module._SPEC.pace
+    return "width" if pace == 1 else f"width$^{{{pace:.3g}}}$"
 
 
 def _plotting():  # type: ignore[no-untyped-def]

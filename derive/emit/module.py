@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cache
 from importlib import resources
 
@@ -98,7 +99,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             signature=model_signature(result, layer),
             operations=operations,
             sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
-            f"{result.model.clock}, V = {_gram(result)}; sums run over the tokens.",
+            f"{result.model.clock_text}, V = {_gram(result)}; sums run over the tokens.",
             equations_text={k: show(e) for k, e in equations.items()},
             equations_latex={k: latex.equation(LEFT_SIDES[k], e) for k, e in equations.items()},
             facts=[
@@ -114,6 +115,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             spec=_spec(result) + ([] if at_width is None else [_correction(at_width)]),
             at_width=at_width and _at_width_params(at_width),
             reduced=result.reduction is not None,
+            clock=_clock(result),
         )
     )
     text = tidy(text)
@@ -207,9 +209,9 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
 
 
 _DOCS = {
-    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / n to leading order.\n\n"
+    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / {unit} to leading order.\n\n"
     "V: (..., m, m), symmetric positive semi-definite.  Returns (..., m, m), per unit of\n"
-    "depth / width.  Costs O({cost}).",
+    "depth / {clock}.  Costs O({cost}).",
     "diffusion": "Covariance of the noise: element [a, b, c, d] is d<V_ab, V_cd>/dt.\n\n"
     "V: (..., m, m).  Returns (..., m, m, m, m): for inspection, sampling does not need it.",
     "mixing_rate": "Variance per unit time of the random token-mixing coefficients, summed.\n\n"
@@ -232,11 +234,21 @@ def _expression_kernel(
 def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     program = Program(taken={"V", "m", "params", "t"})
     text = lower(result.equations[name], program)
-    kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
+    kernel = Kernel(name, "V, params, t=0.0", _docs(result, name, _dearest(program)))
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
     kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
     return kernel, _counts(program)
+
+
+def _docs(result: CovarianceSDE, name: str, cost: str) -> str:
+    clock = _clock(result)
+    return _DOCS[name].format(cost=cost, clock=clock, unit="n" if clock == "width" else clock)
+
+
+def _clock(result: CovarianceSDE) -> str:
+    """What the depth is divided by, in words."""
+    return "width" if result.model.pace == 1 else result.model.clock_text
 
 
 _ZEROS = {  # by number of free tokens
@@ -574,6 +586,7 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         ("weights", "Weights"),
         ("width", repr(result.model.width.name)),
         ("clock", repr(result.model.clock.name)),
+        *([("pace", _quotient_text(result.model.pace))] if result.model.pace != 1 else []),
         (
             "ranges",
             repr(
@@ -618,6 +631,10 @@ def _spec(result: CovarianceSDE) -> list[tuple[str, str]]:
         drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
         out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]
     return [(name, value.replace("'", '"')) for name, value in out]
+
+
+def _quotient_text(value: Fraction) -> str:
+    return f"{value.numerator} / {value.denominator}"
 
 
 def _shares(result: CovarianceSDE) -> list[tuple[str, str]]:

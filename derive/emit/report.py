@@ -30,7 +30,7 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
         f"  state {model.state_name}[{', '.join(d.name for d in model.state_dims)}], "
         f"V = {model.state_name} {model.state_name}^T"
         + (f" / {model.width}" if model.clock == model.width else "")
-        + f", clock t = layer / {model.clock}",
+        + f", clock t = layer / {model.clock_text}",
         "",
     ]
     if steps:

@@ -17,6 +17,7 @@ from derive.notation.model import Model
 def signature(model: Model, equations: dict[str, Expression], layer: str) -> str:
     """Sixteen hexadecimal digits over the canonical form of the definition's meaning."""
     parts = [model.method, layer]
+    parts += [f"clock {model.clock_text}"] if model.pace != 1 else []
     parts += [f"{p.name}: {p.range.text}" for p in model.params]
     for name, expression in sorted(equations.items()):
         parts.append(name)

@@ -27,6 +27,7 @@ from derive.methods.powers import (
     require_closed,
     require_small_mean,
     require_small_spread,
+    too_quiet,
 )
 from derive.methods.record import Step
 from derive.methods.step_control import mixing
@@ -51,7 +52,8 @@ class Block:
     steps: tuple[Step, ...]
 
 
-def derive_block(traced: Trace) -> Block:
+def derive_block(traced: Trace, still: bool = False) -> Block:
+    """Derive one block; `still`: it may be too weak to move V on the clock, others do."""
     law, weights = laws(traced)
     model = traced.model
     steps: list[Step] = []
@@ -69,26 +71,28 @@ def derive_block(traced: Trace) -> Block:
         )
     )
 
-    increment = increment_of(layer, law, 2)
-    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
+    pace, clock = law.scaling.pace, law.scaling.clock
+    increment = increment_of(layer, law, 2 * pace)
+    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), pace)
     if any(t.kind == "envelope" for t in increment.tensors()):
         # their products are not averaged: the mean of order eps must be known not to vanish first
-        loud = law.mean(law.up_to(increment, 1)).scaled(law.scaling.width)
+        loud = law.mean(law.up_to(increment, pace)).scaled(clock)
         require_small_mean(_revealed(loud, law), law, traced)
-    drift_exact = law.mean(increment).scaled(law.scaling.width)
+    drift_exact = law.mean(increment).scaled(clock)
     drift_series = _revealed(drift_exact, law)
     require_closed(drift_exact, law, model)
     require_small_mean(drift_series, law, traced)
     other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
-    diffusion_exact = law.covariance(first, other).scaled(law.scaling.width)
+    diffusion_exact = law.covariance(first, other).scaled(clock)
     require_closed(diffusion_exact, law, model)
     diffusion_series = _revealed(diffusion_exact, law)
-    orders = count_powers(drift_series, diffusion_series, increment, law, traced)
+    orders = count_powers(drift_series, diffusion_series, increment, law, traced, still)
+    unit = "n" if pace == 1 else model.clock_text
     steps.append(
         Step(
             "average",
             "Isserlis' theorem over the weights, X X^T = n V; exact in every dimension",
-            {"n E[V' - V]": drift_exact, "n Cov[V']": diffusion_exact},
+            {f"{unit} E[V' - V]": drift_exact, f"{unit} Cov[V']": diffusion_exact},
             (),
             checks.average(law, increment, drift_exact, first, diffusion_exact),
         )
@@ -107,7 +111,7 @@ def derive_block(traced: Trace) -> Block:
         )
     )
 
-    noise = noise_map(first, law)
+    noise = noise_map(first, law, pace)
     left = noise.covariance() - diffusion
     if not left.is_zero:
         raise Refusal(
@@ -125,6 +129,7 @@ def derive_block(traced: Trace) -> Block:
         )
     )
 
+    facts += too_quiet({w for f in noise.fields for w in f.core.split()}, increment, law)
     rate, effect = mixing(expansion, traced, law)
     return Block(
         traced,
@@ -134,31 +139,54 @@ def derive_block(traced: Trace) -> Block:
         noise,
         rate,
         effect,
-        first,
+        first if noise.fields and pace <= 1 else _loudest(increment, law, bool(noise.fields)),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         orders + facts,
         tuple(steps),
     )
 
 
+def _loudest(increment: Expression, law: Law, noisy: bool) -> Expression:
+    """What fluctuates most where that is more than the noise of the limit.
+
+    Without noise the part of order eps, on slow clocks one order beyond the noise.  Without |Y| of
+    logits, whose mean is not known beyond its leading order.
+    """
+    top = law.scaling.pace + 1 if noisy else max(law.scaling.pace, Fraction(1))
+    kept = increment.map_terms(
+        lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
+    )
+    return law.up_to(kept.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), top)
+
+
 def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> None:
     """Refuse early what fluctuates by more than eps: its full expansion would have no end.
 
-    Only finer powers of the width than its square root can be so loud.
+    Only finer powers of the width than its square root, or a slow clock, can be so loud.
     """
-    width = law.scaling.width
-    if not finer_powers(traced.output, width):
+    pace = law.scaling.pace
+    if not finer_powers(traced.output, law.scaling.width) and pace <= 1:
         return
-    short = Expansion(law, weights, 1 + _gain(law, traced.output))
-    increment = increment_of(short.of(traced.output), law, 1)
-    loud = increment.map_terms(lambda c, f: [(c, f)] if law.order(c, f, increment.free) < 1 else [])
+    short = Expansion(law, weights, _whole(pace) + _gain(law, traced.output))
+    increment = increment_of(short.of(traced.output), law, pace)
+    loud = increment.map_terms(
+        lambda c, f: [(c, f)] if law.order(c, f, increment.free) < pace else []
+    )
     other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
-    require_small_spread(law.covariance(loud, other).scaled(width), law, traced.model)
+    spread = law.covariance(loud, other).scaled(law.scaling.clock)
+    require_small_spread(spread, law, traced.model)
+
+
+def _whole(order: Fraction) -> int:
+    """The least whole number of orders that holds so many."""
+    return -int(-order // 1)
 
 
 def _revealed(moment: Expression, law: Law) -> Expression:
     """n times a moment with its hidden scalars as power series: four orders reach eps^2."""
-    return moment.map_coefficients(lambda c: reveal(c, law.scaling.width, 4))
+    pace = law.scaling.pace
+    order = 4 if pace == 1 else 1 + _whole(2 * pace)
+    return moment.map_coefficients(lambda c: reveal(c, law.scaling.width, order))
 
 
 def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
@@ -172,6 +200,7 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
         frozenset([token, *small, *(d for d in others if d.scaling == "fixed")]),
         frozenset(d for d in others if d.scaling == "proportional"),
         frozenset(d for d in others if d.scaling in (None, "free")),
+        model.pace,
     )
     state = Tensor(model.state_name, model.state_dims, "state")
     gram = Tensor(
@@ -184,19 +213,28 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
 
 def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
     """The shortest expansion whose increment a longer one confirms, and that longer one."""
-    reach = 2 + _gain(law, traced.output)
+    top = 2 * law.scaling.pace
+    gain = _exact_gain(law, traced.output)
+    # a fourth root of the width comes in half orders
+    half = law.scaling.pace != 1 and gain.denominator == 2
+    step = Fraction(1, 2) if half else Fraction(1)
+    reach = top + gain if half else Fraction(_whole(top) + _whole(gain))
     shorter = Expansion(law, weights, reach)
     while True:
-        longer = Expansion(law, weights, reach + 1)
-        pair = [increment_of(e.of(traced.output), law, 2) for e in (shorter, longer)]
+        longer = Expansion(law, weights, reach + step)
+        pair = [increment_of(e.of(traced.output), law, top) for e in (shorter, longer)]
         if pair[0] == pair[1]:
             return shorter, longer
-        if reach > 8:
+        if reach > 6 + _whole(top):
             raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
-        shorter, reach = longer, reach + 1
+        shorter, reach = longer, reach + step
 
 
 def _gain(law: Law, output: Array) -> int:
+    return _whole(_exact_gain(law, output))
+
+
+def _exact_gain(law: Law, output: Array) -> Fraction:
     """How many orders the growing scalar prefactors of a graph can win back."""
     gain = Fraction(0)
     for array in walk(output):
@@ -205,10 +243,10 @@ def _gain(law: Law, output: Array) -> int:
             degree = law.scaling.degree(hide(array.data, law.scaling.width, growing))
             if degree is not None and max(degree) > 0:
                 gain += 2 * max(degree)
-    return -int(-gain // 1)
+    return gain
 
 
-def increment_of(layer: Expression, law: Law, top: int) -> Expression:
+def increment_of(layer: Expression, law: Law, top: Fraction | int) -> Expression:
     """V' - V to order eps^top.
 
     Orders are those of root mean squares, so by Cauchy and Schwarz a mean over the units of a

@@ -7,6 +7,9 @@ limits, matrix products for the noise.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import sympy as sp
 
@@ -186,9 +189,11 @@ def average(
     values = _small(law, (increment, drift, diffusion), rng)
     state = _admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
     gram = _gram(law, state, values)
-    n = values[law.scaling.width]
+    n = number(law.scaling.clock, values)
     worst = 0.0
+    increment, moments = _settled(law, increment, values, state)
     nodes, weights = _rule(law, increment, values, 1, state)
+    nodes |= moments
     mean = _average(
         evaluate(increment, {**nodes, "V": gram, law.state.name: state}, values), weights
     )
@@ -204,6 +209,31 @@ def average(
     ours = evaluate(diffusion, {"V": gram}, values)
     worst = max(worst, _relative(ours - n * second, np.maximum(np.abs(n * second), 1e-3)))
     return Check("Isserlis against exact product quadrature", worst, 1e-10)
+
+
+def _settled(
+    law: Law, increment: Expression, values: dict[sp.Symbol, float], state: np.ndarray
+) -> tuple[Expression, dict[str, np.ndarray]]:
+    """The increment with every |Y| of a normal Y as an array, its mean.
+
+    The variance of Y is averaged at the literal dimensions; that Y is normal holds in the limit.
+    """
+    found = sorted({t for t in increment.tensors() if t.kind == "envelope"}, key=lambda t: t.name)
+    plain, arrays = {}, {}
+    for number_, tensor in enumerate(found):
+        square = tensor.meaning[0] * tensor.meaning[0]
+        nodes, weights = _rule(law, square, values, 1, state)
+        sample_ = evaluate(square, {**nodes, law.state.name: state, "V": np.eye(2)}, values)
+        plain[tensor] = Tensor(f"mean{number_}", tensor.dims, "given")
+        mean = np.tensordot(weights, np.broadcast_to(sample_, (len(weights), 2, 2)), axes=1)
+        arrays[plain[tensor].name] = np.sqrt(2 / np.pi * mean)
+    if not found:
+        return increment, {}
+
+    def given(c: sp.Expr, factors: Factors) -> list[tuple[sp.Expr, Factors]]:
+        return [(c, tuple(replace(f, tensor=plain.get(f.tensor, f.tensor)) for f in factors))]
+
+    return increment.map_terms(given), arrays
 
 
 def symbols_of(expressions: tuple[Expression, ...]) -> set[sp.Symbol]:
@@ -267,21 +297,41 @@ def _average(sample: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
-    """Exact expectations at a width of 1e16 against their limits."""
+    """Exact expectations at a width of 1e16 against their limits.
+
+    Where finer powers than n^(-1/2) are left over, the width is as much larger.
+    """
     rng = np.random.default_rng(_SEED + 3)
     values = _small(law, tuple(e for pair in pairs for e in pair), rng)
     width = law.scaling.width
     root = rng.standard_normal((2, 2))
     gram = _spherical(law.gram, root @ root.T)
-    large = {**values, width: 1e16}
+    digits, floor = 8 * _finest(law, [exact for exact, _ in pairs]), 1e-8
+    if law.scaling.pace != 1:  # what is left over may be as large as n^(-1/q)
+        digits, floor = min(digits * 9 // 8, int(40 / law.scaling.pace)), 0.1
+    large = {**values, width: 10.0**digits}
     for dim in law.scaling.proportional:
-        large[dim] = 1e16 * values.get(ratio(dim), 1.0)
+        large[dim] = 10.0**digits * values.get(ratio(dim), 1.0)
     worst = 0.0
     for exact, limited in pairs:
         far = evaluate(exact, {"V": gram}, large)
         near = evaluate(limited, {"V": gram}, values)
-        worst = max(worst, _relative(far - near, np.maximum(np.abs(near), 1e-8)))
-    return Check("exact expectation at width 1e16", worst, 1e-6)
+        worst = max(worst, _relative(far - near, np.maximum(np.abs(near), floor)))
+    return Check(f"exact expectation at width 1e{digits}", worst, 1e-6)
+
+
+def _finest(law: Law, expressions: list[Expression]) -> int:
+    """q, where the powers of the width are whole ones of n^(1/q), at least the square root."""
+    found = [sp.Rational(1, 2)]
+    for c in (c for e in expressions for c, _ in e.terms):
+        values = [c, *(s.value for s in c.atoms(Opaque))]
+        found += [
+            p.exp
+            for v in values
+            for p in v.atoms(sp.Pow)
+            if p.base == law.scaling.width and p.exp.is_Rational
+        ]
+    return math.lcm(*(int(e.q) for e in found))
 
 
 def noise(noise: NoiseMap, diffusion: Expression) -> Check:

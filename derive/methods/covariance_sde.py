@@ -3,7 +3,8 @@
 Input: a model of kind "covariance_sde".  Output: `CovarianceSDE`: drift, diffusion and noise map
 as index expressions for symbolic dimensions, with the record of the steps.
 
-The covariance is V = X X^T / n, the clock is depth / width, the small parameter eps = n^(-1/2).
+The covariance is V = X X^T / n, the small parameter eps = n^(-1/2), the clock depth / width, or
+depth / width^pace where the definition says so.
 Steps: trace, expand, average, count powers and take the limit, map the noise, check the step.
 Not supported: weights shared over depth (the chain would not be Markov), state dependence beyond V.
 """
@@ -11,6 +12,7 @@ Not supported: weights shared over depth (the chain would not be Markov), state 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from derive.calculus.index import Expression
 from derive.calculus.order import Law
@@ -21,6 +23,7 @@ from derive.methods.compose import cuts, part
 from derive.methods.congruence import Congruence, congruence, step_record
 from derive.methods.noise import NoiseMap, together
 from derive.methods.one_dimension import scalars
+from derive.methods.powers import WrongClock
 from derive.methods.project import (
     projected,
     projected_diffusion,
@@ -33,7 +36,7 @@ from derive.methods.record import Step
 from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.methods.step_control import total, volatility
-from derive.notation.model import Model, Trace, trace
+from derive.notation.model import Model, Trace, power_code, power_text, trace
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class CovarianceSDE:
     summed variance per unit time of the token-mixing coefficients; as (numerator, denominator),
     `mixing_effect` is what it does to the tokens relative to tr V, and `volatility` the variance
     of the diagonal of V relative to its size: together the natural control of the step.
-    `fluctuation`: the part of one increment of order eps, in the weights.  `weight_degrees`: how
+    `fluctuation`: the part of one increment of order eps, in the weights (of order eps^pace where
+    that is the clock; without noise, what fluctuates most).  `weight_degrees`: how
     many weights the largest products hold that drift and diffusion need.
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
@@ -81,9 +85,39 @@ def derive(model: Model) -> CovarianceSDE:
     try:
         return _derive(model)
     except Refusal as reason:
-        if reason.place is None or reason.place.file != model.place.file:
-            raise Refusal(reason.message, model.place) from None
+        ours = reason.place is not None and reason.place.file == model.place.file
+        place = reason.place if ours else model.place
+        if isinstance(reason, WrongClock):
+            raise Refusal(reason.message + _line_to_write(model, reason.pace), place) from None
+        if not ours:
+            raise Refusal(reason.message, place) from None
         raise
+
+
+def _line_to_write(model: Model, pace: Fraction) -> str:
+    """The clock on which the layer does have a limit, tried out, as a definition says it."""
+    tried, first = {model.pace}, pace
+    while pace > 0 and pace not in tried and len(tried) < 5:
+        tried.add(pace)
+        try:
+            traced = trace(replace(model, pace=pace))
+            law, _ = laws(traced)
+            scaling = row_scaling(traced, law)
+            _blocks(traced if scaling is None else part(traced, traced.state, scaling.inner))
+        except WrongClock as reason:
+            pace = reason.pace
+            continue
+        except Refusal as reason:
+            return (
+                f". On the clock depth / {power_text(model.clock, pace)} it is refused in turn: "
+                f"{reason.message}"
+            )
+        line = "leave clock out" if pace == 1 else f"write clock={power_code(model.clock, pace)}"
+        if pace == first:
+            return f"; for the limit that does hold {line}"
+        faster = power_text(model.clock, pace)
+        return f". The clock that holds is depth / {faster}, where V moves before that: {line}"
+    return ""
 
 
 def _derive(model: Model) -> CovarianceSDE:
@@ -158,11 +192,13 @@ def _blocks(traced: Trace) -> list[Block]:
     start = traced.state
     for position, end in enumerate(ends):
         piece = traced if len(ends) == 1 else part(traced, start, end)
+        last = position + 1 == len(ends)
         try:
-            out.append(derive_block(piece))
+            # behind blocks that move V, one may be too weak to: it adds nothing
+            out.append(derive_block(piece, still=last and bool(out)))
         except Refusal:
             # a part that moves V by order one may be undone by the next: take them together
-            if position + 1 == len(ends):
+            if last:
                 raise
             continue
         start = end

@@ -69,6 +69,13 @@ def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
     Raises `Refusal` for layers whose rows are normalised, and where an average is not derived.
     """
     place = result.model.place
+    if result.model.pace != 1:
+        raise Refusal(
+            f"the expansion in the width is one of n E[f(V') - f(V)], on the clock depth / "
+            f"{result.model.clock}; this definition lives on the clock depth / "
+            f"{result.model.clock_text}, where corrections come in other powers of the width",
+            place,
+        )
     if row_scaling(result.trace, result.law) is not None:
         raise Refusal(
             "the expansion in the width is not derived for rows that are normalised after the "

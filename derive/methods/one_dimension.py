@@ -7,7 +7,8 @@ At m = 1 the variance V is one; at m = 2 the distance w = V_11 - 2 V_12 + V_22 a
 are tried: a scalar f(V) is autonomous if b . grad f + Sigma : hess f / 2 and grad f . Sigma grad f
 are functions of f alone.  Feller's test needs the behaviour at infinity only: with 2 a / q ~ c w^r,
 the scale function is finite there iff r > -1 and c > 0, or r = -1 and c > 1; the time is finite iff
-in addition a grows faster than linearly (r > -1), or q faster than w^2 (r = -1).
+in addition a grows faster than linearly (r > -1), or q faster than w^2 (r = -1).  Without noise, f
+follows an ODE, and a power of f above the first with a positive coefficient ends in finite time.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ class Scalar:
 
     @property
     def text(self) -> str:
-        drift = "" if self.drift == 0 else f"({sp.sstr(_gathered(self.drift))}) dt"
-        noise = "" if self.square == 0 else f"{_bracketed(_root(self.square, self.name))} dB"
-        explosion = self.explosion()
-        return f"{self.meaning}: d{self.name} = {' + '.join(p for p in (drift, noise) if p)}" + (
-            f"; {explosion}" if explosion else ""
-        )
+        drift = sp.sstr(_gathered(self.drift))
+        root = _bracketed(_root(self.square, self.name))
+        if self.square == 0:
+            equation = f"d{self.name}/dt = {drift}"
+        elif self.drift == 0:
+            equation = f"d{self.name} = {root} dB"
+        else:
+            equation = f"d{self.name} = ({drift}) dt + {root} dB"
+        return f"{self.meaning}: {equation}" + (f"; {self.explosion()}" if self.explosion() else "")
 
 
 def _gathered(drift: sp.Expr) -> sp.Expr:
@@ -71,7 +75,7 @@ def _bracketed(scalar: sp.Expr) -> str:
 def scalars(drift: Expression, diffusion: Expression) -> list[Scalar]:
     """The autonomous scalars found, for one token and for two."""
     kinds = {t.kind for e in (drift, diffusion) for t in e.tensors()}
-    if kinds - {"covariance", "delta", "kernel"}:
+    if kinds - {"covariance", "delta", "kernel", "spread"}:
         return []
     unit = any(t.meaning == UNIT for e in (drift, diffusion) for t in e.tensors())
     found = [] if unit else [_one_token(drift, diffusion)]
@@ -91,7 +95,7 @@ def _one_token(drift: Expression, diffusion: Expression) -> Scalar:
 
 def _distance(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | None:
     """w = V_11 - 2 V_12 + V_22, for polynomials."""
-    if unit or any(t.kind == "kernel" for t in drift.tensors()):
+    if unit or any(t.kind in ("kernel", "spread") for t in drift.tensors()):
         return None
     x, y, w = sp.Symbol("x", real=True), sp.Symbol("y", real=True), sp.Symbol("w", positive=True)
     entries = {(0, 0): w + 2 * x - y, (0, 1): x, (1, 0): x, (1, 1): y}
@@ -165,6 +169,8 @@ def _value(tensor, at: tuple[int, ...], entries: Entries, rho: sp.Expr | None) -
         return sp.Integer(int(a == b))
     if tensor.kind == "covariance":
         return entries[a, b]
+    if tensor.kind == "spread":
+        return tensor.meaning[0] * sp.sqrt(entries[a, a])
     shape, degree, _ = tensor.meaning
     correlation = sp.Integer(1) if a == b else rho
     size = sp.sqrt(entries[a, a] * entries[b, b]) ** degree
@@ -173,7 +179,7 @@ def _value(tensor, at: tuple[int, ...], entries: Entries, rho: sp.Expr | None) -
 
 def _explosion(drift: sp.Expr, square: sp.Expr, name: sp.Symbol) -> str:
     if square == 0:
-        return ""
+        return _end(drift, name)
     a, top_a = _leading(drift, name)
     q, top_q = _leading(square, name)
     if a is None or q is None or a == 0:
@@ -193,6 +199,19 @@ def _explosion(drift: sp.Expr, square: sp.Expr, name: sp.Symbol) -> str:
     if bound.is_nonpositive:
         return f"{name} does not explode"
     return f"{name} explodes in finite time with positive probability iff {condition}"
+
+
+def _end(drift: sp.Expr, name: sp.Symbol) -> str:
+    """Whether an ODE with a polynomial right side leaves every bound in finite time."""
+    a, top = _leading(drift, name)
+    if a is None or a == 0:
+        return ""
+    if top <= 1 or a.is_negative:
+        return f"{name} does not explode"
+    if not a.is_positive:
+        return f"{name} explodes in finite time where {sp.sstr(sp.Gt(a, 0))}"
+    alone = sp.simplify(drift - a * name**top) == 0
+    return f"{name} explodes in finite time" + ("" if alone else f", if {name} is large")
 
 
 def _leading(function: sp.Expr, name: sp.Symbol) -> tuple[sp.Expr | None, sp.Expr]:

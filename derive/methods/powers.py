@@ -1,7 +1,8 @@
 """Power counting: on which clock a layer has a limit, and what it is.
 
 Input: n times the exact mean and covariance of one increment.  Output: findings in words, the
-limits of the moments; a layer without an SDE on the clock depth / width is refused by name.
+limits of the moments; a layer without a limit on the clock depth / width^pace is refused by name,
+with the clock that holds.
 """
 
 from __future__ import annotations
@@ -13,10 +14,20 @@ import sympy as sp
 from derive.calculus.index import Expression, Index
 from derive.calculus.order import Law
 from derive.calculus.text import show, show_term
-from derive.errors import Refusal
+from derive.errors import Place, Refusal
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Model, Trace
 from derive.notation.scalars import Share
+
+
+class WrongClock(Refusal):
+    """The layer has no limit on the clock that is given; on depth / width^`pace` it moves."""
+
+    pace: Fraction
+
+    def __init__(self, message: str, place: Place | None, pace: Fraction) -> None:
+        super().__init__(message, place)
+        self.pace = pace
 
 
 def _scalars(output: Array) -> set[sp.Basic]:
@@ -44,21 +55,26 @@ def require_closed(moment: Expression, law: Law, model: Model) -> None:
 
 
 def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
-    """Refuse a mean increment that is too large for the clock, with the limit that does hold."""
-    width = law.scaling.width
+    """Refuse a mean increment that is too large for the clock, with the limit that does hold.
+
+    `drift` is the mean of one increment times the layers in a unit of time.
+    """
+    width, pace = law.scaling.width, law.scaling.pace
+    clock = _power(width, pace)
+    unit = "n" if pace == 1 else clock
     mean = _largest(drift, law)
-    if mean and mean[0] > 1:
+    if mean and mean[0] > pace:
         raise Refusal(
-            f"one layer changes V by order {_power(width, mean[0] - 1)}: the term {mean[1]} of "
-            f"n E[V' - V]. No limit exists at any depth; a shaped activation must vanish at zero, "
-            "phi(0) = 0",
+            f"one layer changes V by order {_power(width, mean[0] - pace)}: the term {mean[1]} of "
+            f"{unit} E[V' - V]. No limit exists at any depth; a shaped activation must vanish at "
+            "zero, phi(0) = 0",
             traced.model.place,
         )
-    if mean and mean[0] >= 1:
-        added = f"V[a,b] + {_leading_text(drift, law, Fraction(1))}".replace("+ -", "- ")
+    if mean and mean[0] == pace:
+        added = f"V[a,b] + {_leading_text(drift, law, pace)}".replace("+ -", "- ")
         raise Refusal(
-            f"one layer changes V by order one: the term {mean[1]} of n E[V' - V] grows like "
-            f"{width}. The layer does not reduce to the identity as the width grows, and V "
+            f"one layer changes V by order one: the term {mean[1]} of {unit} E[V' - V] grows like "
+            f"{clock}. The layer does not reduce to the identity as the width grows, and V "
             "collapses at a depth of order one; the limit that does hold is the map "
             f"V'[a,b] = {added} a layer. Centre the "
             "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to one"
@@ -66,13 +82,15 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
             traced.model.place,
         )
     if mean and mean[0] > 0:
-        raise Refusal(
-            f"the mean increment is too large for the clock depth / {width}: the term {mean[1]} "
-            f"of n E[V' - V] grows like {_power(width, mean[0])}, a mean that does "
+        raise WrongClock(
+            f"the mean increment is too large for the clock depth / {clock}: the term {mean[1]} "
+            f"of {unit} E[V' - V] grows like {_power(width, mean[0])}, a mean that does "
             "not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
-            f"{_power(width, 1 - mean[0])}: dV[a,b]/ds = {_leading_text(drift, law, mean[0])}. "
+            f"{_power(width, pace - mean[0])}: dV[a,b]/ds = "
+            f"{_leading_text(drift, law, mean[0])}. "
             "Centre the mixing matrix (E B = 0) for an SDE at depth / width",
             traced.model.place,
+            pace - mean[0],
         )
 
 
@@ -96,71 +114,115 @@ _PARTS = ("reciprocal", "power", "exp", "log", "sqrt")  # of normalisations, not
 
 
 def count_powers(
-    drift: Expression, diffusion: Expression, increment: Expression, law: Law, traced: Trace
+    drift: Expression,
+    diffusion: Expression,
+    increment: Expression,
+    law: Law,
+    traced: Trace,
+    still: bool = False,
 ) -> tuple[str, ...]:
-    """On which clock the layer has a limit; refuses what has no SDE at depth / width.
+    """On which clock the layer has a limit; refuses what has none on the one that is given.
 
-    `drift` and `diffusion` are n times the exact mean and covariance of one `increment`, whose
-    covariance is taken anew where it is too small to show in them.
+    `drift` and `diffusion` are the exact mean and covariance of one `increment` times the layers
+    in a unit of time; the covariance is taken anew where it is too small to show in them.
+    `still`: what does not move is legal, other blocks do.
     """
-    width = law.scaling.width
+    width, pace = law.scaling.width, law.scaling.pace
+    clock = _power(width, pace)
     require_small_mean(drift, law, traced)
     require_small_spread(diffusion, law, traced.model)
     mean, spread = _largest(drift, law), _largest(diffusion, law)
     if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
-        raise Refusal(
-            f"neither mean nor fluctuation of one layer is as large as 1/{width}: nothing moves "
-            f"on the clock depth / {width}, the definition is subcritical"
-            + _slower(increment, law),
+        if still:
+            return (f"it moves V too little to count on the clock depth / {clock} (subcritical)",)
+        size = _power(width, -pace)
+        message = (
+            f"neither mean nor fluctuation of one layer is as large as {size}: nothing moves "
+            f"on the clock depth / {clock}, the definition is subcritical"
+        )
+        slower = _slower(increment, law)
+        if slower is None:
+            raise Refusal(message, traced.model.place)
+        after = _power(width, (slower - pace) / 2)
+        raise WrongClock(
+            f"{message}; its noise moves V on the clock depth / {_power(width, slower)}, or on "
+            f"depth / {clock} after scaling the branch up by {after}",
             traced.model.place,
+            slower,
         )
     noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
-    moves = f"{width}^(-1/2)" if spread and spread[0] == 0 else f"1/{width}"
+    small = _power(width, -pace)
+    moves = _power(width, -pace / 2) if spread and spread[0] == 0 else small
     return (
-        f"one layer moves V by order {moves}, with mean of order 1/{width}: {noise} on the "
-        f"clock depth / {width}",
+        f"one layer moves V by order {moves}, with mean of order {small}: {noise} on the "
+        f"clock depth / {clock}",
     )
 
 
-def _slower(increment: Expression, law: Law) -> str:
-    """The clock on which a subcritical layer's noise moves V."""
+def _slower(increment: Expression, law: Law) -> Fraction | None:
+    """The clock, as a power of the width, on which a subcritical layer's noise moves V."""
     other = increment.renamed(
         {i: Index(n, i.dim) for i, n in zip(increment.free, "cd", strict=True)}
     )
     spread = _largest(law.covariance(increment, other), law)
-    if not spread:
-        return ""
-    width, clock = law.scaling.width, -spread[0]
-    return (
-        f"; its noise moves V on the clock depth / {_power(width, clock)}, or on depth / {width} "
-        f"after scaling the branch up by {_power(width, (clock - 1) / 2)}"
+    return -spread[0] if spread else None
+
+
+def too_quiet(loud: set[str], increment: Expression, law: Law) -> tuple[str, ...]:
+    """Weights whose fluctuations are smaller than those that make the noise of this clock.
+
+    `loud`: words of the cores that the noise stands for.
+    """
+    if law.scaling.pace == 1 or not loud:
+        return ()
+    clock, held = _power(law.scaling.width, law.scaling.pace), increment.tensors()
+    return tuple(
+        f"{t.name} fluctuates too little to count on the clock depth / {clock}"
+        + ("; its mean square enters" if t in held else "")
+        for t in law.gaussian
+        if t.name not in loud
     )
 
 
 def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
     """Refuse a fluctuation that is too large for the clock."""
-    width = law.scaling.width
+    width, pace = law.scaling.width, law.scaling.pace
+    clock = _power(width, pace)
+    unit = "n" if pace == 1 else clock
     spread = _largest(diffusion, law)
     hint = _declare(diffusion, law)
     if spread and spread[0] > 0 and hint:
         raise Refusal(
             f"how much one layer fluctuates depends on how a dimension scales: the term "
-            f"{spread[1]} of n Cov[V'] may grow like {_power(width, spread[0])}. Say how" + hint,
+            f"{spread[1]} of {unit} Cov[V'] may grow like {_power(width, spread[0])}. Say how"
+            + hint,
+            model.place,
+        )
+    if spread and spread[0] >= pace:
+        raise Refusal(
+            f"one layer changes V at random by order one: the term {spread[1]} of {unit} Cov[V'] "
+            f"grows like {_power(width, spread[0])}, and no clock makes that a small step. Scale "
+            "that part down",
             model.place,
         )
     if spread and spread[0] > 0:
-        raise Refusal(
-            f"the fluctuation of one layer is too large for the clock depth / {width}: the term "
-            f"{spread[1]} of n Cov[V'] grows like {_power(width, spread[0])}, so V moves on the "
-            f"clock depth / {_power(width, 1 - spread[0])}, where smaller parts of the layer do "
-            "not count; the definition is supercritical. Scale that part down by "
+        raise WrongClock(
+            f"the fluctuation of one layer is too large for the clock depth / {clock}: the term "
+            f"{spread[1]} of {unit} Cov[V'] grows like {_power(width, spread[0])}, so V moves on "
+            f"the clock depth / {_power(width, pace - spread[0])}, where smaller parts of the "
+            "layer do not count; the definition is supercritical. Scale that part down by "
             f"{_power(width, spread[0] / 2)}, in attention by a higher temperature",
             model.place,
+            pace - spread[0],
         )
 
 
 def _power(width: sp.Symbol, exponent: Fraction) -> str:
-    return str(width) if exponent == 1 else f"{width}^({exponent})"
+    if exponent == -1:
+        return f"1/{width}"
+    if exponent.denominator == 1 and exponent > 0:
+        return str(width) if exponent == 1 else f"{width}^{exponent}"
+    return f"{width}^({exponent})"
 
 
 def _declare(moment: Expression, law: Law) -> str:

@@ -99,12 +99,14 @@ def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
 def _step(traced: Trace, law: Law) -> Chain | None:
     """The chain as a step of the SDE; None where functions have no power series about a number.
 
-    Steps with dt^(1/4) and the like would be consistent and slow to be.
+    Steps with dt^(1/4) and the like would be consistent and slow to be; off the clock depth /
+    width the layer at width 1/dt is no step of length dt.
     """
     nodes = walk(traced.output)
     kinks = any(a.op == "function" and a.data[1].expr.has(*KINKED) for a in nodes)
     if (
         kinks
+        or law.scaling.pace != 1
         or finer_powers(traced.output, law.scaling.width)
         or any(a.op == "constant" for a in nodes)
     ):

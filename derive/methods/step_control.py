@@ -43,15 +43,15 @@ def mixing(expansion: Expansion, traced: Trace, law: Law) -> tuple[Expression, E
         random = expansion.of(array).map_terms(
             lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
         )
-        small = law.up_to(random, 1)
+        small = law.up_to(random, law.scaling.pace)
         row, column = small.free
         other = Index("@k", token)
         square = (small * small).summed(row, column)
         between = collect((column, other), [(sp.Integer(1), (law.gram[column, other],))])
         moved = (small * between * small.renamed({column: other})).summed(row, column, other)
-        width = law.scaling.width
-        rate = rate + limit(law.mean(square).scaled(width), law, traced.model)
-        effect = effect + limit(law.mean(moved).scaled(width), law, traced.model)
+        clock = law.scaling.clock
+        rate = rate + limit(law.mean(square).scaled(clock), law, traced.model)
+        effect = effect + limit(law.mean(moved).scaled(clock), law, traced.model)
     return rate, effect
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
+
+import sympy as sp
 
 from derive.errors import DefinitionError, Place
 from derive.notation import functions
@@ -22,7 +25,8 @@ from derive.notation.scalars import Dim, Param, extent
 class Model:
     """One definition, bound to the method that derives its limit.
 
-    `clock`: the dimension whose inverse is the length of a layer, the width or the depth.
+    `clock`: the dimension whose inverse is the length of a layer, the width or the depth; `pace`:
+    the power of it that is, if not the first.
     """
 
     name: str
@@ -37,6 +41,12 @@ class Model:
     params: tuple[Param, ...]
     doc: str
     place: Place
+    pace: Fraction = Fraction(1)
+
+    @property
+    def clock_text(self) -> str:
+        """The number of layers in a unit of time, as it is written."""
+        return power_text(self.clock, self.pace)
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
@@ -58,15 +68,22 @@ class Trace:
 
 
 def covariance_sde(
-    *, state: str, width: Dim | None = None, depth: Dim | None = None, unit_rows: bool = False
+    *,
+    state: str,
+    width: Dim | None = None,
+    depth: Dim | None = None,
+    clock: Any = None,
+    unit_rows: bool = False,
 ) -> Callable[[Callable[..., Any]], Model]:
     """Declare a layer whose token covariance follows an SDE.
 
     **Arguments:** `state`: name and dimensions of the layer's input, ``"X[m, n]"``: the number
     of tokens (fixed) and the width.  `width`: the width, if it grows: V = X X^T / width, small
     parameter 1/sqrt(width), clock layer / width.  `depth` instead, if the width is fixed and the
-    layers are small: V = X X^T, small parameter 1/sqrt(depth), clock layer / depth.  `unit_rows`:
-    the layer keeps every token on the sphere, V_aa = 1.
+    layers are small: V = X X^T, small parameter 1/sqrt(depth), clock layer / depth.  `clock`: how
+    many layers make a unit of time, if not as many as the width: a power of it, ``clock=sqrt(n)``
+    or ``clock=n**Rational(2, 3)``.  `unit_rows`: the layer keeps every token on the sphere,
+    V_aa = 1.
     """
 
     def decorate(function: Callable[..., Any]) -> Model:
@@ -78,9 +95,47 @@ def covariance_sde(
                 "width is fixed and the layers are small, one of the two",
                 place,
             )
-        return _model(function, "covariance_sde", state, width, depth, unit_rows, place)
+        model = _model(function, "covariance_sde", state, width, depth, unit_rows, place)
+        return model if clock is None else replace(model, pace=_pace(clock, model))
 
     return decorate
+
+
+def _pace(clock: Any, model: Model) -> Fraction:
+    """The power of the width that a clock is."""
+    base, exponent = sp.sympify(clock).as_base_exp() if _is_scalar(clock) else (clock, None)
+    if base == model.clock and isinstance(exponent, sp.Rational) and exponent > 0:
+        return Fraction(int(exponent.p), int(exponent.q))
+    name = model.clock
+    kind = "width" if model.clock == model.width else "depth"
+    raise DefinitionError(
+        f"clock={clock} is no power of the {kind} {name}; a layer takes a time that falls like a "
+        f"positive rational power of {name}: write clock=sqrt({name}), "
+        f"clock={name}**Rational(2, 3) or the like",
+        model.place,
+    )
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (int, sp.Expr)) and not isinstance(value, bool)
+
+
+def power_text(base: Any, exponent: Fraction) -> str:
+    """n, sqrt(n), n^2, n^(2/3)."""
+    if exponent == 1:
+        return str(base)
+    if exponent == Fraction(1, 2):
+        return f"sqrt({base})"
+    return f"{base}^{exponent}" if exponent.denominator == 1 else f"{base}^({exponent})"
+
+
+def power_code(base: Any, exponent: Fraction) -> str:
+    """The same as a definition says it."""
+    if exponent == 1 or exponent == Fraction(1, 2):
+        return power_text(base, exponent)
+    if exponent.denominator == 1:
+        return f"{base}**{exponent}"
+    return f"{base}**Rational({exponent.numerator}, {exponent.denominator})"
 
 
 RESERVED_FOR = {

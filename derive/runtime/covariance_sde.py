@@ -36,7 +36,10 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class CovarianceModel:
-    """A generated module's functions and the laws of what they draw."""
+    """A generated module's functions and the laws of what they draw.
+
+    A layer takes the time 1 / `clock` ** `pace`.
+    """
 
     params: type
     dims: type
@@ -61,6 +64,11 @@ class CovarianceModel:
     at_width: AtWidth | None = None
     shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unit_rows: bool = False
+    pace: float = 1.0
+
+    def unit(self, size: float) -> float:
+        """Layers in a unit of time, at a size of the clock's dimension."""
+        return size if self.pace == 1 else float(size) ** self.pace
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:

@@ -53,7 +53,7 @@ def dense(
         inputs.start(inputs.covariance(V0), spec.unit_rows, spec.width, None)
     if X.ndim != 2 or X.shape[1] != width:
         raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
-    layers = _layers(saves, depth)
+    layers = _layers(saves, depth, _clock(spec))
     entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
     block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
     advance = _dense_layers(spec, tuple(sorted(sizes.items())), devices)
@@ -61,7 +61,7 @@ def dense(
         X,
         params,
         layers,
-        sizes[spec.clock],
+        spec.unit(sizes[spec.clock]),
         paths,
         seed,
         exit_radius,
@@ -100,13 +100,13 @@ def reduced(
         raise ValueError("this model has no reduced chain; use network")
     if width < V.shape[0]:
         raise ValueError(f"the reduced chain needs width >= m = {V.shape[0]}, got {width}")
-    layers = _layers(saves, depth)
+    layers = _layers(saves, depth, _clock(spec))
     advance = _reduced_layers(spec, tuple(sorted(sizes.items())), devices)
     return _ensemble(
         V,
         params,
         layers,
-        sizes[spec.clock],
+        spec.unit(sizes[spec.clock]),
         paths,
         seed,
         exit_radius,
@@ -126,7 +126,7 @@ def _horizon(
 ) -> float:
     """Time at the last layer."""
     layers = width if spec.clock == spec.width else (dims or {}).get(spec.clock, depth)
-    return depth / max(layers, 1)  # sizes are checked where they are used
+    return depth / spec.unit(max(layers, 1))  # sizes are checked where they are used
 
 
 def _sizes(
@@ -159,7 +159,11 @@ def _sizes(
     return sizes
 
 
-def _layers(saves: Any, depth: int) -> np.ndarray:
+def _clock(spec: CovarianceModel) -> str:
+    return "width" if spec.pace == 1 else f"{spec.clock}**{spec.pace:.4g}"
+
+
+def _layers(saves: Any, depth: int, clock: str) -> np.ndarray:
     """Layer numbers at which V is kept: increasing integers from 0 to depth."""
     inputs.positive_integer("depth", depth)
     if saves is None:
@@ -174,7 +178,7 @@ def _layers(saves: Any, depth: int) -> np.ndarray:
     if not np.issubdtype(out.dtype, np.number) or np.any(out != np.floor(out)):
         raise ValueError(
             f"saves are layer numbers, integers in [0, depth = {depth}], got {saves!r}; "
-            "times are layers / width"
+            f"times are layers / {clock}"
         )
     if np.any(np.diff(out) <= 0) or out[0] < 0 or out[-1] > depth:
         raise ValueError(f"saves must be increasing layer numbers in [0, depth = {depth}]")
@@ -215,7 +219,7 @@ def _dense_layers(
                 for k, shape in enumerate(spec.weight_shapes.values())
             )
         )
-        return spec.layer(X, weights, params, dims, number / size[spec.clock])
+        return spec.layer(X, weights, params, dims, number / spec.unit(size[spec.clock]))
 
     weight = _gram_weight(spec, size)
     return _advance(one, lambda X: X @ X.mT / weight, devices)
@@ -233,7 +237,7 @@ def _reduced_layers(
     ) -> jax.Array:
         own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
-        new = spec.reduced_layer(L, blocks, params, dims, number / size[spec.clock])
+        new = spec.reduced_layer(L, blocks, params, dims, number / spec.unit(size[spec.clock]))
         return (new + new.mT) / 2
 
     return _advance(one, lambda V: V, devices, factored=True)
@@ -277,7 +281,7 @@ def _ensemble(
     start: np.ndarray,
     params: Any,
     layers: np.ndarray,
-    width: int,
+    width: float,
     paths: int,
     seed: int,
     radius: float,

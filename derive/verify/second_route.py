@@ -8,10 +8,10 @@ widths n, at X with X X^T / n = V_0.  With all weights scaled by h, the new cova
 series in h; its homogeneous parts are read off by Cauchy's integral and averaged exactly over the
 Gaussian weights by a sparse (Smolyak) cubature of sufficient degree.  n E[V' - V] and n Cov[V']
 are then polynomials in 1/n, whose value at 1/n = 0 is the limit; a spare width checks that they
-are.
+are.  On the clock depth / n^a, n^a E[V' - V] and n^a Cov[V'] are polynomials in a root of 1/n.
 
 Not supported: functions that are not analytic at zero weights, parts beyond the degrees asked for,
-moments with odd powers of n^(-1/2).
+moments with odd powers of n^(-1/2) on the clock depth / n.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def second_route(
     *,
     drift_degree: int,
     diffusion_degree: int | None,
-    widths: Sequence[int] = (2, 3, 4, 5),
+    widths: Sequence[int] | None = None,
     free: Mapping[str, Size] | None = None,
     points: int = 32,
     part: Trace | None = None,
@@ -54,7 +54,8 @@ def second_route(
     **Arguments:** `drift_degree`, `diffusion_degree`: largest total degree in the weights that is
     kept in E[V' - V] and in the products of Cov[V'] (None: the diffusion is left out).
     `widths`: literal widths (depths, where those are the small parameter), at least the number of
-    tokens; one more than the degree in 1/n + 1.  `free`: sizes of the other dimensions, numbers
+    tokens; one more than the degree in 1/n + 1 (default: four, and five off the usual clock).
+    `free`: sizes of the other dimensions, numbers
     (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.  `part`: the
     graph of one block of the layer, run instead of the text (the two are compared at L1).
 
@@ -62,6 +63,9 @@ def second_route(
     does not converge.
     """
     V0 = np.asarray(V0, dtype=float)
+    usual = model.pace == 1
+    widths = ((2, 3, 4, 5) if usual else (2, 3, 5, 8, 12)) if widths is None else widths
+    roots = (1,) if usual else (1, 2, 3, 4)
     if min(widths) < len(V0) or len(set(widths)) < 2:
         raise RouteError(f"widths {tuple(widths)}: take two or more, none below {len(V0)} tokens")
     pairs = []
@@ -69,13 +73,14 @@ def second_route(
         layer = Layer(model, params, V0, width, free or {}, points, part)
         mean = layer.mean_increment(drift_degree)
         spread = None if diffusion_degree is None else layer.covariance(diffusion_degree)
-        pairs.append((width * mean, spread if spread is None else width * spread))
-    drift = _at_infinity(widths, [p[0] for p in pairs], float(np.abs(V0).max()), "n E[V' - V]")
+        unit = width if usual else float(width) ** float(model.pace)
+        pairs.append((unit * mean, spread if spread is None else unit * spread))
+    size = float(np.abs(V0).max())
+    drift = _at_infinity(widths, [p[0] for p in pairs], size, "n E[V' - V]", roots)
     if diffusion_degree is None:
         return drift, None
-    diffusion = _at_infinity(
-        widths, [p[1] for p in pairs if p[1] is not None], float(np.abs(V0).max()) ** 2, "n Cov[V']"
-    )
+    spreads = [p[1] for p in pairs if p[1] is not None]
+    diffusion = _at_infinity(widths, spreads, size**2, "n Cov[V']", roots)
     return drift, diffusion
 
 
@@ -315,18 +320,32 @@ def _levels(height: int, size: int):  # type: ignore[no-untyped-def]
 
 
 def _at_infinity(
-    widths: Sequence[int], values: list[np.ndarray], size: float, name: str
+    widths: Sequence[int],
+    values: list[np.ndarray],
+    size: float,
+    name: str,
+    roots: Sequence[int] = (1,),
 ) -> np.ndarray:
-    """Value at 1/n = 0 of the polynomial in 1/n, of degree two less than there are widths."""
-    inverse = 1 / np.array(widths, dtype=float)
-    table = np.vander(inverse, len(widths) - 1, increasing=True)
+    """Value at 1/n = 0 of the polynomial in n^(-1/k), of degree two less than there are widths.
+
+    Off the usual clock k is the first of `roots` for which four of the values, or more if need be,
+    are such a polynomial: wrong powers miss them by far more than rounding.
+    """
     flat = np.array(values).reshape(len(widths), -1)
-    solution = np.linalg.lstsq(table, flat, rcond=None)[0]
     scale = max(float(np.abs(flat).max()), size)
-    off = float(np.abs(table @ solution - flat).max()) / scale
-    if off > 1e-8:
-        raise RouteError(
-            f"{name} is no polynomial of degree {len(widths) - 2} in 1/n (off by {off:.1e}): there "
-            "is no limit on this clock, or more widths are needed"
-        )
-    return solution[0].reshape(values[0].shape)
+    usual = len(roots) == 1
+    found = []
+    for count, root in itertools.product(
+        [len(widths)] if usual else range(4, 1 + len(widths)), roots
+    ):
+        inverse = np.array(widths[:count], dtype=float) ** (-1 / root)
+        table = np.vander(inverse, count - 1, increasing=True)
+        solution = np.linalg.lstsq(table, flat[:count], rcond=None)[0]
+        found.append(float(np.abs(table @ solution - flat[:count]).max()) / scale)
+        if found[-1] <= (1e-8 if usual else 1e-10):
+            return solution[0].reshape(values[0].shape)
+    power = "1/n" if usual else f"n^(-1/k), k up to {max(roots)}"
+    raise RouteError(
+        f"{name} is no polynomial of degree {len(widths) - 2} in {power} "
+        f"(off by {min(found):.1e}): there is no limit on this clock, or more widths are needed"
+    )
