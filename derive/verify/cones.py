@@ -20,18 +20,34 @@ Rule = tuple[np.ndarray, np.ndarray]
 def cone_rule(L: np.ndarray, angles: int, radii: int) -> Rule:
     """Nodes (count, m) and weights (count,) for E of functions of g ~ N(0, I_m)."""
     m = len(L)
-    inverse = np.linalg.inv(L)
-    inverse = inverse / np.linalg.norm(inverse, axis=0)  # edges of a cone of unit length
-    u, du = _simplex(m, angles)
+    edges = np.linalg.inv(L)
+    edges = edges / np.linalg.norm(edges, axis=0)  # columns: where all other h vanish
     r, dr = _radius(m, radii)
     nodes, weights = [], []
     for signs in itertools.product((1.0, -1.0), repeat=m):
-        rays = (u * np.array(signs)) @ inverse.T
-        length = np.linalg.norm(rays, axis=1)
-        share = du * abs(np.linalg.det(inverse)) / length**m
-        nodes.append(np.multiply.outer(r, rays / length[:, None]).reshape(-1, m))
+        directions, share = (_arc if m == 2 else _solid)(edges * np.array(signs), angles)
+        nodes.append(np.multiply.outer(r, directions).reshape(-1, m))
         weights.append(np.multiply.outer(dr, share).ravel())
     return np.concatenate(nodes), np.concatenate(weights)
+
+
+def _arc(edges: np.ndarray, points: int) -> Rule:
+    """Directions between two edges: Gauss-Legendre in the angle."""
+    one, two = edges.T
+    angle = math.atan2(abs(one[0] * two[1] - one[1] * two[0]), one @ two)
+    x, w = np.polynomial.legendre.leggauss(points)
+    t = angle * (x + 1) / 2
+    rays = np.multiply.outer(np.sin(angle - t), one) + np.multiply.outer(np.sin(t), two)
+    return rays / math.sin(angle), angle / 2 * w
+
+
+def _solid(edges: np.ndarray, points: int) -> Rule:
+    """Directions inside a cone: Gauss-Legendre on a simplex, radially projected."""
+    m = len(edges)
+    u, du = _simplex(m, points)
+    rays = u @ edges.T
+    length = np.linalg.norm(rays, axis=1)
+    return rays / length[:, None], du * abs(np.linalg.det(edges)) / length**m
 
 
 def hermite_rule(size: int, points: int) -> Rule:

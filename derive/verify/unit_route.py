@@ -43,8 +43,6 @@ from derive.verify.second_route import NotCovered, RouteError, Size
 Given = Mapping[int, np.ndarray]
 Moments = tuple[np.ndarray, np.ndarray]
 _NODES = 120_000  # largest rule
-# nodes of angles and radii, for one weight of a unit or several; or of the normals of a smooth unit
-_ORDERS = {"kinked": (28, 10), "several": (14, 6), "smooth": (0, 32)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,6 @@ class UnitLayer:
         self.arrays = [a for _, a in traced.weights]
         self.axes = Axes(traced)
         self.own = self.axes.of(traced.state, 1)
-        self.kinked = any(kinked(a) for a in walk(traced.output))
         self.graph = Continued(traced, params, self.sizes)
         self.reading = "graph"
         self.rng = np.random.default_rng(11)
@@ -251,10 +248,12 @@ class UnitLayer:
 
     def _require_kinks_of_units(self) -> None:
         """Kinks are known to lie where one pre-activation of a hidden unit vanishes."""
+        self.bent: set[int] = set()
         place = {a: k for k, a in enumerate(self.arrays)}
         for array in walk(self.traced.output):
             if kinked(array):
                 inside = {place[a] for a in walk(array.args[0]) if a in place}
+                self.bent |= inside
                 if not any(inside <= set(g.inputs) and len(inside) == 1 for g in self.units):
                     names = ", ".join(sorted(self.traced.weights[k][0] for k in inside))
                     raise NotCovered(
@@ -340,49 +339,55 @@ class UnitLayer:
 
     # ---- averages
 
-    def _nodes(self, group: _Group, orders: tuple[int, int]) -> tuple[Given, np.ndarray]:
+    def _nodes(self, group: _Group, fewer: bool) -> tuple[Given, np.ndarray]:
         """Nodes for the inputs of a group, as arrays, and weights."""
         shapes = [(k, self._shape(k, 1, self.m, 1)) for k in group.inputs]
         sizes = [math.prod(s) for _, s in shapes]
-        if self.kinked and group.unit is not None:
-            if any(s != self.m for s in sizes):
-                raise NotCovered("a hidden unit has more weights than one for each of the tokens")
-            rules = [cone_rule(self.factor, *orders) for _ in shapes]
-        elif sum(sizes) > 4:
+        if sum(sizes) > 4:
             raise NotCovered(f"an average over {sum(sizes)} normals at once is too large")
-        else:
-            points = orders[1] if sum(sizes) <= 2 else orders[1] // 3
-            rules = [hermite_rule(s, points) for s in sizes]
+        bent = [k in self.bent for k, _ in shapes]
+        plain = sum(s for s, b in zip(sizes, bent, strict=True) if not b)
+        # the more normals, the fewer nodes of each; a second weight of a unit is a smooth gate
+        normals = 8 if any(bent) else 32 if plain <= 2 else 10
+        angles, radii = (14, 6) if len(shapes) > 1 else (24, 12)
+        if fewer:
+            normals, angles, radii = normals - normals // 5, angles - 4, radii - 2
+        if any(b and s != self.m for b, s in zip(bent, sizes, strict=True)):
+            raise NotCovered("a hidden unit has more weights than one for each of the tokens")
+        rules = [
+            cone_rule(self.factor, angles, radii) if b else hermite_rule(s, normals)
+            for s, b in zip(sizes, bent, strict=True)
+        ]
         if math.prod(len(w) for _, w in rules) > _NODES:
-            raise NotCovered("a hidden unit with that many weights is too large an average")
+            raise NotCovered("a hidden unit with several kinked weights is too large an average")
         x, w = product(rules)
         parts = np.split(x, np.cumsum(sizes)[:-1], axis=1) if shapes else []
         return {k: p.reshape(-1, *s) for (k, s), p in zip(shapes, parts, strict=True)}, w
 
-    def moments(self, eps: complex, orders: tuple[int, int], reading: str = "graph") -> Moments:
+    def moments(self, eps: complex, fewer: bool = False, reading: str = "graph") -> Moments:
         """n E[V' - V] (m, m) and n Cov[V'] (m, m, m, m) at V_0 and n = eps^-2."""
         self.reading = reading
         try:
-            return self._moments(eps, orders)
+            return self._moments(eps, fewer)
         finally:
             self.reading = "graph"
 
-    def _moments(self, eps: complex, orders: tuple[int, int]) -> Moments:
+    def _moments(self, eps: complex, fewer: bool) -> Moments:
         n = eps**-2
         if self.columns:
             (group,) = self.units
-            given, w = self._nodes(group, orders)
+            given, w = self._nodes(group, fewer)
             x = self.column(eps, given)
             mean, spread = _mean_and_covariance(_outer(x[:, :, None]), w)
             return n * (mean - self.V0), spread
-        given, w = self._nodes(self.plain, orders)
+        given, w = self._nodes(self.plain, fewer)
         skip = _outer(self.skip(eps, given, len(w)))
         drawn = _outer(self.branch(eps, self.plain, given, len(w)))
         mean, spread = _mean_and_covariance(skip + drawn, w)  # of E[V' | A, B]
         inner, own = _mean_and_covariance(drawn, w)  # of C = sum_j B_j B_j^T
         cross = np.einsum("k,kac,kbd->acbd", w, skip, drawn)
         for group in self.units:
-            given, u = self._nodes(group, orders)
+            given, u = self._nodes(group, fewer)
             unit, away = _mean_and_covariance(_outer(self.branch(eps, group, given, len(u))), u)
             copies = self._copies(n, group)
             mean, spread = mean + copies * unit, spread + copies * away
@@ -425,9 +430,7 @@ def unit_route(
     quadrature nor Cauchy's integral settles.
     """
     layer = UnitLayer(traced, params, V0, free, text=text)
-    several = any(len(g.inputs) > 1 for g in layer.units)
-    orders = _ORDERS["smooth" if not layer.kinked else "several" if several else "kinked"]
-    found = [_limits(lambda eps: layer.moments(eps, orders), r) for r in _RADII]
+    found = [_limits(layer.moments, r) for r in _RADII]
     # two circles that agree: the larger they are, the fewer digits are lost to n
     errors = [_distance(p, q) for p, q in itertools.pairwise(found)]
     best = int(np.argmin(errors))
@@ -439,11 +442,11 @@ def unit_route(
         )
     limits = found[best + 1]
     eps = _RADII[best + 1]
-    at, fewer = (layer.moments(eps, o) for o in (orders, (orders[0] - 4, orders[1] * 3 // 4)))
+    at, fewer = (layer.moments(eps, fewer) for fewer in (False, True))
     _require_equal(at, fewer, V0, "the average over one unit does not settle: a function is not "
                    "smooth between the points where its argument vanishes")  # fmt: skip
     if text:
-        _require_equal(at, layer.moments(eps, orders, "text"), V0, "graph and text differ")
+        _require_equal(at, layer.moments(eps, reading="text"), V0, "graph and text differ")
     return replace(limits, error=errors[best])
 
 
@@ -463,11 +466,13 @@ def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
     values = [moments(complex(radius * z)) for z in angles]
     share = np.full(len(angles), 2.0 / _POINTS)
     share[[0, -1]] = 1 / _POINTS
-    out = []
-    for power in (0, 1):
+
+    def coefficient(power: int, part: int) -> np.ndarray:
         weight = share * angles**-power / radius**power
-        out += [np.real(np.tensordot(weight, np.array([v[k] for v in values]), 1)) for k in (0, 1)]
-    return Limits(*out, error=math.inf)
+        return np.real(np.tensordot(weight, np.array([v[part] for v in values]), 1))
+
+    first = coefficient(1, 0), coefficient(1, 1)
+    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], math.inf)
 
 
 def _distance(one: Limits, two: Limits) -> float:
