@@ -202,7 +202,7 @@ class UnitLayer:
             [kinds.setdefault(self.axes.of(a, i), 2 + i) for i in range(a.ndim)]
             for a in self.arrays
         ]
-        weights = [0.3 * self.rng.standard_normal((1, *s)) for s in shapes]
+        weights = [self.rng.standard_normal((1, *s)) for s in shapes]
         turn = self.rng.standard_normal((token, token))
         moved = weights[k] @ turn if axis else turn.T @ weights[k]
         state = self.rng.standard_normal((self.m, token))
