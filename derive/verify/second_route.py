@@ -37,6 +37,10 @@ class RouteError(ValueError):
     """The route does not apply at these degrees and widths; the message says why."""
 
 
+class NotCovered(RouteError):
+    """The route does not know layers of this kind; it has not run."""
+
+
 def second_route(
     model: Model,
     params: Mapping[str, float],

@@ -1,0 +1,489 @@
+"""A second route to drift and diffusion, for layers whose units are independent: quadrature.
+
+Input: the trace of a block, numbers for its parameters and dimensions, a covariance V_0.
+Output: n E[V' - V] and n Cov[V'] at V_0 for any real width n, and their limits.
+
+Nothing of the calculus takes part, and no power series in the weights is needed, so functions may
+have kinks where their pre-activations vanish.  The definition is run as NumPy code, the number n
+in its text apart from the sizes of its arrays.  What is used of it is found by running it, and
+checked at a whole width with every unit in place:
+
+- X' = A + sum_j B_j W_j with output weights W_j, so that given A and B the n columns of X' are
+  independent normals with means A_k and the covariance sum_j B_j B_j^T;
+- B_j B_j^T is a sum over hidden units with weights of their own, one unit is a function of a few
+  normals, and so is what attention does to A and B.
+
+The average over these normals is a Gauss rule, in the cones between the kinks where there are any;
+n^(-1/2) = eps goes to zero by interpolation in eps at real widths.
+
+Not supported: units that see one another, heads side by side, kinks elsewhere than at zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.notation import numeric
+from derive.notation.arrays import walk
+from derive.notation.batch import Batch
+from derive.notation.model import Trace
+from derive.notation.scalars import Share
+from derive.verify.axes import Axes, Axis
+from derive.verify.cones import cone_rule, hermite_rule, product
+from derive.verify.continuation import Continued, kinked
+from derive.verify.second_route import NotCovered, RouteError, Size
+
+Given = Mapping[int, np.ndarray]
+Moments = tuple[np.ndarray, np.ndarray]
+_NODES = 120_000  # largest rule
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits, the coefficients of n^(-1/2), and what the interpolation leaves uncertain.
+
+    Shapes (m, m) and (m, m, m, m); `error` is relative to the largest entry, of the limits alone.
+    """
+
+    drift: np.ndarray
+    diffusion: np.ndarray
+    first_drift: np.ndarray
+    first_diffusion: np.ndarray
+    error: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Weights that are averaged together, and the output weights that they feed."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    unit: Axis | None = None  # the class of the axis of hidden units
+
+
+class UnitLayer:
+    """One block with every number n of its text free, as functions of single units."""
+
+    def __init__(
+        self,
+        traced: Trace,
+        params: Mapping[str, float],
+        V0: np.ndarray,
+        free: Mapping[str, Size] | None = None,
+        *,
+        text: bool = True,
+    ) -> None:
+        """`text`: run the definition's text (the block is the whole layer), not its graph."""
+        self.traced, self.params, self.text = traced, params, text
+        self.V0 = np.asarray(V0, dtype=float)
+        self.m = len(self.V0)
+        self.factor = np.linalg.cholesky(self.V0)
+        self.free = dict(free or {})
+        model = traced.model
+        if model.clock != model.width:
+            raise NotCovered("the width is fixed: units are no independent copies")
+        self.arrays = [a for _, a in traced.weights]
+        self.axes = Axes(traced)
+        self.own = self.axes.of(traced.state, 1)
+        self.graph = Continued(traced, params, self.sizes)
+        self.reading = "graph"
+        self.rng = np.random.default_rng(11)
+        self._sort()
+        self._require_whole_width()
+        self._require_kinks_of_units()
+
+    # ---- running the definition
+
+    def run(self, eps: complex, state: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+        """eps X' for a batch of weights (count, rows, columns); `state` is eps X.
+
+        The graph at eps, or, while `self.reading` is "text", the text at n = eps^-2; the sizes of
+        the arrays are free in either.
+        """
+        states = np.broadcast_to(state, (len(weights[0]), *state.shape))
+        if self.reading == "graph":
+            leaves = dict(zip(self.arrays, weights, strict=True))
+            return eps * self.graph.run(eps, states, leaves)
+        new = numeric.run(
+            self.traced.model.function,
+            Batch.of(states / eps),
+            dims=self.sizes(eps**-2),
+            params=self.params,
+            weights=[Batch.of(w) for w in weights],
+        )
+        return eps * np.asarray(new)
+
+    def sizes(self, n: Any) -> dict[str, Any]:
+        model, out = self.traced.model, {}
+        for dim in model.dims:
+            size = self.free.get(dim.name, 1)
+            out[dim.name] = size(n) if callable(size) else size
+        out[model.width.name], out[model.state_dims[0].name] = n, self.m
+        return out
+
+    def _shape(self, k: int, units: int, rows: int, columns: int) -> tuple[int, ...]:
+        """Sizes of weight k's arrays: `rows` of the state, `units` of each kind of hidden unit."""
+        out = []
+        for axis, dim in enumerate(self.arrays[k].shape):
+            kind = self.axes.of(self.arrays[k], axis)
+            if kind == self.own:
+                # the state's columns on the way in, the new state's on the way out
+                out.append(columns if (k, axis) in self.outward else rows)
+            elif kind in self.unit_classes:
+                out.append(units)
+            else:
+                sizes = [_number(dim, self.sizes(n), self.traced) for n in (7.0, 8.0)]
+                if sizes[0] != sizes[1]:
+                    raise NotCovered(
+                        f"{self.traced.weights[k][0]} has an axis {dim} that grows with the width, "
+                        "and is no sum over hidden units"
+                    )
+                out.append(int(sizes[0]))
+        return tuple(out)
+
+    # ---- the structure
+
+    def _sort(self) -> None:
+        """Find the output weights, their hidden units, and the groups of the other weights."""
+        self.outward: set[tuple[int, int]] = set()
+        self.unit_classes: set[Axis] = set()
+        self.inner: dict[int, Axis] = {}
+        for k, array in enumerate(self.arrays):
+            for axis in (1, 0):
+                mine = array.ndim == 2 and self.axes.of(array, axis) == self.own
+                if k not in self.inner and mine and self._is_output(k, axis):
+                    self.outward.add((k, axis))
+                    self.inner[k] = self.axes.of(array, 1 - axis)
+        inputs = [k for k in range(len(self.arrays)) if k not in self.inner]
+        self.columns = not self.inner
+        if self.columns:  # the units are the columns of the new state
+            self.unit_classes = {self.own}
+            self.outward = {(k, self.arrays[k].ndim - 1) for k in inputs}
+        else:
+            self.unit_classes = {c for c in self.inner.values() if c != self.own}
+        held = {k: self._unit_of(k) for k in inputs}
+        used = {c for c in held.values() if c is not None}
+        self.plain = _Group(
+            tuple(k for k in inputs if held[k] is None),
+            tuple(k for k, c in self.inner.items() if c not in used),
+        )
+        if self.columns and self.plain.inputs:
+            raise NotCovered(
+                "no weight stands last in a product with the layer's columns, so that they are no "
+                "independent copies (heads side by side)"
+            )
+        self.units = [
+            _Group(
+                tuple(k for k in inputs if held[k] == c),
+                tuple(k for k in self.inner if self.inner[k] == c),
+                c,
+            )
+            for c in dict.fromkeys(held.values())
+            if c is not None
+        ]
+
+    def _unit_of(self, k: int) -> Axis | None:
+        axes = range(self.arrays[k].ndim)
+        found = [self.axes.of(self.arrays[k], i) for i in (axes[-1:] if self.columns else axes)]
+        return next((c for c in found if c in self.unit_classes), None)
+
+    def _is_output(self, k: int, axis: int) -> bool:
+        """X'(W R) - X'(0) = (X'(W) - X'(0)) R for every matrix R on this axis of weight k."""
+        token = self.m + 2
+        kinds: dict[Axis, int] = {self.own: token}
+        shapes = [
+            [kinds.setdefault(self.axes.of(a, i), 2 + i) for i in range(a.ndim)]
+            for a in self.arrays
+        ]
+        weights = [self.rng.standard_normal((1, *s)) for s in shapes]
+        turn = self.rng.standard_normal((token, token))
+        moved = weights[k] @ turn if axis else turn.T @ weights[k]
+        state = self.rng.standard_normal((self.m, token))
+        zero, one, two = (
+            self.run(0.4, state, [w if j == k else u for j, u in enumerate(weights)])
+            for w in (0 * weights[k], weights[k], moved)
+        )
+        size = float(np.max(np.abs(two - zero)))
+        off = float(np.max(np.abs((one - zero) @ turn - (two - zero))))
+        return size > 1e-9 and off < 1e-9 * size
+
+    def _weights(self, given: Given, count: int, columns: int) -> list[np.ndarray]:
+        """Weights that vanish except for those given."""
+        return [
+            given[k] if k in given else np.zeros((count, *self._shape(k, 1, self.m, columns)))
+            for k in range(len(self.arrays))
+        ]
+
+    def skip(self, eps: complex, given: Given, count: int) -> np.ndarray:
+        """eps A at V_0, (count, m, m): its columns beyond the tokens vanish."""
+        return self.run(eps, self.factor, self._weights(given, count, self.m))
+
+    def branch(self, eps: complex, group: _Group, given: Given, count: int) -> np.ndarray:
+        """The columns of B of one unit, or of the whole of a plain group: (count, m, columns)."""
+        base = self.skip(eps, given, count)
+        out = []
+        for k in group.outputs:
+            axis = self._side(k)
+            for row in range(self._shape(k, 1, self.m, self.m)[1 - axis]):
+                weights = self._weights(given, count, self.m)
+                weights[k][(slice(None), row, 0) if axis else (slice(None), 0, row)] = 1.0
+                out.append((self.run(eps, self.factor, weights) - base)[:, :, 0] / eps)
+        return np.stack(out, axis=-1) if out else np.zeros((count, self.m, 0))
+
+    def column(self, eps: complex, given: Given) -> np.ndarray:
+        """One column of X' (count, m), for layers whose columns are the units."""
+        weights = [given[k] for k in range(len(self.arrays))]
+        return self.run(eps, self.factor, weights)[:, :, 0] / eps
+
+    def _side(self, k: int) -> int:
+        (axis,) = [i for j, i in self.outward if j == k]
+        return axis
+
+    def _require_kinks_of_units(self) -> None:
+        """Kinks are known to lie where one pre-activation of a hidden unit vanishes."""
+        self.bent: set[int] = set()
+        place = {a: k for k, a in enumerate(self.arrays)}
+        for array in walk(self.traced.output):
+            if kinked(array):
+                inside = {place[a] for a in walk(array.args[0]) if a in place}
+                self.bent |= inside
+                if not any(inside <= set(g.inputs) and len(inside) == 1 for g in self.units):
+                    names = ", ".join(sorted(self.traced.weights[k][0] for k in inside))
+                    raise NotCovered(
+                        f"{array.data[0]} has its kink where a function of {names} vanishes, which "
+                        "cuts no cones: checked by quadrature at L1 and by the text at L5"
+                    )
+
+    # ---- the whole layer at a whole width
+
+    def _require_whole_width(self) -> None:
+        """The parts, put together, are the layer at a whole width with all its units.
+
+        Of the parts the graph is run, of the whole the text where there is one.
+        """
+        n = self.m + 2
+        weights = []
+        for k, array in enumerate(self.arrays):
+            shape = list(self._shape(k, n, n, n))
+            for axis in range(array.ndim):
+                if self.axes.of(array, axis) in self.unit_classes:
+                    shape[axis] = round(_number(array.shape[axis], self.sizes(n), self.traced))
+            weights.append(self.rng.standard_normal((1, *shape)))
+        state = np.zeros((self.m, n))
+        state[:, : self.m] = self.factor
+        eps = n**-0.5
+        try:
+            self.reading = "text" if self.text else "graph"
+            whole = self.run(eps, state, weights)[0]
+        finally:
+            self.reading = "graph"
+        parts = self._assembled(eps, n, weights)
+        if np.max(np.abs(whole - parts)) > 1e-10 * np.max(np.abs(whole)):
+            raise NotCovered(
+                "the layer is not A + B W with hidden units that do not see one another: its "
+                "parts miss the whole"
+            )
+
+    def _assembled(self, eps: float, n: int, weights: Sequence[np.ndarray]) -> np.ndarray:
+        """eps X' (m, n) from the parts."""
+        total = np.zeros((self.m, n), dtype=complex)
+        rows = [self._rows(k, w) for k, w in enumerate(weights)]
+        given = {k: rows[k] for k in self.plain.inputs}
+        if self.columns:
+            (group,) = self.units
+            for i in range(n):
+                total[:, i] = eps * self.column(eps, {k: rows[k][..., [i]] for k in group.inputs})
+            return total
+        total[:, : self.m] = self.skip(eps, given, 1)[0]
+        found = [(self.branch(eps, self.plain, given, 1)[0], self.plain, 0)]
+        for group in self.units:
+            for i in range(round(self._copies(n, group))):
+                one = {k: self._of_unit(k, rows[k], group, i) for k in group.inputs}
+                found.append((self.branch(eps, group, one, 1)[0], group, i))
+        for b, group, i in found:
+            for k in group.outputs:
+                out = rows[k][0] if self._side(k) else rows[k][0].T
+                used = out[[i]] if group.unit is not None else out
+                total, b = total + eps * b[:, : len(used)] @ used, b[:, len(used) :]
+        return total
+
+    def _rows(self, k: int, weight: np.ndarray) -> np.ndarray:
+        """The entries of a weight that the state's columns meet."""
+        for axis in range(self.arrays[k].ndim):
+            if self.axes.of(self.arrays[k], axis) == self.own and (k, axis) not in self.outward:
+                weight = np.take(weight, range(self.m), axis=axis + 1)
+        return weight
+
+    def _of_unit(self, k: int, weight: np.ndarray, group: _Group, i: int) -> np.ndarray:
+        for axis in range(self.arrays[k].ndim):
+            if self.axes.of(self.arrays[k], axis) == group.unit:
+                weight = np.take(weight, [i], axis=axis + 1)
+        return weight
+
+    def _copies(self, n: Any, group: _Group) -> Any:
+        """How many hidden units of a kind there are."""
+        k = group.inputs[0]
+        (dim,) = [
+            d
+            for i, d in enumerate(self.arrays[k].shape)
+            if self.axes.of(self.arrays[k], i) == group.unit
+        ]
+        return _number(dim, self.sizes(n), self.traced)
+
+    # ---- averages
+
+    def _nodes(self, group: _Group, fewer: bool) -> tuple[Given, np.ndarray]:
+        """Nodes for the inputs of a group, as arrays, and weights."""
+        shapes = [(k, self._shape(k, 1, self.m, 1)) for k in group.inputs]
+        sizes = [math.prod(s) for _, s in shapes]
+        if sum(sizes) > 4:
+            raise NotCovered(f"an average over {sum(sizes)} normals at once is too large")
+        bent = [k in self.bent for k, _ in shapes]
+        plain = sum(s for s, b in zip(sizes, bent, strict=True) if not b)
+        # the more normals, the fewer nodes of each; a second weight of a unit is a smooth gate
+        normals = 8 if any(bent) else 32 if plain <= 2 else 10
+        angles, radii = (14, 6) if len(shapes) > 1 else (24, 12)
+        if fewer:
+            normals, angles, radii = normals - normals // 5, angles - 4, radii - 2
+        if any(b and s != self.m for b, s in zip(bent, sizes, strict=True)):
+            raise NotCovered("a hidden unit has more weights than one for each of the tokens")
+        rules = [
+            cone_rule(self.factor, angles, radii) if b else hermite_rule(s, normals)
+            for s, b in zip(sizes, bent, strict=True)
+        ]
+        if math.prod(len(w) for _, w in rules) > _NODES:
+            raise NotCovered("a hidden unit with several kinked weights is too large an average")
+        x, w = product(rules)
+        parts = np.split(x, np.cumsum(sizes)[:-1], axis=1) if shapes else []
+        return {k: p.reshape(-1, *s) for (k, s), p in zip(shapes, parts, strict=True)}, w
+
+    def moments(self, eps: complex, fewer: bool = False, reading: str = "graph") -> Moments:
+        """n E[V' - V] (m, m) and n Cov[V'] (m, m, m, m) at V_0 and n = eps^-2."""
+        self.reading = reading
+        try:
+            return self._moments(eps, fewer)
+        finally:
+            self.reading = "graph"
+
+    def _moments(self, eps: complex, fewer: bool) -> Moments:
+        n = eps**-2
+        if self.columns:
+            (group,) = self.units
+            given, w = self._nodes(group, fewer)
+            x = self.column(eps, given)
+            mean, spread = _mean_and_covariance(_outer(x[:, :, None]), w)
+            return n * (mean - self.V0), spread
+        given, w = self._nodes(self.plain, fewer)
+        skip = _outer(self.skip(eps, given, len(w)))
+        drawn = _outer(self.branch(eps, self.plain, given, len(w)))
+        mean, spread = _mean_and_covariance(skip + drawn, w)  # of E[V' | A, B]
+        inner, own = _mean_and_covariance(drawn, w)  # of C = sum_j B_j B_j^T
+        cross = np.einsum("k,kac,kbd->acbd", w, skip, drawn)
+        for group in self.units:
+            given, u = self._nodes(group, fewer)
+            unit, away = _mean_and_covariance(_outer(self.branch(eps, group, given, len(u))), u)
+            copies = self._copies(n, group)
+            mean, spread = mean + copies * unit, spread + copies * away
+            inner, own = inner + copies * unit, own + copies * away
+            cross = cross + np.einsum("k,kac,bd->acbd", w, skip, copies * unit)
+        # given A and B there are n columns, independent, each with the covariance C
+        both = own + np.einsum("ac,bd->acbd", inner, inner)
+        columns = np.einsum("acbd->abcd", both) + np.einsum("adbc->abcd", both)
+        for order in ("acbd", "adbc", "bcad", "bdac"):
+            columns = columns + np.einsum(f"{order}->abcd", cross)
+        return n * (mean - self.V0), n * spread + columns
+
+
+def _outer(x: np.ndarray) -> np.ndarray:
+    """x x^T, without conjugation."""
+    return x @ x.swapaxes(-1, -2)
+
+
+def _number(dim: sp.Expr, sizes: Mapping[str, Any], traced: Trace) -> Any:
+    """The size of a dimension where the width may be any number."""
+    if isinstance(dim, Share):
+        return sizes[dim.whole.name] / sizes[dim.count.name]
+    return sizes[dim.name]
+
+
+def unit_route(
+    traced: Trace,
+    params: Mapping[str, float],
+    V0: np.ndarray,
+    free: Mapping[str, Size] | None = None,
+    *,
+    text: bool = True,
+) -> Limits:
+    """Drift and diffusion of a block at `V0` (m, m), positive definite, without any symbol.
+
+    **Arguments:** `free`: sizes of the other dimensions, numbers or functions of the width.
+    `text`: the block is the whole layer, so that its text can be run too.
+
+    Raises `RouteError`, with the reason, for layers that it does not cover, and where neither the
+    quadrature nor Cauchy's integral settles.
+    """
+    layer = UnitLayer(traced, params, V0, free, text=text)
+    found = [_limits(layer.moments, r) for r in _RADII]
+    # two circles that agree: the larger they are, the fewer digits are lost to n
+    errors = [_distance(p, q) for p, q in itertools.pairwise(found)]
+    best = int(np.argmin(errors))
+    if not errors[best] < 1e-8:
+        raise RouteError(
+            "n E[V' - V] and n Cov[V'] are no power series in n^(-1/2) (off by "
+            f"{errors[best]:.0e}): there is no limit on this clock, or a root of n in the text has "
+            "another branch there"
+        )
+    limits = found[best + 1]
+    eps = _RADII[best + 1]
+    at, fewer = (layer.moments(eps, fewer) for fewer in (False, True))
+    _require_equal(at, fewer, V0, "the average over one unit does not settle: a function is not "
+                   "smooth between the points where its argument vanishes")  # fmt: skip
+    if text:
+        _require_equal(at, layer.moments(eps, reading="text"), V0, "graph and text differ")
+    return replace(limits, error=errors[best])
+
+
+def _require_equal(one: Moments, two: Moments, V0: np.ndarray, problem: str) -> None:
+    off = max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
+    if off > 1e-9 * float(np.max(np.abs(V0))):
+        raise RouteError(f"{problem} (off by {off:.0e})")
+
+
+_RADII = (0.2, 0.12, 0.07, 0.04, 0.025)
+_POINTS = 24
+
+
+def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
+    """Cauchy's integrals over a circle of eps; conjugate values on its lower half."""
+    angles = np.exp(2j * np.pi * np.arange(_POINTS // 2 + 1) / _POINTS)
+    values = [moments(complex(radius * z)) for z in angles]
+    share = np.full(len(angles), 2.0 / _POINTS)
+    share[[0, -1]] = 1 / _POINTS
+
+    def coefficient(power: int, part: int) -> np.ndarray:
+        weight = share * angles**-power / radius**power
+        return np.real(np.tensordot(weight, np.array([v[part] for v in values]), 1))
+
+    first = coefficient(1, 0), coefficient(1, 1)
+    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], math.inf)
+
+
+def _distance(one: Limits, two: Limits) -> float:
+    """Relative, of the limits."""
+    pairs = ((one.drift, two.drift), (one.diffusion, two.diffusion))
+    return max(float(np.max(np.abs(p - q)) / max(np.max(np.abs(q)), 1e-300)) for p, q in pairs)
+
+
+def _mean_and_covariance(sample: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of (count, m, m) under the weights: (m, m) and (m, m, m, m)."""
+    mean = np.tensordot(w, sample, 1)
+    away = sample - mean
+    flat = away.reshape(len(w), -1)
+    return mean, ((flat * w[:, None]).T @ flat).reshape(*mean.shape * 2)
