@@ -21,7 +21,6 @@ Not supported: units that see one another, heads side by side, kinks elsewhere t
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -430,38 +429,51 @@ def unit_route(
     quadrature nor Cauchy's integral settles.
     """
     layer = UnitLayer(traced, params, V0, free, text=text)
-    found = [_limits(layer.moments, r) for r in _RADII]
+    size = float(np.max(np.abs(V0)))
+    found, errors = [_limits(layer.moments, _RADII[0])], [math.inf]
     # two circles that agree: the larger they are, the fewer digits are lost to n
-    errors = [_distance(p, q) for p, q in itertools.pairwise(found)]
+    for radius in _RADII[1:]:
+        found.append(_limits(layer.moments, radius))
+        errors.append(_distance(found[-2], found[-1], size))
+        if errors[-1] < 1e-10:
+            break
     best = int(np.argmin(errors))
-    if not errors[best] < 1e-8:
-        raise RouteError(
-            "n E[V' - V] and n Cov[V'] are no power series in n^(-1/2) (off by "
-            f"{errors[best]:.0e}): there is no limit on this clock, or a root of n in the text has "
-            "another branch there"
+    limits, eps = found[best], _RADII[best]
+    at = layer.moments(eps)
+    if _off(at, layer.moments(eps, fewer=True)) > 1e-9 * size:
+        raise NotCovered(
+            "the average over one unit does not settle: a function is not smooth between the "
+            "points where its argument vanishes"
         )
-    limits = found[best + 1]
-    eps = _RADII[best + 1]
-    at, fewer = (layer.moments(eps, fewer) for fewer in (False, True))
-    _require_equal(at, fewer, V0, "the average over one unit does not settle: a function is not "
-                   "smooth between the points where its argument vanishes")  # fmt: skip
-    if text:
-        _require_equal(at, layer.moments(eps, reading="text"), V0, "graph and text differ")
+    if not errors[best] < 1e-8:
+        raise NotCovered(
+            "n E[V' - V] and n Cov[V'] are no power series in n^(-1/2) (off by "
+            f"{errors[best]:.0e}): a function has a pole near zero, or a root of n in the text "
+            "has another branch there"
+        )
+    if not limits.error < 1e-9 * size:
+        raise RouteError(
+            "n E[V' - V] or n Cov[V'] grows with n (a coefficient of n or n^(1/2) is "
+            f"{limits.error:.1g}): there is no limit on this clock"
+        )
+    if text and _off(at, layer.moments(eps, reading="text")) > 1e-9 * size:
+        raise RouteError(f"graph and text differ at the width {eps**-2:.0f}")
     return replace(limits, error=errors[best])
 
 
-def _require_equal(one: Moments, two: Moments, V0: np.ndarray, problem: str) -> None:
-    off = max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
-    if off > 1e-9 * float(np.max(np.abs(V0))):
-        raise RouteError(f"{problem} (off by {off:.0e})")
+def _off(one: Moments, two: Moments) -> float:
+    return max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
 
 
-_RADII = (0.2, 0.12, 0.07, 0.04, 0.025)
-_POINTS = 24
+_RADII = (0.2, 0.12, 0.07, 0.04, 0.025, 0.015)
+_POINTS = 24  # of Cauchy
 
 
 def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
-    """Cauchy's integrals over a circle of eps; conjugate values on its lower half."""
+    """Cauchy's integrals over a circle of eps; conjugate values on its lower half.
+
+    `error` is the largest coefficient of n and n^(1/2), which a limit does not have.
+    """
     angles = np.exp(2j * np.pi * np.arange(_POINTS // 2 + 1) / _POINTS)
     values = [moments(complex(radius * z)) for z in angles]
     share = np.full(len(angles), 2.0 / _POINTS)
@@ -471,14 +483,15 @@ def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
         weight = share * angles**-power / radius**power
         return np.real(np.tensordot(weight, np.array([v[part] for v in values]), 1))
 
+    growth = max(float(np.max(np.abs(coefficient(-p, k)))) for p in (1, 2) for k in (0, 1))
     first = coefficient(1, 0), coefficient(1, 1)
-    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], math.inf)
+    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], growth)
 
 
-def _distance(one: Limits, two: Limits) -> float:
-    """Relative, of the limits."""
-    pairs = ((one.drift, two.drift), (one.diffusion, two.diffusion))
-    return max(float(np.max(np.abs(p - q)) / max(np.max(np.abs(q)), 1e-300)) for p, q in pairs)
+def _distance(one: Limits, two: Limits, size: float) -> float:
+    """Relative, of the limits; what is a thousand times smaller than V counts as that large."""
+    pairs = ((one.drift, two.drift, size), (one.diffusion, two.diffusion, size**2))
+    return max(float(np.max(np.abs(p - q)) / max(np.max(np.abs(q)), 1e-3 * s)) for p, q, s in pairs)
 
 
 def _mean_and_covariance(sample: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
