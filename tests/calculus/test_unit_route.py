@@ -103,6 +103,19 @@ def kinked_logits(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 
 
+def many_keys(X):  # type: ignore[no-untyped-def]
+    W_Q, W_K, W_V = gaussian(n, n_h), gaussian(n, n_h), gaussian(n, n)
+    logits = (X @ W_Q) @ (X @ W_K).T / (n * sqrt(n * n_h))
+    A = eye(m) + softmax(logits) - 1 / m + (relu(logits) + relu(-2 * logits)) / (tau_0 * sqrt(n))
+    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
+
+
+def uncentred_keys(X):  # type: ignore[no-untyped-def]
+    W_Q, W_K, W_V = gaussian(n, n_h), gaussian(n, n_h), gaussian(n, n)
+    A = eye(m) + relu((X @ W_Q) @ (X @ W_K).T / (n * sqrt(n * n_h)))
+    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
+
+
 def side_by_side(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * concatenate(X @ gaussian(H, n, n / H)) / sqrt(n)
 
@@ -219,6 +232,28 @@ def test_units_with_a_gate() -> None:
     plain = limits(mlp).drift * 3
     np.testing.assert_allclose(found.drift, plain + g2 * (V0**2 - V0), atol=1e-10)
     np.testing.assert_allclose(found.diffusion, limits(mlp).diffusion * 3, atol=1e-10)
+
+
+def test_kinked_functions_of_logits() -> None:
+    """Two kinks in one matrix, beside a softmax of the same logits; and wrong coefficients."""
+    result = derive(model(many_keys))
+    rung = rungs.independent(result)
+    assert rung.passed
+    assert set(rung.figures) == {"drift", "diffusion"}
+    assert max(rung.figures.values()) < 1e-9
+    (block,), (reference,) = result.blocks, rungs.references(result)
+    for factor in ("1001/1000", "-1", "0"):
+        for term in range(len(block.drift.terms)):
+            wrong = _changed(block.drift, term, sp.sympify(factor))
+            found = replace(reference, block=replace(block, drift=wrong))
+            rungs._KNOWN[:] = [(result, [found])]
+            assert not rungs.independent(result).passed
+    rungs._KNOWN.clear()
+
+
+def test_a_kink_of_logits_that_is_too_large_has_no_limit() -> None:
+    with pytest.raises(RouteError, match="grows with n"):
+        limits(uncentred_keys)
 
 
 @pytest.mark.parametrize(
