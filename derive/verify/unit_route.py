@@ -231,17 +231,27 @@ class UnitLayer:
         """eps A at V_0, (count, m, m): its columns beyond the tokens vanish."""
         return self.run(eps, self.factor, self._weights(given, count, self.m))
 
-    def branch(self, eps: complex, group: _Group, given: Given, count: int) -> np.ndarray:
-        """The columns of B of one unit, or of the whole of a plain group: (count, m, columns)."""
-        base = self.skip(eps, given, count)
-        out = []
+    def branch(
+        self, eps: complex, group: _Group, given: Given, count: int, base: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The columns of B of one unit, or of the whole of a plain group: (count, m, columns).
+
+        `base`: the layer with no output weights, where it is known.
+        """
+        if base is None:
+            base = self.skip(eps, given, count)
+        out = [np.zeros((count, self.m, 0))]
         for k in group.outputs:
             axis = self._side(k)
-            for row in range(self._shape(k, 1, self.m, self.m)[1 - axis]):
+            rows = self._shape(k, 1, self.m, self.m)[1 - axis]
+            for first in range(0, rows, self.m):  # B W = B for W = I, a few rows at a time
+                taken = range(first, min(rows, first + self.m))
                 weights = self._weights(given, count, self.m)
-                weights[k][(slice(None), row, 0) if axis else (slice(None), 0, row)] = 1.0
-                out.append((self.run(eps, self.factor, weights) - base)[:, :, 0] / eps)
-        return np.stack(out, axis=-1) if out else np.zeros((count, self.m, 0))
+                for column, row in enumerate(taken):
+                    weights[k][(slice(None), *((row, column) if axis else (column, row)))] = 1.0
+                moved = self.run(eps, self.factor, weights) - base
+                out.append(moved[:, :, : len(taken)] / eps)
+        return np.concatenate(out, axis=-1)
 
     def column(self, eps: complex, given: Given) -> np.ndarray:
         """One column of X' (count, m), for layers whose columns are the units."""
@@ -479,8 +489,9 @@ class UnitLayer:
             mean, spread = _mean_and_covariance(_outer(x[:, :, None]), w)
             return n * (mean - self.V0), spread
         given, w = self._of_keys(eps, fewer) if self.keys else self._nodes(self.plain, fewer)
-        skip = _outer(self.skip(eps, given, len(w)))
-        drawn = _outer(self.branch(eps, self.plain, given, len(w)))
+        base = self.skip(eps, given, len(w))
+        skip = _outer(base)
+        drawn = _outer(self.branch(eps, self.plain, given, len(w), base))
         mean, spread = _mean_and_covariance(skip + drawn, w)  # of E[V' | A, B]
         inner, own = _mean_and_covariance(drawn, w)  # of C = sum_j B_j B_j^T
         cross = np.einsum("k,kac,kbd->acbd", w, skip, drawn)
@@ -527,7 +538,12 @@ def unit_route(
     Raises `RouteError`, with the reason, for layers that it does not cover, and where neither the
     quadrature nor Cauchy's integral settles.
     """
-    layer = UnitLayer(traced, params, V0, free, text=text)
+    try:
+        layer = UnitLayer(traced, params, V0, free, text=text)
+    except RouteError:
+        raise
+    except (ValueError, TypeError) as problem:
+        raise NotCovered(f"the definition does not run on other arrays: {problem}") from problem
     size = float(np.max(np.abs(V0)))
     found, errors = [_limits(layer.moments, _RADII[0])], [math.inf]
     # two circles that agree: the larger they are, the fewer digits are lost to n
