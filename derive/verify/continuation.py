@@ -48,6 +48,9 @@ class Continued:
         self.numbers: dict[sp.Symbol, float] = {token: float(at[token.name])}
         self.numbers |= self.params
         self.nodes = [a for a in walk(traced.output) if kinked(a)]
+        # where a kink counts (elsewhere |u| is zero), and weights that are given times eps
+        self.masks: dict[Array, np.ndarray] = {}
+        self.growing: frozenset[Array] = frozenset()
         self.functions = {a: _Branches(a.data[1], self.params) for a in self.nodes}
         self.scalars: dict[Array, Callable[[complex], complex]] = {}
         for array in walk(traced.output):
@@ -68,14 +71,22 @@ class Continued:
             inside, reference = (
                 value(array.args[0], known, self.numbers) for known in (leaves, real)
             )
-            leaves[array] = self.functions[array](inside, reference)
-            real[array] = self.functions[array](reference, reference)
+            mask = self.masks.get(array)
+            leaves[array] = self.functions[array](inside, reference, mask)
+            real[array] = self.functions[array](reference, reference, mask)
         return value(self.traced.output, leaves, self.numbers)
+
+    def argument(
+        self, array: Array, eps: float, state: np.ndarray, weights: Mapping[Array, np.ndarray]
+    ) -> np.ndarray:
+        """The argument of a function of the graph, eps > 0, where no kink comes before it."""
+        return value(array.args[0], self._leaves(eps, state, weights), self.numbers)
 
     def _leaves(
         self, eps: complex, state: np.ndarray, weights: Mapping[Array, np.ndarray]
     ) -> dict[Array, np.ndarray]:
-        known = {self.traced.state: state / eps, **weights}
+        known = {a: w / eps if a in self.growing else w for a, w in weights.items()}
+        known[self.traced.state] = state / eps
         for array, scalar in self.scalars.items():
             shape = [int(self.numbers[d]) if d != 1 else 1 for d in array.shape]
             known[array] = np.full(shape, scalar(eps))
@@ -125,8 +136,11 @@ class _Branches:
         self.inside = sp.lambdify((x, *params, *signs), expression, modules)
         self.kinks = [sp.lambdify((x, *params), k, modules) for k in kinks]
 
-    def __call__(self, argument: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        signs = [np.sign(np.real(k(reference, *self.given))) for k in self.kinks]
+    def __call__(
+        self, argument: np.ndarray, reference: np.ndarray, mask: np.ndarray | None
+    ) -> np.ndarray:
+        there = 1 if mask is None else mask
+        signs = [there * np.sign(np.real(k(reference, *self.given))) for k in self.kinks]
         found = self.inside(argument, *self.given, *signs)
         return np.broadcast_to(found, argument.shape)
 

@@ -29,7 +29,7 @@ from derive.notation.arrays import walk
 from derive.notation.scalars import GaussianMean, size
 from derive.verify.continuation import kinked
 from derive.verify.second_route import NotCovered, RouteError, second_route
-from derive.verify.unit_route import unit_route
+from derive.verify.unit_route import Limits, unit_route
 
 _SEED = 41
 
@@ -226,16 +226,19 @@ def _reference(result: CovarianceSDE, block: Block, label: str) -> Reference:
         return Reference(label, block, at, problem=str(problem))
     except RouteError as problem:
         return Reference(label, block, at, problem=str(problem), contradicts=True)
-    corrections: tuple[tuple[str, Expression, np.ndarray], ...] = ()
+    corrections = _corrections(block, limits) if limits.exact else ()
+    return Reference(label, block, at, limits.drift, limits.diffusion, corrections)
+
+
+def _corrections(block: Block, limits: Limits) -> tuple[tuple[str, Expression, np.ndarray], ...]:
     try:
         first = of_block(block.trace)
-        corrections = (
-            ("n^(-1/2) drift", first.drift, limits.first_drift),
-            ("n^(-1/2) diffusion", first.diffusion, limits.first_diffusion),
-        )
-    except Refusal:
-        pass  # no correction is derived, so none is emitted
-    return Reference(label, block, at, limits.drift, limits.diffusion, corrections)
+    except Refusal:  # none is derived, so none is emitted
+        return ()
+    return (
+        ("n^(-1/2) drift", first.drift, limits.first_drift),
+        ("n^(-1/2) diffusion", first.diffusion, limits.first_diffusion),
+    )
 
 
 def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:

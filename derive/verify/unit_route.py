@@ -11,7 +11,8 @@ checked at a whole width with every unit in place:
 - X' = A + sum_j B_j W_j with output weights W_j, so that given A and B the n columns of X' are
   independent normals with means A_k and the covariance sum_j B_j B_j^T;
 - B_j B_j^T is a sum over hidden units with weights of their own, one unit is a function of a few
-  normals, and so is what attention does to A and B.
+  normals, and so is what attention does to A and B;
+- where Q K^T joins keys whose number grows, Q Q^T is as good as its mean, and logits are normal.
 
 The average over these normals is a Gauss rule, in the cones between the kinks where there are any;
 n^(-1/2) = eps goes to zero by interpolation in eps at real widths.
@@ -21,7 +22,6 @@ Not supported: units that see one another, heads side by side, kinks elsewhere t
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +31,12 @@ import numpy as np
 import sympy as sp
 
 from derive.notation import numeric
-from derive.notation.arrays import walk
+from derive.notation.arrays import Array, walk
 from derive.notation.batch import Batch
 from derive.notation.model import Trace
 from derive.notation.scalars import Share
 from derive.verify.axes import Axes, Axis
-from derive.verify.cones import cone_rule, hermite_rule, product
+from derive.verify.cones import Rule, cone_rule, hermite_rule, product
 from derive.verify.continuation import Continued, kinked
 from derive.verify.second_route import NotCovered, RouteError, Size
 
@@ -50,6 +50,7 @@ class Limits:
     """The limits, the coefficients of n^(-1/2), and what the interpolation leaves uncertain.
 
     Shapes (m, m) and (m, m, m, m); `error` is relative to the largest entry, of the limits alone.
+    `exact`: the moments were those of the layer at every width, so that the coefficients are too.
     """
 
     drift: np.ndarray
@@ -57,6 +58,7 @@ class Limits:
     first_drift: np.ndarray
     first_diffusion: np.ndarray
     error: float
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,11 @@ class UnitLayer:
         self.graph = Continued(traced, params, self.sizes)
         self.reading = "graph"
         self.rng = np.random.default_rng(11)
+        self.keys: dict[Axis, tuple[int, int]] = {}
         self._sort()
+        self.keys = self._find_keys()
         self._require_whole_width()
-        self._require_kinks_of_units()
+        self._find_kinks()
 
     # ---- running the definition
 
@@ -138,6 +142,8 @@ class UnitLayer:
                 out.append(columns if (k, axis) in self.outward else rows)
             elif kind in self.unit_classes:
                 out.append(units)
+            elif kind in self.keys:
+                out.append(self.m)
             else:
                 sizes = [_number(dim, self.sizes(n), self.traced) for n in (7.0, 8.0)]
                 if sizes[0] != sizes[1]:
@@ -225,17 +231,27 @@ class UnitLayer:
         """eps A at V_0, (count, m, m): its columns beyond the tokens vanish."""
         return self.run(eps, self.factor, self._weights(given, count, self.m))
 
-    def branch(self, eps: complex, group: _Group, given: Given, count: int) -> np.ndarray:
-        """The columns of B of one unit, or of the whole of a plain group: (count, m, columns)."""
-        base = self.skip(eps, given, count)
-        out = []
+    def branch(
+        self, eps: complex, group: _Group, given: Given, count: int, base: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The columns of B of one unit, or of the whole of a plain group: (count, m, columns).
+
+        `base`: the layer with no output weights, where it is known.
+        """
+        if base is None:
+            base = self.skip(eps, given, count)
+        out = [np.zeros((count, self.m, 0))]
         for k in group.outputs:
             axis = self._side(k)
-            for row in range(self._shape(k, 1, self.m, self.m)[1 - axis]):
+            rows = self._shape(k, 1, self.m, self.m)[1 - axis]
+            for first in range(0, rows, self.m):  # B W = B for W = I, a few rows at a time
+                taken = range(first, min(rows, first + self.m))
                 weights = self._weights(given, count, self.m)
-                weights[k][(slice(None), row, 0) if axis else (slice(None), 0, row)] = 1.0
-                out.append((self.run(eps, self.factor, weights) - base)[:, :, 0] / eps)
-        return np.stack(out, axis=-1) if out else np.zeros((count, self.m, 0))
+                for column, row in enumerate(taken):
+                    weights[k][(slice(None), *((row, column) if axis else (column, row)))] = 1.0
+                moved = self.run(eps, self.factor, weights) - base
+                out.append(moved[:, :, : len(taken)] / eps)
+        return np.concatenate(out, axis=-1)
 
     def column(self, eps: complex, given: Given) -> np.ndarray:
         """One column of X' (count, m), for layers whose columns are the units."""
@@ -246,20 +262,59 @@ class UnitLayer:
         (axis,) = [i for j, i in self.outward if j == k]
         return axis
 
-    def _require_kinks_of_units(self) -> None:
-        """Kinks are known to lie where one pre-activation of a hidden unit vanishes."""
+    def _find_keys(self) -> dict[Axis, tuple[int, int]]:
+        """Axes that grow and join two weights Q and K, where the layer knows only Q K^T."""
+        held: dict[Axis, list[int]] = {}
+        for k in self.plain.inputs:
+            for axis, dim in enumerate(self.arrays[k].shape):
+                kind = self.axes.of(self.arrays[k], axis)
+                sizes = [_number(dim, self.sizes(n), self.traced) for n in (7.0, 8.0)]
+                if kind != self.own and sizes[0] != sizes[1]:
+                    held.setdefault(kind, []).append(k)
+        out = {}
+        for kind, pair in held.items():
+            if len(pair) != 2 or not self._is_product(kind, pair):
+                names = ", ".join(self.traced.weights[k][0] for k in pair)
+                raise NotCovered(f"an axis of {names} grows, and is neither hidden units nor keys")
+            out[kind] = (pair[0], pair[1])
+        return out
+
+    def _is_product(self, kind: Axis, pair: list[int]) -> bool:
+        """Q M and K M^-T are as good as Q and K, for every matrix M."""
+        kinds: dict[Axis, int] = {self.own: self.m + 2, kind: 3}
+        weights = []
+        for array in self.arrays:
+            shape = [kinds.setdefault(self.axes.of(array, i), 2) for i in range(array.ndim)]
+            weights.append(self.rng.standard_normal((1, *shape)))
+        turn = self.rng.standard_normal((3, 3))
+        moved = list(weights)
+        for k, M in zip(pair, (turn, np.linalg.inv(turn).T), strict=True):
+            last = self.axes.of(self.arrays[k], -1) == kind
+            moved[k] = weights[k] @ M if last else M.T @ weights[k]
+        state = self.rng.standard_normal((self.m, self.m + 2))
+        one, two = (self.run(0.4, state, w) for w in (weights, moved))
+        return float(np.max(np.abs(one - two))) < 1e-9 * float(np.max(np.abs(one)))
+
+    def _find_kinks(self) -> None:
+        """Weights whose pre-activations have kinks, and functions of logits that have."""
         self.bent: set[int] = set()
+        self.logits: list[tuple[Array, int]] = []
         place = {a: k for k, a in enumerate(self.arrays)}
         for array in walk(self.traced.output):
-            if kinked(array):
-                inside = {place[a] for a in walk(array.args[0]) if a in place}
+            if not kinked(array):
+                continue
+            inside = {place[a] for a in walk(array.args[0]) if a in place}
+            pair = next((p for p in self.keys.values() if set(p) == inside), None)
+            if any(inside <= set(g.inputs) and len(inside) == 1 for g in self.units):
                 self.bent |= inside
-                if not any(inside <= set(g.inputs) and len(inside) == 1 for g in self.units):
-                    names = ", ".join(sorted(self.traced.weights[k][0] for k in inside))
-                    raise NotCovered(
-                        f"{array.data[0]} has its kink where a function of {names} vanishes, which "
-                        "cuts no cones: checked by quadrature at L1 and by the text at L5"
-                    )
+            elif pair is not None and array.ndim == 2 and len(self.plain.inputs) == 2:
+                self.logits.append((array, pair[1]))
+            else:
+                names = ", ".join(sorted(self.traced.weights[k][0] for k in inside))
+                raise NotCovered(
+                    f"{array.data[0]} has its kink where a function of {names} vanishes, which "
+                    "cuts no cones: checked by quadrature at L1 and by the text at L5"
+                )
 
     # ---- the whole layer at a whole width
 
@@ -273,7 +328,7 @@ class UnitLayer:
         for k, array in enumerate(self.arrays):
             shape = list(self._shape(k, n, n, n))
             for axis in range(array.ndim):
-                if self.axes.of(array, axis) in self.unit_classes:
+                if self.axes.of(array, axis) in {*self.unit_classes, *self.keys}:
                     shape[axis] = round(_number(array.shape[axis], self.sizes(n), self.traced))
             weights.append(self.rng.standard_normal((1, *shape)))
         state = np.zeros((self.m, n))
@@ -365,12 +420,65 @@ class UnitLayer:
         return {k: p.reshape(-1, *s) for (k, s), p in zip(shapes, parts, strict=True)}, w
 
     def moments(self, eps: complex, fewer: bool = False, reading: str = "graph") -> Moments:
-        """n E[V' - V] (m, m) and n Cov[V'] (m, m, m, m) at V_0 and n = eps^-2."""
+        """n E[V' - V] (m, m) and n Cov[V'] (m, m, m, m) at V_0 and n = eps^-2.
+
+        With keys, up to terms that vanish as n grows: Q Q^T is its mean, so that logits are normal,
+        and of several kinked entries each is averaged alone (products of two are smaller).
+        """
         self.reading = reading
+        frozen = [p[0] for p in self.keys.values()]
+        self.graph.growing = frozenset(self.arrays[k] for k in frozen)
         try:
-            return self._moments(eps, fewer)
+            self.graph.masks = {a: np.zeros((self.m, self.m)) for a, _ in self.logits}
+            base = self._moments(eps, fewer)
+            mean, spread = base
+            for array, drawn in self.logits:
+                for entry in np.ndindex(self.m, self.m):
+                    self.graph.masks[array] = np.zeros((self.m, self.m))
+                    self.graph.masks[array][entry] = 1
+                    self._rule = self._half_space(array, drawn, entry, fewer)
+                    one = self._moments(eps, fewer)
+                    mean, spread = mean + one[0] - base[0], spread + one[1] - base[1]
+                self.graph.masks[array] = np.zeros((self.m, self.m))
+            return mean, spread
         finally:
-            self.reading = "graph"
+            self.reading, self.graph.growing, self.graph.masks = "graph", frozenset(), {}
+            self._rule = None
+
+    _rule: Rule | None = None
+
+    def _half_space(self, array: Array, drawn: int, entry: tuple[int, ...], fewer: bool) -> Rule:
+        """A rule for the weight `drawn` that is split where one entry of a function's argument
+        vanishes, which must be linear in that weight."""
+        size = self.m**2
+        basis = np.concatenate([np.eye(size), self.rng.standard_normal((1, size))])
+        given = self._frozen(len(basis), 1.0) | {drawn: basis.reshape(-1, self.m, self.m)}
+        weights = self._weights(given, len(basis), self.m)
+        states = np.broadcast_to(self.factor, (len(basis), self.m, self.m))
+        leaves = dict(zip(self.arrays, weights, strict=True))
+        found = self.graph.argument(array, 0.3, states, leaves)
+        slopes = np.array([x[entry] for x in found])
+        if abs(slopes[-1] - basis[-1] @ slopes[:-1]) > 1e-9 * np.max(np.abs(slopes)):
+            raise NotCovered(f"the argument of {array.data[0]} is not linear in the last weight")
+        first, _ = np.linalg.qr(np.column_stack([slopes[:-1], np.eye(size)[:, : size - 1]]))
+        points = 5 if fewer else 6
+        x, w = product([cone_rule(np.eye(1), 2, points + 2), hermite_rule(size - 1, points)])
+        return x @ first.T, w
+
+    def _frozen(self, count: int, ratio: Any) -> dict[int, np.ndarray]:
+        """eps times the weights Q at their mean square, Q Q^T = (number of keys) I."""
+        root = np.sqrt(ratio) * np.eye(self.m)
+        return {q: np.broadcast_to(root, (count, self.m, self.m)) for q, _ in self.keys.values()}
+
+    def _of_keys(self, eps: complex, fewer: bool) -> tuple[Given, np.ndarray]:
+        """Nodes for the weights of logits: Q fixed, K drawn."""
+        ((kind, (query, key)),) = self.keys.items()
+        size = self.m**2
+        x, w = self._rule or hermite_rule(size, 6 if fewer else 7)
+        axis = [self.axes.of(self.arrays[query], i) for i in (0, 1)].index(kind)
+        keys = _number(self.arrays[query].shape[axis], self.sizes(eps**-2), self.traced)
+        given = self._frozen(len(w), keys * eps**2)
+        return given | {key: x.reshape(-1, self.m, self.m)}, w
 
     def _moments(self, eps: complex, fewer: bool) -> Moments:
         n = eps**-2
@@ -380,9 +488,10 @@ class UnitLayer:
             x = self.column(eps, given)
             mean, spread = _mean_and_covariance(_outer(x[:, :, None]), w)
             return n * (mean - self.V0), spread
-        given, w = self._nodes(self.plain, fewer)
-        skip = _outer(self.skip(eps, given, len(w)))
-        drawn = _outer(self.branch(eps, self.plain, given, len(w)))
+        given, w = self._of_keys(eps, fewer) if self.keys else self._nodes(self.plain, fewer)
+        base = self.skip(eps, given, len(w))
+        skip = _outer(base)
+        drawn = _outer(self.branch(eps, self.plain, given, len(w), base))
         mean, spread = _mean_and_covariance(skip + drawn, w)  # of E[V' | A, B]
         inner, own = _mean_and_covariance(drawn, w)  # of C = sum_j B_j B_j^T
         cross = np.einsum("k,kac,kbd->acbd", w, skip, drawn)
@@ -429,39 +538,58 @@ def unit_route(
     Raises `RouteError`, with the reason, for layers that it does not cover, and where neither the
     quadrature nor Cauchy's integral settles.
     """
-    layer = UnitLayer(traced, params, V0, free, text=text)
-    found = [_limits(layer.moments, r) for r in _RADII]
+    try:
+        layer = UnitLayer(traced, params, V0, free, text=text)
+    except RouteError:
+        raise
+    except (ValueError, TypeError) as problem:
+        raise NotCovered(f"the definition does not run on other arrays: {problem}") from problem
+    size = float(np.max(np.abs(V0)))
+    found, errors = [_limits(layer.moments, _RADII[0])], [math.inf]
     # two circles that agree: the larger they are, the fewer digits are lost to n
-    errors = [_distance(p, q) for p, q in itertools.pairwise(found)]
+    for radius in _RADII[1:]:
+        found.append(_limits(layer.moments, radius))
+        errors.append(_distance(found[-2], found[-1], size))
+        if errors[-1] < 1e-10:
+            break
     best = int(np.argmin(errors))
-    if not errors[best] < 1e-8:
-        raise RouteError(
-            "n E[V' - V] and n Cov[V'] are no power series in n^(-1/2) (off by "
-            f"{errors[best]:.0e}): there is no limit on this clock, or a root of n in the text has "
-            "another branch there"
+    limits, eps = found[best], _RADII[best]
+    at = layer.moments(eps)
+    if _off(at, layer.moments(eps, fewer=True)) > 1e-9 * size:
+        raise NotCovered(
+            "the average over one unit does not settle: a function is not smooth between the "
+            "points where its argument vanishes"
         )
-    limits = found[best + 1]
-    eps = _RADII[best + 1]
-    at, fewer = (layer.moments(eps, fewer) for fewer in (False, True))
-    _require_equal(at, fewer, V0, "the average over one unit does not settle: a function is not "
-                   "smooth between the points where its argument vanishes")  # fmt: skip
-    if text:
-        _require_equal(at, layer.moments(eps, reading="text"), V0, "graph and text differ")
-    return replace(limits, error=errors[best])
+    if not errors[best] < 1e-8:
+        raise NotCovered(
+            "n E[V' - V] and n Cov[V'] are no power series in n^(-1/2) (off by "
+            f"{errors[best]:.0e}): a function has a pole near zero, or a root of n in the text "
+            "has another branch there"
+        )
+    if not limits.error < 1e-9 * size:
+        raise RouteError(
+            "n E[V' - V] or n Cov[V'] grows with n (a coefficient of n or n^(1/2) is "
+            f"{limits.error:.1g}): there is no limit on this clock"
+        )
+    # of single entries of logits the text knows nothing; it is compared at a whole width
+    if text and not layer.keys and _off(at, layer.moments(eps, reading="text")) > 1e-9 * size:
+        raise RouteError(f"graph and text differ at the width {eps**-2:.0f}")
+    return replace(limits, error=errors[best], exact=not layer.keys)
 
 
-def _require_equal(one: Moments, two: Moments, V0: np.ndarray, problem: str) -> None:
-    off = max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
-    if off > 1e-9 * float(np.max(np.abs(V0))):
-        raise RouteError(f"{problem} (off by {off:.0e})")
+def _off(one: Moments, two: Moments) -> float:
+    return max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
 
 
-_RADII = (0.2, 0.12, 0.07, 0.04, 0.025)
-_POINTS = 24
+_RADII = (0.2, 0.12, 0.07, 0.04, 0.025, 0.015)
+_POINTS = 24  # of Cauchy
 
 
 def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
-    """Cauchy's integrals over a circle of eps; conjugate values on its lower half."""
+    """Cauchy's integrals over a circle of eps; conjugate values on its lower half.
+
+    `error` is the largest coefficient of n and n^(1/2), which a limit does not have.
+    """
     angles = np.exp(2j * np.pi * np.arange(_POINTS // 2 + 1) / _POINTS)
     values = [moments(complex(radius * z)) for z in angles]
     share = np.full(len(angles), 2.0 / _POINTS)
@@ -471,14 +599,15 @@ def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
         weight = share * angles**-power / radius**power
         return np.real(np.tensordot(weight, np.array([v[part] for v in values]), 1))
 
+    growth = max(float(np.max(np.abs(coefficient(-p, k)))) for p in (1, 2) for k in (0, 1))
     first = coefficient(1, 0), coefficient(1, 1)
-    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], math.inf)
+    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], growth)
 
 
-def _distance(one: Limits, two: Limits) -> float:
-    """Relative, of the limits."""
-    pairs = ((one.drift, two.drift), (one.diffusion, two.diffusion))
-    return max(float(np.max(np.abs(p - q)) / max(np.max(np.abs(q)), 1e-300)) for p, q in pairs)
+def _distance(one: Limits, two: Limits, size: float) -> float:
+    """Relative, of the limits; what is a thousand times smaller than V counts as that large."""
+    pairs = ((one.drift, two.drift, size), (one.diffusion, two.diffusion, size**2))
+    return max(float(np.max(np.abs(p - q)) / max(np.max(np.abs(q)), 1e-3 * s)) for p, q, s in pairs)
 
 
 def _mean_and_covariance(sample: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
