@@ -90,11 +90,17 @@ class Scaling:
         """
         coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
         kept = [
-            term / self.width ** sp.Rational(Fraction(degree))
+            self._freed(term / self.width ** sp.Rational(Fraction(degree)))
             for term in sp.Add.make_args(sp.expand(coefficient))
             if term != 0 and self._exponents(term).bounded == degree
         ]
         return sp.expand(sp.Add(*kept))
+
+    def _freed(self, term: sp.Expr) -> sp.Expr:
+        """A term of degree 0 without the width: n / (n gamma^2 + n) is 1 / (gamma^2 + 1)."""
+        if any(b.is_Add and b.has(self.width) for b in term.as_powers_dict()):
+            return leading(term, self.width)
+        return term
 
 
 def ratio(dim: sp.Symbol) -> sp.Symbol:

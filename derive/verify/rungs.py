@@ -112,7 +112,7 @@ def independent(result: CovarianceSDE) -> Rung:
             if target is None:
                 continue
             value = evaluate(getattr(block, name), {"V": one.V}, one.numbers)
-            errors[f"{label}{name}"] = _short(_error(value, target))
+            errors[f"{label}{name}"] = _short(_error(value, target, _natural(one.V, name)))
     skipped = len(result.blocks) - len(_smooth_blocks(result))
     figures = dict(errors)
     if skipped:
@@ -410,8 +410,13 @@ def _mutations(expression: Expression):  # type: ignore[no-untyped-def]
             yield f"term {p} with {i.name}{j.name} swapped", collect(free, [*rest, (c, swapped)])
 
 
-def _error(value: np.ndarray, target: np.ndarray) -> float:
-    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), 1e-300))
+def _natural(V: np.ndarray, name: str) -> float:
+    """A size against which a vanishing moment is zero: both routes round at the size of V."""
+    return 1e-3 * float(np.abs(V).max()) ** (2 if name == "diffusion" else 1)
+
+
+def _error(value: np.ndarray, target: np.ndarray, least: float = 1e-300) -> float:
+    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), least))
 
 
 def _short(value: float) -> float:
