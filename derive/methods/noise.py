@@ -482,9 +482,7 @@ class _Makers:
         return joint
 
     def fields(self, separated: dict[int, _Separated]) -> list[Field]:
-        return [
-            self._field(number, one) for number, one in separated.items() if one.left != (0, 0)
-        ]
+        return [self._field(number, one) for number, one in separated.items() if one.left != (0, 0)]
 
     def combined(self, compact: Expression, separated: dict[int, _Separated]) -> Expression:
         """Every core's tensor in terms of the independent fields."""
