@@ -157,14 +157,8 @@ class Law:
         return self.scaling.grows(dim) or dim == self.state.dims[1]
 
     def _core_degree(self, core: Factors, free: tuple[Index, ...]) -> Degree:
-        counts: dict[Index, int] = {}
-        for factor in core:
-            for index in factor.indices:
-                counts[index] = counts.get(index, 0) + 1
-        # a growing index that occurs once is open: an entry of an array, not a sum
-        legs = sorted(
-            i for i, c in counts.items() if i in free or not self.scaling.grows(i.dim) or c == 1
-        )
+        # every other index is a sum, one that a single factor holds too
+        legs = sorted(i for i in indices_of(core) if i in free or not self.scaling.grows(i.dim))
         names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(legs)}
         renamed = tuple(f.rename(names) for f in core)
         key = collect(names.values(), [(sp.Integer(1), renamed)])
