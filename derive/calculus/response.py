@@ -74,7 +74,7 @@ def _on_gram(root: Array, law: Law, gram: Array) -> Array:
                 args = tuple(rebuilt(a) for a in array.args)
                 new = replace(array, args=args) if args else array
                 # the width cancels between V and what the text divides by
-                done[array] = scale(*_peeled(new)) if array.op == "multiply" else new
+                done[array] = scale(*peeled(new)) if array.op == "multiply" else new
         return done[array]
 
     return rebuilt(root)
@@ -84,8 +84,8 @@ def _product(array: Array) -> sp.Expr | None:
     """c, if the node is c X X^T."""
     if array.op != "matmul":
         return None
-    (first, left), (second, right) = (_peeled(a) for a in array.args)
-    third, inner = _peeled(right.args[0]) if right.op == "transpose" else (sp.Integer(1), right)
+    (first, left), (second, right) = (peeled(a) for a in array.args)
+    third, inner = peeled(right.args[0]) if right.op == "transpose" else (sp.Integer(1), right)
     mirrored = right.op == "transpose" and left.op == "state" and inner is left
     return first * second * third if mirrored else None
 
@@ -94,10 +94,10 @@ def _squares(array: Array) -> sp.Expr | None:
     """c, if the node is the sum over units of c X * X."""
     if array.op != "sum" or array.data[0] != 1 or array.args[0].op != "multiply":
         return None
-    coefficient, product = _peeled(array.args[0])
+    coefficient, product = peeled(array.args[0])
     if product.op != "multiply":
         return None
-    (first, left), (second, right) = (_peeled(a) for a in product.args)
+    (first, left), (second, right) = (peeled(a) for a in product.args)
     return coefficient * first * second if left.op == "state" and left is right else None
 
 
@@ -109,9 +109,9 @@ def _sizes(gram: Array, keepdims: bool) -> Array:
     return node("expand", (vector,), (token, sp.Integer(1)), 1) if keepdims else vector
 
 
-def _peeled(array: Array) -> tuple[sp.Expr, Array]:
+def peeled(array: Array) -> tuple[sp.Expr, Array]:
     """Scalars in front of an array, and the array."""
     if array.op == "multiply" and array.args[0].op == "full" and not array.args[0].shape:
-        coefficient, core = _peeled(array.args[1])
+        coefficient, core = peeled(array.args[1])
         return array.args[0].data * coefficient, core
     return sp.Integer(1), array

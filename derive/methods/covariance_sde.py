@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from derive.calculus.index import Expression
+from derive.calculus.index import UNIT, Expression
 from derive.calculus.order import Law
 from derive.errors import Refusal
 from derive.methods import checks
@@ -27,6 +27,7 @@ from derive.methods.project import (
     projected_drift,
     projected_noise,
     record,
+    require_unit_rows,
     row_scaling,
 )
 from derive.methods.record import Step
@@ -110,6 +111,8 @@ def _derive(model: Model) -> CovarianceSDE:
         diffusion = projected_diffusion(diffusion, scaling, law)
         first, noise = projected(first, scaling, law), projected_noise(noise, scaling, law)
         steps.append(record(raw, drift, diffusion, noise, scaling))
+    if law.gram.meaning == UNIT:
+        require_unit_rows(drift, diffusion, model)
     facts = tuple(dict.fromkeys(f for b in blocks for f in b.facts))
     facts += tuple(s.text for s in scalars(drift, diffusion))
     reduction, why = _reduction(traced, law, len(blocks))
