@@ -121,15 +121,21 @@ class Law:
     scaling: Scaling
     gram_weight: sp.Expr
     responses: dict = field(default_factory=dict, repr=False)  # see `derive.calculus.response`
+    centred: dict = field(default_factory=dict, repr=False)  # see `derive.calculus.centred`
     _degrees: dict = field(default_factory=dict, repr=False)
 
     def mean(self, expression: Expression) -> Expression:
         """E given the state, in terms of the Gram matrix; exact in every dimension."""
-        return self.gram_of(expectation(expression, self.gaussian))
+        from derive.calculus.centred import opened
+
+        return self.gram_of(expectation(opened(expression), self.gaussian))
 
     def gram_of(self, expression: Expression) -> Expression:
         """Contract the state with itself to its Gram matrix, wherever that is what stands there."""
         return contract_gram(expression, self.state, self.gram, self.gram_weight)
+
+    def is_random(self, tensor: Tensor) -> bool:
+        return tensor in self.gaussian or tensor.kind in ("magnitude", "envelope", "centred")
 
     def covariance(self, first: Expression, second: Expression) -> Expression:
         """Cov given the state; the free indices of the two must be disjoint."""
@@ -162,6 +168,10 @@ class Law:
         names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(legs)}
         renamed = tuple(f.rename(names) for f in core)
         key = collect(names.values(), [(sp.Integer(1), renamed)])
+        if key not in self._degrees and core[0].tensor.kind == "centred":
+            from derive.calculus.centred import size
+
+            self._degrees[key] = size(core[0].tensor, self)
         if key not in self._degrees:
             ((_, normal),) = key.terms
             self._degrees[key] = self._size(normal, frozenset(key.free))

@@ -69,7 +69,7 @@ def _on_gram(root: Array, law: Law, gram: Array) -> Array:
             if weight is not None:
                 done[array] = scale(weight * law.gram_weight, gram)
             elif square is not None:
-                done[array] = scale(square * law.gram_weight, _sizes(gram, array.data[1]))
+                done[array] = scale(square * law.gram_weight, sizes(gram, array.data[1]))
             else:
                 args = tuple(rebuilt(a) for a in array.args)
                 new = replace(array, args=args) if args else array
@@ -101,7 +101,7 @@ def _squares(array: Array) -> sp.Expr | None:
     return coefficient * first * second if left.op == "state" and left is right else None
 
 
-def _sizes(gram: Array, keepdims: bool) -> Array:
+def sizes(gram: Array, keepdims: bool) -> Array:
     """V_aa, as a vector or as a column."""
     token = gram.shape[0]
     eye = node("eye", (), (token, token))

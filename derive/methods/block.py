@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import sympy as sp
 
+from derive.calculus.centred import opened
 from derive.calculus.index import UNIT, Expression, Index, Tensor, collect, fresh
 from derive.calculus.opaque import hide, reveal
 from derive.calculus.order import Law, Scaling
@@ -71,6 +72,7 @@ def derive_block(traced: Trace) -> Block:
 
     increment = increment_of(layer, law, 2)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), 1)
+    increment, first = opened(increment), opened(first)
     if any(t.kind == "envelope" for t in increment.tensors()):
         # their products are not averaged: the mean of order eps must be known not to vanish first
         loud = law.mean(law.up_to(increment, 1)).scaled(law.scaling.width)

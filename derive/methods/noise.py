@@ -386,11 +386,20 @@ class _Makers:
         return components(factors, legs)
 
     def _inside(self, index: Index, factors: Factors) -> bool:
-        """Whether a sum belongs inside one core: growing ones do, and those within one core."""
+        """Whether a sum belongs inside one core.
+
+        Growing ones do, those within one core, and those that join cores none of which has a mean
+        (q . k of a key width that stays): apart they would be products of fluctuations.
+        """
         if self.law.joins(index.dim):
             return True
         holding = [core for core in self.law.cores(factors) if index in indices_of(core)]
-        return len(holding) == 1
+        return len(holding) == 1 or all(self._odd(core) for core in holding)
+
+    def _odd(self, core: Factors) -> bool:
+        """Odd in some weight, so that the mean vanishes."""
+        counts = [sum(f.tensor == t for f in core) for t in self.law.gaussian]
+        return any(c % 2 for c in counts)
 
     def _identify(
         self, core: Factors, everything: Factors, free: tuple[Index, ...]
@@ -405,11 +414,13 @@ class _Makers:
             for index in factor.indices:
                 own[index] = own.get(index, 0) + 1
         token = self.law.gram.dims[0]
-        legs = sorted(
+        ends = {
             i
             for i in indices_of(core)
             if not self.law.joins(i.dim) and (i.dim == token or i in free or counts[i] > own[i])
-        )
+        }
+        core, meant = _untied(core, ends)
+        legs = sorted(meant)
         best = None
         for order in itertools.permutations(legs):
             names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(order)}
@@ -421,7 +432,7 @@ class _Makers:
         if expression not in self.known:
             self.known[expression] = (len(self.known), self._moments(expression))
         number, known = self.known[expression]
-        return number, known, order
+        return number, known, tuple(meant[i] for i in order)
 
     def _moments(self, expression: Expression) -> _Core:
         scaling = self.law.scaling
@@ -573,6 +584,20 @@ class _Makers:
         if not rest.is_zero:
             raise refusal if first is second else _correlated(first, second)
         return found[0], found[1] if len(found) > 1 else sp.Integer(0)
+
+
+def _untied(core: Factors, ends: set[Index]) -> tuple[Factors, dict[Index, Index]]:
+    """A leg that occurs twice (the diagonal of a core) as two, and which leg each one means."""
+    meant: dict[Index, Index] = {}
+
+    def leg(index: Index) -> Index:
+        if index not in ends:
+            return index
+        own = index if index not in meant else fresh(index.dim)
+        meant[own] = index
+        return own
+
+    return tuple(Factor(f.tensor, tuple(leg(i) for i in f.indices)) for f in core), meant
 
 
 def _correlated(first: _Core, second: _Core) -> Refusal:

@@ -113,11 +113,16 @@ def independent(result: CovarianceSDE) -> Rung:
                 continue
             value = evaluate(getattr(block, name), {"V": one.V}, one.numbers)
             errors[f"{label}{name}"] = _short(_error(value, target, _natural(one.V, name)))
-    skipped = len(result.blocks) - len(_smooth_blocks(result))
+    about = sum(bool(b.law.centred) for b in result.blocks)
+    skipped = len(result.blocks) - len(_smooth_blocks(result)) - about
     figures = dict(errors)
     if skipped:
         figures["blocks with kinks"] = (
             "no power series in the weights: exact quadrature over the kinks at L1, the text at L5"
+        )
+    if about:
+        figures["blocks about means"] = (
+            "no power series in the weights: the remainder of the expansion at L1, the text at L5"
         )
     return Rung(
         "L2 second route",
@@ -135,7 +140,7 @@ def _smooth_blocks(result: CovarianceSDE) -> list[tuple[str, Block]]:
     return [
         (f"block {k}: " if several else "", b)
         for k, b in enumerate(result.blocks, 1)
-        if not any(t.kind in ("kernel", "spread") for t in b.drift.tensors())
+        if not b.law.centred and not any(t.kind in ("kernel", "spread") for t in b.drift.tensors())
     ]
 
 
