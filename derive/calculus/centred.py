@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sympy as sp
 
 from derive.calculus.index import Expression, Factor, Factors, Index, Tensor, collect, indices_of
-from derive.calculus.response import Response, sizes
+from derive.calculus.response import Response, leaf, number_of, sizes
 from derive.notation.arrays import Array, _x, add, function, multiply, node, total, transpose
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def centred(factors: Factors, free: tuple[Index, ...], law: Law) -> Factor:
     names = dict(zip(legs, places, strict=True))
     product = collect(places, [(sp.Integer(1), tuple(f.rename(names) for f in factors))])
     if product not in law.centred:
-        rest = product - law.mean(product)
+        rest = opened(product) - law.mean(product)
         name = f"C_{len(law.centred) + 1}"
         dims = tuple(i.dim for i in legs)
         law.centred[product] = Tensor(name, dims, "centred", meaning=rest)
@@ -70,11 +70,11 @@ def at_mean(
     """The derivative of a function at a mean that depends on V, as a tensor over tokens.
 
     `mean`: terms in V, their coefficients free of growing dimensions.  None where the mean is
-    more than a function of V_ab, V_aa and V_bb.
+    more than a function of V_ab, V_aa, V_bb and other such tensors.
     """
     token = law.gram.dims[0]
     legs = tuple(i for i in free if i.dim == token)
-    gram = node("state", (), law.gram.dims, law.gram.name)
+    gram = leaf(law)
     root = _graph(mean, legs, gram, law)
     if root is None:
         return None
@@ -85,7 +85,7 @@ def at_mean(
         root = function(sp.Lambda(x, derived), root, f"derivative {times}" if times else "function")
         if len(legs) == 1:
             root = total(root, 1, keepdims=False)
-        name = f"S_{len(law.responses) + 1}"
+        name = f"S_{number_of(law)}"
         dims = tuple(i.dim for i in legs)
         meaning = Response(root, gram, law.gram)
         law.responses[key] = Tensor(name, dims, "response", meaning=meaning)
@@ -106,12 +106,20 @@ def _graph(mean: Terms, legs: tuple[Index, ...], gram: Array, law: Law) -> Array
     for coefficient, factors in mean:
         product = node("full", (), shape, coefficient)
         for factor in factors:
-            if factor.tensor != law.gram or factor.indices not in known:
+            if factor.tensor == law.gram and factor.indices in known:
+                product = multiply(product, known[factor.indices])
+            elif factor.tensor.kind == "response" and set(factor.indices) <= set(legs):
+                product = multiply(product, _placed(factor, legs))
+            else:
                 return None
-            product = multiply(product, known[factor.indices])
         out = product if out is None else add(out, product)
     return out
 
 
-def scaled(factor: Factor, coefficient: sp.Expr, free: tuple[Index, ...]) -> Expression:
-    return collect(free, [(coefficient, (factor,))])
+def _placed(factor: Factor, legs: tuple[Index, ...]) -> Array:
+    """A response on one or two legs as an array (m, 1), (1, m) or (m, m)."""
+    root = factor.tensor.meaning.root
+    if len(factor.indices) == 2:
+        return root if factor.indices == legs else transpose(root)
+    column = node("expand", (root,), (root.shape[0], sp.Integer(1)), 1)
+    return column if factor.indices == legs[:1] else transpose(column)

@@ -39,10 +39,22 @@ def is_response(array: Array) -> bool:
     return all(d in (1, token) for d in array.shape)
 
 
+def leaf(law: Law) -> Array:
+    """The array that stands for V in every response."""
+    if "leaf" not in law.responses:
+        law.responses["leaf"] = node("state", (), law.gram.dims, law.gram.name)
+    return law.responses["leaf"]
+
+
+def number_of(law: Law) -> int:
+    """The number of the next response."""
+    return sum(isinstance(r, Tensor) for r in law.responses.values()) + 1
+
+
 def response(array: Array, law: Law) -> Tensor:
     """The tensor of a response; `Refusal` if it sees more of the state than V."""
     if array not in law.responses:
-        gram = node("state", (), law.gram.dims, law.gram.name)
+        gram = leaf(law)
         root = _on_gram(array, law, gram)
         if any(a.op == "state" and a is not gram for a in walk(root)):
             raise Refusal(
@@ -53,7 +65,7 @@ def response(array: Array, law: Law) -> Tensor:
         for axis in reversed([k for k, d in enumerate(array.shape) if d == 1]):
             root = total(root, axis, keepdims=False)
         meaning = Response(root, gram, law.gram)
-        name = f"S_{len(law.responses) + 1}"
+        name = f"S_{number_of(law)}"
         dims = tuple(d for d in array.shape if d != 1)
         law.responses[array] = Tensor(name, dims, "response", meaning=meaning)
     return law.responses[array]

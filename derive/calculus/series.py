@@ -18,6 +18,7 @@ import sympy as sp
 from derive.calculus.centred import at_mean, centred
 from derive.calculus.envelopes import envelope
 from derive.calculus.index import (
+    UNIT,
     Expression,
     Factors,
     Index,
@@ -53,7 +54,9 @@ class Expansion:
 
     def of(self, array: Array) -> Expression:
         if array not in self._done:
-            if is_response(array):
+            # on the sphere sizes are numbers, and functions of them too
+            sized = self.law.gram.meaning == UNIT and len(axes(array)) < 2
+            if is_response(array) and not sized:
                 tensor = response(array, self.law)
                 free = axes(array)
                 self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
@@ -227,7 +230,12 @@ class Expansion:
         """Where the argument stays, and the rest, which must be small."""
         argument = self.of(array.args[0])
         start, rest, loud = [], [], []
-        for coefficient, factors in argument.terms:
+        terms = [
+            (c, f)
+            for whole, f in argument.terms
+            for c in (sp.Add.make_args(whole) if not f else (whole,))
+        ]
+        for coefficient, factors in terms:
             order = self.law.order(coefficient, factors, argument.free)
             if order > 0:
                 rest.append((coefficient, factors))
@@ -242,24 +250,27 @@ class Expansion:
     def _about_mean(self, array: Array, argument: Expression) -> tuple[_Start, Expression]:
         """An argument that is large or random: its mean, if it stays near that, and the rest.
 
-        A power x^p may be taken of large arguments, in units of their size; other functions need
+        Only the largest terms are averaged; the others are small beside them.  A power x^p may be
+        taken of large arguments, in units of their size; other functions need
         arguments of order one.
         """
         law, free = self.law, argument.free
         (x,), body = array.data[1].variables, array.data[1].expr
         power = body.as_base_exp()[1] if body.as_base_exp()[0] == x else None
-        mean = law.mean(argument)
+        orders = [law.order(c, f, free) for c, f in argument.terms]
+        loudest = min(orders)
+        loud = [t for t, o in zip(argument.terms, orders, strict=True) if o == loudest]
+        mean = law.mean(collect(free, loud))
         degrees = [d for c, _ in mean.terms if (d := law.scaling.degree(c)) is not None]
-        top = max(degrees, default=None)
+        top = max(degrees, default=Degree(Fraction(0), Fraction(0)))
         if (
-            top is None
-            or any(law.joins(i.dim) for i in free)
+            any(law.joins(i.dim) for i in free)
             or any(f.tensor == law.state for _, fs in mean.terms for f in fs)
             or (power is None and max(top) != 0)
         ):
             raise self._not_small(array, argument)
-        rest: list[tuple[sp.Expr, Factors]] = []
-        for coefficient, factors in argument.terms:
+        rest = [t for t, o in zip(argument.terms, orders, strict=True) if o > loudest]
+        for coefficient, factors in loud:
             if any(law.is_random(f.tensor) for f in factors):
                 whole = (coefficient, (centred(factors, free, law),))
                 size = law.order(*whole, free)
@@ -268,6 +279,8 @@ class Expansion:
                 rest.append(whole)
         lead, later = self._leading(mean, top)
         rest += later
+        if not lead:
+            return _Number(array, sp.Integer(0)), collect(free, rest)
         scale = sp.Integer(1)
         if power is not None:
             growing = (law.scaling.width, *law.scaling.proportional)
@@ -319,6 +332,12 @@ class Expansion:
             '"..., fixed"'
             for d in free
         )
+        patterns = sorted({f.tensor.name for f in factors if f.tensor.kind == "pattern"})
+        if patterns:
+            hint += (
+                f". A fixed bias is written by its pattern: softmax(logits + log({patterns[0]})) - "
+                f"{patterns[0]}, the rows of {patterns[0]} summing to one"
+            )
         return Refusal(
             f"the argument of {name} is {kind} and {size}, not small: its expectation "
             "is no power series in 1/sqrt(width); scale the argument so that it vanishes "

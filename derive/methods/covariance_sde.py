@@ -22,6 +22,7 @@ from derive.methods.congruence import Congruence, congruence, step_record
 from derive.methods.noise import NoiseMap, together
 from derive.methods.one_dimension import scalars
 from derive.methods.project import (
+    Scaling,
     projected,
     projected_diffusion,
     projected_drift,
@@ -34,6 +35,7 @@ from derive.methods.record import Step
 from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.methods.step_control import total, volatility
+from derive.notation.arrays import Array
 from derive.notation.model import Model, Trace, trace
 
 
@@ -93,7 +95,7 @@ def _derive(model: Model) -> CovarianceSDE:
     law, _ = laws(traced)
     scaling = row_scaling(traced, law)
     whole = traced if scaling is None else part(traced, traced.state, scaling.inner)
-    blocks = _blocks(whole)
+    blocks = _blocks(whole, law, scaling)
     for number, block in enumerate(blocks, 1):
         mark = f"block {number}: " if len(blocks) > 1 else ""
         steps += [replace(s, name=f"{mark}{s.name}") for s in block.steps]
@@ -154,13 +156,24 @@ def _reduction(traced: Trace, law: Law, blocks: int) -> tuple[Reduction | None, 
     return reduce_chain(traced, law)
 
 
-def _blocks(traced: Trace) -> list[Block]:
-    """The layer cut into blocks that each move V by a small step."""
+def _blocks(traced: Trace, law: Law, scaling: Scaling | None) -> list[Block]:
+    """The layer cut into blocks that each move V by a small step.
+
+    `scaling`: the normalisation that follows the last one.  A block in between that ends in the
+    same one is taken without it: the rows are projected once, and the projection of drifts and
+    diffusions is linear.
+    """
     ends = [*cuts(traced), traced.output]
+    inner: dict[Array, Array] = {}
+    for end in ends[:-1] if scaling is not None else ():
+        own = row_scaling(replace(traced, output=end), law)
+        if own is not None and (own.first, own.second) == (scaling.first, scaling.second):
+            inner[end] = own.inner
+    ends = [end for end in ends if end not in inner.values()]
     out: list[Block] = []
     start = traced.state
     for position, end in enumerate(ends):
-        piece = traced if len(ends) == 1 else part(traced, start, end)
+        piece = traced if len(ends) == 1 else part(traced, start, inner.get(end, end))
         try:
             out.append(derive_block(piece))
         except Refusal:
