@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -74,10 +75,11 @@ def joint_rule(
     return nodes, weights
 
 
-def kinked_rule(state: np.ndarray, units: int) -> Rule:
+def kinked_rule(state: np.ndarray, units: int, degree: int = 11) -> Rule:
     """Nodes (count, 2, units) for a weight whose pre-activations state @ W have kinks at zero.
 
-    Two rows, so that polar coordinates put every kink on a ray; arcs between the rays.
+    `degree`: that of the average in the size of the weights of one unit.  Two rows, so that polar
+    coordinates put every kink on a ray; arcs between the rays.
     """
     rays = np.sort(
         np.concatenate([np.arctan2(-state[:, 0], state[:, 1]) + k * np.pi for k in (0, 1)])
@@ -87,7 +89,7 @@ def kinked_rule(state: np.ndarray, units: int) -> Rule:
     edges = [(a, b) for a, b in zip(rays, [*rays[1:], rays[0] + 2 * np.pi], strict=True)]
     angles = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in edges])
     shares = np.concatenate([(b - a) / 2 * w for a, b in edges]) / (2 * np.pi)
-    radii, masses = _radial(6)
+    radii, masses = _radial(degree // 2 + 1)
     points = np.stack([np.outer(radii, f(angles)).ravel() for f in (np.cos, np.sin)], axis=1)
     one = np.outer(masses, shares).ravel()
     nodes, weights = points[:, :, None], one
@@ -100,6 +102,7 @@ def kinked_rule(state: np.ndarray, units: int) -> Rule:
     return nodes, weights
 
 
+@cache
 def _radial(count: int) -> Rule:
     """Gauss rule for the law of |(g_1, g_2)|, density r exp(-r^2 / 2): Golub and Welsch."""
     x, w = np.polynomial.legendre.leggauss(400)

@@ -100,11 +100,17 @@ class Scaling:
         """
         coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
         kept = [
-            term / self.width ** sp.Rational(Fraction(degree))
+            self._freed(term / self.width ** sp.Rational(Fraction(degree)))
             for term in sp.Add.make_args(sp.expand(coefficient))
             if term != 0 and self._exponents(term).bounded == degree
         ]
         return sp.expand(sp.Add(*kept))
+
+    def _freed(self, term: sp.Expr) -> sp.Expr:
+        """A term of degree 0 without the width: n / (n gamma^2 + n) is 1 / (gamma^2 + 1)."""
+        if any(b.is_Add and b.has(self.width) for b in term.as_powers_dict()):
+            return leading(term, self.width)
+        return term
 
 
 def ratio(dim: sp.Symbol) -> sp.Symbol:
@@ -125,15 +131,21 @@ class Law:
     scaling: Scaling
     gram_weight: sp.Expr
     responses: dict = field(default_factory=dict, repr=False)  # see `derive.calculus.response`
+    centred: dict = field(default_factory=dict, repr=False)  # see `derive.calculus.centred`
     _degrees: dict = field(default_factory=dict, repr=False)
 
     def mean(self, expression: Expression) -> Expression:
         """E given the state, in terms of the Gram matrix; exact in every dimension."""
-        return self.gram_of(expectation(expression, self.gaussian))
+        from derive.calculus.centred import opened
+
+        return self.gram_of(expectation(opened(expression), self.gaussian))
 
     def gram_of(self, expression: Expression) -> Expression:
         """Contract the state with itself to its Gram matrix, wherever that is what stands there."""
         return contract_gram(expression, self.state, self.gram, self.gram_weight)
+
+    def is_random(self, tensor: Tensor) -> bool:
+        return tensor in self.gaussian or tensor.kind in ("magnitude", "envelope", "centred")
 
     def covariance(self, first: Expression, second: Expression) -> Expression:
         """Cov given the state; the free indices of the two must be disjoint."""
@@ -161,17 +173,15 @@ class Law:
         return self.scaling.grows(dim) or dim == self.state.dims[1]
 
     def _core_degree(self, core: Factors, free: tuple[Index, ...]) -> Degree:
-        counts: dict[Index, int] = {}
-        for factor in core:
-            for index in factor.indices:
-                counts[index] = counts.get(index, 0) + 1
-        # a growing index that occurs once is open: an entry of an array, not a sum
-        legs = sorted(
-            i for i, c in counts.items() if i in free or not self.scaling.grows(i.dim) or c == 1
-        )
+        # every other index is a sum, one that a single factor holds too
+        legs = sorted(i for i in indices_of(core) if i in free or not self.scaling.grows(i.dim))
         names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(legs)}
         renamed = tuple(f.rename(names) for f in core)
         key = collect(names.values(), [(sp.Integer(1), renamed)])
+        if key not in self._degrees and core[0].tensor.kind == "centred":
+            from derive.calculus.centred import size
+
+            self._degrees[key] = size(core[0].tensor, self)
         if key not in self._degrees:
             ((_, normal),) = key.terms
             self._degrees[key] = self._size(normal, frozenset(key.free))

@@ -39,10 +39,22 @@ def is_response(array: Array) -> bool:
     return all(d in (1, token) for d in array.shape)
 
 
+def leaf(law: Law) -> Array:
+    """The array that stands for V in every response."""
+    if "leaf" not in law.responses:
+        law.responses["leaf"] = node("state", (), law.gram.dims, law.gram.name)
+    return law.responses["leaf"]
+
+
+def number_of(law: Law) -> int:
+    """The number of the next response."""
+    return sum(isinstance(r, Tensor) for r in law.responses.values()) + 1
+
+
 def response(array: Array, law: Law) -> Tensor:
     """The tensor of a response; `Refusal` if it sees more of the state than V."""
     if array not in law.responses:
-        gram = node("state", (), law.gram.dims, law.gram.name)
+        gram = leaf(law)
         root = _on_gram(array, law, gram)
         if any(a.op == "state" and a is not gram for a in walk(root)):
             raise Refusal(
@@ -53,7 +65,7 @@ def response(array: Array, law: Law) -> Tensor:
         for axis in reversed([k for k, d in enumerate(array.shape) if d == 1]):
             root = total(root, axis, keepdims=False)
         meaning = Response(root, gram, law.gram)
-        name = f"S_{len(law.responses) + 1}"
+        name = f"S_{number_of(law)}"
         dims = tuple(d for d in array.shape if d != 1)
         law.responses[array] = Tensor(name, dims, "response", meaning=meaning)
     return law.responses[array]
@@ -69,12 +81,12 @@ def _on_gram(root: Array, law: Law, gram: Array) -> Array:
             if weight is not None:
                 done[array] = scale(weight * law.gram_weight, gram)
             elif square is not None:
-                done[array] = scale(square * law.gram_weight, _sizes(gram, array.data[1]))
+                done[array] = scale(square * law.gram_weight, sizes(gram, array.data[1]))
             else:
                 args = tuple(rebuilt(a) for a in array.args)
                 new = replace(array, args=args) if args else array
                 # the width cancels between V and what the text divides by
-                done[array] = scale(*_peeled(new)) if array.op == "multiply" else new
+                done[array] = scale(*peeled(new)) if array.op == "multiply" else new
         return done[array]
 
     return rebuilt(root)
@@ -84,8 +96,8 @@ def _product(array: Array) -> sp.Expr | None:
     """c, if the node is c X X^T."""
     if array.op != "matmul":
         return None
-    (first, left), (second, right) = (_peeled(a) for a in array.args)
-    third, inner = _peeled(right.args[0]) if right.op == "transpose" else (sp.Integer(1), right)
+    (first, left), (second, right) = (peeled(a) for a in array.args)
+    third, inner = peeled(right.args[0]) if right.op == "transpose" else (sp.Integer(1), right)
     mirrored = right.op == "transpose" and left.op == "state" and inner is left
     return first * second * third if mirrored else None
 
@@ -94,14 +106,14 @@ def _squares(array: Array) -> sp.Expr | None:
     """c, if the node is the sum over units of c X * X."""
     if array.op != "sum" or array.data[0] != 1 or array.args[0].op != "multiply":
         return None
-    coefficient, product = _peeled(array.args[0])
+    coefficient, product = peeled(array.args[0])
     if product.op != "multiply":
         return None
-    (first, left), (second, right) = (_peeled(a) for a in product.args)
+    (first, left), (second, right) = (peeled(a) for a in product.args)
     return coefficient * first * second if left.op == "state" and left is right else None
 
 
-def _sizes(gram: Array, keepdims: bool) -> Array:
+def sizes(gram: Array, keepdims: bool) -> Array:
     """V_aa, as a vector or as a column."""
     token = gram.shape[0]
     eye = node("eye", (), (token, token))
@@ -109,9 +121,9 @@ def _sizes(gram: Array, keepdims: bool) -> Array:
     return node("expand", (vector,), (token, sp.Integer(1)), 1) if keepdims else vector
 
 
-def _peeled(array: Array) -> tuple[sp.Expr, Array]:
+def peeled(array: Array) -> tuple[sp.Expr, Array]:
     """Scalars in front of an array, and the array."""
     if array.op == "multiply" and array.args[0].op == "full" and not array.args[0].shape:
-        coefficient, core = _peeled(array.args[1])
+        coefficient, core = peeled(array.args[1])
         return array.args[0].data * coefficient, core
     return sp.Integer(1), array

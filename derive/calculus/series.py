@@ -4,22 +4,34 @@ Input: a node of the graph, the laws, and how far to go.  Output: an `Expression
 indices stand for the node's axes.
 
 Linear algebra is exact.  A function of an array is expanded about the part of its argument that
-stays (a number), as far as the orders of the powers ask for; a quotient is a function (1/x) of
-its denominator, so that every row normalisation goes the same way.
+stays (a number, or a mean near which it stays), as far as the orders of the powers ask for; a
+quotient is a function (1/x) of its denominator, so that every row normalisation goes the same way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import sympy as sp
 
+from derive.calculus.centred import at_mean, centred
 from derive.calculus.envelopes import envelope
-from derive.calculus.index import Expression, Index, Tensor, collect, delta_tensor, fresh, single
+from derive.calculus.index import (
+    UNIT,
+    Expression,
+    Factors,
+    Index,
+    Tensor,
+    collect,
+    delta_tensor,
+    fresh,
+    single,
+)
 from derive.calculus.joints import joint_tensor
 from derive.calculus.kinks import magnitude, split
 from derive.calculus.opaque import hide
-from derive.calculus.order import Law
+from derive.calculus.order import Degree, Law
 from derive.calculus.response import is_response, response
 from derive.errors import Refusal
 from derive.notation.arrays import Array, add, function, multiply
@@ -42,7 +54,9 @@ class Expansion:
 
     def of(self, array: Array) -> Expression:
         if array not in self._done:
-            if is_response(array):
+            # on the sphere sizes are numbers, and functions of them too
+            sized = self.law.gram.meaning == UNIT and len(axes(array)) < 2
+            if is_response(array) and not sized:
                 tensor = response(array, self.law)
                 free = axes(array)
                 self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
@@ -163,14 +177,16 @@ class Expansion:
                 return self.of(_weighted(patterns, others, array))
         start, rest = self._split(array, name)
         free = axes(array)
-        out = collect(free, [(_derivative(body, start, 0, array), ())])
+        out = start.derivative(0)
         power = collect(free, [(sp.Integer(1), ())])
         step = 0
         while not power.is_zero and not rest.is_zero:
             step += 1
             power = self._keep(power * rest)
-            coefficient = _derivative(body, start, step, array) / sp.factorial(step)
-            out = out + power.scaled(coefficient)
+            if power.is_zero:
+                break
+            term = power * start.derivative(step).scaled(1 / sp.factorial(step))
+            out = out + self._keep(collect(free, term.terms))
         return out
 
     def _kinked(self, array: Array, slope: sp.Expr, kink: sp.Expr) -> Expression:
@@ -210,28 +226,161 @@ class Expansion:
         fits = row == inner and (token, unit) == argument.free
         return drawn[0].tensor if fits else None
 
-    def _split(self, array: Array, name: str) -> tuple[sp.Expr, Expression]:
-        """The argument's constant part, and the rest, which must be small."""
+    def _split(self, array: Array, name: str) -> tuple[_Start, Expression]:
+        """Where the argument stays, and the rest, which must be small."""
         argument = self.of(array.args[0])
-        start, rest = [], []
-        for coefficient, factors in argument.terms:
+        start, rest, loud = [], [], []
+        terms = [
+            (c, f)
+            for whole, f in argument.terms
+            for c in (sp.Add.make_args(whole) if not f else (whole,))
+        ]
+        for coefficient, factors in terms:
             order = self.law.order(coefficient, factors, argument.free)
             if order > 0:
                 rest.append((coefficient, factors))
             elif not factors and order == 0:
                 start.append(coefficient)
             else:
-                size = "of order one" if order == 0 else f"of order n^{-order / 2}"
-                raise Refusal(
-                    f"the argument of {name} is random and {size}, not small: its expectation "
-                    "is no power series in 1/sqrt(width); scale the argument so that it vanishes "
-                    "with the width (a shaped nonlinearity)",
-                    array.place,
-                )
-        return sp.Add(*start), collect(argument.free, rest)
+                loud.append((coefficient, factors))
+        if loud:
+            return self._about_mean(array, argument)
+        return _Number(array, sp.Add(*start)), collect(argument.free, rest)
+
+    def _about_mean(self, array: Array, argument: Expression) -> tuple[_Start, Expression]:
+        """An argument that is large or random: its mean, if it stays near that, and the rest.
+
+        Only the largest terms are averaged; the others are small beside them.  A power x^p may be
+        taken of large arguments, in units of their size; other functions need
+        arguments of order one.
+        """
+        law, free = self.law, argument.free
+        (x,), body = array.data[1].variables, array.data[1].expr
+        power = body.as_base_exp()[1] if body.as_base_exp()[0] == x else None
+        orders = [law.order(c, f, free) for c, f in argument.terms]
+        loudest = min(orders)
+        loud = [t for t, o in zip(argument.terms, orders, strict=True) if o == loudest]
+        mean = law.mean(collect(free, loud))
+        degrees = [d for c, _ in mean.terms if (d := law.scaling.degree(c)) is not None]
+        top = max(degrees, default=Degree(Fraction(0), Fraction(0)))
+        if (
+            any(law.joins(i.dim) for i in free)
+            or any(f.tensor == law.state for _, fs in mean.terms for f in fs)
+            or (power is None and max(top) != 0)
+        ):
+            raise self._not_small(array, argument)
+        rest = [t for t, o in zip(argument.terms, orders, strict=True) if o > loudest]
+        for coefficient, factors in loud:
+            if any(law.is_random(f.tensor) for f in factors):
+                whole = (coefficient, (centred(factors, free, law),))
+                size = law.order(*whole, free)
+                if size <= -2 * max(top) or min(top) != max(top):
+                    raise self._not_small(array, argument)
+                rest.append(whole)
+        lead, later = self._leading(mean, top)
+        rest += later
+        if not lead:
+            return _Number(array, sp.Integer(0)), collect(free, rest)
+        scale = sp.Integer(1)
+        if power is not None:
+            growing = (law.scaling.width, *law.scaling.proportional)
+            scale = lead[0][0].as_independent(*growing)[1]
+            lead = [(sp.cancel(c / scale), f) for c, f in lead]
+            rest = [(c / scale, f) for c, f in rest]
+        else:
+            lead = [(law.scaling.leading(c, 0), f) for c, f in lead]
+        size = scale ** (power or 0)
+        if not any(f for _, f in lead):
+            number = _Number(array, sp.Add(*(c for c, _ in lead)), size)
+            return number, collect(free, rest)
+        if any(c.has(law.scaling.width, *law.scaling.proportional) for c, _ in lead):
+            raise self._not_small(array, argument)
+        found = _AtMean(array, lead, free, law, size)
+        if found.factor(0) is None:
+            raise self._not_small(array, argument)
+        return found, collect(free, rest)
+
+    def _leading(self, mean: Expression, top: Degree):  # type: ignore[no-untyped-def]
+        """The terms of the highest degree, and those below."""
+        lead, later = [], []
+        for coefficient, factors in mean.terms:
+            kept: list[sp.Expr] = []
+            left: list[sp.Expr] = []
+            for term in sp.Add.make_args(sp.expand(coefficient)):
+                degree = self.law.scaling.degree(term)
+                (kept if degree == top else left).append(term)
+            if kept:
+                lead.append((sp.Add(*kept), factors))
+            if left:
+                later.append((sp.Add(*left), factors))
+        return lead, later
+
+    def _not_small(self, array: Array, argument: Expression) -> Refusal:
+        """The reason why an argument has no power series."""
+        law, name = self.law, array.data[0]
+        random = [
+            (o, c, f) for c, f in argument.terms if (o := law.order(c, f, argument.free)) <= 0 and f
+        ]
+        order, _, factors = min(random, key=lambda t: t[0])
+        kind = "random" if any(law.is_random(f.tensor) for f in factors) else "not a number"
+        size = "of order one" if order == 0 else f"of order n^{-order / 2}"
+        used = {s for c, _ in law.mean(argument).terms for s in c.free_symbols} | {
+            i.dim for f in factors for i in f.indices
+        }
+        free = sorted(str(d) for d in used & law.scaling.free)
+        hint = "".join(
+            f'. How large it is hangs on {d}: say dims("{d}: ..., proportional to the width") or '
+            '"..., fixed"'
+            for d in free
+        )
+        patterns = sorted({f.tensor.name for f in factors if f.tensor.kind == "pattern"})
+        if patterns:
+            hint += (
+                f". A fixed bias is written by its pattern: softmax(logits + log({patterns[0]})) - "
+                f"{patterns[0]}, the rows of {patterns[0]} summing to one"
+            )
+        return Refusal(
+            f"the argument of {name} is {kind} and {size}, not small: its expectation "
+            "is no power series in 1/sqrt(width); scale the argument so that it vanishes "
+            f"with the width (a shaped nonlinearity){hint}",
+            array.place,
+        )
 
     def _keep(self, expression: Expression) -> Expression:
         return self.law.up_to(self.law.gram_of(expression), self.reach)
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A function about a number."""
+
+    array: Array
+    value: sp.Expr
+    size: sp.Expr = sp.Integer(1)
+
+    def derivative(self, times: int) -> Expression:
+        value = _derivative(self.array.data[1], self.value, times, self.array)
+        return collect(axes(self.array), [(self.size * value, ())])
+
+
+@dataclass(frozen=True)
+class _AtMean:
+    """A function about a mean that depends on V: size * S_k, tensors over tokens."""
+
+    array: Array
+    mean: list[tuple[sp.Expr, Factors]]
+    free: tuple[Index, ...]
+    law: Law
+    size: sp.Expr
+
+    def factor(self, times: int):  # type: ignore[no-untyped-def]
+        return at_mean(self.array.data[1], times, self.mean, self.free, self.law)
+
+    def derivative(self, times: int) -> Expression:
+        return collect(self.free, [(self.size, (self.factor(times),))])
+
+
+_Start = _Number | _AtMean
 
 
 def constant_tensor(array: Array) -> Tensor:

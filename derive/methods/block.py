@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import sympy as sp
 
+from derive.calculus.centred import opened
 from derive.calculus.index import UNIT, Expression, Index, Tensor, collect, fresh
 from derive.calculus.opaque import hide, reveal
 from derive.calculus.order import Law, Scaling
@@ -74,6 +75,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     pace, clock = law.scaling.pace, law.scaling.clock
     increment = increment_of(layer, law, 2 * pace)
     first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), pace)
+    increment, first = opened(increment), opened(first)
     if any(t.kind == "envelope" for t in increment.tensors()):
         # their products are not averaged: the mean of order eps must be known not to vanish first
         loud = law.mean(law.up_to(increment, pace)).scaled(clock)

@@ -175,9 +175,12 @@ def _negative(step: Congruence) -> float:
         if step.noise.gram.meaning == UNIT:
             size = np.sqrt(np.diag(V))
             V = V / np.outer(size, size)
-        J = evaluate(step.lift, {step.noise.gram.name: V}, numbers)
-        values = np.linalg.eigvalsh(J)
-        worst = max(worst, -values[0] / max(abs(values[-1]), 1e-300))
+        # terms may cancel to zero (equal tokens): what is left of them is rounding
+        parts = [collect(step.lift.free, [t]) for t in step.lift.terms]
+        terms = [evaluate(p, {step.noise.gram.name: V}, numbers) for p in parts]
+        floor = 1e-3 * sum(float(np.abs(t).max()) for t in terms)
+        values = np.linalg.eigvalsh(sum(terms, np.zeros_like(V)))
+        worst = max(worst, -values[0] / max(abs(values[-1]), floor, 1e-300))
     return max(worst, 0.0)
 
 

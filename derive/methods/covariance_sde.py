@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from derive.calculus.index import Expression
+from derive.calculus.index import UNIT, Expression
 from derive.calculus.order import Law
 from derive.errors import Refusal
 from derive.methods import checks
@@ -25,17 +25,20 @@ from derive.methods.noise import NoiseMap, together
 from derive.methods.one_dimension import scalars
 from derive.methods.powers import WrongClock
 from derive.methods.project import (
+    Scaling,
     projected,
     projected_diffusion,
     projected_drift,
     projected_noise,
     record,
+    require_unit_rows,
     row_scaling,
 )
 from derive.methods.record import Step
 from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.methods.step_control import total, volatility
+from derive.notation.arrays import Array
 from derive.notation.model import Model, Trace, power_code, power_text, trace
 
 
@@ -103,7 +106,8 @@ def _line_to_write(model: Model, pace: Fraction) -> str:
             traced = trace(replace(model, pace=pace))
             law, _ = laws(traced)
             scaling = row_scaling(traced, law)
-            _blocks(traced if scaling is None else part(traced, traced.state, scaling.inner))
+            whole = traced if scaling is None else part(traced, traced.state, scaling.inner)
+            _blocks(whole, law, scaling)
         except WrongClock as reason:
             pace = reason.pace
             continue
@@ -126,7 +130,7 @@ def _derive(model: Model) -> CovarianceSDE:
     law, _ = laws(traced)
     scaling = row_scaling(traced, law)
     whole = traced if scaling is None else part(traced, traced.state, scaling.inner)
-    blocks = _blocks(whole)
+    blocks = _blocks(whole, law, scaling)
     for number, block in enumerate(blocks, 1):
         mark = f"block {number}: " if len(blocks) > 1 else ""
         steps += [replace(s, name=f"{mark}{s.name}") for s in block.steps]
@@ -144,6 +148,8 @@ def _derive(model: Model) -> CovarianceSDE:
         diffusion = projected_diffusion(diffusion, scaling, law)
         first, noise = projected(first, scaling, law), projected_noise(noise, scaling, law)
         steps.append(record(raw, drift, diffusion, noise, scaling))
+    if law.gram.meaning == UNIT:
+        require_unit_rows(drift, diffusion, model)
     facts = tuple(dict.fromkeys(f for b in blocks for f in b.facts))
     facts += tuple(s.text for s in scalars(drift, diffusion))
     reduction, why = _reduction(traced, law, len(blocks))
@@ -185,13 +191,24 @@ def _reduction(traced: Trace, law: Law, blocks: int) -> tuple[Reduction | None, 
     return reduce_chain(traced, law)
 
 
-def _blocks(traced: Trace) -> list[Block]:
-    """The layer cut into blocks that each move V by a small step."""
+def _blocks(traced: Trace, law: Law, scaling: Scaling | None) -> list[Block]:
+    """The layer cut into blocks that each move V by a small step.
+
+    `scaling`: the normalisation that follows the last one.  A block in between that ends in the
+    same one is taken without it: the rows are projected once, and the projection of drifts and
+    diffusions is linear.
+    """
     ends = [*cuts(traced), traced.output]
+    inner: dict[Array, Array] = {}
+    for end in ends[:-1]:
+        own = row_scaling(replace(traced, output=end), law) if scaling is not None else None
+        if own and scaling and (own.first, own.second) == (scaling.first, scaling.second):
+            inner[end] = own.inner
+    ends = [end for end in ends if end not in inner.values()]
     out: list[Block] = []
     start = traced.state
     for position, end in enumerate(ends):
-        piece = traced if len(ends) == 1 else part(traced, start, end)
+        piece = traced if len(ends) == 1 else part(traced, start, inner.get(end, end))
         last = position + 1 == len(ends)
         try:
             # behind blocks that move V, one may be too weak to: it adds nothing

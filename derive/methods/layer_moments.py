@@ -169,8 +169,7 @@ class LayerMoments:
                 )
 
     def _random(self, piece: _Piece) -> bool:
-        drawn = self.law.gaussian
-        return any(f.tensor in drawn or f.tensor.kind == "magnitude" for f in piece.factors)
+        return any(self.law.is_random(f.tensor) for f in piece.factors)
 
     def _groups(self) -> dict[tuple, list[_Piece]]:
         """Random monomials by parity in the weights, parity in sqrt(n), and order (1 or more)."""

@@ -6,7 +6,8 @@ and no m^4 tensor is built.
 
 Method: split each monomial into cores (factors joined by growing indices, token legs open), take
 their conditional means and covariances, linearise in one core at a time, and give each core an
-independent Gaussian field of equal covariance, built from L with L L^T = V.
+independent Gaussian field of equal covariance, built from L with L L^T = V (a leg that is paired
+by a delta needs no L).  Cores that correlate share fields, by Gram and Schmidt.
 """
 
 from __future__ import annotations
@@ -82,20 +83,33 @@ class _Core:
     scale: sp.Expr  # its standard deviation is this, times the field's
 
 
+Pairing = tuple[sp.Expr, sp.Expr]  # coefficients of the straight and of the swapped pairing
+
+
+@dataclass(frozen=True)
+class _Separated:
+    """A core as `shares` of the fields of other cores, and one of its own with pairing `left`."""
+
+    core: _Core
+    shares: dict[int, Pairing]
+    left: Pairing
+
+
 def noise_map(increment: Expression, law: Law, order: Fraction | int = 1) -> NoiseMap:
     """Noise map of an increment whose monomials are of order <= `order` in eps.
 
-    Raises `Refusal` when the cores are correlated or their covariance is no sum of pairings.
+    Raises `Refusal` when the covariance of cores is no sum of pairings of their legs, or that of
+    two cores does not pair them alike.
     """
     makers = _Makers(law)
     terms: list[tuple[sp.Expr, Factors]] = []
     for coefficient, factors in increment.terms:
         terms.extend(makers.linearise(coefficient, factors, increment.free))
-    makers.require_independence()
+    separated = makers.separated()
     half = Fraction(-order) / 2
     compact = collect(increment.free, [(law.scaling.leading(c, half), f) for c, f in terms])
-    compact = compact.map_coefficients(sp.expand)
-    fields = tuple(f for f in makers.fields() if f.tensor in compact.tensors())
+    compact = makers.combined(compact.map_coefficients(sp.expand), separated)
+    fields = tuple(f for f in makers.fields(separated) if f.tensor in compact.tensors())
     compact, fields = normalise(*absorb_sums(compact, fields, makers.factor))
     compact, fields = merge(*symmetrise(compact, fields, makers.factor))
     expanded = compact
@@ -226,9 +240,16 @@ def symmetrise(
     return compact, tuple(out)
 
 
-def _built(legs: tuple[Index, ...], factor: Tensor, drawn: Tensor, size: sp.Expr) -> Expression:
-    token = factor.dims[0]
-    inner = tuple(fresh(i.dim) if i.dim == token else i for i in legs)
+def _built(
+    legs: tuple[Index, ...],
+    factor: Tensor,
+    drawn: Tensor,
+    size: sp.Expr,
+    kinds: tuple[bool, ...] | None = None,
+) -> Expression:
+    """size L ... L G; `kinds`: which legs carry an L, by default those of tokens."""
+    through = kinds or tuple(i.dim == factor.dims[0] for i in legs)
+    inner = tuple(fresh(i.dim) if k else i for i, k in zip(legs, through, strict=True))
     rows = tuple(factor[i, j] for i, j in zip(legs, inner, strict=True) if i != j)
     return collect(legs, [(size, (*rows, drawn[inner]))])
 
@@ -365,11 +386,20 @@ class _Makers:
         return components(factors, legs)
 
     def _inside(self, index: Index, factors: Factors) -> bool:
-        """Whether a sum belongs inside one core: growing ones do, and those within one core."""
+        """Whether a sum belongs inside one core.
+
+        Growing ones do, those within one core, and those that join cores none of which has a mean
+        (q . k of a key width that stays): apart they would be products of fluctuations.
+        """
         if self.law.joins(index.dim):
             return True
         holding = [core for core in self.law.cores(factors) if index in indices_of(core)]
-        return len(holding) == 1
+        return len(holding) == 1 or all(self._odd(core) for core in holding)
+
+    def _odd(self, core: Factors) -> bool:
+        """Odd in some weight, so that the mean vanishes."""
+        counts = [sum(f.tensor == t for f in core) for t in self.law.gaussian]
+        return any(c % 2 for c in counts)
 
     def _identify(
         self, core: Factors, everything: Factors, free: tuple[Index, ...]
@@ -384,11 +414,13 @@ class _Makers:
             for index in factor.indices:
                 own[index] = own.get(index, 0) + 1
         token = self.law.gram.dims[0]
-        legs = sorted(
+        ends = {
             i
             for i in indices_of(core)
             if not self.law.joins(i.dim) and (i.dim == token or i in free or counts[i] > own[i])
-        )
+        }
+        core, meant = _untied(core, ends)
+        legs = sorted(meant)
         best = None
         for order in itertools.permutations(legs):
             names = {i: Index(f"~{p}", i.dim) for p, i in enumerate(order)}
@@ -400,7 +432,7 @@ class _Makers:
         if expression not in self.known:
             self.known[expression] = (len(self.known), self._moments(expression))
         number, known = self.known[expression]
-        return number, known, order
+        return number, known, tuple(meant[i] for i in order)
 
     def _moments(self, expression: Expression) -> _Core:
         scaling = self.law.scaling
@@ -417,83 +449,188 @@ class _Makers:
             leading = leading.map_coefficients(lambda c, d=dim, p=power: sp.expand(c / d**p))
         return _Core(expression, mean, leading, degree / 2, scale)
 
-    def require_independence(self) -> None:
-        cores = [core for number, core in self.known.values() if number in self.used]
-        for first, second in itertools.combinations(cores, 2):
-            primed = {i: Index(f"{i.name}'", i.dim) for i in second.expression.free}
-            joint = self.law.covariance(first.expression, second.expression.renamed(primed))
-            bound = first.degree + second.degree
-            for c, _ in joint.terms:
-                degree = self.law.scaling.degree(c)
-                if degree is not None and degree.bounded >= bound:
-                    raise Refusal(
-                        "two fluctuating parts of the layer are correlated "
-                        f"({describe(first.expression)} and {describe(second.expression)}); "
-                        "the noise map needs independent ones"
-                    )
+    def separated(self) -> dict[int, _Separated]:
+        """Each core as a combination of earlier independent fields and one of its own.
 
-    def fields(self) -> list[Field]:
-        return [
-            self._field(number, core) for number, core in self.known.values() if number in self.used
-        ]
+        Gram and Schmidt: cores that correlate must share the pairing of their legs.
+        """
+        out: dict[int, _Separated] = {}
+        for number, core in self.known.values():
+            if number not in self.used:
+                continue
+            own = self._pairings(core.variance, core, core)
+            shares: dict[int, Pairing] = {}
+            for other, before in out.items():
+                joint = self._joint(core, before.core)
+                if joint is None:
+                    continue
+                kinds = self._kinds(core.variance, core)
+                if kinds != self._kinds(before.core.variance, before.core):
+                    raise _correlated(core, before.core)
+                overlap = self._pairings(joint, core, before.core)
+                for third, part in shares.items():
+                    overlap = _less(overlap, _product(part, before.shares[third], out[third].left))
+                part = _quotient(overlap, before.left)
+                if part is None:
+                    raise _correlated(core, before.core)
+                if part != (0, 0):
+                    shares[other] = part
+                    own = _less(own, _product(part, part, before.left))
+            out[number] = _Separated(core, shares, own)
+        return out
+
+    def _joint(self, first: _Core, second: _Core) -> Expression | None:
+        """The leading part of Cov(first, second), legs of the second primed; None if it is less."""
+        primed = {i: Index(f"{i.name}'", i.dim) for i in second.expression.free}
+        joint = self.law.covariance(first.expression, second.expression.renamed(primed))
+        bound = first.degree + second.degree
+        degrees = [self.law.scaling.degree(c) for c, _ in joint.terms]
+        if not any(d is not None and d.bounded >= bound for d in degrees):
+            return None
+        scaling = self.law.scaling
+        scale = scaling.leading(first.scale * second.scale, bound)
+        joint = joint.map_coefficients(lambda c: sp.cancel(scaling.leading(c, bound) / scale))
+        return joint
+
+    def fields(self, separated: dict[int, _Separated]) -> list[Field]:
+        return [self._field(number, one) for number, one in separated.items() if one.left != (0, 0)]
+
+    def combined(self, compact: Expression, separated: dict[int, _Separated]) -> Expression:
+        """Every core's tensor in terms of the independent fields."""
+        for number, one in separated.items():
+            if not one.shares:
+                continue
+            tensor = self._field_tensor(number, one.core)
+            legs = tuple(Index(f"~{p}", d) for p, d in enumerate(tensor.dims))
+            terms: list[tuple[sp.Expr, Factors]] = []
+            if one.left != (0, 0):
+                terms.append((sp.Integer(1), (self._own_tensor(number, one)[legs],)))
+            for other, (straight, swapped) in one.shares.items():
+                field = self._own_tensor(other, separated[other])
+                terms.append((straight, (field[legs],)))
+                terms.append((swapped, (field[legs[::-1]],)))
+            compact = substitute(compact, tensor, collect(legs, terms))
+        return compact
 
     def _field_tensor(self, number: int, core: _Core) -> Tensor:
+        """Stands for the whole core."""
         legs = tuple(i.dim for i in core.expression.free)
-        straight, swapped = self._pairings(core)
-        symmetric = len(legs) == 2 and sp.expand(straight - swapped) == 0
-        return Tensor(f"F_{number + 1}", legs, "field", symmetric)
+        return Tensor(f"F_{number + 1}", legs, "field", self._symmetric(core))
 
-    def _field(self, number: int, core: _Core) -> Field:
-        tensor = self._field_tensor(number, core)
-        straight, swapped = self._pairings(core)
+    def _symmetric(self, core: _Core) -> bool:
+        straight, swapped = self._pairings(core.variance, core, core)
+        return len(core.expression.free) == 2 and sp.expand(straight - swapped) == 0
+
+    def _own_tensor(self, number: int, one: _Separated) -> Tensor:
+        """Stands for what a core adds to the fields before it."""
+        if not one.shares:
+            return self._field_tensor(number, one.core)
+        legs = tuple(i.dim for i in one.core.expression.free)
+        symmetric = len(legs) == 2 and sp.expand(one.left[0] - one.left[1]) == 0
+        return Tensor(f"F_{number + 1}'", legs, "field", symmetric)
+
+    def _field(self, number: int, one: _Separated) -> Field:
+        core, (straight, swapped) = one.core, one.left
+        tensor = self._own_tensor(number, one)
         free = core.expression.free
         drawn = Tensor(f"G_{number + 1}", tensor.dims, "gaussian", tensor.symmetric)
+        kinds = self._kinds(core.variance, core)
         core_name = describe(core.expression)
         if tensor.symmetric or swapped == 0:
-            built = _built(free, self.factor, drawn, sp.sqrt(straight))
+            built = _built(free, self.factor, drawn, sp.sqrt(straight), kinds)
         else:
             plus, minus = sp.sqrt(straight + swapped), sp.sqrt(straight - swapped)
-            built = _built(free, self.factor, drawn, (plus + minus) / 2)
-            crossed = _built(free[::-1], self.factor, drawn, (plus - minus) / 2)
+            built = _built(free, self.factor, drawn, (plus + minus) / 2, kinds)
+            crossed = _built(free[::-1], self.factor, drawn, (plus - minus) / 2, kinds[::-1])
             built = collect(free, [*built.terms, *crossed.terms])
         return Field(tensor, drawn, built, core_name)
 
-    def _pairings(self, core: _Core) -> tuple[sp.Expr, sp.Expr]:
+    def _kinds(self, variance: Expression, core: _Core) -> tuple[bool, ...]:
+        """For each leg whether it is paired through V; else each entry is alone (a delta)."""
+        ((_, factors), *_) = variance.terms
+        through = {i for f in factors if f.tensor == self.law.gram for i in f.indices}
+        return tuple(i in through for i in core.expression.free)
+
+    def _pairings(self, variance: Expression, first: _Core, second: _Core) -> Pairing:
         """Coefficients of the straight and the swapped pairing of legs with primed legs."""
-        free = core.expression.free
-        primed = tuple(Index(f"{i.name}'", i.dim) for i in free)
+        free = first.expression.free
+        primed = tuple(Index(f"{i.name}'", i.dim) for i in second.expression.free)
         gram = self.law.gram
-        rest = core.variance
+        refusal = Refusal(
+            f"the covariance of {describe(first.expression)} is no sum of pairings of its "
+            "tokens: no structured noise map is known for it"
+        )
+        if [i.dim for i in free] != [i.dim for i in primed]:
+            raise refusal if first is second else _correlated(first, second)
+        rest = variance
+        kinds = self._kinds(first.variance, first)
         found = []
         tokens = [k for k, i in enumerate(free) if i.dim == gram.dims[0]]
         orders = [primed]
-        if len(tokens) == 2:
+        if len(tokens) == 2 and kinds[tokens[0]] == kinds[tokens[1]]:
             flip = list(primed)
             flip[tokens[0]], flip[tokens[1]] = flip[tokens[1]], flip[tokens[0]]
             orders.append(tuple(flip))
         for order in orders:
-            pairing = collect(
-                rest.free,
-                [
-                    (
-                        sp.Integer(1),
-                        tuple(
-                            gram[i, j] if i.dim == gram.dims[0] else delta_tensor(i.dim)[i, j]
-                            for i, j in zip(free, order, strict=True)
-                        ),
-                    )
-                ],
+            factors = tuple(
+                gram[i, j] if kind else delta_tensor(i.dim)[i, j]
+                for i, j, kind in zip(free, order, kinds, strict=True)
             )
+            pairing = collect(rest.free, [(sp.Integer(1), factors)])
             hit = [c for c, f in rest.terms if f == pairing.terms[0][1]]
             coefficient = hit[0] if hit else sp.Integer(0)
             rest = rest - pairing.scaled(coefficient)
             found.append(coefficient)
         if not rest.is_zero:
-            raise Refusal(
-                f"the covariance of {describe(core.expression)} is no sum of pairings of its "
-                "tokens: no structured noise map is known for it"
-            )
+            raise refusal if first is second else _correlated(first, second)
         return found[0], found[1] if len(found) > 1 else sp.Integer(0)
+
+
+def _untied(core: Factors, ends: set[Index]) -> tuple[Factors, dict[Index, Index]]:
+    """A leg that occurs twice (the diagonal of a core) as two, and which leg each one means."""
+    meant: dict[Index, Index] = {}
+
+    def leg(index: Index) -> Index:
+        if index not in ends:
+            return index
+        own = index if index not in meant else fresh(index.dim)
+        meant[own] = index
+        return own
+
+    return tuple(Factor(f.tensor, tuple(leg(i) for i in f.indices)) for f in core), meant
+
+
+def _correlated(first: _Core, second: _Core) -> Refusal:
+    return Refusal(
+        f"two fluctuating parts of the layer are correlated ({describe(first.expression)} and "
+        f"{describe(second.expression)}), and their tokens are not paired alike: no structured "
+        "noise map is known for them"
+    )
+
+
+def _product(first: Pairing, second: Pairing, middle: Pairing) -> Pairing:
+    """Covariance of two images of one field: straight and swapped pairings form a group of two."""
+    plus = sp.prod(x + y for x, y in (first, second, middle))
+    minus = sp.prod(x - y for x, y in (first, second, middle))
+    return sp.expand((plus + minus) / 2), sp.expand((plus - minus) / 2)
+
+
+def _less(first: Pairing, second: Pairing) -> Pairing:
+    return tuple(sp.cancel(x - y) for x, y in zip(first, second, strict=True))  # type: ignore[return-value]
+
+
+def _quotient(first: Pairing, second: Pairing) -> Pairing | None:
+    """x with x * second = first; None where there is none."""
+    ends = []
+    for sign in (1, -1):
+        top, bottom = first[0] + sign * first[1], second[0] + sign * second[1]
+        if sp.cancel(bottom) == 0:
+            if sp.cancel(top) != 0:
+                return None
+            ends.append(sp.Integer(0))
+        else:
+            ends.append(sp.cancel(top / bottom))
+    return sp.cancel((ends[0] + ends[1]) / 2), sp.cancel((ends[0] - ends[1]) / 2)
 
 
 def _common_power(expression: Expression, dim: sp.Symbol) -> sp.Rational:

@@ -14,10 +14,13 @@ follows an ODE, and a power of f above the first with a positive coefficient end
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import sympy as sp
 
+from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.kinks import CORRELATION
 from derive.calculus.readable import readable
@@ -79,10 +82,67 @@ def scalars(drift: Expression, diffusion: Expression) -> list[Scalar]:
         return []
     unit = any(t.meaning == UNIT for e in (drift, diffusion) for t in e.tensors())
     found = [] if unit else [_one_token(drift, diffusion)]
-    for one in (_distance(drift, diffusion, unit), _correlation(drift, diffusion, unit)):
-        if one is not None:
-            found.append(one)
+    for one, f, level in ((_distance, _gap, _same_gap), (_correlation, _angle, _same_angle)):
+        if one is _correlation and unit or _may_be_autonomous(drift, diffusion, f, level):
+            scalar = one(drift, diffusion, unit)
+            if scalar is not None:
+                found.append(scalar)
     return [s for s in found if s.drift != 0 or s.square != 0]
+
+
+def _gap(V: np.ndarray) -> float:
+    return float(V[0, 0] - 2 * V[0, 1] + V[1, 1])
+
+
+def _same_gap(x: float, y: float) -> np.ndarray:
+    """Covariances of two tokens with V_11 - 2 V_12 + V_22 = 1, by two coordinates."""
+    return np.array([[1 + 2 * x - y, x], [x, y]])
+
+
+def _angle(V: np.ndarray) -> float:
+    return float(V[0, 1] / np.sqrt(V[0, 0] * V[1, 1]))
+
+
+def _same_angle(x: float, y: float) -> np.ndarray:
+    """Covariances of two tokens with correlation 0.3."""
+    return np.array([[x**2, 0.3 * x * y], [0.3 * x * y, y**2]])
+
+
+def _may_be_autonomous(
+    drift: Expression,
+    diffusion: Expression,
+    scalar: Callable[[np.ndarray], float],
+    level: Callable[[float, float], np.ndarray],
+) -> bool:
+    """Whether the rates of a scalar agree, in numbers, at states on which it is the same.
+
+    Spares the algebra for the many that are not; what passes is decided by algebra.
+    """
+    token = drift.free[0].dim
+    symbols = {s for e in (drift, diffusion) for c, _ in e.terms for s in c.free_symbols}
+    rng = np.random.default_rng(5)
+    numbers = {s: float(rng.uniform(0.3, 0.9)) for s in sorted(symbols, key=str)} | {token: 2.0}
+    rates = []
+    for x, y in ((0.9, 1.3), (0.7, 0.8), (0.4, 0.6)):
+        V = level(x, y)
+        h = 1e-4 * np.eye(4).reshape(4, 2, 2)
+        h = (h + h.swapaxes(1, 2)) / 2
+        first = np.array([(scalar(V + e) - scalar(V - e)) / 2e-4 for e in h])
+        second = np.array(
+            [
+                [
+                    (scalar(V + e + f) - scalar(V + e - f) - scalar(V - e + f) + scalar(V - e - f))
+                    / 4e-8
+                    for f in h
+                ]
+                for e in h
+            ]
+        )
+        b = evaluate(drift, {"V": V}, numbers).ravel()
+        q = evaluate(diffusion, {"V": V}, numbers).reshape(4, 4)
+        rates.append([first @ b + np.sum(second * q) / 2, first @ q @ first])
+    spread = np.ptp(rates, axis=0) / np.maximum(np.abs(rates).max(axis=0), 1e-3)
+    return bool(spread.max() < 1e-3)
 
 
 def _one_token(drift: Expression, diffusion: Expression) -> Scalar:

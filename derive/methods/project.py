@@ -20,12 +20,13 @@ import sympy as sp
 from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression, Index, collect
 from derive.calculus.order import Law
+from derive.calculus.response import peeled
 from derive.errors import Refusal
 from derive.methods.checks import sample, symbols_of
 from derive.methods.noise import NoiseMap, substitute
 from derive.methods.record import Check, Step
 from derive.notation.arrays import Array
-from derive.notation.model import Trace
+from derive.notation.model import Model, Trace
 from derive.notation.scalars import Param
 
 V = sp.Symbol("v", positive=True)
@@ -46,12 +47,28 @@ def row_scaling(traced: Trace, law: Law) -> Scaling | None:
     output = traced.output
     if output.op != "multiply":
         return None
-    for inner, factor in (output.args, output.args[::-1]):
-        if inner.shape == traced.state.shape and factor.shape == (traced.state.shape[0], 1):
-            r = _of_size(factor, inner, law)
-            if r is not None:
-                return _scaling(r, inner, traced, law)
+    for side, factor in (output.args, output.args[::-1]):
+        if side.shape == traced.state.shape and factor.shape == (traced.state.shape[0], 1):
+            scalar, inner = peeled(side)
+            for times, array in ((sp.Integer(1), side), (scalar, inner)):
+                r = _of_size(factor, array, law)
+                if r is not None:
+                    return _scaling(times * r, array, traced, law)
     return None
+
+
+def require_unit_rows(drift: Expression, diffusion: Expression, model: Model) -> None:
+    """A model that says unit_rows must keep V_aa = 1: neither drift nor noise of it is left."""
+    noise = diffusion.renamed({diffusion.free[1]: diffusion.free[0]})
+    for moment, name in ((_diagonal(drift), "drift"), (noise, "noise")):
+        if not moment.is_zero:
+            raise Refusal(
+                f"unit_rows=True says that every token stays on the sphere, V[a,a] = 1, but the "
+                f"layer does not keep it there: the {name} of V[a,a] has {len(moment.terms)} "
+                "terms. End the layer with a normalisation, Y / sqrt((Y * Y).mean(-1, "
+                "keepdims=True)), or leave unit_rows out",
+                model.place,
+            )
 
 
 def _scaling(r: sp.Expr, inner: Array, traced: Trace, law: Law) -> Scaling:

@@ -27,6 +27,7 @@ import sympy as sp
 
 from derive.calculus.index import Tensor
 from derive.calculus.order import Law
+from derive.calculus.response import is_response
 from derive.calculus.series import KINKED, Expansion
 from derive.methods.powers import finer_powers
 from derive.methods.truncate import truncated
@@ -108,7 +109,7 @@ def _step(traced: Trace, law: Law) -> Chain | None:
         kinks
         or law.scaling.pace != 1
         or finer_powers(traced.output, law.scaling.width)
-        or any(a.op == "constant" for a in nodes)
+        or any(a.op == "constant" or is_response(a) for a in nodes)
     ):
         return None
     step = _Frames(traced, law, step=True).chain()

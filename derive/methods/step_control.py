@@ -41,7 +41,7 @@ def mixing(expansion: Expansion, traced: Trace, law: Law) -> tuple[Expression, E
         if array.shape != (token, token):
             continue
         random = expansion.of(array).map_terms(
-            lambda c, f: [(c, f)] if any(x.tensor in law.gaussian for x in f) else []
+            lambda c, f: [(c, f)] if any(law.is_random(x.tensor) for x in f) else []
         )
         small = law.up_to(random, law.scaling.pace)
         row, column = small.free

@@ -53,7 +53,7 @@ def _bound(
     params: Mapping[str, float],
     draw: Callable[..., np.ndarray],
 ) -> Callable[..., Any]:
-    words = vocabulary(draw)
+    words = vocabulary(draw, params)
     home = function.__globals__
     names: dict[str, Any] = {}
     known = {**dims, **params}  # a file may declare more, for its other definitions
@@ -106,13 +106,25 @@ def _rebind(
     function: types.FunctionType, names: dict[str, Any], meaning: Callable[[Any], Any]
 ) -> types.FunctionType:
     cells = tuple(types.CellType(meaning(c.cell_contents)) for c in function.__closure__ or ())
-    return types.FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, cells
-    )
+    # declared dimensions and parameters may stand as defaults too
+    defaults = tuple(meaning(d) for d in function.__defaults__ or ())
+    out = types.FunctionType(function.__code__, names, function.__name__, defaults, cells)
+    out.__kwdefaults__ = {k: meaning(d) for k, d in (function.__kwdefaults__ or {}).items()}
+    return out
 
 
-def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
-    """NumPy meanings of the notation's words; every word must have one (tested)."""
+def vocabulary(
+    draw: Callable[..., np.ndarray], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """NumPy meanings of the notation's words; every word must have one (tested).
+
+    `given`: the base patterns by name.
+    """
+
+    def pattern(declaration: str, m: float) -> np.ndarray:
+        data = patterns.declared(declaration)
+        known = given or {}
+        return np.asarray(known[data.name]) if data.name in known else data.sample(int(m))
 
     def softmax(x: np.ndarray) -> np.ndarray:
         weight = np.exp(x - x.real.max(axis=-1, keepdims=True))
@@ -122,6 +134,7 @@ def vocabulary(draw: Callable[..., np.ndarray]) -> dict[str, Any]:
         "gaussian": draw,
         "eye": lambda m: np.eye(int(m)),
         "causal": lambda m: causal_matrix(int(m)),
+        "pattern": pattern,
         "ones": lambda *shape: np.ones([int(s) for s in shape]),
         "softmax": softmax,
         "concatenate": concatenated,

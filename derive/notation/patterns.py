@@ -48,6 +48,11 @@ def pattern(declaration: str, dim: sp.Symbol) -> Any:
 
     Its rows must sum to one; zeros mask.  At run time: ``Params(..., p=array)``.
     """
+    return _constant(declared(declaration), dim)
+
+
+def declared(declaration: str) -> Pattern:
+    """The pattern that a declaration ``"p: meaning"`` names."""
     name, _, meaning = declaration.partition(":")
     name = name.strip()
     if not name.isidentifier() or name == "causal":
@@ -55,7 +60,7 @@ def pattern(declaration: str, dim: sp.Symbol) -> Any:
             f'pattern: {declaration!r} is no declaration; write "p: meaning", for instance '
             '"p: a window of three"'
         )
-    return _constant(Pattern(name, meaning.strip(), given=True), dim)
+    return Pattern(name, meaning.strip(), given=True)
 
 
 def _constant(data: Pattern, dim: sp.Symbol) -> Any:

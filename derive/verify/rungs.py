@@ -207,7 +207,8 @@ def _reference(result: CovarianceSDE, block: Block, label: str) -> Reference:
     nodes = walk(block.trace.output)
     # a normaliser that depends on the width makes the moments a long series in 1/n
     normalised = any(a.op == "full" and a.data.has(GaussianMean) for a in nodes)
-    if not normalised and not any(kinked(a) for a in nodes):
+    # functions about random means have no power series in the weights at a finite width
+    if not normalised and not block.law.centred and not any(kinked(a) for a in nodes):
         drift, diffusion = block.weight_degrees
         # Cauchy's circle is small where a function's poles are near: digits are lost to its radius
         targets = second_route(
@@ -467,8 +468,8 @@ def _mutations(expression: Expression):  # type: ignore[no-untyped-def]
             yield f"term {p} with {i.name}{j.name} swapped", collect(free, [*rest, (c, swapped)])
 
 
-def _error(value: np.ndarray, target: np.ndarray) -> float:
-    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), 1e-300))
+def _error(value: np.ndarray, target: np.ndarray, least: float = 1e-300) -> float:
+    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), least))
 
 
 def _short(value: float) -> float:
