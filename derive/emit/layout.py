@@ -14,17 +14,20 @@ from collections.abc import Callable
 WIDTH = 100
 
 
-def tidy(text: str) -> str:
-    """Fold docstrings and break statements that are longer than a line."""
+def tidy(text: str, deep: bool = False) -> str:
+    """Fold docstrings and break statements that are longer than a line.
+
+    `deep`: brackets inside a long line are opened too, as deep as it takes.
+    """
     folded = _fold_docstrings(text)
-    wrapped = _wrap_code(folded)
+    wrapped = _wrap_code(folded, deep)
     assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(folded)), "layout changed the code"
     return wrapped
 
 
-def _wrap_code(text: str) -> str:
-    """Break statements longer than a line at their outermost operators or commas."""
-    return _per_line(text, lambda line, quoted: [line] if quoted else _broken(line))
+def _wrap_code(text: str, deep: bool) -> str:
+    """Break statements longer than a line at their operators or commas."""
+    return _per_line(text, lambda line, quoted: [line] if quoted else _broken(line, deep))
 
 
 def _fold_docstrings(text: str) -> str:
@@ -55,7 +58,7 @@ def _folded(line: str) -> list[str]:
     return [*out, current.rstrip()]
 
 
-def _broken(line: str) -> list[str]:
+def _broken(line: str, deep: bool) -> list[str]:
     """The first layout that keeps the code's meaning; the line itself if none does."""
     indent = line[: len(line) - len(line.lstrip())]
     code = line.strip()
@@ -64,10 +67,97 @@ def _broken(line: str) -> list[str]:
         candidates = [
             _broken_sum(indent, match[1], match[2], s) for s in ((" + ", " - "), (" * ", " / "))
         ]
+        candidates = _deep(match[1], match[2], indent) if deep else candidates
+    if match := re.match(r"(from \S+ import )(.*)$", code):
+        candidates = [[f"{match[1]}(", *(f"    {n}," for n in match[2].split(", ")), ")"]]
     if "(" in code or "{" in code:
         call = _broken_call(line)
         candidates = [call, *candidates] if _is_call(code) else [*candidates, call]
     return next((c for c in candidates if c != [line] and _same(code, c)), [line])
+
+
+SUMS, PRODUCTS = (" + ", " - "), (" * ", " / ", " @ ")
+
+
+def _deep(head: str, body: str, indent: str) -> list[list[str]]:
+    """Layouts of `head` + `body` in which brackets are opened as deep as it takes."""
+    body = _bare(body)
+    whole = [f"{indent}{head}(", *_laid(body, indent + "    "), f"{indent})"]
+    opened = _opened(f"{head}{body}", indent)
+    return [opened, whole] if len(_pieces(body, SUMS)) == 1 and opened else [whole]
+
+
+def _laid(text: str, indent: str) -> list[str]:
+    """An expression inside brackets: a line a term, then a line a factor, deeper as needed."""
+    if len(indent) + len(text) <= WIDTH:
+        return [indent + text]
+    sign = text[:2] if text[:2] in ("+ ", "- ", "* ", "/ ", "@ ") else ""
+    for separators in ((", ",), SUMS, PRODUCTS):
+        pieces = _pieces(text[len(sign) :], separators)
+        if len(pieces) > 1:
+            break
+    else:
+        return _opened(text, indent) or [indent + text]
+    pieces[0] = sign + pieces[0]
+    if separators == PRODUCTS:
+        return _opened(text, indent) or _joined(pieces, indent)
+    if separators == SUMS:
+        return [line for p in pieces for line in _laid(p, indent)]
+    return [line for p in pieces for line in _laid(p.rstrip(",") + ",", indent)]
+
+
+def _joined(pieces: list[str], indent: str) -> list[str]:
+    """As many factors on a line as fit."""
+    lines = [indent + pieces[0]]
+    for piece in pieces[1:]:
+        if _fits(f"{lines[-1]} {piece}"):
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(indent + piece)
+    return lines
+
+
+def _fits(line: str) -> bool:
+    return len(line) <= WIDTH
+
+
+def _opened(text: str, indent: str) -> list[str]:
+    """The longest bracket around a factor or arguments opened; nothing if that is no help."""
+    spans, starts = [], []
+    for position, char in enumerate(text):
+        if char in "([{":
+            starts.append(position)
+        elif char in ")]}":
+            start = starts.pop()
+            if not starts and char == ")":
+                spans.append((start, position))
+    if not spans:
+        return []
+    start, end = max(spans, key=lambda s: s[1] - s[0])
+    inside = text[start + 1 : end]
+    factor = text[:start] in ("", "-", "return ") or text[:start].endswith(("* ", "= ", "+ ", "- "))
+    call = end == len(text.rstrip(",")) - 1 and text[:start].removeprefix("return ")[-1:].isalnum()
+    if not inside.strip() or not (factor or call):
+        return []
+    several = len(_pieces(inside, (", ",))) > 1
+    inner = _laid(inside, indent + "    ")
+    if several:
+        pieces = [p.rstrip(",") + "," for p in _pieces(inside, (", ",))]
+        inner = [line for p in pieces for line in _laid(p, indent + "    ")]
+    lines = [indent + text[: start + 1], *inner, indent + text[end:]]
+    return lines if _fits(lines[0]) and _fits(lines[-1]) else []
+
+
+def _bare(text: str) -> str:
+    """Text without brackets around all of it."""
+    if not text.startswith("("):
+        return text
+    depth = 0
+    for position, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if depth == 0:
+            return text[1:-1] if position == len(text) - 1 else text
+    return text
 
 
 def _is_call(code: str) -> bool:

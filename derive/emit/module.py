@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,9 +23,11 @@ from derive.calculus.text import show
 from derive.emit import latex
 from derive.emit.contraction import Program, joined, lower, responses, scaled
 from derive.emit.graph_code import gather, statements
-from derive.emit.layout import tidy
+from derive.emit.layout import WIDTH, tidy
 from derive.emit.scalars import python
 from derive.emit.signature import signature
+from derive.errors import Refusal
+from derive.methods.congruence import root_of_noise
 from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as SIZE
@@ -56,6 +59,14 @@ class Kernel:
     result: str = ""
 
 
+def filled(doc: str) -> str:
+    """A docstring with its paragraphs filled; it is indented by four, after three quotes."""
+    first, *others = doc.split("\n\n")
+    width = WIDTH - 4
+    head = textwrap.fill(" " * 3 + first, width)[3:]
+    return "\n\n".join([head, *(textwrap.fill(p, width) for p in others)])
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The one Jinja environment: undefined names are errors."""
@@ -82,6 +93,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     at_width = corrected_or_none(result)
     if at_width is not None:
         kernels += _at_width(at_width)
+    kernels = [replace(k, doc=filled(k.doc)) for k in kernels]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
@@ -116,7 +128,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             reduced=result.reduction is not None,
         )
     )
-    text = tidy(text)
+    text = tidy(text, deep=True)
     return text.replace(_NO_HASH, body_hash(text), 1)
 
 
@@ -207,9 +219,8 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
 
 
 _DOCS = {
-    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / n to leading order.\n\n"
-    "V: (..., m, m), symmetric positive semi-definite.  Returns (..., m, m), per unit of\n"
-    "depth / width.  Costs O({cost}).",
+    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / {clock} to leading order.\n\n"
+    "V: (..., m, m).  Returns (..., m, m) per unit of layer / {clock}.  Costs O({cost}).",
     "diffusion": "Covariance of the noise: element [a, b, c, d] is d<V_ab, V_cd>/dt.\n\n"
     "V: (..., m, m).  Returns (..., m, m, m, m): for inspection, sampling does not need it.",
     "mixing_rate": "Variance per unit time of the random token-mixing coefficients, summed.\n\n"
@@ -232,7 +243,8 @@ def _expression_kernel(
 def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     program = Program(taken={"V", "m", "params", "t"})
     text = lower(result.equations[name], program)
-    kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
+    kernel = Kernel(name, "V, params, t=0.0", "")
+    kernel.doc = _DOCS[name].format(cost=_dearest(program), clock=result.model.clock)
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
     kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
@@ -254,7 +266,7 @@ def _at_width(found: Corrected) -> list[Kernel]:
         _expression_kernel(
             sde,
             "drift_at_width",
-            f"Drift of the SDE {what}  Returns (..., m, m), per unit of\ndepth / width.",
+            f"Drift of the SDE {what}  Returns (..., m, m) per unit of depth / width.",
             sde.drift,
         )
     ]
@@ -329,17 +341,53 @@ def _quotient(result: CovarianceSDE, name: str, what: str) -> Kernel:
     kernel = Kernel(
         name, "V, params, t=0.0", f"{what}\n\nV: (..., m, m).  Returns (...,); NaN for V = 0."
     )
+    if above == "0":
+        kernel.doc = f"{what}\n\nNone here: zero, of shape (...,)."
+        kernel.result = _ZEROS[0]
+        return kernel
     kernel.body = _header(result, f"{above} {below}", program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    if above == "0":
-        kernel.result = "0 * V[..., 0, 0]"
-        return kernel
-    kernel.body += [f"rate = {above}", f"size = {below}"]
-    kernel.result = "rate / size"
+    kernel.body += [f"rate = {above}"]
+    kernel.result = f"rate / {below}" if below.isidentifier() else f"rate / ({below})"
     return kernel
 
 
 def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
+    """The noise as U L^T + L U^T where a factor L can be taken off it, else in its fields."""
+    noise = result.noise
+    drawn = [f.drawn.name for f in noise.fields]
+    kernel = Kernel(
+        "noise_from",
+        "L, V, fields, params, t=0.0",
+        ("The noise built from given normals: " if drawn else "No noise: an ODE")
+        + "; ".join(
+            f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} stands for {f.core}"
+            for f in noise.fields
+        )
+        + ".\n\nL: (..., m, m) with L L^T = V.  fields: arrays (..., m, m) in that order; the "
+        "symmetric ones have the law of (G + G^T) / sqrt(2).  Costs O(m^3).",
+    )
+    if not drawn:
+        kernel.result = "0 * V"
+        return kernel, _counts(Program())
+    try:
+        root = root_of_noise(noise, ("covariance", "field"))
+    except Refusal:
+        return _noise_in_fields(result, kernel)
+    program = Program(taken={"V", "L", "m", "params", "t", "fields", "noise", *drawn})
+    program.symmetric = {"V", *(f.drawn.name for f in noise.fields if f.drawn.symmetric)}
+    text = lower(root, program)
+    kernel.body = _header(result, text, program, "V")
+    kernel.body += _assigned(drawn, "fields")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.body += [f"root = {text}", "half = root @ L.mT"]
+    kernel.result = "half + half.mT"
+    program.assign("half", "half", "", 3)
+    return kernel, _counts(program)
+
+
+def _noise_in_fields(result: CovarianceSDE, kernel: Kernel) -> tuple[Kernel, str]:
+    """A noise that multiplies entries of V and of fields: no factor L can be taken off."""
     program = Program(taken={"V", "L", "m", "params", "t", "fields"})
     noise = result.noise
     for one in noise.fields:
@@ -347,23 +395,11 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         if one.tensor.symmetric:
             program.symmetric.add(one.tensor.name)
     text = lower(noise.compact, program)
-    kernel = Kernel(
-        "noise_from",
-        "L, V, fields, params, t=0.0",
-        ("The noise built from given normals: " if noise.fields else "No noise: an ODE")
-        + "; ".join(
-            f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} gives "
-            f"{f.tensor.name}, the limit of {f.core}"
-            for f in noise.fields
-        )
-        + ".\n\nL: (..., m, m) with L L^T = V.  fields: arrays (..., m, m) in that order; the "
-        "symmetric ones have\nthe law of (G + G^T) / sqrt(2).  Costs O(m^3).",
-    )
     kernel.body = _header(result, text, program, "V")
     kernel.body += _assigned((f.drawn.name for f in noise.fields), "fields")
     kernel.body += [f"{f.tensor.name} = {_built(f.built, f.drawn.name)}" for f in noise.fields]
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if noise.fields else "0 * V"
+    kernel.result = text
     return kernel, _counts(program)
 
 
@@ -385,7 +421,7 @@ def _layer(result: CovarianceSDE) -> Kernel:
     state = result.model.state_name
     leaves = {trace.state: state, **{a: n for n, a in trace.weights}}
     names = {a: n for a, n in trace.names.items() if a not in leaves}
-    lines, text = statements(trace.output, names, leaves, f"{state}.dtype")
+    lines, text = statements(trace.output, names, leaves, f"{state}.dtype", signed=True)
     kernel = Kernel(
         "layer",
         f"{state}, weights, params, dims, t=0.0",
@@ -425,7 +461,11 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
             output, names = gather(output), {}
         leaves = {chain.factor: "L", **{a: n for n, a in chain.blocks}}
         lines, text = statements(
-            output, {a: n for a, n in names.items() if a not in leaves}, leaves, "L.dtype"
+            output,
+            {a: n for a, n in names.items() if a not in leaves},
+            leaves,
+            "L.dtype",
+            signed=True,
         )
         kernel = Kernel(name, "L, blocks, params, dims, t=0.0", doc)
         kernel.body = _graph_header(result, lines, text, "m = L.shape[-1]")
@@ -444,7 +484,10 @@ def _layer_shaped(result: CovarianceSDE) -> bool:
 def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, token = result.step, result.law.gram.dims[0].name
     width = result.model.clock.name
-    program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
+    program = Program(
+        taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"}
+        | {"push", "pull", "lift", "root"}
+    )
     program.like = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
@@ -460,19 +503,20 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
-    dims = [d.name for d in _dims(result)]
-    kernel.body.append(f"{_tuple(dims)} = dims")
+    kernel.body += _sizes_unpacked(result, {width})
     kernel.body += _assigned((f.drawn.name for f in result.noise.fields), "blocks")
     kernel.body.append(f"h = 1 / {width}")
     if "V" in _words([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    parts = {"push": push, "pull": pull, "lift": lift}
+    kernel.body += [f"{name} = {text}" for name, text in parts.items() if text != "0"]
     kernel.body.append(
         "root = L"
-        + (f" + sqrt(h) * ({push})" if push != "0" else "")
-        + (f" + h * ({pull})" if pull != "0" else "")
+        + (" + sqrt(h) * push" if push != "0" else "")
+        + (" + h * pull" if pull != "0" else "")
     )
-    kernel.result = "root @ root.mT" + (f" + h * ({lift})" if lift != "0" else "")
+    kernel.result = "root @ root.mT" + (" + h * lift" if lift != "0" else "")
     if step.scaling is not None:
         rule = python(step.scaling.rule)
         kernel.result = f"rows_scaled({kernel.result}, lambda {SIZE}: {rule})"
@@ -485,10 +529,14 @@ def _graph_header(
     words = _words([t for _, t in lines] + [text])
     token = result.law.gram.dims[0].name
     out = [size.replace("m =", f"{token} =", 1)] if token in words else []
-    dims = [d.name for d in _dims(result)]
-    if words & set(dims):
-        out.append(f"{_tuple(dims)} = dims")
-    return out + _unpacked(result, words)
+    return out + _sizes_unpacked(result, words) + _unpacked(result, words)
+
+
+def _sizes_unpacked(result: CovarianceSDE, words: set[str]) -> list[str]:
+    """The dimensions by name; one that is a parameter too is read there."""
+    params = {p.name for p in parameters(result)}
+    dims = ["_" if d.name in params else d.name for d in _dims(result)]
+    return [f"{_tuple(dims)} = dims"] if words & set(dims) else []
 
 
 def _header(result: CovarianceSDE, text: str, program: Program, state: str) -> list[str]:
@@ -549,6 +597,7 @@ _OPS = (
     "silu",
     "arcsin",
     "gaussian_mean",
+    "matvec",
     "of_correlation",
     "causal",
     "constant",
