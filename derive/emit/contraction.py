@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import sympy as sp
 
 from derive.calculus.canonical import components
-from derive.calculus.index import Expression, Factors, Index, Tensor, collect
+from derive.calculus.index import Expression, Factors, Index, Tensor, collect, fresh
 from derive.calculus.kinks import CORRELATION
 from derive.emit.graph_code import statements
+from derive.emit.merging import Placed, Recipe, Split, placed_matrix, splits
 from derive.emit.scalars import factor_text, python, simplest
 
-Placed = tuple[str, tuple[Index, ...]]  # a named array and its indices
 Term = tuple[sp.Expr, tuple[Placed, ...]]
 
 LONGEST = 22  # characters of a name that says how a value was made
@@ -35,19 +36,26 @@ RANKS = ("scalar", "vector", "matrix", "array")
 class Statement:
     name: str
     text: str
+    cost: int = 0
 
 
 @dataclass
 class Program:
     """Statements shared by all expressions that are lowered into it.
 
-    `words`: products of matrices as their (factor, transposed) in order.
+    `words`: products of matrices as their (factor, transposed) in order; `recipes`: their last
+    two factors; `column_sums`: of which matrix; `uses`: how often a named array stands in the
+    terms of the results; `shared`: matrices without an axis over paths.
     """
 
     statements: list[Statement] = field(default_factory=list)
     known: dict[object, str] = field(default_factory=dict)
     symmetric: set[str] = field(default_factory=set)
     words: dict[str, tuple[tuple[str, bool], ...]] = field(default_factory=dict)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    column_sums: dict[str, str] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
+    uses: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
     operations: dict[str, int] = field(default_factory=dict)
     like: str = "V"  # an array of the kernel's own representation
@@ -61,10 +69,34 @@ class Program:
                 name = f"{wish}_{number}"
             self.taken.add(name)
             self.known[key] = name
-            self.statements.append(Statement(name, text))
+            self.statements.append(Statement(name, text, cost))
             label = f"m^{cost}"
             self.operations[label] = self.operations.get(label, 0) + 1
         return self.known[key]
+
+    def alone(self, name: str) -> bool:
+        """Whether one term uses the value and no statement does."""
+        return self.uses[name] == 1 and not self.quoted(name)
+
+    def needed(self, name: str) -> bool:
+        return self.uses[name] > 0 or self.quoted(name)
+
+    def quoted(self, name: str) -> bool:
+        """Whether a statement uses the value."""
+        return any(re.search(rf"\b{name}\b", s.text) for s in self.statements)
+
+    def forget(self, name: str) -> None:
+        """Take a statement back that nothing uses any more."""
+        (statement,) = [s for s in self.statements if s.name == name]
+        self.statements.remove(statement)
+        self.taken.discard(name)
+        self.symmetric.discard(name)
+        self.words.pop(name, None)
+        self.recipes.pop(name, None)
+        self.column_sums.pop(name, None)
+        self.known = {k: n for k, n in self.known.items() if n != name}
+        label = f"m^{statement.cost}"
+        self.operations[label] -= 1
 
     def word(self, name: str, flipped: bool = False) -> tuple[tuple[str, bool], ...]:
         """A matrix as a product of factors, or its transpose."""
@@ -85,7 +117,12 @@ def lower(expression: Expression, program: Program) -> str:
         halved = _half(expression, terms, program)
         if halved:
             return halved
+    _count(terms, program)
     return _build(terms, expression.free, program)
+
+
+def _count(terms: list[Term], program: Program) -> None:
+    program.uses.update(name for _, placed in terms for name, _ in placed)
 
 
 def _order(placed: Placed) -> tuple:
@@ -129,7 +166,9 @@ def _named(tensor: Tensor, program: Program) -> str:
         given, like = tensor.meaning.given, program.like
         text = f"constant({tensor.name}, {like})" if given else f"causal({tensor.dims[0]}, {like})"
         wish = tensor.name if given else "pattern"
-        return program.assign(("pattern", tensor.name), wish, text, 2)
+        name = program.assign(("pattern", tensor.name), wish, text, 2)
+        program.shared.add(name)
+        return name
     if tensor.kind == "response":
         return _response(tensor, program)
     if tensor.kind == "spread":
@@ -217,7 +256,7 @@ def _product(
             key=lambda i: (0, free.index(i), "") if i in free else (1, 0, i.name),
         )
     )
-    matmul = _matmul(group, dummies, legs, program.symmetric)
+    matmul = _matmul(group, dummies, legs, program)
     if matmul:
         text, legs, word = matmul
     turned = _key(group, legs[::-1], dummies)
@@ -231,7 +270,15 @@ def _product(
     if len(wish) > LONGEST:
         wish = RANKS[min(len(legs), 3)]
     name = program.assign(_key(group, legs, dummies), wish, text, len(involved))
+    if text.endswith(".sum(-2)"):
+        program.column_sums[name] = group[0][0]
+    if text.startswith("matvec("):
+        (matrix, ix), (vector, _) = group
+        flip = ix[1] not in dummies and matrix not in program.symmetric
+        program.recipes[name] = Recipe(matrix, flip, vector)
     if matmul:
+        (left, left_turned), (right, right_turned) = word
+        program.recipes[name] = Recipe(left, left_turned, right, right_turned)
         program.words[name] = tuple(w for n, flip in word for w in program.word(n, flip))
         if program.words[name] == program.word(name, True):
             program.symmetric.add(name)
@@ -276,11 +323,12 @@ Matmul = tuple[str, tuple[Index, ...], tuple[tuple[str, bool], ...]]
 
 
 def _matmul(
-    group: list[Placed], dummies: set[Index], legs: tuple[Index, ...], symmetric: set[str]
+    group: list[Placed], dummies: set[Index], legs: tuple[Index, ...], program: Program
 ) -> Matmul | None:
     """A product of two matrices: text, legs and factors, in the order that transposes least.
 
     A transposed matrix on the left is the dear one: batched products then leave the fast path.
+    One that all paths share stands better on the right: then it is one large product.
     """
     if len(group) != 2 or len(dummies) != 1 or any(len(ix) != 2 for _, ix in group):
         return None
@@ -290,10 +338,11 @@ def _matmul(
     found = []
     for (first, ix), (second, jx) in (group, group[::-1]):
         outer = tuple(next(i for i in pair if i != dummy) for pair in (ix, jx))
-        left = ix[1] != dummy and first not in symmetric
-        right = jx[0] != dummy and second not in symmetric
+        left = ix[1] != dummy and first not in program.symmetric
+        right = jx[0] != dummy and second not in program.symmetric
         text = f"{first}{'.mT' if left else ''} @ {second}{'.mT' if right else ''}"
-        cost = (8 * left + 2 * right + (outer != legs), len(found))
+        dear = 16 * left + 4 * right + 3 * (first in program.shared) + 2 * (outer != legs)
+        cost = (dear, len(found))
         found.append((cost, (text, outer, ((first, left), (second, right)))))
     return min(found)[1]
 
@@ -336,20 +385,46 @@ def _half(expression: Expression, terms: list[Term], program: Program) -> str | 
     if not upper:
         return None
     same = [terms[p] for p, q in partner.items() if p == q]
-    turns = sum(ix == (b, a) and n not in program.symmetric for _, t in upper for n, ix in t)
-    if 2 * turns > sum(
-        len(ix) == 2 and n not in program.symmetric for _, t in upper for n, ix in t
-    ):
-        upper = [(c, _flipped(t, a, b)) for c, t in upper]
-    text = _build(upper, expression.free, program)
+    upper = _upright(upper, a, b, program)
+    _count(upper + same, program)
+    same, joining = _divided(same, upper, program)
+    text = _build(upper + joining, expression.free, program)
     half = program.assign(("half", text), "half", text, 2)
     whole = f"{half} + {half}.mT"
     return f"{_build(same, expression.free, program)} + {whole}" if same else whole
 
 
-def _flipped(placed: tuple[Placed, ...], a: Index, b: Index) -> tuple[Placed, ...]:
+def _upright(upper: list[Term], a: Index, b: Index, program: Program) -> list[Term]:
+    """Terms of which the transposes are added, each read with the fewest matrices transposed.
+
+    Terms with vectors are turned together: they may have them in common.
+    """
+
+    def score(placed: tuple[Placed, ...]) -> int:
+        return sum(
+            (1 if ix == (b, a) else -1)
+            for n, ix in placed
+            if len(ix) == 2 and n not in program.symmetric
+        )
+
+    bound = {p for p, (_, t) in enumerate(upper) if any(len(ix) == 1 for _, ix in t)}
+    together = sum(score(upper[p][1]) for p in bound) > 0
+    return [
+        (c, _flipped(t, a, b, program.symmetric))
+        if (together if p in bound else score(t) > 0)
+        else (c, t)
+        for p, (c, t) in enumerate(upper)
+    ]
+
+
+def _flipped(
+    placed: tuple[Placed, ...], a: Index, b: Index, symmetric: Collection[str]
+) -> tuple[Placed, ...]:
     other = {a: b, b: a}
-    flipped = ((n, tuple(other.get(i, i) for i in ix)) for n, ix in placed)
+    flipped = (
+        (n, ix if n in symmetric and len(ix) == 2 else tuple(other.get(i, i) for i in ix))
+        for n, ix in placed
+    )
     return tuple(sorted(flipped, key=_order))
 
 
@@ -372,6 +447,9 @@ def _build(terms: list[Term], order: tuple[Index, ...], program: Program) -> str
     if len(terms) == 1:
         ((coefficient, placed),) = terms
         return scaled(coefficient, [aligned(p, order, program.symmetric) for p in placed])
+    merged = _merged(terms, program)
+    if merged:
+        return _build(merged, order, program)
     counts: dict[Placed, int] = {}
     for _, placed in terms:
         for one in set(placed):
@@ -385,6 +463,122 @@ def _build(terms: list[Term], order: tuple[Index, ...], program: Program) -> str
     # the smaller array first: coefficients then multiply few entries
     pulled = f"{inner} * {aligned(best, order, program.symmetric)}"
     return joined([pulled, _build(outside, order, program)]) if outside else pulled
+
+
+def _splits(term: Term, program: Program) -> list[tuple[Placed, Split]]:
+    """Factors that can be taken off the term's products: the other arrays must not be on them."""
+    out = []
+    for placed in term[1]:
+        name, legs = placed
+        if not program.alone(name):
+            continue
+        out += [(placed, s) for s in _summed(term, placed, program)]
+        if name not in program.recipes:
+            continue
+        others = {i for _, ix in _without(term[1], placed) for i in ix}
+        for split in splits(placed, program.recipes[name], name in program.symmetric):
+            if others <= ({split.rest_leg} if split.rest_leg else set()) and len(legs) < 3:
+                out.append((placed, split))
+    return out
+
+
+def _summed(term: Term, placed: Placed, program: Program) -> list[Split]:
+    """A column sum read as a product with a row of ones, beside arrays on another index."""
+    name, legs = placed
+    others = {i for _, ix in _without(term[1], placed) for i in ix}
+    if len(legs) != 1 or len(others) != 1 or legs[0] in others:
+        return []
+    matrix = program.column_sums.get(name)
+    recipe = program.recipes.get(name)
+    if recipe is not None and recipe.right in program.column_sums:
+        whole = Recipe(
+            program.column_sums[recipe.right], False, recipe.left, not recipe.left_turned
+        )
+        matrix = next((n for n, r in program.recipes.items() if r == whole), None)
+    if matrix is None:
+        return []
+    return [Split("right", matrix, False, legs[0], "", False, *others)]
+
+
+def _merged(terms: list[Term], program: Program) -> list[Term] | None:
+    """The terms with two or more products by one factor replaced by the product of their sum."""
+    groups: dict[tuple, list[tuple[int, Placed, Split]]] = {}
+    for position, term in enumerate(terms):
+        for placed, split in _splits(term, program):
+            key = (*split.key, split.rest_leg)
+            if all(p != position for p, _, _ in groups.get(key, [])):
+                groups.setdefault(key, []).append((position, placed, split))
+    kept = [g for g in groups.values() if any(s.rest for _, _, s in g)]
+    best = max(kept, key=len, default=[])
+    if len(best) < 2:
+        return None
+    split = best[0][2]
+    inner = fresh(next(i for _, placed, _ in best for i in placed[1]).dim)
+    inside = []
+    for position, placed, one in best:
+        coefficient, arrays = terms[position]
+        rest = _without(arrays, placed) + _factor(one, inner)
+        inside.append((coefficient, tuple(sorted(rest, key=_order))))
+    for name in dict.fromkeys(placed[0] for _, placed, _ in best):
+        program.forget(name)
+    for name in [n for n in program.column_sums if not program.needed(n)]:
+        program.forget(name)
+    legs = tuple(i for i in (split.rest_leg, inner) if i)
+    turned = [ix == legs[::-1] for _, t in inside for n, ix in t if n not in program.symmetric]
+    if 2 * sum(turned) > len(turned):
+        legs = legs[::-1]
+    common = _common([c for c, _ in inside])
+    text = _build([(c / common, a) for c, a in inside], legs, program)
+    name = program.assign(("sum", text), RANKS[len(legs)], text, len(legs))
+    leg = split.leg
+    assert leg is not None
+    ends = (leg, inner) if split.side == "left" else (inner, leg)
+    group = [(name, legs), placed_matrix(split.common, split.turned, *ends)]
+    free = tuple(i for i in (leg, split.rest_leg) if i)
+    if split.side == "right":
+        free = free[::-1]
+    product = _product(sorted(group, key=_order), {inner}, free, program)
+    program.uses[product[0]] += 1
+    taken = {p for p, _, _ in best}
+    return [(common, (product,)), *(t for p, t in enumerate(terms) if p not in taken)]
+
+
+def _factor(split: Split, inner: Index) -> tuple[Placed, ...]:
+    """What is left of a product, its open index `inner`."""
+    if not split.rest:
+        return ()
+    if split.rest_leg is None:
+        return ((split.rest, (inner,)),)
+    ends = (split.rest_leg, inner) if split.side == "right" else (inner, split.rest_leg)
+    return (placed_matrix(split.rest, split.rest_turned, *ends),)
+
+
+def _divided(
+    same: list[Term], upper: list[Term], program: Program
+) -> tuple[list[Term], list[Term]]:
+    """Symmetric terms; those that share a factor with a term of the half join it, by halves."""
+    keys = {
+        (split.key, _without(term[1], placed))
+        for term in upper
+        for placed, split in _splits_of_any(term, program)
+    }
+    stay, join = [], []
+    for term in same:
+        found = _splits_of_any(term, program)
+        if any((split.key, _without(term[1], placed)) in keys for placed, split in found):
+            join.append((term[0] / 2, term[1]))
+        else:
+            stay.append(term)
+    return stay, join
+
+
+def _splits_of_any(term: Term, program: Program) -> list[tuple[Placed, Split]]:
+    return [
+        (placed, split)
+        for placed in term[1]
+        if placed[0] in program.recipes and program.alone(placed[0])
+        for split in splits(placed, program.recipes[placed[0]], placed[0] in program.symmetric)
+    ]
 
 
 def _closed(text: str) -> str:

@@ -68,7 +68,7 @@ def _broken(line: str, deep: bool) -> list[str]:
             _broken_sum(indent, match[1], match[2], s) for s in ((" + ", " - "), (" * ", " / "))
         ]
         candidates = _deep(match[1], match[2], indent) if deep else candidates
-    if match := re.match(r"(from \S+ import )(.*)$", code):
+    if deep and (match := re.match(r"(from \S+ import )(.*)$", code)):
         candidates = [[f"{match[1]}(", *(f"    {n}," for n in match[2].split(", ")), ")"]]
     if "(" in code or "{" in code:
         call = _broken_call(line)

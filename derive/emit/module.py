@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,7 +22,7 @@ from derive.calculus.index import Expression
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
-from derive.emit.contraction import Program, joined, lower, responses, scaled
+from derive.emit.contraction import RANKS, Program, joined, lower, responses, scaled
 from derive.emit.graph_code import gather, statements
 from derive.emit.layout import WIDTH, tidy
 from derive.emit.scalars import python
@@ -67,6 +68,25 @@ def filled(doc: str) -> str:
     return "\n\n".join([head, *(textwrap.fill(p, width) for p in others)])
 
 
+def numbered(kernel: Kernel) -> Kernel:
+    """Values that are called after their rank alone, numbered in the order of their statements."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for line in kernel.body:
+        name = line.partition(" = ")[0]
+        if match := re.fullmatch(rf"({'|'.join(RANKS)})(_\d+)?", name):
+            counts[match[1]] += 1
+            number = counts[match[1]]
+            names[name] = match[1] if number == 1 else f"{match[1]}_{number}"
+    # names made of such a name follow it: matrix_2_V
+    pattern = re.compile(rf"\b(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
+
+    def renamed(text: str) -> str:
+        return pattern.sub(lambda m: names.get(m[0], m[0]), text)
+
+    return replace(kernel, body=[renamed(x) for x in kernel.body], result=renamed(kernel.result))
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The one Jinja environment: undefined names are errors."""
@@ -93,7 +113,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     at_width = corrected_or_none(result)
     if at_width is not None:
         kernels += _at_width(at_width)
-    kernels = [replace(k, doc=filled(k.doc)) for k in kernels]
+    kernels = [replace(numbered(k), doc=filled(k.doc)) for k in kernels]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
@@ -370,6 +390,8 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     if not drawn:
         kernel.result = "0 * V"
         return kernel, _counts(Program())
+    if all(len(f) == 1 and f[0].tensor.symmetric for _, f in noise.compact.terms):
+        return _noise_in_fields(result, kernel)
     try:
         root = root_of_noise(noise, ("covariance", "field"))
     except Refusal:
