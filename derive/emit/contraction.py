@@ -316,6 +316,9 @@ def _product_text(
     if not dummies:
         return text, f"{first}_squared" if first == second else f"{first}_times_{second}"
     axes = tuple(range(-len(dummies), 0))
+    if len(order) == 2 and text.count(".mT") == 2:  # down the columns of both
+        text = " * ".join(aligned(p, order[::-1], program.symmetric) for p in group)
+        axes = (-2,)
     return f"({text}).sum({axes[0] if len(axes) == 1 else axes})", f"{first}_{second}_dot"
 
 

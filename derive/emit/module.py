@@ -79,7 +79,7 @@ def numbered(kernel: Kernel) -> Kernel:
             number = counts[match[1]]
             names[name] = match[1] if number == 1 else f"{match[1]}_{number}"
     # names made of such a name follow it: matrix_2_V
-    pattern = re.compile(rf"\b(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
+    pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
 
     def renamed(text: str) -> str:
         return pattern.sub(lambda m: names.get(m[0], m[0]), text)
