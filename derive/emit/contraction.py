@@ -338,7 +338,7 @@ def _matmul(
     (dummy,) = dummies
     if len(legs) != 2:
         return None
-    found = []
+    found: list[tuple[tuple[int, int], Matmul]] = []
     for (first, ix), (second, jx) in (group, group[::-1]):
         outer = tuple(next(i for i in pair if i != dummy) for pair in (ix, jx))
         left = ix[1] != dummy and first not in program.symmetric
