@@ -2,10 +2,10 @@
 
     python tests/benchmarks/expert.py
 
-Five models of the family, batches of covariances, float32, one core, best of several runs in alternation; a
-ratio above one means that the generated kernel is faster.  The hand-written kernels know what
-makes batched products slow here (a transposed left factor), and use as few products as the
-formulas allow.
+Five models of the family, batches of covariances, float32, one core, best of several runs in
+alternation; a ratio above one means that the generated kernel is faster.  The hand-written kernels
+know what makes batched products slow here (a transposed left factor), and use as few products as
+the formulas allow.
 """
 
 from __future__ import annotations
