@@ -21,7 +21,7 @@ def readable(scalar: sp.Expr) -> sp.Expr:
     if scalar.is_Atom or scalar.count_ops() > _LARGE:
         return scalar
     forms = [scalar, sp.factor_terms(scalar), _inside(scalar)]
-    if scalar.is_Add and scalar.is_rational_function():
+    if scalar.is_Add and not scalar.has(sp.Function):
         forms.append(sp.factor(scalar))
     forms += [_multiplied_out(f) for f in forms]
     forms += [_sign_inside(f) for f in forms]

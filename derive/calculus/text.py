@@ -27,7 +27,11 @@ def show_term(expression: Expression, position: int) -> str:
     front = sp.sstr(coefficient)
     if coefficient.is_Add:
         front = f"({front})"
-    return f"{front} * {total}{product}" if product else front
+    if coefficient.is_Pow and coefficient.exp.is_negative:
+        front = f"1/{sp.sstr(1 / coefficient)}"
+    if not product or coefficient == 1:
+        return f"{total}{product}" if product else front
+    return f"-{total}{product}" if coefficient == -1 else f"{front} * {total}{product}"
 
 
 def _factor(factor: Factor, names: list[str]) -> str:

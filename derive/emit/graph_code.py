@@ -7,6 +7,8 @@ where it is used, so that the kernel reads like the definition.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import sympy as sp
@@ -16,6 +18,7 @@ from derive.notation.arrays import (
     Array,
     add,
     function,
+    lift,
     matmul,
     multiply,
     node,
@@ -122,6 +125,8 @@ def _text(
             words, _ = _scaled(-right.args[0].data, right.args[1], text)
             if text[right][1] != ATOM:  # a part that has a name of its own is added by name
                 return f"{shown(0, SUM)} - {words}", SUM
+        if signed and right.op == "add" and right.shape != array.shape and text[right][1] == SUM:
+            return f"{shown(0, SUM)} + ({text[right][0]})", SUM  # added at its own size
         return f"{shown(0, SUM)} + {shown(1, SUM)}", SUM
     if array.op == "multiply":
         first = array.args[0]
@@ -207,10 +212,12 @@ def _scaled(
 def gather(root: Array) -> Array:
     """The same graph with every scalar pulled to the front of its product.
 
-    Scalars that belong to different factors meet and cancel, and each array is scaled once.
+    Scalars that belong to different factors meet and cancel, and each array is scaled once;
+    numbers in a sum are added up.
     """
     done: dict[Array, tuple[sp.Expr, Array]] = {}
     one = sp.Integer(1)
+    users = Counter(arg for array in walk(root) for arg in array.args)
     for array in walk(root):
         args = [done[a] for a in array.args]
         whole = [scale(c, a) for c, a in args]
@@ -227,9 +234,7 @@ def gather(root: Array) -> Array:
         elif array.op == "sum":
             done[array] = (args[0][0], total(args[0][1], *array.data))
         elif array.op == "add":
-            common = args[0][0] if args[0][0] == args[1][0] else one
-            parts = [a for _, a in args] if common != 1 else whole
-            done[array] = (common, add(*parts))
+            done[array] = _sum([done[a] for a in _summands(array, users)])
         elif array.op == "function":
             name, body = array.data
             done[array] = (one, function(body, whole[0], name))
@@ -239,3 +244,27 @@ def gather(root: Array) -> Array:
             done[array] = (one, array)
     coefficient, core = done[root]
     return scale(sp.expand(coefficient), core)
+
+
+def _summands(array: Array, users: Mapping[Array, int]) -> list[Array]:
+    """Terms of a sum; a sum in it that is used elsewhere too stays whole."""
+    out = []
+    for arg in array.args:
+        inner = arg.op == "add" and users[arg] == 1
+        out += _summands(arg, users) if inner else [arg]
+    return out
+
+
+def _sum(terms: list[tuple[sp.Expr, Array]]) -> tuple[sp.Expr, Array]:
+    """The sum of (coefficient, array), as one of those; its numbers are added up."""
+    place = [p for p, (_, a) in enumerate(terms) if a.op == "full" and not a.shape]
+    if len(place) > 1:
+        number = sp.Add(*(terms[p][0] * terms[p][1].data for p in place))
+        kept = [] if number == 0 else [(sp.Integer(1), lift(number))]
+        others = [t for p, t in enumerate(terms) if p not in place]
+        terms = [*others[: place[0]], *kept, *others[place[0] :]]
+    common = terms[0][0]
+    if any(c != common for c, _ in terms):
+        common = sp.Integer(1)
+    parts = [a if common != 1 else scale(c, a) for c, a in terms]
+    return common, functools.reduce(add, parts)

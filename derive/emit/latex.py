@@ -36,7 +36,7 @@ def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str
         f"{tensor_name(f.tensor.name)}{_scripts([names[i] for i in f.indices], f.tensor.name)}"
         for f in factors
     )
-    front = sp.latex(coefficient)
+    front = sp.latex(coefficient, symbol_names=_signed_names(coefficient))
     if coefficient == 1 and product:
         front = ""
     elif coefficient.is_Add:
@@ -44,10 +44,19 @@ def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str
     return f"{front} {total}{product}".strip()
 
 
+def _signed_names(coefficient: sp.Expr) -> dict[sp.Symbol, str]:
+    """c_plus and c_minus by the signs they are named after."""
+    signs = {"plus": "+", "minus": "-"}
+    parts = {s: s.name.rpartition("_") for s in coefficient.free_symbols}
+    return {s: f"{h}_{{{signs[t]}}}" for s, (h, _, t) in parts.items() if h and t in signs}
+
+
 def tensor_name(name: str) -> str:
     if name == "delta":
         return r"\delta"
     head, _, tail = name.partition("_")
+    if len(head) > 1 and head.isalpha():
+        head = rf"\mathrm{{{head}}}"
     return f"{head}^{{({tail})}}" if tail else head
 
 

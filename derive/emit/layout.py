@@ -15,7 +15,7 @@ WIDTH = 100
 
 
 def tidy(text: str) -> str:
-    """Fold docstrings and break statements that are longer than a line."""
+    """Fold docstrings and break statements that are longer than a line, as deep as it takes."""
     folded = _fold_docstrings(text)
     wrapped = _wrap_code(folded)
     assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(folded)), "layout changed the code"
@@ -23,7 +23,7 @@ def tidy(text: str) -> str:
 
 
 def _wrap_code(text: str) -> str:
-    """Break statements longer than a line at their outermost operators or commas."""
+    """Break statements longer than a line at their operators or commas."""
     return _per_line(text, lambda line, quoted: [line] if quoted else _broken(line))
 
 
@@ -60,16 +60,101 @@ def _broken(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     code = line.strip()
     candidates = []
-    if match := re.match(r"(from \S+ import) (.*)$", code):
-        candidates = [_broken_call(f"{indent}{match[1]} ({match[2]})")]
-    elif match := re.match(r"(return |\w+ = )(.*)$", code):
-        candidates = [
-            _broken_sum(indent, match[1], match[2], s) for s in ((" + ", " - "), (" * ", " / "))
-        ]
+    if match := re.match(r"(return |\w+ = )(.*)$", code):
+        candidates = _deep(match[1], match[2], indent)
+    elif match := re.match(r"(from \S+ import )(.*)$", code):
+        candidates = [[f"{match[1]}(", *(f"    {n}," for n in match[2].split(", ")), ")"]]
     if "(" in code or "{" in code:
         call = _broken_call(line)
         candidates = [call, *candidates] if _is_call(code) else [*candidates, call]
     return next((c for c in candidates if c != [line] and _same(code, c)), [line])
+
+
+SUMS, PRODUCTS = (" + ", " - "), (" * ", " / ", " @ ")
+
+
+def _deep(head: str, body: str, indent: str) -> list[list[str]]:
+    """Layouts of `head` + `body` in which brackets are opened as deep as it takes."""
+    body = _bare(body)
+    whole = [f"{indent}{head}(", *_laid(body, indent + "    "), f"{indent})"]
+    opened = _opened(f"{head}{body}", indent)
+    return [opened, whole] if len(_pieces(body, SUMS)) == 1 and opened else [whole]
+
+
+def _laid(text: str, indent: str) -> list[str]:
+    """An expression inside brackets: a line a term, then a line a factor, deeper as needed."""
+    if len(indent) + len(text) <= WIDTH:
+        return [indent + text]
+    sign = text[:2] if text[:2] in ("+ ", "- ", "* ", "/ ", "@ ") else ""
+    for separators in ((", ",), SUMS, PRODUCTS):
+        pieces = _pieces(text[len(sign) :], separators)
+        if len(pieces) > 1:
+            break
+    else:
+        return _opened(text, indent) or [indent + text]
+    pieces[0] = sign + pieces[0]
+    if separators == PRODUCTS:
+        return _opened(text, indent) or _joined(pieces, indent)
+    if separators == SUMS:
+        return [line for p in pieces for line in _laid(p, indent)]
+    return [line for p in pieces for line in _laid(p.rstrip(",") + ",", indent)]
+
+
+def _joined(pieces: list[str], indent: str) -> list[str]:
+    """As many factors on a line as fit."""
+    lines = [indent + pieces[0]]
+    for piece in pieces[1:]:
+        if _fits(f"{lines[-1]} {piece}"):
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(indent + piece)
+    return lines
+
+
+def _fits(line: str) -> bool:
+    return len(line) <= WIDTH
+
+
+def _opened(text: str, indent: str) -> list[str]:
+    """The longest bracket around a factor or arguments opened; nothing if that is no help."""
+    spans, starts, quote = [], [], False
+    for position, char in enumerate(text):
+        quote ^= char == '"'
+        if quote:
+            continue
+        if char in "([{":
+            starts.append(position)
+        elif char in ")]}":
+            start = starts.pop()
+            if not starts and char == ")":
+                spans.append((start, position))
+    if not spans:
+        return []
+    start, end = max(spans, key=lambda s: s[1] - s[0])
+    inside = text[start + 1 : end]
+    factor = text[:start] in ("", "-", "return ") or text[:start].endswith(("* ", "= ", "+ ", "- "))
+    call = end == len(text.rstrip(",")) - 1 and text[:start].removeprefix("return ")[-1:].isalnum()
+    if not inside.strip() or not (factor or call):
+        return []
+    several = len(_pieces(inside, (", ",))) > 1
+    inner = _laid(inside, indent + "    ")
+    if several:
+        pieces = [p.rstrip(",") + "," for p in _pieces(inside, (", ",))]
+        inner = [line for p in pieces for line in _laid(p, indent + "    ")]
+    lines = [indent + text[: start + 1], *inner, indent + text[end:]]
+    return lines if _fits(lines[0]) and _fits(lines[-1]) else []
+
+
+def _bare(text: str) -> str:
+    """Text without brackets around all of it."""
+    if not text.startswith(("(", "{")):
+        return text
+    depth = 0
+    for position, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if depth == 0:
+            return text[1:-1] if position == len(text) - 1 else text
+    return text
 
 
 def _is_call(code: str) -> bool:
@@ -90,83 +175,18 @@ def _same(code: str, lines: list[str]) -> bool:
     return False
 
 
-def _broken_sum(indent: str, head: str, body: str, separators: tuple[str, ...]) -> list[str]:
-    pieces = _pieces(body, separators)
-    if len(pieces) == 1:
-        return [indent + head + body]
-    inner = indent + "    "
-    return [f"{indent}{head}(", *(x for p in pieces for x in _too_long(inner + p)), f"{indent})"]
-
-
-def _too_long(line: str) -> list[str]:
-    """A piece of a sum: its factors, and what stands in their brackets, on lines of their own."""
-    if len(line) <= WIDTH:
-        return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    sign = line.strip()[:2] if line.strip()[:2] in ("+ ", "- ", "* ") else ""
-    pieces = _pieces(line.strip()[len(sign) :], (" * ",))
-    lines = [indent + sign + pieces[0]]
-    for piece in pieces[1:]:
-        if len(lines[-1]) + len(piece) + 1 <= WIDTH:
-            lines[-1] += " " + piece
-        else:
-            lines.append(indent + piece)
-    return [x for one in lines for x in (_opened(one) if len(one) > WIDTH else [one])]
-
-
-def _opened(line: str) -> list[str]:
-    """The longest bracket of a line opened: one term, or factor, or argument a line."""
-    opening, closing = max(_brackets(line), key=lambda b: b[1] - b[0], default=(0, 0))
-    if closing - opening < WIDTH // 4:
-        return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    inner = indent + "    "
-    inside = line[opening + 1 : closing]
-    splits = (_pieces(inside, s) for s in ((", ",), (" + ", " - "), (" * ",)))
-    pieces = next((p for p in splits if len(p) > 1), [inside])
-    if _pieces(inside, (", ",))[1:]:
-        pieces = [p.rstrip(",") + "," for p in pieces]
-    rest = indent + line[closing:]
-    return [
-        line[: opening + 1],
-        *(x for p in pieces for x in _too_long(inner + p)),
-        *(_opened(rest) if len(rest) > WIDTH else [rest]),
-    ]
-
-
-def _brackets(line: str) -> list[tuple[int, int]]:
-    """Places of the outermost round brackets, those of subscripts left out."""
-    found, depth, start = [], 0, 0
-    for position, char in enumerate(line):
-        if char in "([{":
-            start = position if depth == 0 else start
-            depth += 1
-        elif char in ")]}":
-            depth -= 1
-            if depth == 0 and char == ")":
-                found.append((start, position))
-    return found
-
-
 def _broken_call(line: str) -> list[str]:
     """Break after the commas of the outermost call."""
     indent = line[: len(line) - len(line.lstrip())]
     opening = min(i for i in (line.find("("), line.find("{")) if i >= 0)
     closing = max(line.rfind(")"), line.rfind("}"))
     inside = line[opening + 1 : closing]
+    if _bare(line[opening : closing + 1]) != inside:  # two brackets, one behind the other
+        return [line]
     pieces = [p.rstrip(",") for p in _pieces(inside, (", ",))]
     lines = [line[: opening + 1]]
-    lines += [x for p in pieces if p for x in _argument(f"{indent}    {p},")]
+    lines += [x for p in pieces if p for x in _laid(f"{p},", f"{indent}    ")]
     return [*lines, indent + line[closing:]]
-
-
-def _argument(line: str) -> list[str]:
-    """A long argument of a call: the terms of a sum on lines of their own."""
-    if len(line) <= WIDTH:
-        return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    first, *others = _pieces(line.strip(), (" + ", " - "))
-    return [x for p in (first, *(f"  {o}" for o in others)) for x in _too_long(indent + p)]
 
 
 def _pieces(text: str, separators: tuple[str, ...]) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -21,11 +23,13 @@ from derive.calculus.index import Expression
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
-from derive.emit.contraction import Program, joined, lower, responses, scaled
+from derive.emit.contraction import RANKS, Program, joined, lower, responses, scaled
 from derive.emit.graph_code import gather, statements
-from derive.emit.layout import tidy
+from derive.emit.layout import WIDTH, tidy
 from derive.emit.scalars import python
 from derive.emit.signature import signature
+from derive.errors import Refusal
+from derive.methods.congruence import root_of_noise
 from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as SIZE
@@ -57,6 +61,33 @@ class Kernel:
     result: str = ""
 
 
+def filled(doc: str) -> str:
+    """A docstring with its paragraphs filled; it is indented by four, after three quotes."""
+    first, *others = doc.split("\n\n")
+    width = WIDTH - 4
+    head = textwrap.fill(" " * 3 + first, width)[3:]
+    return "\n\n".join([head, *(textwrap.fill(p, width) for p in others)])
+
+
+def numbered(kernel: Kernel) -> Kernel:
+    """Values that are called after their rank alone, numbered in the order of their statements."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for line in kernel.body:
+        name = line.partition(" = ")[0]
+        if match := re.fullmatch(rf"({'|'.join(RANKS)})(_\d+)?", name):
+            counts[match[1]] += 1
+            number = counts[match[1]]
+            names[name] = match[1] if number == 1 else f"{match[1]}_{number}"
+    # names made of such a name follow it: matrix_2_V
+    pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
+
+    def renamed(text: str) -> str:
+        return pattern.sub(lambda m: names.get(m[0], m[0]), text)
+
+    return replace(kernel, body=[renamed(x) for x in kernel.body], result=renamed(kernel.result))
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The one Jinja environment: undefined names are errors."""
@@ -83,6 +114,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     at_width = corrected_or_none(result)
     if at_width is not None:
         kernels += _at_width(at_width)
+    kernels = [replace(numbered(k), doc=filled(k.doc)) for k in kernels]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
@@ -209,9 +241,8 @@ def _kernels(result: CovarianceSDE) -> tuple[list[Kernel], str]:
 
 
 _DOCS = {
-    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / {unit} to leading order.\n\n"
-    "V: (..., m, m), symmetric positive semi-definite.  Returns (..., m, m), per unit of\n"
-    "depth / {clock}.  Costs O({cost}).",
+    "drift": "Drift b(V) of the SDE: E[V' - V] = b(V) / {clock} to leading order.\n\n"
+    "V: (..., m, m).  Returns (..., m, m) per unit of layer / {clock}.  Costs O({cost}).",
     "diffusion": "Covariance of the noise: element [a, b, c, d] is d<V_ab, V_cd>/dt.\n\n"
     "V: (..., m, m).  Returns (..., m, m, m, m): for inspection, sampling does not need it.",
     "mixing_rate": "Variance per unit time of the random token-mixing coefficients, summed.\n\n"
@@ -242,8 +273,7 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
 
 
 def _docs(result: CovarianceSDE, name: str, cost: str) -> str:
-    clock = _clock(result)
-    return _DOCS[name].format(cost=cost, clock=clock, unit="n" if clock == "width" else clock)
+    return _DOCS[name].format(cost=cost, clock=result.model.clock_text)
 
 
 def _clock(result: CovarianceSDE) -> str:
@@ -266,7 +296,7 @@ def _at_width(found: Corrected) -> list[Kernel]:
         _expression_kernel(
             sde,
             "drift_at_width",
-            f"Drift of the SDE {what}  Returns (..., m, m), per unit of\ndepth / width.",
+            f"Drift of the SDE {what}  Returns (..., m, m) per unit of depth / width.",
             sde.drift,
         )
     ]
@@ -341,17 +371,55 @@ def _quotient(result: CovarianceSDE, name: str, what: str) -> Kernel:
     kernel = Kernel(
         name, "V, params, t=0.0", f"{what}\n\nV: (..., m, m).  Returns (...,); NaN for V = 0."
     )
+    if above == "0":
+        kernel.doc = f"{what}\n\nNone here: zero, of shape (...,)."
+        kernel.result = _ZEROS[0]
+        return kernel
     kernel.body = _header(result, f"{above} {below}", program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    if above == "0":
-        kernel.result = "0 * V[..., 0, 0]"
-        return kernel
-    kernel.body += [f"rate = {above}", f"size = {below}"]
-    kernel.result = "rate / size"
+    kernel.body += [f"rate = {above}"]
+    kernel.result = f"rate / {below}" if below.isidentifier() else f"rate / ({below})"
     return kernel
 
 
 def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
+    """The noise as U L^T + L U^T where a factor L can be taken off it, else in its fields."""
+    noise = result.noise
+    drawn = [f.drawn.name for f in noise.fields]
+    kernel = Kernel(
+        "noise_from",
+        "L, V, fields, params, t=0.0",
+        ("The noise built from given normals: " if drawn else "No noise: an ODE")
+        + "; ".join(
+            f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} stands for {f.core}"
+            for f in noise.fields
+        )
+        + ".\n\nL: (..., m, m) with L L^T = V.  fields: arrays (..., m, m) in that order; the "
+        "symmetric ones have the law of (G + G^T) / sqrt(2).  Costs O(m^3).",
+    )
+    if not drawn:
+        kernel.result = "0 * V"
+        return kernel, _counts(Program())
+    if all(len(f) == 1 and f[0].tensor.symmetric for _, f in noise.compact.terms):
+        return _noise_in_fields(result, kernel)
+    try:
+        root = root_of_noise(noise, ("covariance", "field"))
+    except Refusal:
+        return _noise_in_fields(result, kernel)
+    program = Program(taken={"V", "L", "m", "params", "t", "fields", "noise", *drawn})
+    program.symmetric = {"V", *(f.drawn.name for f in noise.fields if f.drawn.symmetric)}
+    text = lower(root, program)
+    kernel.body = _header(result, text, program, "V")
+    kernel.body += _assigned(drawn, "fields")
+    kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    kernel.body += [f"root = {text}", "half = root @ L.mT"]
+    kernel.result = "half + half.mT"
+    program.assign("half", "half", "", 3)
+    return kernel, _counts(program)
+
+
+def _noise_in_fields(result: CovarianceSDE, kernel: Kernel) -> tuple[Kernel, str]:
+    """A noise that multiplies entries of V and of fields: no factor L can be taken off."""
     program = Program(taken={"V", "L", "m", "params", "t", "fields"})
     noise = result.noise
     for one in noise.fields:
@@ -359,23 +427,11 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         if one.tensor.symmetric:
             program.symmetric.add(one.tensor.name)
     text = lower(noise.compact, program)
-    kernel = Kernel(
-        "noise_from",
-        "L, V, fields, params, t=0.0",
-        ("The noise built from given normals: " if noise.fields else "No noise: an ODE")
-        + "; ".join(
-            f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} gives "
-            f"{f.tensor.name}, the limit of {f.core}"
-            for f in noise.fields
-        )
-        + ".\n\nL: (..., m, m) with L L^T = V.  fields: arrays (..., m, m) in that order; the "
-        "symmetric ones have\nthe law of (G + G^T) / sqrt(2).  Costs O(m^3).",
-    )
     kernel.body = _header(result, text, program, "V")
     kernel.body += _assigned((f.drawn.name for f in noise.fields), "fields")
     kernel.body += [f"{f.tensor.name} = {_built(f.built, f.drawn.name)}" for f in noise.fields]
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if noise.fields else "0 * V"
+    kernel.result = text
     return kernel, _counts(program)
 
 
@@ -397,7 +453,7 @@ def _layer(result: CovarianceSDE) -> Kernel:
     state = result.model.state_name
     leaves = {trace.state: state, **{a: n for n, a in trace.weights}}
     names = {a: n for a, n in trace.names.items() if a not in leaves}
-    lines, text = statements(trace.output, names, leaves, f"{state}.dtype")
+    lines, text = statements(trace.output, names, leaves, f"{state}.dtype", signed=True)
     kernel = Kernel(
         "layer",
         f"{state}, weights, params, dims, t=0.0",
@@ -437,7 +493,11 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
             output, names = gather(output), {}
         leaves = {chain.factor: "L", **{a: n for n, a in chain.blocks}}
         lines, text = statements(
-            output, {a: n for a, n in names.items() if a not in leaves}, leaves, "L.dtype"
+            output,
+            {a: n for a, n in names.items() if a not in leaves},
+            leaves,
+            "L.dtype",
+            signed=True,
         )
         kernel = Kernel(name, "L, blocks, params, dims, t=0.0", doc)
         kernel.body = _graph_header(result, lines, text, "m = L.shape[-1]")
@@ -456,7 +516,10 @@ def _layer_shaped(result: CovarianceSDE) -> bool:
 def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, token = result.step, result.law.gram.dims[0].name
     width = result.model.clock.name
-    program = Program(taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"})
+    program = Program(
+        taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"}
+        | {"push", "pull", "lift", "root"}
+    )
     program.like = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
@@ -472,19 +535,20 @@ def _congruence(result: CovarianceSDE) -> tuple[Kernel, str]:
         "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
-    dims = [d.name for d in _dims(result)]
-    kernel.body.append(f"{_tuple(dims)} = dims")
+    kernel.body += _sizes_unpacked(result, {width})
     kernel.body += _assigned((f.drawn.name for f in result.noise.fields), "blocks")
     kernel.body.append(f"h = 1 / {width}")
     if "V" in _words([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
+    parts = {"push": push, "pull": pull, "lift": lift}
+    kernel.body += [f"{name} = {text}" for name, text in parts.items() if text != "0"]
     kernel.body.append(
         "root = L"
-        + (f" + sqrt(h) * ({push})" if push != "0" else "")
-        + (f" + h * ({pull})" if pull != "0" else "")
+        + (" + sqrt(h) * push" if push != "0" else "")
+        + (" + h * pull" if pull != "0" else "")
     )
-    kernel.result = "root @ root.mT" + (f" + h * ({lift})" if lift != "0" else "")
+    kernel.result = "root @ root.mT" + (" + h * lift" if lift != "0" else "")
     if step.scaling is not None:
         rule = python(step.scaling.rule)
         kernel.result = f"rows_scaled({kernel.result}, lambda {SIZE}: {rule})"
@@ -497,10 +561,14 @@ def _graph_header(
     words = _words([t for _, t in lines] + [text])
     token = result.law.gram.dims[0].name
     out = [size.replace("m =", f"{token} =", 1)] if token in words else []
-    dims = [d.name for d in _dims(result)]
-    if words & set(dims):
-        out.append(f"{_tuple(dims)} = dims")
-    return out + _unpacked(result, words)
+    return out + _sizes_unpacked(result, words) + _unpacked(result, words)
+
+
+def _sizes_unpacked(result: CovarianceSDE, words: set[str]) -> list[str]:
+    """The dimensions by name; one that is a parameter too is read there."""
+    params = {p.name for p in parameters(result)}
+    dims = ["_" if d.name in params else d.name for d in _dims(result)]
+    return [f"{_tuple(dims)} = dims"] if words & set(dims) else []
 
 
 def _header(result: CovarianceSDE, text: str, program: Program, state: str) -> list[str]:
@@ -561,6 +629,7 @@ _OPS = (
     "silu",
     "arcsin",
     "gaussian_mean",
+    "matvec",
     "of_correlation",
     "causal",
     "constant",

@@ -98,7 +98,10 @@ def _factors(e: sp.Expr) -> list[sp.Expr]:
     roots = [p for p in parts if p.is_Pow and p.exp == sp.Rational(1, 2)]
     if len(roots) > 1:
         parts = [p for p in parts if p not in roots]
-        parts.append(sp.sqrt(sp.Mul(*(r.base for r in roots), evaluate=False), evaluate=False))
+        inside = sp.Mul(*(r.base for r in roots), evaluate=False)
+        if all(r.base.is_Add for r in roots):  # (2 - x)(2 + x) is 4 - x^2
+            inside = min(inside, sp.expand(inside), key=lambda e: len(str(e)))
+        parts.append(sp.sqrt(inside, evaluate=False))
     return sorted(parts, key=lambda p: (not p.is_number, sp.default_sort_key(p)))
 
 

@@ -52,27 +52,39 @@ def congruence(
     drift: Expression, noise: NoiseMap, law: Law, scaling: Scaling | None = None
 ) -> Congruence:
     """The step; raises `Refusal` if the noise is not of the form U L^T + L U^T."""
-    a, _ = drift.free
-    q = Index("q", a.dim)
-    push = collect((a, q), [])
-    for coefficient, factors in _halves(noise.compact, noise.gram):
-        product = collect(noise.compact.free, [(coefficient, factors)])
-        for one in noise.fields:
-            product = substitute(product, one.tensor, one.built)
-        push = push + _strip(product, q, noise)
+    q = Index("q", drift.free[0].dim)
+    push = root_of_noise(noise, ("field", "covariance"))
     rest = drift - _square_mean(push, noise)
     own: list[tuple[sp.Expr, Factors]] = []
     lift: list[tuple[sp.Expr, Factors]] = []
-    for coefficient, factors in _halves(rest, noise.gram, symmetric=lift):
+    for coefficient, factors in _halves(rest, ("covariance",), symmetric=lift):
         own.append((coefficient, factors))
     pull = _strip(collect(drift.free, own), q, noise)
     return Congruence(push, pull, collect(drift.free, lift), noise, scaling)
 
 
+def root_of_noise(noise: NoiseMap, order: tuple[str, ...]) -> Expression:
+    """U, free (a, q), with U L^T + L U^T = N; the leg is taken off the last kind of `order` first.
+
+    Off V: E[U U^T] is the part of the drift that the mixing brings.  Off a field, "field" last:
+    fewer products of matrices.
+    """
+    a, _ = noise.compact.free
+    q = Index("q", a.dim)
+    out = collect((a, q), [])
+    for coefficient, factors in _halves(noise.compact, order):
+        product = collect(noise.compact.free, [(coefficient, factors)])
+        for one in noise.fields:
+            product = substitute(product, one.tensor, one.built)
+        out = out + _strip(product, q, noise)
+    return out
+
+
 def _halves(  # type: ignore[no-untyped-def]
-    whole: Expression, gram: Tensor, symmetric: list | None = None
+    whole: Expression, order: tuple[str, ...], symmetric: list | None = None
 ):
-    """Terms T with T + T^T = whole, the last leg of each on V where that can be had.
+    """Terms T with T + T^T = whole, the last leg of each on a tensor of the kind that stands
+    last in `order` where that can be had.
 
     Terms of which neither leg can be taken off go to `symmetric` whole.
     """
@@ -87,7 +99,7 @@ def _halves(  # type: ignore[no-untyped-def]
         ).terms[0][1]
         partner = place[swapped]
         done |= {position, partner}
-        ends = [_grip(factors, b, gram), _grip(swapped, b, gram)]
+        ends = [_grip(factors, b, order), _grip(swapped, b, order)]
         if symmetric is not None and not max(ends):
             symmetric += [(coefficient, factors)] + (
                 [(coefficient, swapped)] if partner != position else []
@@ -101,12 +113,13 @@ def _halves(  # type: ignore[no-untyped-def]
             yield coefficient, factors if ends[0] > ends[1] else swapped
 
 
-def _grip(factors: Factors, leg: Index, gram: Tensor) -> int:
-    """2: the leg sits on V alone; 1: on a field alone; 0: it cannot be taken off."""
+def _grip(factors: Factors, leg: Index, order: tuple[str, ...]) -> int:
+    """0: the leg cannot be taken off; else the place in `order` of the one kind it sits on."""
     holding = [f for f in factors if leg in f.indices]
     if len(holding) != 1 or holding[0].indices.count(leg) != 1:
         return 0
-    return {"covariance": 2, "field": 1}.get(holding[0].tensor.kind, 0)
+    kind = holding[0].tensor.kind
+    return order.index(kind) + 1 if kind in order else 0
 
 
 def _strip(expression: Expression, q: Index, noise: NoiseMap) -> Expression:

@@ -419,7 +419,7 @@ class _Makers:
             for i in indices_of(core)
             if not self.law.joins(i.dim) and (i.dim == token or i in free or counts[i] > own[i])
         }
-        core, meant = _untied(core, ends)
+        core, meant = _untied(core, ends, token)
         legs = sorted(meant)
         best = None
         for order in itertools.permutations(legs):
@@ -586,14 +586,19 @@ class _Makers:
         return found[0], found[1] if len(found) > 1 else sp.Integer(0)
 
 
-def _untied(core: Factors, ends: set[Index]) -> tuple[Factors, dict[Index, Index]]:
-    """A leg that occurs twice (the diagonal of a core) as two, and which leg each one means."""
+def _untied(
+    core: Factors, ends: set[Index], token: sp.Symbol
+) -> tuple[Factors, dict[Index, Index]]:
+    """A token that occurs twice (the diagonal of a core) as two, and which leg each one means.
+
+    A head that occurs twice stays one leg: its weights are drawn for it.
+    """
     meant: dict[Index, Index] = {}
 
     def leg(index: Index) -> Index:
         if index not in ends:
             return index
-        own = index if index not in meant else fresh(index.dim)
+        own = fresh(index.dim) if index in meant and index.dim == token else index
         meant[own] = index
         return own
 

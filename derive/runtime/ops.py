@@ -240,6 +240,14 @@ def diagonal(x: Any) -> Any:
     return jnp.diagonal(x, axis1=-2, axis2=-1)
 
 
+def matvec(M: Any, x: Any) -> Any:
+    """M x: (..., k, m) times (..., m)."""
+    if isinstance(M, Tiles):
+        rows = [functools.reduce(_add, map(_mul, row, x.entries)) for row in M.entries]
+        return Tiles.of((len(rows),), lambda i: rows[i])
+    return jnp.matvec(M, x)
+
+
 def permuted(x: Any, order: tuple[int, ...]) -> Any:
     """The last axes of an array in another order."""
     kept = x.ndim - len(order)
