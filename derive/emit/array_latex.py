@@ -125,6 +125,8 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
             return rf"{words}^{{-1}}", ATOM
         if name == "inv_sqrt_det":
             return rf"\det\left({inside}\right)^{{-1/2}}", ATOM
+        if name in ("tril", "triu"):
+            return rf"\operatorname{{{name}}}_{{{array.data[1]}}}\left({inside}\right)", ATOM
         title = name.replace("_", r"\_")
         return rf"\operatorname{{{title}}}\left({inside}\right)", ATOM
     if op == "function":

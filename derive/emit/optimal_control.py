@@ -184,8 +184,8 @@ def _reserved(result: OptimalControl) -> set[str]:
 
     return {
         "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
-        "linear_solve", "inverse", "inv_sqrt_det", "sum", "pi", "np", "runtime", "linf_norm",
-        "l1_vertex", "l2_direction",
+        "linear_solve", "inverse", "inv_sqrt_det", "tril", "triu", "sum", "pi", "np", "runtime",
+        "linf_norm", "l1_vertex", "l2_direction",
         "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
         *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
         *FUNCTIONS,
@@ -304,6 +304,8 @@ _CONTROL_WORDS = (
     "minimum",
     "sign",
     "solved_control",
+    "tril",
+    "triu",
 )
 
 

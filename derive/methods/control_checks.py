@@ -102,6 +102,19 @@ def text_values(
     return [np.asarray(f) for f in found.dynamics], found.running, found.terminal
 
 
+def leaving_sphere(model: ControlDefinition) -> str | None:
+    """The state on the sphere whose dynamics point off it, if there is one."""
+    for k in range(INSTANCES):
+        at = point(model, k)
+        rates, _, _ = text_values(model, at, {})
+        for slot, rate in zip(model.states, rates, strict=True):
+            if slot.kind == "sphere":
+                radial = np.abs((at.arrays[slot.name] * rate).sum(-1)).max(initial=0.0)
+                if radial > 1e-9 * (1 + np.abs(rate).max(initial=0.0)):
+                    return slot.name
+    return None
+
+
 def text_hamiltonian(
     model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray], smooth: bool = False
 ) -> complex:
@@ -208,7 +221,12 @@ def _price(result: OptimalControl, at: Point, changes: Mapping[str, np.ndarray])
     out: complex = 0.0
     for price in result.prices:
         flat = np.concatenate([np.ravel(values[a.data]) for a in price.arrays])
-        norm = np.abs(flat).sum() if price.kind == "l1" else np.sqrt((flat * flat).sum())
+        # |a| without its modulus: complex steps go through it
+        norm = (
+            (flat * np.sign(flat.real)).sum()
+            if price.kind == "l1"
+            else np.sqrt((flat * flat).sum())
+        )
         out += number(price.weight, at.numbers) * norm
     return out
 

@@ -19,6 +19,8 @@ abs = jnp.abs
 sign = jnp.sign
 maximum = jnp.maximum
 minimum = jnp.minimum
+tril = jnp.tril
+triu = jnp.triu
 
 
 def heaviside(x: jax.Array) -> jax.Array:
@@ -37,8 +39,9 @@ def inverse(matrix: jax.Array) -> jax.Array:
 
 
 def inv_sqrt_det(matrix: jax.Array) -> jax.Array:
-    """det^(-1/2) of a square matrix with a positive determinant."""
-    return jnp.exp(-jnp.linalg.slogdet(matrix)[1] / 2)
+    """det^(-1/2) of a square matrix; nan where the determinant is not positive."""
+    sign, size = jnp.linalg.slogdet(matrix)
+    return jnp.where(sign > 0, jnp.exp(-size / 2), jnp.nan)
 
 
 def l1_norm(*arrays: jax.Array) -> jax.Array:

@@ -102,6 +102,11 @@ def _check_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{name} has entries that are not finite")
     _check_bounds(spec, values)
+    if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):
+        raise ValueError(
+            f"the discount {float(np.min(spec.discount(values))):g} is negative: costs at time t "
+            "would count more and more; a rate rho >= 0 counts them exp(-rho t)"
+        )
     return values, sizes
 
 
