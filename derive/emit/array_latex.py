@@ -106,6 +106,8 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
         return f"{left} {right}", PRODUCT
     if op == "transpose":
         return rf"{shown(0, ATOM)}^{{\top}}", ATOM
+    if op == "constant":
+        return rf"\operatorname{{{array.data.name}}}", ATOM
     if op == "expand":
         return text[args[0]]
     if op == "sum":

@@ -73,6 +73,25 @@ def point(
     return Point(arrays, dims, params, numbers)
 
 
+def inside(model: ControlDefinition, seed: int) -> Point:
+    """An instance where dynamics and costs are finite, if one of a few shapes is.
+
+    A cost such as -log(1 - u^2) is defined for small values alone, and u^a for positive ones.
+    """
+    first = at = point(model, seed)
+    for attempt in range(10):
+        with np.errstate(all="ignore"):
+            rates, running, terminal = text_values(model, at, {})
+        if all(np.all(np.isfinite(a)) for a in (*rates, running, terminal)):
+            return at
+        at = point(model, seed, 0.5 ** (attempt % 5))
+        if attempt >= 4:
+            names = {s.name for s in (*model.states, *model.controls) if not s.kind}
+            arrays = {n: np.abs(a) if n in names else a for n, a in at.arrays.items()}
+            at = replace(at, arrays=arrays)
+    return first
+
+
 def _draw(
     slot: Slot,
     dims: Mapping[str, float],
@@ -169,7 +188,7 @@ def all_checks(result: OptimalControl) -> dict[str, Check]:
         "transversality": (_terminal, "gradient against complex steps of the text"),
         "second order": (_second, "blocks against complex steps of the gradients, and symmetry"),
     }
-    points = [point(result.model, k) for k in range(INSTANCES)]
+    points = [inside(result.model, k) for k in range(INSTANCES)]
     return {
         name: Check(words, float(max(test(result, at) for at in points)), TOLERANCE)
         for name, (test, words) in tests.items()

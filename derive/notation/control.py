@@ -499,6 +499,12 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
                 place,
             )
     for a in (n for root in (*dynamics, running, terminal) for n in walk(root)):
+        if a.op == "constant" and getattr(a.data, "given", False):
+            raise DefinitionError(
+                f"{a.data.name} is a pattern that is given with the parameters; in a control "
+                f'problem it is data: data="{a.data.name}[{a.shape[0]}, {a.shape[1]}]"',
+                place,
+            )
         if a.op in FOREIGN:
             raise Refusal(FOREIGN[a.op], a.place or place)
         if a.op == "constant" and isinstance(a.data, str):
@@ -509,7 +515,7 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
             )
     _check_symbols(model, walk(running) + walk(terminal) + [a for f in dynamics for a in walk(f)])  # type: ignore[arg-type]
     below = {id(a) for c in (running, terminal) for a in walk(c)}
-    if not any(id(arrays[s.name]) in below for s in moving):
+    if found.end != "fixed" and not any(id(arrays[s.name]) in below for s in moving):
         raise DefinitionError(
             "the cost does not depend on the state: there is nothing to steer towards; add a "
             "tracking term to running, or a terminal cost",

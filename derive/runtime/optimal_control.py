@@ -76,6 +76,8 @@ class ControlModel:
     discount: Callable[..., Any] | None = None
     fixed_end: bool = False
     sparse: str | None = None
+    implicit: bool = False  # the law is found by descent in H, from a control nearby
+    curved: bool = False  # H_uu depends on state, costate or control: its sign is to be watched
     constant: tuple[str, ...] = ()  # states that stand for controls constant in time
     radius: Callable[..., Any] | None = None
 

@@ -22,7 +22,7 @@ import sympy as sp
 
 from derive.emit.optimal_control import FUNCTIONS
 from derive.methods import control_checks as checks
-from derive.methods.control_checks import Point, point, relative
+from derive.methods.control_checks import Point, inside, relative
 from derive.methods.moment_dynamics import by_quadrature
 from derive.methods.optimal_control import OptimalControl, derive
 from derive.notation.arrays import Array, walk
@@ -56,7 +56,7 @@ def climb(
     size: Any = SIZES[level]
     with jax.enable_x64(True):
         module = load_module(file)
-    points = [point(model, 10 + k) for k in range(size["points"])]
+    points = [inside(model, 10 + k) for k in range(size["points"])]
     rungs: tuple[Callable[[], Rung], ...] = (
         lambda: definition(result),
         lambda: steps(result),
@@ -98,7 +98,7 @@ def steps(result: OptimalControl) -> Rung:
     """Every step's stored residual, and how small an error of each equation it would show."""
     found = {s.name: s.check.residual for s in result.steps if s.check}
     power = {}
-    at = [point(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
     for name in result.equations:
         if all(result.algebra.is_zero(a) for a in result.equations[name]):
             continue
@@ -463,7 +463,7 @@ def variation(result: OptimalControl, module: ModuleType, steps_: Sequence[int])
     costate equation backward from the emitted end value and integrates H_u against the change.
     Both converge with order four, so their difference falls sixteenfold as the step is halved.
     """
-    at = point(result.model, 0)
+    at = inside(result.model, 0)
     kinked = any(q.op == "function" and q.data[0] == "relu" for q in _all(result))
     steps_ = [4 * k for k in steps_] if kinked else steps_
     errors = [_variation_error(result, module, at, k) for k in steps_]
@@ -599,10 +599,10 @@ def _change(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def mutants(result: OptimalControl, most: int) -> Rung:
     """Every node of every equation broken: negated, doubled, times 1.01, dropped, transposed."""
     names = dict(result.algebra.names)
-    at = [point(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
     elsewhere = []
     for seed in (99, 100, 101):
-        fresh = point(result.model, seed)
+        fresh = inside(result.model, seed)
         loud = {leaf.data: 20 * fresh.arrays[leaf.data] for leaf in result.p}
         elsewhere += [fresh, replace(fresh, arrays={**fresh.arrays, **loud})]
     rng = np.random.default_rng(_SEED)
