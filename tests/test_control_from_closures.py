@@ -302,10 +302,6 @@ BAD = {
         _bad("particle_velocity(sinkhorn_closure, x, Q=A, K=A, V=V, eps=1)", state=POINTS),
         "limit of an iteration",
     ),
-    "particles with positions": (
-        _bad("particle_velocity(masked_softmax_closure, x, Q=A, K=A, V=V)", state=POINTS),
-        "tokens with positions",
-    ),
     "keys that are the tokens": (
         _bad("particle_velocity(softmax_in_A, x, keys=x, A=A, V=V)", state=POINTS), "leave out keys"
     ),

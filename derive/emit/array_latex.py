@@ -106,6 +106,8 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
         return f"{left} {right}", PRODUCT
     if op == "transpose":
         return rf"{shown(0, ATOM)}^{{\top}}", ATOM
+    if op == "constant":
+        return rf"\operatorname{{{array.data.name}}}", ATOM
     if op == "expand":
         return text[args[0]]
     if op == "sum":
@@ -125,6 +127,8 @@ def _tex(array: Array, text: Mapping[Array, tuple[str, int]]) -> tuple[str, int]
             return rf"{words}^{{-1}}", ATOM
         if name == "inv_sqrt_det":
             return rf"\det\left({inside}\right)^{{-1/2}}", ATOM
+        if name in ("tril", "triu"):
+            return rf"\operatorname{{{name}}}_{{{array.data[1]}}}\left({inside}\right)", ATOM
         title = name.replace("_", r"\_")
         return rf"\operatorname{{{title}}}\left({inside}\right)", ATOM
     if op == "function":

@@ -8,6 +8,7 @@ where it is used, so that the kernel reads like the definition.
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -170,7 +171,8 @@ def _text(
             return f"1 / {shown(0, ATOM)}", PRODUCT
         if name == "power":
             (x,) = body.variables
-            return python(body.expr).replace(str(x), shown(0, ATOM)), PRODUCT
+            base = shown(0, ATOM)
+            return re.sub(rf"\b{x}\b", lambda _: base, python(body.expr)), PRODUCT
         if name in ("at_least", "at_most"):
             (x,) = body.variables
             (limit,) = [a for a in body.expr.args if a != x]

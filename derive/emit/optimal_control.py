@@ -184,11 +184,11 @@ def _reserved(result: OptimalControl) -> set[str]:
 
     return {
         "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
-        "linear_solve", "inverse", "inv_sqrt_det", "sum", "pi", "np", "runtime", "linf_norm",
-        "l1_vertex", "l2_direction",
+        "linear_solve", "inverse", "inv_sqrt_det", "tril", "triu", "sum", "pi", "np", "runtime",
+        "linf_norm", "l1_vertex", "l2_direction",
         "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
         *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
-        *FUNCTIONS,
+        *FUNCTIONS, *_OPS, *_CONTROL_WORDS,
     }  # fmt: skip
 
 
@@ -275,8 +275,11 @@ def _solved_law(result: OptimalControl) -> Kernel:
     # the header may hide the argument x behind a state of that name
     pack = f"State({', '.join(leaf.data for leaf in result.x)})"
     kernel.body.append(f"start = Control({', '.join(parts)})")
-    steps = 1 if result.law.numeric else 40
-    kernel.result = f"solved_control(stationarity, h_uu, {pack}, p, params, start, steps={steps})"
+    kernel.result = (
+        f"solved_control(stationarity, h_uu, {pack}, p, params, start, steps=1)"
+        if result.law.numeric
+        else f"minimising_control(hamiltonian, stationarity, h_uu, {pack}, p, params, start)"
+    )
     if not any("= x" in line for line in kernel.body):
         kernel.body.insert(0, f"{_pattern([leaf.data for leaf in result.x])} = x")
     return kernel
@@ -286,8 +289,8 @@ def _found(texts: Sequence[str]) -> set[str]:
     return {w for t in texts for w in re.findall(r"[A-Za-z_]\w*", t)}
 
 
-_OPS = ("cos", "erf", "exp", "eye", "full", "log", "pi", "relu", "sigmoid", "sin", "softmax",
-        "sqrt", "tanh")  # fmt: skip
+_OPS = ("causal", "cos", "erf", "exp", "eye", "full", "gelu", "log", "pi", "relu", "sigmoid",
+        "silu", "sin", "softmax", "sqrt", "tanh")  # fmt: skip
 _CONTROL_WORDS = (
     "abs",
     "heaviside",
@@ -301,9 +304,12 @@ _CONTROL_WORDS = (
     "linear_solve",
     "linf_norm",
     "maximum",
+    "minimising_control",
     "minimum",
     "sign",
     "solved_control",
+    "tril",
+    "triu",
 )
 
 
@@ -383,6 +389,10 @@ def _spec(result: OptimalControl) -> list[tuple[str, str]]:
     ]
     if model.constants:
         out.append(("constant", _names(s.name for s in model.constants)))
+    if result.law.expressions is None and not result.law.numeric:
+        out.append(("implicit", "True"))
+    if _curvature_varies(result):
+        out.append(("curved", "True"))
     rho = result.discount
     out += [
         ("discount", "None" if rho == 0 else f"lambda params: {_of_params(rho)}"),
@@ -390,6 +400,14 @@ def _spec(result: OptimalControl) -> list[tuple[str, str]]:
         ("sparse", repr(result.law.sparse).replace("'", '"')),
     ]
     return out
+
+
+def _curvature_varies(result: OptimalControl) -> bool:
+    """Whether H_uu depends on state, costate or control, so that its sign may change."""
+    moving = (*result.x, *result.p, *result.u)
+    return not result.bounds and any(
+        result.algebra.depends(part, moving) for part in result.equations["h_uu"]
+    )
 
 
 def _of_params(scalar: sp.Expr) -> str:

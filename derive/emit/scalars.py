@@ -124,4 +124,6 @@ def _power(e: sp.Expr) -> tuple[str, int]:
         return f"{_factor(base**whole)} * sqrt({render(base)[0]})", PRODUCT
     if exponent.is_Rational:
         return f"{inner if render(base)[1] == ATOM else f'({inner})'}**({exponent})", POWER
+    if exponent.free_symbols:
+        return f"{inner if render(base)[1] == ATOM else f'({inner})'}**({python(exponent)})", POWER
     raise Refusal(f"no kernel text for the power {e}")

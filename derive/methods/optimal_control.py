@@ -81,6 +81,13 @@ def derive(model: ControlDefinition) -> OptimalControl:
     du = tuple(g.leaf(f"d_{s.name}", s.shape) for s in model.controls)
     problem, expansion = _interned(g, trace, leaves)
     place = trace.problem.place
+    leaving = checks.leaving_sphere(model)
+    if leaving is not None:
+        raise Refusal(
+            f"the dynamics of {leaving} leave the sphere: x . x' is not zero; take their tangent "
+            f"part, project({leaving}, ...)",
+            place,
+        )
     smooth, prices = _split_cost(g, problem["running"], u, trace)
     # H = L + p.f
     pairing = [

@@ -21,9 +21,9 @@ import numpy as np
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal, user_place
-from derive.notation.arrays import Array, lift, node, show_shape, walk
+from derive.notation.arrays import Array, exact, lift, node, show_shape, walk
 from derive.notation.elementwise import named
-from derive.notation.functions import eye, sqrt
+from derive.notation.functions import eye, log, sqrt
 from derive.notation.model import Model, _call, _check_symbols, _nearest
 from derive.notation.particles import FACTS, NAMED
 from derive.notation.scalars import Dim, Param
@@ -163,6 +163,17 @@ def _check_names(
         raise DefinitionError('no state; say for instance state="x[d]"', place)
     if not controls:
         raise DefinitionError('no control; say for instance control="u[d]"', place)
+    known = {d for s in (*states, *data) for d in s.shape}
+    for slot in controls:
+        for dim in slot.shape:
+            if dim not in known and slot.kind != "constant":
+                shape = ", ".join(d.name for d in slot.shape)
+                raise DefinitionError(
+                    f"the size {dim.name} of the control {slot.name} follows from no state and no "
+                    f"data; give data of that size, for instance {slot.name}_ref[{shape}] as the "
+                    "reference of its cost",
+                    place,
+                )
     seen: dict[str, str] = {}
     for role, names in (
         ("state", [s.name for s in states]),
@@ -197,6 +208,9 @@ def _check_names(
             )
     for name in taken:
         if name not in arrays:
+            clock = REMEDIES["name 't' is not defined"]
+            if name in ("t", "time"):
+                raise DefinitionError(f"{function.__name__} takes {name}: {clock}", place)
             raise DefinitionError(
                 f"{function.__name__} takes {name}, which is no state, control or data"
                 f'{_nearest(name, arrays)}; add it, for instance data="{name}[d]"',
@@ -248,6 +262,19 @@ def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple
             and (kind == "positive") != (word == "data")
         ):
             raise DefinitionError(f"{word}={text!r}: {name} cannot be {kind}", place)
+        if word == "control" and kind == "sphere":
+            raise Refusal(
+                f"the control {name} is declared on the sphere: the law of a control is a minimum "
+                "over all directions; make it a state with a rate as control, or leave out the "
+                "sphere and price its size",
+                place,
+            )
+        if word == "control" and kind == "symmetric":
+            raise Refusal(
+                f"the control {name} is declared symmetric; declare {name}[{inside}] and write "
+                f"({name} + {name}.T) / 2 in the dynamics: its price makes the other part vanish",
+                place,
+            )
         if kind == "sphere" and not shape:
             raise DefinitionError(f"{name} is declared on the sphere, but is a scalar", place)
         out.append(Slot(name, shape, kind))
@@ -274,6 +301,18 @@ def problem(
     """
     if end not in ("free", "fixed"):
         raise DefinitionError(f'end={end!r}; say "free" or "fixed"')
+    if isinstance(discount, Array):
+        raise DefinitionError(
+            "the discount is a rate: a number or a declared parameter, not an array; a weight that "
+            "depends on the state belongs into the running cost"
+        )
+    if isinstance(running, Array) and not isinstance(discount, float):
+        discount = exact(discount)
+        if discount.is_negative:
+            raise DefinitionError(
+                f"the discount {discount} is negative: costs at time t would count more and more; "
+                "a rate rho >= 0 counts them exp(-rho t)"
+            )
     dynamics = tuple(dynamics) if isinstance(dynamics, (tuple, list)) else (dynamics,)
     bounds = (bounds,) if isinstance(bounds, Bound) else tuple(bounds)
     return Problem(dynamics, running, terminal, bounds, discount, end, user_place())
@@ -300,6 +339,27 @@ def trace(matrix: Any) -> Any:
     return np.trace(matrix)
 
 
+def inverse(matrix: Any) -> Any:
+    """The inverse of a square matrix."""
+    if isinstance(matrix, Array):
+        return node("word", (matrix,), _square("inverse", matrix).shape, ("inverse",))
+    return np.linalg.inv(matrix)
+
+
+def log_det(matrix: Any) -> Any:
+    """The logarithm of the determinant of a square matrix, where that is positive."""
+    if isinstance(matrix, Array):
+        root = node("word", (_square("log_det", matrix),), (), ("inv_sqrt_det",))
+        return -2 * log(root)
+    return np.log(np.linalg.det(matrix))
+
+
+def _square(word: str, matrix: Array) -> Array:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise DefinitionError(f"{word} of an array of shape {show_shape(matrix.shape)}")
+    return matrix
+
+
 def project(points: Any, vectors: Any) -> Any:
     """Rows of `vectors` without their part along the rows of `points` (which have norm one)."""
     return vectors - (points * vectors).sum(axis=-1, keepdims=True) * points
@@ -308,11 +368,16 @@ def project(points: Any, vectors: Any) -> Any:
 def l1_norm(*arrays: Any) -> Any:
     """The sum of absolute values of all entries."""
     if not isinstance(arrays[0], Array):
-        return sum(np.abs(a).sum() for a in arrays)
+        return sum(_modulus(a).sum() for a in arrays)
     meaning = lift(0)
     for a in arrays:
         meaning = meaning + node("function", (a,), a.shape, ("abs", named("abs"))).sum()
     return node("composite", (*arrays, meaning), (), "l1_norm")
+
+
+def _modulus(array: np.ndarray) -> np.ndarray:
+    """|a|, continued to complex numbers near the real axis: complex steps differentiate it."""
+    return array * np.sign(np.real(array))
 
 
 def l2_norm(*arrays: Any) -> Any:
@@ -325,22 +390,68 @@ def l2_norm(*arrays: Any) -> Any:
     return node("composite", (*arrays, sqrt(meaning)), (), "l2_norm")
 
 
+def _scalar_limits(*limits: Any) -> None:
+    for limit in limits:
+        if isinstance(limit, Array):
+            raise Refusal(
+                "the limits of a bound are numbers or declared parameters, not arrays; scale the "
+                "control instead: u = limit * w with box(w, -1, 1)"
+            )
+
+
 def box(array: Any, low: Any, high: Any) -> Bound:
     """low <= every entry <= high."""
+    _scalar_limits(low, high)
     return Bound("box", (array,), low, high, user_place())
 
 
 def l1_ball(*arrays: Any, radius: Any) -> Bound:
     """The absolute values of all entries together sum to at most `radius`."""
+    _scalar_limits(radius)
     return Bound("l1", arrays, 0, radius, user_place())
 
 
 def l2_ball(*arrays: Any, radius: Any) -> Bound:
     """The Euclidean norm of all entries together is at most `radius`."""
+    _scalar_limits(radius)
     return Bound("l2", arrays, 0, radius, user_place())
 
 
 # the first reading
+
+#: nodes that belong to other kinds of definitions, and what to write instead
+FOREIGN = {
+    "gaussian": "a control problem draws no weights: give them as data",
+    "noise": "a control problem has deterministic dynamics: noise has no place in them; the "
+    "moments of a law of tokens with noise can be controlled: moment_rates(...)",
+    "concatenate": "heads side by side are not part of a control problem; add them up, each with "
+    "its matrices",
+} | dict.fromkeys(
+    ("integral", "average", "bistochastic", "query", "key", "mask", "select", "sum_over"),
+    "averages over tokens belong to a velocity field: write a gaussian_closure, and take its "
+    "dynamics by moment_rates(...) or particle_velocity(...)",
+)
+
+#: what users try, as the error of Python says it, and what to write instead
+REMEDIES = {
+    "name 't' is not defined": "a definition does not know the time; carry a clock as states "
+    "(c' = -w s, s' = w c for a period 2 pi / w)",
+    "__array_ufunc__": "take functions from derive.notation, not from NumPy",
+    "for abs()": "write l1_norm(x) for a sum of absolute values, sqrt(x**2 + eps) entry by entry",
+    "attribute 'max'": "write log(exp(beta * x).sum()) / beta for a smooth maximum",
+    "attribute 'min'": "write -log(exp(-beta * x).sum()) / beta for a smooth minimum",
+    "problem() got an unexpected": "a problem takes dynamics, running, terminal, bounds, discount "
+    "and end",
+    "not supported between": "a definition cannot branch on the values of an array; relu(...) has "
+    "a kink where its argument changes sign",
+}
+
+
+def _with_remedy(problem: DefinitionError) -> DefinitionError:
+    for sign, remedy in REMEDIES.items():
+        if sign in problem.message:
+            return type(problem)(f"{problem.message}; {remedy}", problem.place)
+    return problem
 
 
 def trace_problem(model: ControlDefinition) -> ControlTrace:
@@ -354,7 +465,10 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
     shim = replace(
         _SHIM, name=model.name, function=lambda _: model.function(**arrays), place=model.place
     )
-    found, local = _call(shim, None)  # type: ignore[arg-type]
+    try:
+        found, local = _call(shim, None)  # type: ignore[arg-type]
+    except DefinitionError as problem:
+        raise _with_remedy(problem) from None
     if not isinstance(found, Problem):
         raise DefinitionError(
             f"{model.name} returns {type(found).__name__}; return problem(dynamics=..., "
@@ -385,6 +499,14 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
                 place,
             )
     for a in (n for root in (*dynamics, running, terminal) for n in walk(root)):
+        if a.op == "constant" and getattr(a.data, "given", False):
+            raise DefinitionError(
+                f"{a.data.name} is a pattern that is given with the parameters; in a control "
+                f'problem it is data: data="{a.data.name}[{a.shape[0]}, {a.shape[1]}]"',
+                place,
+            )
+        if a.op in FOREIGN:
+            raise Refusal(FOREIGN[a.op], a.place or place)
         if a.op == "constant" and isinstance(a.data, str):
             raise DefinitionError(
                 f"{a.data} is a matrix of a velocity field; in a control problem it is a control "
@@ -393,7 +515,7 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
             )
     _check_symbols(model, walk(running) + walk(terminal) + [a for f in dynamics for a in walk(f)])  # type: ignore[arg-type]
     below = {id(a) for c in (running, terminal) for a in walk(c)}
-    if not any(id(arrays[s.name]) in below for s in moving):
+    if found.end != "fixed" and not any(id(arrays[s.name]) in below for s in moving):
         raise DefinitionError(
             "the cost does not depend on the state: there is nothing to steer towards; add a "
             "tracking term to running, or a terminal cost",
@@ -422,7 +544,12 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
     for bound in found.bounds:
         for a in bound.arrays:
             if all(a is not arrays[s.name] for s in model.controls):
-                raise DefinitionError("a bound takes controls alone", bound.place or place)
+                raise DefinitionError(
+                    "a bound takes controls alone, each by its own name; constraints on the state "
+                    "are not supported: price what lies outside in the running cost, for instance "
+                    "squared_norm(relu(x - limit))",
+                    bound.place or place,
+                )
         width = sp.sympify(bound.high) - sp.sympify(bound.low)
         if width.is_nonpositive:
             raise DefinitionError(

@@ -74,6 +74,8 @@ def covariance_rate(closure: Any, covariance: Any, **given: Any) -> Any:
 def particle_velocity(closure: Any, points: Any, *, keys: Any = None, **given: Any) -> Any:
     """Velocities (n, d) of tokens at `points` (n, d) under the empirical law of the tokens.
 
+    Tokens with positions stand in the order of their rows.
+
     **Arguments:** `closure`: a `gaussian_closure` definition.  `points`: the tokens.  `keys`:
     (n_k, d_k), for a definition whose keys have a law of their own.  `given`: as for
     `moment_rates`.
@@ -124,13 +126,11 @@ def _closure(closure: Any, word: str) -> None:
 
 
 def _traced(closure: ClosureModel, word: str) -> ClosureTrace:
-    if closure.positional:
+    if closure.positional and word != "particle_velocity":
         raise Refusal(
             f"{closure.name} has tokens with positions, one law for each of them; the state of "
-            f"{word} is one law"
-            if word != "particle_velocity"
-            else f"{closure.name} has tokens with positions; the particles of a control problem "
-            "have none"
+            f"{word} is one law. Its particles can be controlled, in the order of their rows: "
+            "particle_velocity(...)"
         )
     return trace_closure(closure)
 
@@ -274,7 +274,9 @@ def _numeric_velocity(
 ) -> np.ndarray:
     from derive.notation.closure_numeric import Cloud, run
 
-    clouds = [Cloud(np.asarray(c), np.full(len(c), 1 / len(c))) for c in (points, keys)]
+    clouds = [
+        Cloud(np.asarray(c), np.full(len(c), 1 / len(c)), np.arange(len(c))) for c in (points, keys)
+    ]
     arrays = {n: np.asarray(v) for n, v in given.items() if np.ndim(v)}
     params = {q.name: given.get(q.name, 1.0) for q in closure.params}
     return run(closure, *clouds, arrays=arrays, params=params)

@@ -23,7 +23,12 @@ def _aligned(value: np.ndarray, own: int, wanted: int) -> np.ndarray:
 
 @cache
 def _compiled(x: sp.Symbol, body: sp.Expr) -> Callable[[np.ndarray], np.ndarray]:
-    return sp.lambdify(x, body, [{"erf": erf}, "numpy"])
+    return sp.lambdify(x, body, [{"erf": erf, "sign": _sign}, "numpy"])
+
+
+def _sign(value: np.ndarray) -> np.ndarray:
+    """The sign of the real part: complex steps see no slope in it."""
+    return np.sign(np.real(value))
 
 
 def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -48,6 +53,8 @@ def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
 #: what has no definition in other operations: linear algebra and the directions of norms
 WORDS = {
     "linear_solve": np.linalg.solve,
+    "tril": lambda matrix, offset: np.tril(matrix, int(offset)),
+    "triu": lambda matrix, offset: np.triu(matrix, int(offset)),
     "inverse": np.linalg.inv,
     "inv_sqrt_det": lambda matrix: np.linalg.det(matrix) ** -0.5,
     "linf_norm": lambda *arrays: np.abs(_flat(arrays)).max(),

@@ -8,8 +8,10 @@ Nothing is derived here; the definition is rewritten.  A number for each pair of
 array (n, n_k); a vector for each pair is kept as a sum of (number for each pair) * (vector of one
 point), so that no array has three axes.
 
-Not supported: stacks of matrices (heads), masks, noise, bistochastic weights, and entrywise
-functions of vectors that mix query and key.
+Positions are the order of the rows: a mask tau <= s is a constant triangle of ones.
+
+Not supported: stacks of matrices (heads), noise, bistochastic weights, and entrywise functions of
+vectors that mix query and key.
 """
 
 from __future__ import annotations
@@ -188,10 +190,12 @@ class _Reader:
     _sum_over = _select
 
     def _mask(self, array: Array) -> Value:
-        raise Refusal(
-            "a mask compares positions, and the particles of a control problem have none",
-            array.place,
-        )
+        """1 where the key's position stands in the relation to the query's, else 0."""
+        return Number(self._triangle(*KEPT[array.data], sp.Integer(1)), "qk")
+
+    def _triangle(self, corner: str, offset: int, value: sp.Expr) -> Array:
+        shape = (self.x.shape[0], self.keys.shape[0])
+        return node("word", (node("full", (), shape, value),), shape, (corner, offset))
 
     # operations
 
@@ -310,9 +314,19 @@ class _Reader:
         value, weight = array.args
         if weight.op == "bistochastic":
             return self._bistochastic(weight)
-        logits = self._logits(weight)
+        rest, masks = _without_masks(weight)
+        for mask in masks:
+            if mask.data in ("<", ">"):
+                raise Refusal(
+                    "an average over the tokens strictly before or after a token: the "
+                    + ("first" if mask.data == "<" else "last")
+                    + " token has none; let it see itself (<= or >=), or use integral(...)",
+                    array.place,
+                )
+        logits = None if rest is None else self._logits(rest)
         if logits is not None and logits.of == "qk":
-            weights = softmax(logits.array)
+            shut = [self._triangle(*SHUT[m.data], FAR) for m in masks]
+            weights = softmax(sum(shut, logits.array))
         else:
             plain = self._pairs(self.number(weight))
             weights = multiply(plain, reciprocal(total(plain, -1, True)))
@@ -389,6 +403,27 @@ class _Reader:
 
     def _summed(self, number: Number) -> Array:
         return total(self._pairs(number), -1, False)
+
+
+#: corner of a matrix that a mask keeps, and the one that it shuts; rows are queries
+KEPT = {"<=": ("tril", 0), "<": ("tril", -1), ">=": ("triu", 0), ">": ("triu", 1)}
+SHUT = {"<=": ("triu", 1), ">=": ("tril", -1)}
+#: the logit of a pair that is shut: its exponential is zero, whatever the others are
+FAR = sp.Integer(-(10**9))
+
+
+def _without_masks(weight: Array) -> tuple[Array | None, list[Array]]:
+    """The factors of a weight that are no masks, multiplied, and the masks."""
+    if weight.op == "mask":
+        return None, [weight]
+    if weight.op != "multiply":
+        return weight, []
+    (left, first), (right, second) = (_without_masks(a) for a in weight.args)
+    if not first + second:
+        return weight, []
+    if left is None or right is None:
+        return left if right is None else right, first + second
+    return multiply(left, right), first + second
 
 
 def _fixed(array: Array) -> Value:

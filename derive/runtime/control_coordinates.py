@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.control_words import minimising_control
+
 if TYPE_CHECKING:
     from derive.runtime.optimal_control import ControlModel
 
@@ -147,6 +149,10 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
         return _pack(spec.stationarity(point(z), costate(q), control(v), params), us)
 
     def law(z: Vector, q: Vector, v0: Vector, params: Any) -> Vector:
+        if spec.implicit:
+            functions = (spec.hamiltonian, spec.stationarity, spec.h_uu)
+            found = minimising_control(*functions, point(z), costate(q), params, control(v0))
+            return _pack(found, us)
         if spec.control_law is not None:
             return _pack(spec.control_law(point(z), costate(q), params), us)
         return free_law(z, q, v0, params)

@@ -19,6 +19,8 @@ abs = jnp.abs
 sign = jnp.sign
 maximum = jnp.maximum
 minimum = jnp.minimum
+tril = jnp.tril
+triu = jnp.triu
 
 
 def heaviside(x: jax.Array) -> jax.Array:
@@ -37,8 +39,9 @@ def inverse(matrix: jax.Array) -> jax.Array:
 
 
 def inv_sqrt_det(matrix: jax.Array) -> jax.Array:
-    """det^(-1/2) of a square matrix with a positive determinant."""
-    return jnp.exp(-jnp.linalg.slogdet(matrix)[1] / 2)
+    """det^(-1/2) of a square matrix; nan where the determinant is not positive."""
+    sign, size = jnp.linalg.slogdet(matrix)
+    return jnp.where(sign > 0, jnp.exp(-size / 2), jnp.nan)
 
 
 def l1_norm(*arrays: jax.Array) -> jax.Array:
@@ -93,13 +96,9 @@ def solved_control(
     params: Any,
     start: Any,
     *,
-    steps: int,
+    steps: int = 1,
 ) -> Any:
-    """Newton's method on H_u = 0 from `start`; one step is exact where H is quadratic in u.
-
-    With several steps it is damped, and starts at another constant where H_u is not finite at
-    `start`, as for a cost log(u); its derivative is that of one more, full step: implicit.
-    """
+    """One step of Newton's method on H_u = 0: exact where H is quadratic in the control."""
     flat, whole = jax.flatten_util.ravel_pytree(start)
 
     def change(u: jax.Array, at: tuple[Any, Any, Any]) -> jax.Array:
@@ -112,33 +111,79 @@ def solved_control(
         slope = jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
         return jnp.linalg.solve(matrix, slope)
 
-    if steps > 1:
-        held = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
-
-        def size(u: jax.Array) -> jax.Array:
-            slope = jax.flatten_util.ravel_pytree(
-                stationarity(held[0], held[1], whole(u), held[2])
-            )[0]
-            return jnp.where(jnp.all(jnp.isfinite(slope)), jnp.linalg.norm(slope), jnp.inf)
-
-        def best(choices: jax.Array) -> jax.Array:
-            return choices[jnp.argmin(jax.vmap(size)(choices))]
-
-        def more(state: tuple[Any, ...]) -> jax.Array:
-            return (state[1] < steps) & state[2]
-
-        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            u, count, _ = state
-            shares = jnp.array([1.0, 0.5, 0.25, 0.1, 0.02, 0.0], u.dtype)
-            new = best(u - shares[:, None] * change(u, held))
-            small = 1e-14 if u.dtype == jnp.float64 else 1e-6
-            return new, count + 1, jnp.any(jnp.abs(new - u) > small * (1 + jnp.abs(u)))
-
-        others = best(flat + jnp.array([1.0, -1.0, 0.1, -0.1], flat.dtype)[:, None])
-        flat = jnp.where(jnp.isfinite(size(flat)), flat, others)
-        state = (flat, jnp.zeros((), int), jnp.ones((), bool))
-        flat = jax.lax.stop_gradient(jax.lax.while_loop(more, one, state)[0])
     return whole(flat - change(flat, (x, p, params)))
+
+
+def minimising_control(
+    hamiltonian: Callable[..., Any],
+    stationarity: Callable[..., Any],
+    h_uu: Callable[..., Any],
+    x: Any,
+    p: Any,
+    params: Any,
+    start: Any,
+    *,
+    steps: int = 60,
+) -> Any:
+    """The local minimum of H over the control that descent from `start` reaches.
+
+    Newton's method with a shift that keeps H_uu positive definite; every step lowers H.  Where H
+    is not finite at `start`, as for a cost -log(u), it begins at another constant.  The derivative
+    is that of one more, full Newton step: implicit.
+    """
+    first, whole = jax.flatten_util.ravel_pytree(start)
+    x_, p_, params_ = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
+    first = jax.lax.stop_gradient(first)
+
+    def flat(tree: Any) -> jax.Array:
+        return jax.flatten_util.ravel_pytree(tree)[0]
+
+    def height(u: jax.Array) -> jax.Array:
+        value = hamiltonian(x_, p_, whole(u), params_)
+        return jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+    def curvature(u: jax.Array) -> jax.Array:
+        def column(e: jax.Array) -> jax.Array:
+            return flat(h_uu(x_, p_, whole(u), params_, whole(e)))
+
+        return jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
+
+    def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        u, here, count, _ = state
+        slope, bend = flat(stationarity(x_, p_, whole(u), params_)), curvature(u)
+        size = jnp.max(jnp.abs(bend)) + jnp.finfo(u.dtype).tiny
+        shifts = size * jnp.array([0.0, 0.01, 0.1, 1.0, 10.0, 1e3], u.dtype)
+
+        def tried(shift: jax.Array) -> jax.Array:
+            # not a number where the shifted H_uu is not positive definite
+            root = jnp.linalg.cholesky(bend + shift * jnp.eye(u.size, dtype=u.dtype))
+            return u - jax.scipy.linalg.cho_solve((root, True), slope)
+
+        points = jax.vmap(tried)(shifts)
+        heights = jax.vmap(height)(points)
+        enough = heights <= here + 1e-4 * (points - u) @ slope
+        good = enough & (heights < here)
+        k = jnp.argmax(good)  # the least shift that lowers H
+        new = jnp.where(jnp.any(good), points[k], u)
+        moved = jnp.any(jnp.abs(new - u) > 1e-9 * (1 + jnp.abs(u)))
+        return new, jnp.where(jnp.any(good), heights[k], here), count + 1, moved
+
+    # where H is not finite, or flat but not convex, begin beside: at the lowest of some points
+    others = first + jnp.array([1.0, -1.0, 0.1, -0.1], first.dtype)[:, None]
+    other = others[jnp.argmin(jax.vmap(height)(others))]
+    level = jnp.linalg.norm(flat(stationarity(x_, p_, whole(first), params_)))
+    convex = jnp.all(jnp.isfinite(jnp.linalg.cholesky(curvature(first))))
+    sound = jnp.isfinite(height(first)) & (convex | (level > 1e-6))
+    u = jnp.where(sound, first, other)
+    state = (u, height(u), jnp.zeros((), int), jnp.ones((), bool))
+    u = jax.lax.while_loop(lambda s: (s[2] < steps) & s[3], one, state)[0]
+    u = jax.lax.stop_gradient(u)
+    return whole(
+        u
+        - jnp.linalg.solve(
+            jax.lax.stop_gradient(curvature(u)), flat(stationarity(x, p, whole(u), params))
+        )
+    )
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -236,6 +236,8 @@ def solve(
             f"(error {np.max(off):.3g}), above tolerance = {tolerance:g}; allow more "
             "(most_intervals), ask for less (tolerance), or look for kinks in dynamics or costs"
         )
+    if flat.spec.curved:
+        _check_legendre(flat, N, theta, nodes, found.y)
     cost, (drift, slope, ends) = _report(flat, N)(theta, nodes, found.y)
     shown, y = nodes, found.y
     if saves is not None:
@@ -250,6 +252,34 @@ def solve(
         cost,
         Residuals(np.max(np.asarray(found.defect), 1), drift, slope, ends, found.residual, off),
     )
+
+
+@lru_cache(maxsize=256)
+def _curvature(flat: Flat, N: int) -> Any:
+    """H_uu at every node of a solution."""
+    n = flat.n
+
+    def run(theta: Theta, y: Any) -> Any:
+        def at(w: Any) -> Any:
+            v = flat.law(w[:n], w[n:], theta.v, theta.params)
+            return jax.jacfwd(flat.stationarity, 2)(w[:n], w[n:], v, theta.params)
+
+        return jax.vmap(at)(y)
+
+    return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0)))
+
+
+def _check_legendre(flat: Flat, N: int, theta: Theta, nodes: np.ndarray, y: Any) -> None:
+    """Raise where H_uu has a negative eigenvalue: such an extremal is no minimum."""
+    bend = np.asarray(_curvature(flat, N)(theta, y))
+    least = np.linalg.eigvalsh((bend + np.swapaxes(bend, -1, -2)) / 2)[..., 0]
+    k, i = np.unravel_index(np.argmin(least), least.shape)
+    if not least[k, i] > -1e-9 * max(1.0, float(np.abs(bend).max())):
+        raise ValueError(
+            f"the extremal found is no minimum: at t = {nodes[k, i]:.4g} H_uu has the eigenvalue "
+            f"{least[k, i]:.4g} (Legendre's condition); pass near=turnpike(...) with x_guess or "
+            "more starts, or price the control so that H is convex in it"
+        )
 
 
 @lru_cache(maxsize=256)

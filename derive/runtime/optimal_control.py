@@ -76,6 +76,8 @@ class ControlModel:
     discount: Callable[..., Any] | None = None
     fixed_end: bool = False
     sparse: str | None = None
+    implicit: bool = False  # the law is found by descent in H, from a control nearby
+    curved: bool = False  # H_uu depends on state, costate or control: its sign is to be watched
     constant: tuple[str, ...] = ()  # states that stand for controls constant in time
     radius: Callable[..., Any] | None = None
 
@@ -102,6 +104,11 @@ def _check_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{name} has entries that are not finite")
     _check_bounds(spec, values)
+    if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):
+        raise ValueError(
+            f"the discount {float(np.min(spec.discount(values))):g} is negative: costs at time t "
+            "would count more and more; a rate rho >= 0 counts them exp(-rho t)"
+        )
     return values, sizes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 
 from derive.methods import control_checks as checks
-from derive.methods.control_checks import Point, point, relative
+from derive.methods.control_checks import Point, inside, relative
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import Array, walk
 from derive.verify.control_steps import residual_of
@@ -21,10 +21,10 @@ _SEED = 43
 def mutants(result: OptimalControl, most: int) -> Rung:
     """Every node of every equation broken: negated, doubled, times 1.01, dropped, transposed."""
     names = dict(result.algebra.names)
-    at = [point(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
     elsewhere = []
     for seed in (99, 100, 101):
-        fresh = point(result.model, seed)
+        fresh = inside(result.model, seed)
         loud = {leaf.data: 20 * fresh.arrays[leaf.data] for leaf in result.p}
         elsewhere += [fresh, replace(fresh, arrays={**fresh.arrays, **loud})]
     rng = np.random.default_rng(_SEED)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import sympy as sp
 
 from derive.methods import control_checks as checks
-from derive.methods.control_checks import Point, point
+from derive.methods.control_checks import Point, inside
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import walk
 from derive.verify.control_points import digit
@@ -46,7 +46,7 @@ def steps(result: OptimalControl) -> Rung:
     """Every step's stored residual, and how small an error of each equation it would show."""
     found = {s.name: s.check.residual for s in result.steps if s.check}
     power = {}
-    at = [point(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
     for name in result.equations:
         if all(result.algebra.is_zero(a) for a in result.equations[name]):
             continue

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.methods import control_checks as checks
-from derive.methods.control_checks import Point, point
+from derive.methods.control_checks import Point, inside
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.control import run_problem
 from derive.notation.scalars import number
@@ -29,7 +29,7 @@ def variation(result: OptimalControl, module: ModuleType, steps_: Sequence[int])
     costate equation backward from the emitted end value and integrates H_u against the change.
     Both converge with order four, so their difference falls sixteenfold as the step is halved.
     """
-    at = point(result.model, 0)
+    at = inside(result.model, 0)
     kinked = any(q.op == "function" and q.data[0] == "relu" for q in hamiltonian_nodes(result))
     steps_ = [4 * k for k in steps_] if kinked else steps_
     errors = [_variation_error(result, module, at, k) for k in steps_]

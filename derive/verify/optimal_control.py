@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from derive.methods.control_checks import point
+from derive.methods.control_checks import inside
 from derive.methods.optimal_control import OptimalControl, derive
 from derive.notation.control import ControlDefinition
 from derive.verify.control_invariants import invariants
@@ -41,7 +41,7 @@ def climb(
     size: Any = SIZES[level]
     with jax.enable_x64(True):
         module = load_module(file)
-    points = [point(model, 10 + k) for k in range(size["points"])]
+    points = [inside(model, 10 + k) for k in range(size["points"])]
     rungs: tuple[Callable[[], Rung], ...] = (
         lambda: definition(result),
         lambda: steps(result),
