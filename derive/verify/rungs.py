@@ -207,25 +207,30 @@ def _reference(result: CovarianceSDE, block: Block, label: str) -> Reference:
     nodes = walk(block.trace.output)
     # a normaliser that depends on the width makes the moments a long series in 1/n
     normalised = any(a.op == "full" and a.data.has(GaussianMean) for a in nodes)
+    problem = ""
     if not normalised and not any(kinked(a) for a in nodes):
         drift, diffusion = block.weight_degrees
-        # Cauchy's circle is small where a function's poles are near: digits are lost to its radius
-        targets = second_route(
-            result.model,
-            at.params,
-            at.V,
-            drift_degree=drift,
-            diffusion_degree=diffusion,
-            free=free,
-            part=None if whole else block.trace,
-        )
-        return Reference(label, block, at, *targets, bound=1e-8)
+        try:
+            targets = second_route(
+                result.model,
+                at.params,
+                at.V,
+                drift_degree=drift,
+                diffusion_degree=diffusion,
+                free=free,
+                part=None if whole else block.trace,
+            )
+            # Cauchy's circle is small where a function's poles are near: digits are lost to it
+            return Reference(label, block, at, *targets, bound=1e-8)
+        except RouteError as found:
+            problem = str(found)
     try:
         limits = unit_route(block.trace, at.params, at.V, free, text=whole)
-    except NotCovered as problem:
-        return Reference(label, block, at, problem=str(problem))
-    except RouteError as problem:
-        return Reference(label, block, at, problem=str(problem), contradicts=True)
+    except NotCovered as found:
+        # a route that has run and found no limit is a reason to doubt the derivation
+        return Reference(label, block, at, problem=problem or str(found), contradicts=bool(problem))
+    except RouteError as found:
+        return Reference(label, block, at, problem=str(found), contradicts=True)
     corrections = _corrections(block, limits) if limits.exact else ()
     return Reference(label, block, at, limits.drift, limits.diffusion, corrections)
 
