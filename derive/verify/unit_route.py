@@ -581,6 +581,16 @@ def _off(one: Moments, two: Moments) -> float:
     return max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
 
 
+def has_units(
+    traced: Trace, params: Mapping[str, float], V0: np.ndarray, free: Mapping[str, Size]
+) -> bool:
+    """Whether the route covers a block, and the block sums over hidden units."""
+    try:
+        return bool(UnitLayer(traced, params, V0, free, text=False).units)
+    except (ValueError, TypeError):
+        return False
+
+
 _RADII = (0.2, 0.12, 0.07, 0.04, 0.025, 0.015)
 _POINTS = 24  # of Cauchy
 

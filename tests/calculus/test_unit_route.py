@@ -116,6 +116,12 @@ def uncentred_keys(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
 
 
+def smooth_gate(X):  # type: ignore[no-untyped-def]
+    W_1, W_2, W_3 = gaussian(n, n), gaussian(n, n), gaussian(n, n)
+    units = X @ W_1 / sqrt(n) * (1 + tanh(X @ W_2 / n))
+    return sqrt(1 - gamma**2) * X + gamma * units @ W_3 / sqrt(n)
+
+
 def side_by_side(X):  # type: ignore[no-untyped-def]
     return sqrt(1 - gamma**2) * X + gamma * concatenate(X @ gaussian(H, n, n / H)) / sqrt(n)
 
@@ -257,6 +263,14 @@ def test_units_with_a_gate() -> None:
     plain = limits(mlp).drift * 3
     np.testing.assert_allclose(found.drift, plain + g2 * (V0**2 - V0), atol=1e-10)
     np.testing.assert_allclose(found.diffusion, limits(mlp).diffusion * 3, atol=1e-10)
+
+
+def test_smooth_units_with_two_weights_are_averaged_one_at_a_time() -> None:
+    """Cubature over all their weights would take minutes."""
+    rung = rungs.independent(derive(model(smooth_gate)))
+    assert rung.passed
+    assert "n^(-1/2) drift" in rung.figures
+    assert max(rung.figures.values()) < 1e-10
 
 
 def test_kinked_functions_of_logits() -> None:
