@@ -122,7 +122,7 @@ def independent(result: CovarianceSDE) -> Rung:
     return Rung(
         "L2 second route",
         "the definition run on arrays, averaged by exact cubature or Gauss rules between the "
-        "kinks, the width taken to infinity by interpolation",
+        "kinks, the width taken to infinity by Cauchy's integral or a polynomial in 1/n",
         passed,
         figures,
         f"coefficient errors above {_up(max(caught))}" if caught else "",
