@@ -41,10 +41,14 @@ LAYERS = {
     "figures": ["errors", "version", "registry", "verify", "figures"],
 }
 
+_ROUTE = ("axes", "cones", "continuation", "second_route")
+
 # Modules that are worth something only as long as they stay apart from the rest of their layer.
 APART = {
     # The second route shares the definition with the calculus, and nothing else.
     "derive/verify/second_route.py": ["errors", "notation"],
+    "derive/verify/unit_route.py": ["errors", "notation", *(f"verify.{m}" for m in _ROUTE)],
+    **{f"derive/verify/{m}.py": ["errors", "notation", "verify.second_route"] for m in _ROUTE[:3]},
 }
 
 

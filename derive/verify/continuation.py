@@ -25,7 +25,6 @@ from derive.verify.second_route import NotCovered
 
 EPS = sp.Symbol("eps", positive=True)
 KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
-_X = sp.Symbol("x", real=True)
 
 
 def kinked(array: Array) -> bool:

@@ -4,9 +4,9 @@ Input: the trace of a block, numbers for its parameters and dimensions, a covari
 Output: n E[V' - V] and n Cov[V'] at V_0 for any real width n, and their limits.
 
 Nothing of the calculus takes part, and no power series in the weights is needed, so functions may
-have kinks where their pre-activations vanish.  The definition is run as NumPy code, the number n
-in its text apart from the sizes of its arrays.  What is used of it is found by running it, and
-checked at a whole width with every unit in place:
+have kinks where their pre-activations vanish.  The definition's graph is run on NumPy arrays, with
+the number n apart from the sizes of the arrays.  What is used of it is found by running it, and
+checked against the definition's text at a whole width with every unit in place:
 
 - X' = A + sum_j B_j W_j with output weights W_j, so that given A and B the n columns of X' are
   independent normals with means A_k and the covariance sum_j B_j B_j^T;
@@ -15,7 +15,8 @@ checked at a whole width with every unit in place:
 - where Q K^T joins keys whose number grows, Q Q^T is as good as its mean, and logits are normal.
 
 The average over these normals is a Gauss rule, in the cones between the kinks where there are any;
-n^(-1/2) = eps goes to zero by interpolation in eps at real widths.
+eps = n^(-1/2) goes to zero by Cauchy's integral over a circle (see `continuation`), and at a real
+eps on it the same averages are taken of the text.
 
 Not supported: units that see one another, heads side by side, kinks elsewhere than at zero.
 """
@@ -579,6 +580,16 @@ def unit_route(
 
 def _off(one: Moments, two: Moments) -> float:
     return max(float(np.max(np.abs(p - q))) for p, q in zip(one, two, strict=True))
+
+
+def has_units(
+    traced: Trace, params: Mapping[str, float], V0: np.ndarray, free: Mapping[str, Size]
+) -> bool:
+    """Whether the route covers a block, and the block sums over hidden units."""
+    try:
+        return bool(UnitLayer(traced, params, V0, free, text=False).units)
+    except (ValueError, TypeError):
+        return False
 
 
 _RADII = (0.2, 0.12, 0.07, 0.04, 0.025, 0.015)
