@@ -172,9 +172,24 @@ def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Non
     loud = increment.map_terms(
         lambda c, f: [(c, f)] if law.order(c, f, increment.free) < pace else []
     )
+    if pace > 1 and any(t.kind == "envelope" for t in loud.tensors()):
+        _require_small_first(increment, law, traced)
     other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
     spread = law.covariance(loud, other).scaled(law.scaling.clock)
     require_small_spread(spread, law, traced.model)
+
+
+def _require_small_first(increment: Expression, law: Law, traced: Trace) -> None:
+    """Refuse a mean of order eps, which a slow clock makes large, before products are averaged."""
+    mean = _revealed(law.mean(law.up_to(increment, 1)).scaled(law.scaling.clock), law)
+    least = law.scaling.pace - Fraction(1, 2)
+
+    def known(c: sp.Expr) -> sp.Expr:
+        """What monomials of order eps give whole."""
+        found = [(t, law.scaling.degree(t)) for t in sp.Add.make_args(sp.expand(c))]
+        return sp.Add(*(t for t, d in found if d is not None and d.bounded >= least))
+
+    require_small_mean(mean.map_coefficients(known), law, traced)
 
 
 def _whole(order: Fraction) -> int:
