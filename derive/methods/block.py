@@ -139,7 +139,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first if noise.fields and pace <= 1 else _loudest(increment, law, bool(noise.fields)),
+        first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         orders + facts,
         tuple(steps),
@@ -149,10 +149,11 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
 def _loudest(increment: Expression, law: Law, noisy: bool) -> Expression:
     """What fluctuates most where that is more than the noise of the limit.
 
-    Without noise the part of order eps, on slow clocks one order beyond the noise.  Without |Y| of
-    logits, whose mean is not known beyond its leading order.
+    The part of order eps, on slow clocks one order beyond the noise.  Without |Y| of logits, whose
+    mean is not known beyond its leading order.
     """
-    top = law.scaling.pace + 1 if noisy else max(law.scaling.pace, Fraction(1))
+    pace = law.scaling.pace
+    top = pace + 1 if noisy and pace > 1 else max(pace, Fraction(1))
     kept = increment.map_terms(
         lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
     )
