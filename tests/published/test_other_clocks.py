@@ -197,7 +197,12 @@ def test_a_wrong_clock_is_refused_with_the_line_to_write(clock: str | None, word
 @pytest.mark.parametrize(
     "layer, clock, words",
     [
-        (plain, sqrt(n), r"nothing moves on the clock depth / n\^\(1/2\).*; .* leave clock out$"),
+        pytest.param(
+            plain,
+            sqrt(n),
+            r"nothing moves on the clock depth / n\^\(1/2\).*; .* leave clock out$",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             hotter,
             None,
