@@ -141,7 +141,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first if noise.fields and pace <= 1 else _loudest(increment, law, bool(noise.fields)),
+        first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         orders + facts,
         tuple(steps),
@@ -151,10 +151,11 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
 def _loudest(increment: Expression, law: Law, noisy: bool) -> Expression:
     """What fluctuates most where that is more than the noise of the limit.
 
-    Without noise the part of order eps, on slow clocks one order beyond the noise.  Without |Y| of
-    logits, whose mean is not known beyond its leading order.
+    The part of order eps, on slow clocks one order beyond the noise.  Without |Y| of logits, whose
+    mean is not known beyond its leading order.
     """
-    top = law.scaling.pace + 1 if noisy else max(law.scaling.pace, Fraction(1))
+    pace = law.scaling.pace
+    top = pace + 1 if noisy and pace > 1 else max(pace, Fraction(1))
     kept = increment.map_terms(
         lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
     )
@@ -174,9 +175,24 @@ def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Non
     loud = increment.map_terms(
         lambda c, f: [(c, f)] if law.order(c, f, increment.free) < pace else []
     )
+    if pace > 1 and any(t.kind == "envelope" for t in loud.tensors()):
+        _require_small_first(increment, law, traced)
     other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
     spread = law.covariance(loud, other).scaled(law.scaling.clock)
     require_small_spread(spread, law, traced.model)
+
+
+def _require_small_first(increment: Expression, law: Law, traced: Trace) -> None:
+    """Refuse a mean of order eps, which a slow clock makes large, before products are averaged."""
+    mean = _revealed(law.mean(law.up_to(increment, 1)).scaled(law.scaling.clock), law)
+    least = law.scaling.pace - Fraction(1, 2)
+
+    def known(c: sp.Expr) -> sp.Expr:
+        """What monomials of order eps give whole."""
+        found = [(t, law.scaling.degree(t)) for t in sp.Add.make_args(sp.expand(c))]
+        return sp.Add(*(t for t, d in found if d is not None and d.bounded >= least))
+
+    require_small_mean(mean.map_coefficients(known), law, traced)
 
 
 def _whole(order: Fraction) -> int:

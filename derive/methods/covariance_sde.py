@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.order import Law
-from derive.errors import Refusal
+from derive.errors import DefinitionError, Refusal
 from derive.methods import checks
 from derive.methods.block import Block, derive_block, laws
 from derive.methods.compose import cuts, part
@@ -111,7 +111,7 @@ def _line_to_write(model: Model, pace: Fraction) -> str:
         except WrongClock as reason:
             pace = reason.pace
             continue
-        except Refusal as reason:
+        except DefinitionError as reason:
             return (
                 f". On the clock depth / {power_text(model.clock, pace)} it is refused in turn: "
                 f"{reason.message}"

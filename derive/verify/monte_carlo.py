@@ -35,6 +35,8 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
     odd = any(t.kind == "kernel" for t in result.drift.tensors())
     usual = result.model.pace == 1
     widths = ((24, 96) if odd else (24, 48)) if usual else (16, 64)
+    if not usual and result.model.clock != result.model.width:  # depths, which cost nothing
+        widths = (128, 512)
     high, low = (2.0, 1.0) if usual else _weights(widths, result)
     runs = [_moments(result, one, n, samples) for n in widths]
     if not usual:  # what is known beyond the limit goes: the rest is smaller
@@ -63,13 +65,14 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
     exact = np.abs(off) < 1e-9 * max(float(np.max(np.abs(targets))), 1.0)
     z = np.where(exact, 0.0, off / np.maximum(np.array(errors), 1e-300))
     limit = NormalDist().inv_cdf(1 - FAMILY / (2 * len(z)))
+    zero = max(1e-12, 0.0 if usual else 1e-5 * float(np.max(np.abs(targets))))
     power = {
         kind: float(
             np.median(
                 [
                     limit * e / abs(t)
                     for n, e, t in zip(names, errors, targets, strict=True)
-                    if n.startswith(kind) and abs(t) > 1e-12
+                    if n.startswith(kind) and abs(t) > zero
                 ]
                 or [np.inf]
             )
@@ -205,11 +208,11 @@ def convergence(
     result: CovarianceSDE, module: ModuleType, paths: int, widths: tuple[int, ...]
 ) -> Rung:
     """Kolmogorov-Smirnov distance of the network from the SDE, against the width."""
-    one = gentle(result)
+    usual = result.model.pace == 1
+    one = gentle(result) if usual else _moved(result)
     params = module.Params(*(one.params[n] for n in module.Params._fields))
     V0 = np.full((2, 2), 0.2) + 0.8 * np.eye(2)
     t1 = 0.5
-    usual = result.model.pace == 1
     # an ODE is stepped finely: its error must not hide how slowly the network closes in
     noisy = bool(result.noise.fields)
     fine: dict[str, Any] = {} if usual or noisy else {"dt": t1 / 1024}
@@ -305,6 +308,14 @@ def gentle(result: CovarianceSDE) -> Instance:
     for symbol in parameters(result):
         params.setdefault(symbol.name, 2.0 if symbol in result.model.dims else 1.0)
     return Instance(np.eye(2), params | given_patterns(result, 2), {})
+
+
+def _moved(result: CovarianceSDE) -> Instance:
+    """The same, but real parameters are one and minus one by turns: differences of them matter."""
+    one = gentle(result)
+    real = [p.name for p in result.model.params if np.isinf(p.range.low) and np.isinf(p.range.high)]
+    signs = {name: (-1.0) ** k for k, name in enumerate(real)}
+    return Instance(one.V, {**one.params, **signs}, one.numbers)
 
 
 def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:

@@ -197,8 +197,18 @@ def test_a_wrong_clock_is_refused_with_the_line_to_write(clock: str | None, word
 @pytest.mark.parametrize(
     "layer, clock, words",
     [
-        (plain, sqrt(n), r"nothing moves on the clock depth / n\^\(1/2\).*; .* leave clock out$"),
-        (hotter, None, r"supercritical.*; for the limit that does hold write clock=sqrt\(n\)$"),
+        pytest.param(
+            plain,
+            sqrt(n),
+            r"nothing moves on the clock depth / n\^\(1/2\).*; .* leave clock out$",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            hotter,
+            None,
+            r"supercritical.*; for the limit that does hold write clock=sqrt\(n\)$",
+            marks=pytest.mark.slow,
+        ),
         (faint(Rational(1, 4)), None, r"subcritical.* write clock=n\*\*Rational\(3, 2\)$"),
         (not_centred, sqrt(n), r"one layer changes V by order one.*A\(0\) = I"),
     ],
@@ -288,6 +298,7 @@ def test_a_generated_module_says_its_clock_and_nothing_else_does() -> None:
     assert "clock t = layer / n^(3/2)" in usual and "pace=3 / 2" in usual
 
 
+@pytest.mark.slow
 def test_a_block_too_weak_for_the_clock_adds_nothing() -> None:
     def two(X: Any) -> Any:
         Z = mixed(X, eye(m) + softmax(n ** Rational(1, 4) * logits(X)) - 1 / m, gamma)
