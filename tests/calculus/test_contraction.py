@@ -111,6 +111,25 @@ def test_a_product_that_is_used_again_is_not_computed_twice() -> None:
     assert sum(s.text.count("@") for s in program.statements) == 2
 
 
+def test_a_symmetric_term_joins_the_half_that_ends_alike() -> None:
+    A, _, C = PLAIN
+    k, l_ = Index("k", m), Index("l", m)
+    expression = collect(
+        (a, b),
+        [
+            (x, (A[(a, k)], V[(k, l_)], A[(b, l_)])),
+            (sp.Integer(1), (C[(a, k)], A[(b, k)])),
+            (sp.Integer(1), (A[(a, k)], C[(b, k)])),
+        ],
+    )
+    rng = np.random.default_rng(11)
+    arrays = {name: rng.standard_normal((3, 3)) for name in "VABC"}
+    arrays["V"] = arrays["V"] + arrays["V"].T
+    found, program = _run(expression, arrays)
+    np.testing.assert_allclose(found, evaluate(expression, arrays, {m: 3.0, x: 0.7}), atol=1e-12)
+    assert sum(s.text.count("@") for s in program.statements) == 2
+
+
 def _function(path: Path, name: str) -> str:
     text = path.read_text()
     return re.search(rf"^def {name}\(.*?(?=^def |^_SPEC)", text, re.M | re.S)[0]  # type: ignore[index]
