@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry2x32_p
 from scipy.special import ndtri
 from scipy.stats import kstest
 
@@ -34,6 +35,15 @@ def test_they_are_normal_and_uncorrelated(dtype: str) -> None:
     off = products[np.tril_indices(len(z), -1)]
     assert np.max(np.abs(off)) < 5 / np.sqrt(z.shape[1])
     assert abs(np.mean(off**2) * z.shape[1] - 1) < 0.1  # 5 standard errors
+
+
+def test_the_hash_written_out_has_the_bits_of_the_one_of_jax() -> None:
+    rng = np.random.default_rng(3)
+    words = [jnp.asarray(rng.integers(0, 2**32, 1000, dtype=np.uint32)) for _ in range(3)]
+    found = own.threefry(*words)
+    expected = threefry2x32_p.bind(*words, jnp.zeros_like(words[0]))
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_single_precision_is_accurate_over_the_whole_range() -> None:
