@@ -18,10 +18,6 @@ A1_RATE = 1.35219345
 A2_STATIC = ((0.575023, -0.317637), (0.366152, -0.621258))
 A2_RATES = (1.43786583, 2.15456)
 
-# J - T V_s for a2 from (-1, 2), and how many digits are known.
-A2_VALUES = {5.0: -0.5144, 10.0: -0.51785626, 20.0: -0.5178595923960}
-A2_DIGITS = {5.0: 5e-5, 10.0: 5e-9, 20.0: 5e-10}
-
 # Neural ODE with two samples; with a bias alone.
 B1_RATES = (1.80019803, 1.80019803, 2.85673104, 2.85673104)
 B1_COST = 2.2731068
