@@ -123,11 +123,11 @@ def minimising_control(
     params: Any,
     start: Any,
     *,
-    steps: int = 60,
+    steps: int = 80,
 ) -> Any:
     """The local minimum of H over the control that descent from `start` reaches.
 
-    Newton's method with a shift that keeps H_uu positive definite; every step lowers H.  Where H
+    Newton's method on the absolute values of the eigenvalues of H_uu; every step lowers H.  Where H
     is not finite at `start`, as for a cost -log(u), it begins at another constant.  The derivative
     is that of one more, full Newton step: implicit.
     """
@@ -138,52 +138,51 @@ def minimising_control(
     def flat(tree: Any) -> jax.Array:
         return jax.flatten_util.ravel_pytree(tree)[0]
 
-    def height(u: jax.Array) -> jax.Array:
-        value = hamiltonian(x_, p_, whole(u), params_)
-        return jnp.where(jnp.isfinite(value), value, jnp.inf)
+    def everything(u: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """H, H_u and H_uu at once, in one place: compiling each copy of them takes seconds."""
 
-    def curvature(u: jax.Array) -> jax.Array:
         def column(e: jax.Array) -> jax.Array:
             return flat(h_uu(x_, p_, whole(u), params_, whole(e)))
 
-        return jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
+        slope = flat(stationarity(x_, p_, whole(u), params_))
+        bend = jax.vmap(column, out_axes=1)(unit)
+        value = hamiltonian(x_, p_, whole(u), params_)
+        sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(bend))
+        return jnp.where(sound, value, jnp.inf), slope, bend
+
+    unit = jnp.eye(first.size, dtype=first.dtype)
+    away = jnp.array([1.0, -1.0, 0.1, -0.1], first.dtype)
 
     def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        u, here, count, _ = state
-        slope, bend = flat(stationarity(x_, p_, whole(u), params_)), curvature(u)
-        size = jnp.max(jnp.abs(bend)) + jnp.finfo(u.dtype).tiny
-        shifts = size * jnp.array([0.0, 0.01, 0.1, 1.0, 10.0, 1e3], u.dtype)
-
-        def tried(shift: jax.Array) -> jax.Array:
-            # not a number where the shifted H_uu is not positive definite
-            root = jnp.linalg.cholesky(bend + shift * jnp.eye(u.size, dtype=u.dtype))
-            return u - jax.scipy.linalg.cho_solve((root, True), slope)
-
-        points = jax.vmap(tried)(shifts)
-        heights = jax.vmap(height)(points)
-        enough = heights <= here + 1e-4 * (points - u) @ slope
-        good = enough & (heights < here)
-        k = jnp.argmax(good)  # the least shift that lowers H
-        new = jnp.where(jnp.any(good), points[k], u)
-        moved = jnp.any(jnp.abs(new - u) > 1e-9 * (1 + jnp.abs(u)))
-        return new, jnp.where(jnp.any(good), heights[k], here), count + 1, moved
-
-    # where H is not finite, or flat but not convex, begin beside: at the lowest of some points
-    others = first + jnp.array([1.0, -1.0, 0.1, -0.1], first.dtype)[:, None]
-    other = others[jnp.argmin(jax.vmap(height)(others))]
-    level = jnp.linalg.norm(flat(stationarity(x_, p_, whole(first), params_)))
-    convex = jnp.all(jnp.isfinite(jnp.linalg.cholesky(curvature(first))))
-    sound = jnp.isfinite(height(first)) & (convex | (level > 1e-6))
-    u = jnp.where(sound, first, other)
-    state = (u, height(u), jnp.zeros((), int), jnp.ones((), bool))
-    u = jax.lax.while_loop(lambda s: (s[2] < steps) & s[3], one, state)[0]
-    u = jax.lax.stop_gradient(u)
-    return whole(
-        u
-        - jnp.linalg.solve(
-            jax.lax.stop_gradient(curvature(u)), flat(stationarity(x, p, whole(u), params))
+        u, here, slope, bend, shift, trial, count, _ = state
+        value, trial_slope, trial_bend = everything(trial)
+        nearly = value <= here + 1e-13 * (1 + jnp.abs(here))
+        better = (value < here) | (nearly & (jnp.linalg.norm(trial_slope) < jnp.linalg.norm(slope)))
+        u, slope, bend = (
+            jnp.where(better, a, b)
+            for a, b in ((trial, u), (trial_slope, slope), (trial_bend, bend))
         )
-    )
+        here = jnp.where(better, value, here)
+        lower = jnp.where(shift > 1e-3, shift / 10, 0.0)
+        shift = jnp.where(better, lower, jnp.maximum(10 * shift, 0.01))
+        levels, axes = jnp.linalg.eigh((bend + bend.T) / 2)
+        size = jnp.max(jnp.abs(levels)) + jnp.finfo(u.dtype).tiny
+        below = jnp.maximum(jnp.abs(levels), 1e-8 * size) + shift * size
+        step = axes @ ((axes.T @ slope) / below)  # downhill, whatever the signs of the levels
+        nowhere = jnp.isinf(here)
+        small = jnp.all(jnp.abs(step) <= 1e-9 * (1 + jnp.abs(u)))
+        saddle = small & (levels[0] < -1e-8 * size)
+        beside = away[count % 4]
+        trial = jnp.where(saddle, u + beside * axes[:, 0], u - step)
+        trial = jnp.where(nowhere, first + beside, trial)
+        done = small & ~saddle & ~nowhere & ((shift == 0) | (shift > 1e8))
+        return u, here, slope, bend, shift, trial, count + 1, ~done
+
+    nil = jnp.zeros((), first.dtype)
+    state = (first, nil + jnp.inf, 0 * first, unit, nil, first, jnp.zeros((), int), nil == 0)
+    state = jax.lax.while_loop(lambda s: (s[6] < steps) & s[7], one, state)
+    u, bend = (jax.lax.stop_gradient(a) for a in (state[0], state[3]))
+    return whole(u - jnp.linalg.solve(bend, flat(stationarity(x, p, whole(u), params))))
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -7,6 +7,8 @@ transcription (trapezoid, IPOPT) and by collocation elsewhere.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,10 @@ import turnpike_theorems as theorem
 from scipy.integrate import quad
 from scipy.linalg import solve_continuous_are
 from scipy.optimize import brentq
+
+from derive.emit.optimal_control import render
+from derive.methods.optimal_control import derive
+from derive.registry import entries, load
 
 A0 = np.array([[1.0, 0.3], [-0.2, 0.8]])
 GOAL = np.array([[1.0, 0.4], [0.4, 0.7]])
@@ -92,6 +98,50 @@ def test_mean_tracking_rests_where_the_table_says() -> None:
     found = mod.turnpike(a2, seed=0, starts=2)
     np.testing.assert_allclose(found.x.m, [0.575023, -0.317637], atol=1e-6)
     assert abs(found.rate - 1.43786583) < 1e-8
+
+
+FROZEN = """from derive.notation import *
+from derive.theory.bilinear_softmax_closure import bilinear_softmax_closure as attention
+
+d, k = dims("d: width", "k: number of actuators")
+
+
+@optimal_control(
+    state="m[d]", control="u[k]",
+    data="V[d, d], A[d, d], S[d, d] symmetric, B[d, k], goal[d], R_cost[k, k] symmetric",
+)
+def frozen(m, u, V, A, S, B, goal, R_cost):
+    rate, _ = moment_rates(attention, m, S, A=A, V=V)
+    running = squared_norm(m - goal) / 2 + inner(u, R_cost @ u) / 2
+    return problem(dynamics=rate + B @ u, running=running)
+"""
+
+
+def test_mean_of_a_softmax_attention_with_a_frozen_covariance(tmp_path: Path) -> None:
+    """The linear systems of mean_tracking, G = V (I + S A), from the closure's own mean ODE."""
+    file, target = tmp_path / "frozen.py", tmp_path / "frozen_kernel.py"
+    file.write_text(FROZEN, encoding="utf-8")
+    target.write_text(render(derive(load(entries(file)[0])), "p", "p"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("frozen_kernel", target)
+    assert spec is not None and spec.loader is not None
+    mod = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mod)
+    one = np.eye(2)
+    a1 = mod.Params(
+        V=J, A=one, S=one, B=one[:, :1], goal=np.array([1.0, 0.5]), R_cost=np.array([[0.25]])
+    )
+    a2 = mod.Params(
+        V=one, A=np.array([[1.0, 0.5], [0.0, 0.8]]), S=np.array([[0.5, 0.2], [0.2, 0.3]]), B=one,
+        goal=np.array([1.0, -1.0]), R_cost=np.diag([0.5, 2.0]),
+    )  # fmt: skip
+    for params, x, p, rate in (
+        (a1, (0.0, 0.25), (0.125, -0.5), 1.35219345),
+        (a2, (0.575023, -0.317637), (0.366152, -0.621258), 1.43786583),
+    ):
+        found = mod.turnpike(params, seed=0, starts=2)
+        np.testing.assert_allclose(found.x.m, x, atol=1e-6)
+        np.testing.assert_allclose(found.p.m, p, atol=1e-6)
+        assert abs(found.rate - rate) < 1e-8
 
 
 @pytest.mark.slow

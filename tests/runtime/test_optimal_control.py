@@ -205,6 +205,17 @@ def test_stopping_time_of_the_relu_network():
     assert any("tie" in note for note in solution.notes)
 
 
+@pytest.mark.slow
+def test_stopping_times_of_the_relu_network_grow_with_the_horizon():
+    params, x0 = models.Sparse(np.array([0.2, 1.4]), 0.05, 2.0), np.array([0.8, 0.3])
+    left = []
+    for T, stop in tables.E3_TABLE.items():
+        solution = optimal_control.solve(models.sparse_relu(), x0, params, T=T)
+        assert solution.stop == pytest.approx(stop, abs=1e-3)
+        left.append(T * T * np.sum((solution.x.x[-1] - params.goal) ** 2) / 2)
+    assert left[-1] == pytest.approx(0.0013, abs=1e-4)
+
+
 # bad input
 
 
