@@ -271,7 +271,7 @@ def _affordable(
     entries = sum(len([d for d in a.shape if result.law.scaling.grows(d)]) > 1 for _, a in
                   result.trace.weights)  # fmt: skip
     kept = tuple(n for n in grown if paths * n ** (2 + pace) * entries / 2 <= 4e9)
-    return paths, kept if len(kept) > 1 else (round(8 ** (1 / pace)), round(24 ** (1 / pace)))
+    return paths, kept if len(kept) > 1 else (round(8 ** (1 / pace)), round(16 ** (1 / pace)))
 
 
 def _share(result: CovarianceSDE, noisy: bool, widths: tuple[int, ...]) -> float:
