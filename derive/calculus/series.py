@@ -302,9 +302,11 @@ class Expansion:
 
     def _leading(self, mean: Expression, top: Degree):  # type: ignore[no-untyped-def]
         """The terms of the highest degree, and those below."""
-        lead, later = [], []
+        lead: list[tuple[sp.Expr, Factors]] = []
+        later: list[tuple[sp.Expr, Factors]] = []
         for coefficient, factors in mean.terms:
-            kept, left = [], []
+            kept: list[sp.Expr] = []
+            left: list[sp.Expr] = []
             for term in sp.Add.make_args(sp.expand(coefficient)):
                 degree = self.law.scaling.degree(term)
                 (kept if degree == top else left).append(term)
