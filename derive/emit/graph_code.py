@@ -166,6 +166,11 @@ def _text(
         if name == "power":
             (x,) = body.variables
             return python(body.expr).replace(str(x), shown(0, ATOM)), PRODUCT
+        if name == "formula":
+            (x,) = body.variables
+            mark = sp.Symbol("argument_", real=True)
+            words = python(body.expr.xreplace({x: mark}))
+            return f"({words})".replace(str(mark), shown(0, ATOM)), ATOM
         if name in ("at_least", "at_most"):
             (x,) = body.variables
             (limit,) = [a for a in body.expr.args if a != x]

@@ -373,10 +373,12 @@ def _built(built: Expression, drawn: str) -> str:
     for coefficient, factors in built.terms:
         (draw,) = [f for f in factors if f.tensor.name == drawn]
         ends = {f.indices[1]: f.indices[0] for f in factors if f.tensor.kind == "factor"}
-        rows = [ends[i] for i in draw.indices]
+        rows = [ends.get(i, i) for i in draw.indices]  # a leg without L is the field's own
         straight = rows == list(built.free)
         middle = drawn if straight or draw.tensor.symmetric else f"{drawn}.mT"
-        parts.append(scaled(coefficient, [f"L @ {middle} @ L.mT"]))
+        left, right = (row in ends.values() for row in built.free)
+        text = f"{'L @ ' if left else ''}{middle}{' @ L.mT' if right else ''}"
+        parts.append(scaled(coefficient, [text]))
     return joined(parts)
 
 
@@ -533,6 +535,7 @@ def _dearest(program: Program) -> str:
 _OPS = (
     "diagonal",
     "eye",
+    "identity",
     "full",
     "softmax",
     "concatenate",

@@ -419,7 +419,7 @@ class _Makers:
             for i in indices_of(core)
             if not self.law.joins(i.dim) and (i.dim == token or i in free or counts[i] > own[i])
         }
-        core, meant = _untied(core, ends)
+        core, meant = _untied(core, ends, token)
         legs = sorted(meant)
         best = None
         for order in itertools.permutations(legs):
@@ -458,6 +458,12 @@ class _Makers:
         for number, core in self.known.values():
             if number not in self.used:
                 continue
+            tokens = [i for i in core.expression.free if i.dim == self.law.gram.dims[0]]
+            if len(tokens) != 2:
+                raise Refusal(
+                    f"{describe(core.expression)} fluctuates as a field over {len(tokens)} "
+                    "tokens; noise maps are made of fields over two"
+                )
             own = self._pairings(core.variance, core, core)
             shares: dict[int, Pairing] = {}
             for other, before in out.items():
@@ -586,14 +592,16 @@ class _Makers:
         return found[0], found[1] if len(found) > 1 else sp.Integer(0)
 
 
-def _untied(core: Factors, ends: set[Index]) -> tuple[Factors, dict[Index, Index]]:
-    """A leg that occurs twice (the diagonal of a core) as two, and which leg each one means."""
+def _untied(
+    core: Factors, ends: set[Index], token: sp.Symbol
+) -> tuple[Factors, dict[Index, Index]]:
+    """A token that occurs twice (a diagonal) as two legs, and which leg each one means."""
     meant: dict[Index, Index] = {}
 
     def leg(index: Index) -> Index:
         if index not in ends:
             return index
-        own = index if index not in meant else fresh(index.dim)
+        own = index if index not in meant or index.dim != token else fresh(index.dim)
         meant[own] = index
         return own
 
