@@ -16,7 +16,7 @@ from importlib import resources
 import jinja2
 import sympy as sp
 
-from derive.calculus.index import Expression
+from derive.calculus.index import Expression, indices_of
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
@@ -225,7 +225,7 @@ def _expression_kernel(
     kernel = Kernel(name, "V, params, t=0.0", doc)
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else _ZEROS[len(expression.free)]
+    kernel.result = _spread(text, expression)
     return kernel
 
 
@@ -235,8 +235,21 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     kernel = Kernel(name, "V, params, t=0.0", _DOCS[name].format(cost=_dearest(program)))
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
+    kernel.result = _spread(text, result.equations[name])
     return kernel, _counts(program)
+
+
+def _spread(text: str, expression: Expression) -> str:
+    """The text of a value of full shape: numbers and totals are the same for all free tokens."""
+    zeros = _ZEROS[len(expression.free)]
+    if text == "0":
+        return zeros
+    full = any(
+        set(expression.free) <= indices_of(factors)
+        and any(f.tensor.kind not in ("delta", "pattern") for f in factors)
+        for _, factors in expression.terms
+    )
+    return text if full else f"{zeros} + {text}"
 
 
 _ZEROS = {  # by number of free tokens
