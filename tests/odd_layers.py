@@ -3,7 +3,6 @@
 from derive.notation import (
     covariance_sde,
     dims,
-    exp,
     eye,
     gaussian,
     log,
@@ -66,19 +65,6 @@ def windowed(X):
     """A pattern declared where it is used."""
     p = pattern("p: a window", m)
     return mixed(X, eye(m) + softmax(logits(X) + log(p)) - p)
-
-
-@layer
-def other_axis(X):
-    """Normalised over the queries."""
-    return mixed(X, eye(m) + softmax(logits(X)).T - 1 / m)
-
-
-@layer
-def unnormalised(X):
-    """exp less its mean over the keys."""
-    E = exp(logits(X))
-    return mixed(X, eye(m) + (E - E.mean(-1, keepdims=True)) / m)
 
 
 @layer

@@ -16,8 +16,6 @@ BY_CUBATURE = (
     "fixed_keys",
     "multi_query",
     "windowed",
-    "other_axis",
-    "unnormalised",
     "mixed_tokens",
     "learned_keys",
     "scaled_skip",
