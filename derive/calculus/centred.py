@@ -16,7 +16,7 @@ import sympy as sp
 
 from derive.calculus.index import Expression, Factor, Factors, Index, Tensor, collect, indices_of
 from derive.calculus.response import Response, leaf, number_of, sizes
-from derive.notation.arrays import Array, _x, add, function, multiply, node, total, transpose
+from derive.notation.arrays import Array, _x, add, function, lift, multiply, node, total, transpose
 
 if TYPE_CHECKING:
     from derive.calculus.order import Degree, Law
@@ -82,7 +82,7 @@ def at_mean(
     derived = sp.diff(body.expr, x, times) if times else body.expr
     key = (derived.xreplace({x: _x}), len(legs), tuple((c, str(f)) for c, f in mean))
     if key not in law.responses:
-        root = function(sp.Lambda(x, derived), root, f"derivative {times}" if times else "function")
+        root = _applied(derived, x, root)
         if len(legs) == 1:
             root = total(root, 1, keepdims=False)
         name = f"S_{number_of(law)}"
@@ -92,26 +92,39 @@ def at_mean(
     return law.responses[key][legs]
 
 
+def _applied(formula: sp.Expr, x: sp.Symbol, root: Array) -> Array:
+    """A function by formula: multiples of powers and of exp by their names."""
+    coefficient, inner = formula.as_coeff_Mul()
+    if inner.as_base_exp()[0] == x:
+        out = function(sp.Lambda(x, inner), root, "sqrt" if inner == sp.sqrt(x) else "power")
+        return out if coefficient == 1 else multiply(lift(coefficient), out)
+    name = "exp" if formula == sp.exp(x) else "formula"
+    return function(sp.Lambda(x, formula), root, name)
+
+
 def _graph(mean: Terms, legs: tuple[Index, ...], gram: Array, law: Law) -> Array | None:
     """A mean as an array on V: (m, 1) for one leg, (m, m) for two."""
     if not 1 <= len(legs) <= 2:
         return None
-    token = law.gram.dims[0]
     column = sizes(gram, True)
     known = {(legs[0], legs[0]): column}
     if len(legs) == 2:
         known |= {(legs[1], legs[1]): transpose(column), legs: gram, legs[::-1]: gram}
-    shape = (token, token if len(legs) == 2 else sp.Integer(1))
-    out = None
+    out = None if len(legs) == 1 else multiply(lift(sp.Integer(0)), gram)
     for coefficient, factors in mean:
-        product = node("full", (), shape, coefficient)
+        product = None
         for factor in factors:
             if factor.tensor == law.gram and factor.indices in known:
-                product = multiply(product, known[factor.indices])
+                one = known[factor.indices]
             elif factor.tensor.kind == "response" and set(factor.indices) <= set(legs):
-                product = multiply(product, _placed(factor, legs))
+                one = _placed(factor, legs)
             else:
                 return None
+            product = one if product is None else multiply(product, one)
+        if product is None:
+            product = lift(coefficient)
+        elif coefficient != 1:
+            product = multiply(lift(coefficient), product)
         out = product if out is None else add(out, product)
     return out
 

@@ -302,7 +302,8 @@ class Expansion:
 
     def _leading(self, mean: Expression, top: Degree):  # type: ignore[no-untyped-def]
         """The terms of the highest degree, and those below."""
-        lead, later = [], []
+        lead: list[tuple[sp.Expr, Factors]] = []
+        later: list[tuple[sp.Expr, Factors]] = []
         for coefficient, factors in mean.terms:
             kept: list[sp.Expr] = []
             left: list[sp.Expr] = []

@@ -136,7 +136,9 @@ def _order(placed: Placed) -> tuple:
 def _contract(part: Factors, free: tuple[Index, ...], program: Program) -> list[Placed]:
     """Evaluate one component; its legs are the free indices in it."""
     if len(part) == 1 and part[0].tensor.kind == "delta":
-        return [("eye", part[0].indices)]
+        name = program.assign(("delta",), "delta", f"identity({program.like})", "delta", 2)
+        program.symmetric.add(name)
+        return [(name, part[0].indices)]
     arrays: list[Placed] = []
     for factor in part:
         name = _named(factor.tensor, program)
@@ -183,7 +185,12 @@ def _response(tensor: Tensor, program: Program) -> str:
     """A nonlinear function of V, written out as in the definition."""
     meaning = tensor.meaning
     leaves = {meaning.gram: meaning.tensor.name}
-    lines, text = statements(meaning.root, {}, leaves, f"{meaning.tensor.name}.dtype")
+    dtype = f"{meaning.tensor.name}.dtype"
+    lines, text = statements(meaning.root, {}, leaves, dtype)
+    known = {s.name: s.text for s in program.statements}
+    if any(name in program.taken and known.get(name) != words for name, words in lines):
+        # another function's parts have these names
+        lines, text = statements(meaning.root, {}, leaves, dtype, program.taken)
     for name, words in lines:
         if name not in program.taken:
             program.assign(("line", name, words), name, words, 2)

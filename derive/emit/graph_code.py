@@ -173,6 +173,11 @@ def _text(
             (x,) = body.variables
             base = shown(0, ATOM)
             return re.sub(rf"\b{x}\b", lambda _: base, python(body.expr)), PRODUCT
+        if name == "formula":
+            (x,) = body.variables
+            mark = sp.Symbol("argument_", real=True)
+            words = python(body.expr.xreplace({x: mark}))
+            return f"({words})".replace(str(mark), shown(0, ATOM)), ATOM
         if name in ("at_least", "at_most"):
             (x,) = body.variables
             (limit,) = [a for a in body.expr.args if a != x]

@@ -19,7 +19,7 @@ from importlib import resources
 import jinja2
 import sympy as sp
 
-from derive.calculus.index import Expression
+from derive.calculus.index import Expression, indices_of
 from derive.calculus.order import ratio
 from derive.calculus.text import show
 from derive.emit import latex
@@ -258,7 +258,7 @@ def _expression_kernel(
     kernel = Kernel(name, "V, params, t=0.0", doc)
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else _ZEROS[len(expression.free)]
+    kernel.result = _spread(text, expression)
     return kernel
 
 
@@ -268,7 +268,7 @@ def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
     kernel = Kernel(name, "V, params, t=0.0", _docs(result, name, _dearest(program)))
     kernel.body = _header(result, text, program, "V")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
-    kernel.result = text if text != "0" else _ZEROS[len(result.equations[name].free)]
+    kernel.result = _spread(text, result.equations[name])
     return kernel, _counts(program)
 
 
@@ -279,6 +279,19 @@ def _docs(result: CovarianceSDE, name: str, cost: str) -> str:
 def _clock(result: CovarianceSDE) -> str:
     """What the depth is divided by, in words."""
     return "width" if result.model.pace == 1 else result.model.clock_text
+
+
+def _spread(text: str, expression: Expression) -> str:
+    """The text of a value of full shape: numbers and totals are the same for all free tokens."""
+    zeros = _ZEROS[len(expression.free)]
+    if text == "0":
+        return zeros
+    full = any(
+        set(expression.free) <= indices_of(factors)
+        and any(f.tensor.kind not in ("delta", "pattern") for f in factors)
+        for _, factors in expression.terms
+    )
+    return text if full else f"{zeros} + {text}"
 
 
 _ZEROS = {  # by number of free tokens
@@ -441,10 +454,12 @@ def _built(built: Expression, drawn: str) -> str:
     for coefficient, factors in built.terms:
         (draw,) = [f for f in factors if f.tensor.name == drawn]
         ends = {f.indices[1]: f.indices[0] for f in factors if f.tensor.kind == "factor"}
-        rows = [ends[i] for i in draw.indices]
+        rows = [ends.get(i, i) for i in draw.indices]  # a leg without L is the field's own
         straight = rows == list(built.free)
         middle = drawn if straight or draw.tensor.symmetric else f"{drawn}.mT"
-        parts.append(scaled(coefficient, [f"L @ {middle} @ L.mT"]))
+        left, right = (row in ends.values() for row in built.free)
+        text = f"{'L @ ' if left else ''}{middle}{' @ L.mT' if right else ''}"
+        parts.append(scaled(coefficient, [text]))
     return joined(parts)
 
 
@@ -613,6 +628,7 @@ def _dearest(program: Program) -> str:
 _OPS = (
     "diagonal",
     "eye",
+    "identity",
     "full",
     "softmax",
     "concatenate",

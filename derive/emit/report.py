@@ -14,6 +14,7 @@ from derive.emit import latex
 from derive.emit.contraction import responses
 from derive.emit.module import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde import CovarianceSDE
+from derive.methods.noise import Field
 
 HEADINGS = {
     "drift": "Drift, dV_ab = b_ab dt + noise",
@@ -54,11 +55,18 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
         lines.append("")
     for field in result.noise.fields:
         lines.append(
-            f"  {field.tensor.name} = L {field.drawn.name} L^T, L L^T = V: the limit of "
-            f"{field.core}"
+            f"  {field.tensor.name} = {_field(field)}, L L^T = V: the limit of {field.core}"
         )
     lines += [f"  {fact}" for fact in (*responses(result.equations.values()), *result.facts)]
     return "\n".join(lines) + "\n"
+
+
+def _field(field: Field) -> str:
+    """A field in its normals: L G L^T, without the L where a leg is not paired through V."""
+    (_, factors), *_ = field.built.terms
+    through = {f.indices[0] for f in factors if f.tensor.kind == "factor"}
+    left, right = (leg in through for leg in field.built.free)
+    return f"{'L ' if left else ''}{field.drawn.name}{' L^T' if right else ''}"
 
 
 def _title(result: CovarianceSDE) -> str:
@@ -83,7 +91,7 @@ def _latex(result: CovarianceSDE, steps: bool) -> str:
         for name, expression in result.equations.items():
             parts.append((HEADINGS[name], LEFT_SIDES[name], latex.lines(expression)))
     notes = list(result.facts) + [
-        f"{f.tensor.name} = L {f.drawn.name} L^T with L L^T = V, the limit of {f.core}"
+        f"{f.tensor.name} = {_field(f)} with L L^T = V, the limit of {f.core}"
         for f in result.noise.fields
     ]
     return latex.document(_title(result) or result.model.name, parts, notes)

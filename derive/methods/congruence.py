@@ -191,9 +191,9 @@ def _negative(step: Congruence) -> float:
         # terms may cancel to zero (equal tokens): what is left of them is rounding
         parts = [collect(step.lift.free, [t]) for t in step.lift.terms]
         terms = [evaluate(p, {step.noise.gram.name: V}, numbers) for p in parts]
-        floor = 1e-3 * sum(float(np.abs(t).max()) for t in terms)
-        values = np.linalg.eigvalsh(sum(terms, np.zeros_like(V)))
-        worst = max(worst, -values[0] / max(abs(values[-1]), floor, 1e-300))
+        least = 1e-3 * sum(float(np.abs(t).max()) for t in terms)
+        values = np.linalg.eigvalsh(np.sum([np.zeros_like(V), *terms], axis=0))
+        worst = max(worst, -values[0] / max(abs(values[-1]), least, 1e-300))
     return max(worst, 0.0)
 
 

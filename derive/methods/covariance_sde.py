@@ -200,9 +200,11 @@ def _blocks(traced: Trace, law: Law, scaling: Scaling | None) -> list[Block]:
     """
     ends = [*cuts(traced), traced.output]
     inner: dict[Array, Array] = {}
-    for end in ends[:-1]:
-        own = row_scaling(replace(traced, output=end), law) if scaling is not None else None
-        if own and scaling and (own.first, own.second) == (scaling.first, scaling.second):
+    for end in ends[:-1] if scaling is not None else ():
+        own = row_scaling(replace(traced, output=end), law)
+        if own is None or scaling is None:
+            continue
+        if (own.first, own.second) == (scaling.first, scaling.second):
             inner[end] = own.inner
     ends = [end for end in ends if end not in inner.values()]
     out: list[Block] = []

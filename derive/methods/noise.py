@@ -458,6 +458,12 @@ class _Makers:
         for number, core in self.known.values():
             if number not in self.used:
                 continue
+            tokens = [i for i in core.expression.free if i.dim == self.law.gram.dims[0]]
+            if len(tokens) != 2:
+                raise Refusal(
+                    f"{describe(core.expression)} fluctuates as a field over {len(tokens)} "
+                    "tokens; noise maps are made of fields over two"
+                )
             own = self._pairings(core.variance, core, core)
             shares: dict[int, Pairing] = {}
             for other, before in out.items():
@@ -598,7 +604,7 @@ def _untied(
     def leg(index: Index) -> Index:
         if index not in ends:
             return index
-        own = fresh(index.dim) if index in meant and index.dim == token else index
+        own = index if index not in meant or index.dim != token else fresh(index.dim)
         meant[own] = index
         return own
 

@@ -209,16 +209,22 @@ def _entry(
     rho: sp.Expr | None = None,
 ) -> sp.Expr:
     """One entry of an expression for m tokens, sums written out."""
-    total = sp.Integer(0)
+    # products of entries are collected before the algebra: there are few of them
+    found: dict[tuple, tuple[list[sp.Expr], list]] = {}
     for coefficient, factors in expression.terms:
         at = dict(zip(expression.free, place, strict=True))
         bound = [i for i in dict.fromkeys(i for f in factors for i in f.indices) if i not in at]
         for values in itertools.product(range(m), repeat=len(bound)):
             here = {**at, **dict(zip(bound, values, strict=True))}
-            term = sp.Integer(1)
-            for factor in factors:
-                term *= _value(factor.tensor, tuple(here[i] for i in factor.indices), entries, rho)
-            total += coefficient * term
+            held = [(f.tensor, tuple(sorted(here[i] for i in f.indices))) for f in factors]
+            if any(t.kind == "delta" and ends[0] != ends[1] for t, ends in held):
+                continue
+            key = tuple(sorted((t.name, ends) for t, ends in held if t.kind != "delta"))
+            found.setdefault(key, ([], held))[0].append(coefficient)
+    total = sp.Integer(0)
+    for coefficients, held in found.values():
+        product = sp.Mul(*(_value(t, ends, entries, rho) for t, ends in held))
+        total += sp.Add(*coefficients) * product
     token = expression.free[0].dim
     return sp.expand(total.subs(token, m))
 

@@ -54,6 +54,9 @@ def dense(
     if X.ndim != 2 or X.shape[1] != width:
         raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
     layers = _layers(saves, depth, _clock(spec))
+    # weights on tokens: the one dimension that the state gives
+    named = {d for shape in spec.weight_shapes.values() for d in shape}
+    sizes |= {d: len(X) for d in named if d not in sizes}
     entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
     block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
     advance = _dense_layers(spec, tuple(sorted(sizes.items())), devices)

@@ -284,6 +284,14 @@ def constant(value: Any, like: Any) -> Any:
     return jnp.asarray(value, dtype=like.dtype).reshape(*rank, *value.shape)
 
 
+def identity(like: Any) -> Any:
+    """The identity (m, m), of the kind and rank of one of the kernel's arrays (..., m, m)."""
+    if isinstance(like, Tiles):
+        return eye(like.shape[-1], like.dtype)
+    rank = (1,) * (like.ndim - 2)
+    return jnp.eye(like.shape[-1], dtype=like.dtype).reshape(*rank, *like.shape[-2:])
+
+
 def concatenate(heads: Any) -> Any:
     """Heads (..., H, m, k) side by side (..., m, H k)."""
     moved = jnp.moveaxis(heads, -3, -2)
