@@ -242,7 +242,8 @@ def _reference(result: CovarianceSDE, block: Block, label: str) -> Reference:
         return Reference(label, block, at, problem=problem or str(found), contradicts=bool(problem))
     except RouteError as found:
         return Reference(label, block, at, problem=str(found), contradicts=True)
-    corrections = _corrections(block, limits) if limits.exact else ()
+    usual = result.model.pace == 1
+    corrections = _corrections(block, limits) if limits.exact and usual else ()
     return Reference(label, block, at, limits.drift, limits.diffusion, corrections)
 
 

@@ -92,6 +92,8 @@ class UnitLayer:
         model = traced.model
         if model.clock != model.width:
             raise NotCovered("the width is fixed: units are no independent copies")
+        if (2 * model.pace).denominator != 1:
+            raise NotCovered(f"the clock {model.clock_text} is no power of the root of the width")
         self.arrays = [a for _, a in traced.weights]
         self.axes = Axes(traced)
         self.own = self.axes.of(traced.state, 1)
@@ -546,10 +548,11 @@ def unit_route(
     except (ValueError, TypeError) as problem:
         raise NotCovered(f"the definition does not run on other arrays: {problem}") from problem
     size = float(np.max(np.abs(V0)))
-    found, errors = [_limits(layer.moments, _RADII[0])], [math.inf]
+    shift = int(2 * traced.model.pace) - 2
+    found, errors = [_limits(layer.moments, _RADII[0], shift)], [math.inf]
     # two circles that agree: the larger they are, the fewer digits are lost to n
     for radius in _RADII[1:]:
-        found.append(_limits(layer.moments, radius))
+        found.append(_limits(layer.moments, radius, shift))
         errors.append(_distance(found[-2], found[-1], size))
         if errors[-1] < 1e-10:
             break
@@ -569,8 +572,8 @@ def unit_route(
         )
     if not limits.error < 1e-9 * size:
         raise RouteError(
-            "n E[V' - V] or n Cov[V'] grows with n (a coefficient of n or n^(1/2) is "
-            f"{limits.error:.1g}): there is no limit on this clock"
+            "the moments of V' - V in a unit of time grow with n (a coefficient of a positive "
+            f"power is {limits.error:.1g}): there is no limit on this clock"
         )
     # of single entries of logits the text knows nothing; it is compared at a whole width
     if text and not layer.keys and _off(at, layer.moments(eps, reading="text")) > 1e-9 * size:
@@ -596,10 +599,11 @@ _RADII = (0.2, 0.12, 0.07, 0.04, 0.025, 0.015)
 _POINTS = 24  # of Cauchy
 
 
-def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
+def _limits(moments: Callable[[complex], Moments], radius: float, shift: int) -> Limits:
     """Cauchy's integrals over a circle of eps; conjugate values on its lower half.
 
-    `error` is the largest coefficient of n and n^(1/2), which a limit does not have.
+    On the clock n^p a limit is the coefficient of eps^shift, shift = 2 p - 2, in n E[V' - V] and
+    n Cov[V'].  `error` is the largest coefficient of a lower power, which a limit does not have.
     """
     angles = np.exp(2j * np.pi * np.arange(_POINTS // 2 + 1) / _POINTS)
     values = [moments(complex(radius * z)) for z in angles]
@@ -610,9 +614,10 @@ def _limits(moments: Callable[[complex], Moments], radius: float) -> Limits:
         weight = share * angles**-power / radius**power
         return np.real(np.tensordot(weight, np.array([v[part] for v in values]), 1))
 
-    growth = max(float(np.max(np.abs(coefficient(-p, k)))) for p in (1, 2) for k in (0, 1))
-    first = coefficient(1, 0), coefficient(1, 1)
-    return Limits(coefficient(0, 0), coefficient(0, 1), first[0], first[1], growth)
+    lower = range(min(-2, shift - 1), shift)
+    growth = max(float(np.max(np.abs(coefficient(p, k)))) for p in lower for k in (0, 1))
+    at, above = ([coefficient(p, k) for k in (0, 1)] for p in (shift, shift + 1))
+    return Limits(*at, *above, growth)
 
 
 def _distance(one: Limits, two: Limits, size: float) -> float:
