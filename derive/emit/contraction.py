@@ -176,7 +176,9 @@ def _named(tensor: Tensor, program: Program) -> str:
         return _response(tensor, program)
     if tensor.kind == "spread":
         factor, gram = tensor.meaning
-        text = f"{factor_text(factor)} * sqrt(diagonal({gram.name}))"
+        text = f"sqrt(diagonal({gram.name}))"
+        if factor != 1:
+            text = f"{factor_text(factor)} * {text}"
         return program.assign(("spread", tensor.name), "spread", text, 1)
     return tensor.name
 

@@ -402,7 +402,7 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     kernel = Kernel(
         "noise_from",
         "L, V, fields, params, t=0.0",
-        ("The noise built from given normals: " if drawn else "No noise: an ODE")
+        "The noise built from given normals: "
         + "; ".join(
             f"{f.drawn.name} {'symmetric' if f.drawn.symmetric else 'iid'} stands for {f.core}"
             for f in noise.fields
@@ -411,6 +411,7 @@ def _noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         "symmetric ones have the law of (G + G^T) / sqrt(2).  Costs O(m^3).",
     )
     if not drawn:
+        kernel.doc = "No noise: an ODE.\n\nL, V: (..., m, m).  fields: none."
         kernel.result = "0 * V"
         return kernel, _counts(Program())
     if all(len(f) == 1 and f[0].tensor.symmetric for _, f in noise.compact.terms):

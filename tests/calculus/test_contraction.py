@@ -186,8 +186,8 @@ def test_deep_layout_fits_and_keeps_the_code() -> None:
     names = " + ".join(f"some_long_name_{p} * another_{p}" for p in range(9))
     value = f"factor / (m * n) * (({names}) * z + ({names})) @ z"
     text = f"def f(z):\n    value = {value}\n    return value\n"
-    laid = tidy(text, deep=True)  # the tree is compared inside
-    assert max(map(len, laid.splitlines())) <= WIDTH < max(map(len, tidy(text).splitlines()))
+    laid = tidy(text)  # the tree is compared inside
+    assert max(map(len, laid.splitlines())) <= WIDTH < max(map(len, text.splitlines()))
 
 
 def test_matvec_is_one_word_on_tiles_and_on_arrays() -> None:
