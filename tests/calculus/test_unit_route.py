@@ -291,7 +291,7 @@ def test_kinked_functions_of_logits() -> None:
 
 
 def test_a_kink_of_logits_that_is_too_large_has_no_limit() -> None:
-    with pytest.raises(RouteError, match="grows with n"):
+    with pytest.raises(RouteError, match="grow with n"):
         limits(uncentred_keys)
 
 
@@ -310,7 +310,7 @@ def test_what_is_not_covered_says_so(text, reason: str) -> None:  # type: ignore
 
 
 def test_a_layer_without_a_limit_contradicts_a_derived_one() -> None:
-    with pytest.raises(RouteError, match="grows with n") as found:
+    with pytest.raises(RouteError, match="grow with n") as found:
         limits(too_loud)
     assert not isinstance(found.value, NotCovered)
 
