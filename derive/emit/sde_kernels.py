@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from derive.calculus.index import Expression, indices_of
-from derive.emit.contraction import RANKS, Program, joined, lower, scaled
 from derive.emit.graph_code import gather, statements
+from derive.emit.lowering import lower
+from derive.emit.program import RANKS, Program
 from derive.emit.scalars import python
 from derive.emit.sde_names import (
     assigned,
@@ -18,6 +19,7 @@ from derive.emit.sde_names import (
     unpacked,
     words_in,
 )
+from derive.emit.sums import joined, scaled
 from derive.errors import Refusal
 from derive.methods.congruence import root_of_noise
 from derive.methods.covariance_sde import CovarianceSDE
