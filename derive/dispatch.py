@@ -9,7 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-EMITTERS = {"covariance_sde": "derive.emit.module"}
 REPORTS = {"covariance_sde": "derive.emit.report", "gaussian_closure": "derive.emit.closure_report"}
 LADDERS = {"covariance_sde": "derive.verify.ladder"}
 
@@ -19,7 +18,7 @@ def method(name: str) -> ModuleType:
 
 
 def emitter(name: str) -> ModuleType:
-    return import_module(EMITTERS.get(name, f"derive.emit.{name}"))
+    return import_module(f"derive.emit.{name}")
 
 
 def report(name: str) -> ModuleType:

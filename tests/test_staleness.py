@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from derive.commands import build_command, check_command
-from derive.emit import module as emit
+from derive.emit import covariance_sde as emit
 from derive.registry import entries, find, generated_folder, load
 
 MODEL = "shaped_attention"

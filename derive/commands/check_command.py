@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 def problems(folder: Path) -> list[str]:
     """One line per file that is not as it should be."""
-    from derive.emit.module import body_is_untouched
+    from derive.emit.rendering import body_is_untouched
 
     out = []
     entries = registered()

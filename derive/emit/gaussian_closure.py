@@ -26,7 +26,7 @@ from derive.emit.closure_kernels import (
 from derive.emit.closure_particles import particle_body
 from derive.emit.closure_rates import add_cubature, add_errors, add_fourier
 from derive.emit.layout import tidy
-from derive.emit.module import _NO_HASH, body_hash, environment
+from derive.emit.rendering import NO_HASH, body_hash, environment
 from derive.methods.gaussian_closure import (
     CLOSED,
     CUBATURE,
@@ -77,7 +77,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             toolchain=f"SymPy {sp.__version__}",
             source=source,
             request=request,
-            body=_NO_HASH,
+            body=NO_HASH,
             operations=f"{parts.contractions} contractions in {len(parts.kernels)} functions",
             model=model.name,
             signature=model_signature(result),
@@ -98,7 +98,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
         )
     )
     text = tidy(text)
-    return text.replace(_NO_HASH, body_hash(text), 1)
+    return text.replace(NO_HASH, body_hash(text), 1)
 
 
 KINKED = {sp.Max: "maximum", sp.Min: "minimum", sp.Heaviside: "step", sp.sign: "sign"}

@@ -16,7 +16,7 @@ import sympy as sp
 from derive.emit import array_latex
 from derive.emit.graph_code import statements
 from derive.emit.layout import tidy
-from derive.emit.module import _NO_HASH, body_hash, environment
+from derive.emit.rendering import NO_HASH, body_hash, environment
 from derive.emit.scalars import python
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import Array, walk
@@ -88,7 +88,7 @@ def render(result: OptimalControl, source: str, request: str) -> str:
             source=source,
             request=request,
             toolchain=f"SymPy {sp.__version__}",
-            body=_NO_HASH,
+            body=NO_HASH,
             model=model.name,
             signature=model_signature(result),
             equations_text=equations_text(result),
@@ -106,7 +106,7 @@ def render(result: OptimalControl, source: str, request: str) -> str:
         )
     )
     text = tidy(text)
-    return text.replace(_NO_HASH, body_hash(text), 1)
+    return text.replace(NO_HASH, body_hash(text), 1)
 
 
 def model_signature(result: OptimalControl) -> str:

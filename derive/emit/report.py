@@ -12,7 +12,7 @@ from derive.calculus.index import Expression
 from derive.calculus.text import index_names, show
 from derive.emit import latex
 from derive.emit.contraction import responses
-from derive.emit.module import LEFT_SIDES, model_signature
+from derive.emit.covariance_sde import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.noise import Field
 

@@ -24,6 +24,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.kinks import CORRELATION
 from derive.calculus.readable import readable
+from derive.notation.scalars import Param
 
 Entries = dict[tuple[int, int], sp.Expr]
 
@@ -254,17 +255,52 @@ def _explosion(drift: sp.Expr, square: sp.Expr, name: sp.Symbol) -> str:
     c = sp.simplify(2 * a / q)
     if r < -1 or (r > -1 and top_a <= 1) or (r == -1 and top_q <= 2):
         return f"{name} does not explode"
-    bound = c - 1 if r == -1 else c
-    numerator, denominator = sp.fraction(sp.factor(sp.together(bound)))
-    if denominator.is_positive or denominator.is_negative:
-        numerator = sp.expand(numerator * (1 if denominator.is_positive else -1))
-        denominator = sp.Integer(1)
-    condition = sp.sstr(sp.Gt(sp.factor(numerator / denominator), 0))
+    bound = _open_sign(c - 1 if r == -1 else c)
     if bound.is_positive:
         return f"{name} explodes in finite time with positive probability"
     if bound.is_nonpositive:
         return f"{name} does not explode"
+    condition = sp.sstr(sp.Gt(bound, 0))
     return f"{name} explodes in finite time with positive probability iff {condition}"
+
+
+def _open_sign(scalar: sp.Expr) -> sp.Expr:
+    """An expression of the same sign, without factors whose sign is known on the ranges."""
+    numerator, denominator = sp.fraction(sp.factor(sp.together(scalar)))
+    left = sp.Integer(1)
+    for factor in sp.Mul.make_args(sp.factor(numerator * denominator)):
+        base, exponent = factor.as_base_exp()
+        if exponent.is_even:
+            continue
+        sign = _sign(base)
+        left *= sign if sign else base
+    # a constant sign goes into the sum: -(x - y) is y - x
+    return sp.expand(left) if left.as_coeff_Mul()[0].is_negative else left
+
+
+def _sign(scalar: sp.Expr) -> int:
+    """1 or -1 where it is that on the whole range of its one parameter, else 0."""
+    if scalar.is_positive or scalar.is_negative:
+        return 1 if scalar.is_positive else -1
+    symbols = scalar.free_symbols
+    one = next(iter(symbols)) if len(symbols) == 1 else None
+    if not isinstance(one, Param) or not scalar.is_polynomial(one):
+        return 0
+    low, high = (sp.nsimplify(x) for x in (one.range.low, one.range.high))
+    polynomial = sp.Poly(scalar, one)
+    if not polynomial.domain.is_QQ and not polynomial.domain.is_ZZ:
+        return 0
+    ends = sum(polynomial.eval(x) == 0 for x in (low, high) if x.is_finite)
+    if polynomial.count_roots(low, high) > ends or (ends and not _open_there(one, polynomial)):
+        return 0
+    inside = low + 1 if high == sp.oo else high - 1 if low == -sp.oo else (low + high) / 2
+    return int(sp.sign(polynomial.eval(inside)))
+
+
+def _open_there(one: Param, polynomial: sp.Poly) -> bool:
+    """Whether the ends of the range where the polynomial vanishes are left out of it."""
+    bounds = ((one.range.low, one.range.low_open), (one.range.high, one.range.high_open))
+    return all(is_open for x, is_open in bounds if polynomial.eval(sp.nsimplify(x)) == 0)
 
 
 def _end(drift: sp.Expr, name: sp.Symbol) -> str:

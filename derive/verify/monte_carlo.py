@@ -17,7 +17,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.evaluate import evaluate
-from derive.emit.module import parameters
+from derive.emit.sde_names import parameters
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
 from derive.notation.arrays import walk

@@ -18,7 +18,7 @@ import sympy as sp
 
 from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression, collect
-from derive.emit.module import parameters
+from derive.emit.sde_names import parameters
 from derive.errors import Refusal
 from derive.methods.block import Block
 from derive.methods.checks import divisible, sample

@@ -616,8 +616,9 @@ def _limits(moments: Callable[[complex], Moments], radius: float, shift: int) ->
 
     lower = range(min(-2, shift - 1), shift)
     growth = max(float(np.max(np.abs(coefficient(p, k)))) for p in lower for k in (0, 1))
-    at, above = ([coefficient(p, k) for k in (0, 1)] for p in (shift, shift + 1))
-    return Limits(*at, *above, growth)
+    drift, diffusion = (coefficient(shift, k) for k in (0, 1))
+    above = [coefficient(shift + 1, k) for k in (0, 1)]
+    return Limits(drift, diffusion, above[0], above[1], growth)
 
 
 def _distance(one: Limits, two: Limits, size: float) -> float:

@@ -14,8 +14,9 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import Expression, Index, Tensor, collect
 from derive.calculus.readable import readable
 from derive.calculus.text import show
-from derive.emit.contraction import Program, lower
 from derive.emit.layout import WIDTH, tidy
+from derive.emit.lowering import lower
+from derive.emit.program import Program
 from derive.emit.scalars import python
 from derive.runtime import ops
 

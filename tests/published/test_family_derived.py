@@ -16,7 +16,7 @@ from scipy.integrate import quad
 from scipy.special import gammainc
 
 from derive.calculus.evaluate import evaluate
-from derive.emit.module import render
+from derive.emit.covariance_sde import render
 from derive.errors import DefinitionError, Refusal
 from derive.methods.covariance_sde import CovarianceSDE, derive
 from derive.methods.one_dimension import Scalar, scalars

@@ -16,7 +16,7 @@ from scipy.integrate import solve_ivp
 
 from derive.calculus.evaluate import evaluate
 from derive.emit import report
-from derive.emit.module import render
+from derive.emit.covariance_sde import render
 from derive.errors import DefinitionError, Refusal
 from derive.generated import relu_attention
 from derive.methods.covariance_sde import CovarianceSDE, derive

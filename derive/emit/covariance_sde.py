@@ -1,0 +1,109 @@
+"""One generated module per model: the derived equations bound to the runtime.
+
+Input: a derivation.  Output: the module's text, the same bytes for the same input.  Templates
+hold the shape of a kernel and no mathematics; every formula comes from the derivation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy as sp
+
+from derive.calculus.text import show
+from derive.emit import latex
+from derive.emit.contraction import responses
+from derive.emit.layout import tidy
+from derive.emit.rendering import NO_HASH, body_hash, environment, filled
+from derive.emit.sde_at_width import at_width_entry, at_width_kernels, at_width_params
+from derive.emit.sde_kernels import Kernel, kernels_of, layer_kernel, numbered
+from derive.emit.sde_names import clock_words, parameters, sizes_of
+from derive.emit.sde_spec import specification, words_of_runtime
+from derive.emit.signature import signature
+from derive.methods.corrected import corrected_or_none
+from derive.methods.covariance_sde import CovarianceSDE
+from derive.notation.arrays import show_shape
+from derive.notation.scalars import Param
+from derive.version import ENGINE
+
+LEFT_SIDES = {
+    "drift": "b_{a b}",
+    "diffusion": r"\Sigma_{a b, c d}",
+    "noise": "N_{a b}",
+    "mixing_rate": "r",
+    "drift_correction": "b^{(1)}_{a b}",
+    "diffusion_correction": r"\Sigma^{(1)}_{a b, c d}",
+}
+
+
+def render(result: CovarianceSDE, source: str, request: str) -> str:
+    """Text of `generated/<model>.py`.
+
+    `source`: the definition's path as it should be shown; `request`: what `derive build` takes.
+    """
+    kernels, operations = kernels_of(result)
+    at_width = corrected_or_none(result)
+    if at_width is not None:
+        kernels += at_width_kernels(at_width)
+    kernels = [replace(numbered(k), doc=filled(k.doc)) for k in kernels]
+    equations = result.equations | ({} if at_width is None else at_width.corrections)
+    layer = next(k for k in kernels if k.name == "layer")
+    text = (
+        environment()
+        .get_template("covariance_sde.py.jinja")
+        .render(
+            title=_first_line(result.model.doc) or result.model.name,
+            engine=ENGINE,
+            source=source,
+            request=request,
+            toolchain=f"SymPy {sp.__version__}",
+            body=NO_HASH,
+            model=result.model.name,
+            signature=model_signature(result, layer),
+            operations=operations,
+            sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
+            f"{result.model.clock_text}, V = {_gram(result)}; sums run over the tokens.",
+            equations_text={k: show(e) for k, e in equations.items()},
+            equations_latex={k: latex.equation(LEFT_SIDES[k], e) for k, e in equations.items()},
+            facts=[
+                *responses(equations.values()),
+                *result.facts,
+                *([] if at_width is None else [at_width.fact]),
+            ],
+            ops=words_of_runtime(kernels),
+            params=[{"name": p.name, "meaning": _meaning(p)} for p in parameters(result)],
+            dims=[{"name": d.name, "meaning": d.meaning} for d in sizes_of(result)],
+            weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
+            kernels=kernels,
+            spec=specification(result) + ([] if at_width is None else [at_width_entry(at_width)]),
+            at_width=at_width and at_width_params(at_width),
+            reduced=result.reduction is not None,
+            clock=clock_words(result),
+        )
+    )
+    text = tidy(text)
+    return text.replace(NO_HASH, body_hash(text), 1)
+
+
+def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:
+    layer = layer or layer_kernel(result)
+    return signature(result.model, result.equations, "\n".join([*layer.body, layer.result]))
+
+
+def _meaning(symbol: sp.Symbol) -> str:
+    if type(symbol) is sp.Symbol and not symbol.assumptions0.get("positive"):
+        return "base pattern (m, m), rows sum to one"
+    if isinstance(symbol, Param):
+        words = [symbol.range.text, symbol.meaning]
+        return ", ".join(dict.fromkeys(w for w in words if w))
+    return "a dimension of the definition"
+
+
+def _gram(result: CovarianceSDE) -> str:
+    model = result.model
+    product = f"{model.state_name} {model.state_name}^T"
+    return product if model.clock != model.width else f"{product} / {model.width}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
