@@ -49,7 +49,8 @@ def require_closed(moment: Expression, law: Law, model: Model) -> None:
                 f"the covariance V does not close: the term {show_term(moment, position)} of "
                 f"the averaged increment depends on {law.state.name} beyond "
                 f"{law.state.name} {law.state.name}^T; entrywise functions of the state and "
-                "weights that act unit by unit do this",
+                "weights that act unit by unit do this. Let weights mix the units before the "
+                f"function, phi({law.state.name} @ W), and count layers from there",
                 model.place,
             )
 
