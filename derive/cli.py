@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from derive.errors import DefinitionError, RequestError
+from derive.errors import CheckFailed, DefinitionError, RequestError
 from derive.version import ENGINE
 
 COMMANDS = (
@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return options.run(options)
     except DefinitionError as problem:
         print(f"derive: {_relative(problem)}", file=sys.stderr)
+    except CheckFailed as problem:
+        print(f"derive: {problem}", file=sys.stderr)
+        return 1
     except (RequestError, ValueError) as problem:  # ValueError: the runtime's checks of inputs
         print(f"derive: {problem}", file=sys.stderr)
     except BrokenPipeError:

@@ -26,6 +26,10 @@ class RequestError(Exception):
     """The request itself is wrong: one message that says what to do."""
 
 
+class CheckFailed(Exception):
+    """A step of a derivation contradicts its own numeric check: what it says is not to be used."""
+
+
 class DefinitionError(Exception):
     """A definition that is ill-formed, or outside what a method can derive.
 

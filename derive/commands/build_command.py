@@ -49,10 +49,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def text_of(entry: Entry) -> str:
-    """The generated module of an entry, derived anew."""
+    """The generated module of an entry, derived anew; no text where a step fails its check."""
     from derive.dispatch import emitter, method
+    from derive.methods.record import require_sound
 
     result = method(entry.method).derive(load(entry))
+    require_sound(result.steps, entry.argument)
     return str(emitter(entry.method).render(result, entry.source, entry.argument))
 
 

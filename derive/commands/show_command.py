@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import method, report
+    from derive.methods.record import require_sound
 
     entry = find(options.model)
     if options.finite_width and (entry.method != "covariance_sde" or options.steps):
@@ -37,7 +38,9 @@ def run(options: argparse.Namespace) -> int:
     if options.finite_width:
         from derive.emit import finite_width_report
 
-        print(finite_width_report.report(result, options.format), end="")
+        print(finite_width_report.report(result, options.format), end="", flush=True)
+        require_sound(result.steps, entry.argument)
         return 0
-    print(report(entry.method).FORMATS[options.format](result, options.steps), end="")
+    print(report(entry.method).FORMATS[options.format](result, options.steps), end="", flush=True)
+    require_sound(result.steps, entry.argument)
     return 0

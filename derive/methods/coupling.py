@@ -20,7 +20,7 @@ from __future__ import annotations
 import sympy as sp
 
 from derive.calculus.defined import Book, depends, differentiate, placed, plus, spread, unit
-from derive.calculus.index import Expression, Factor, Index, Tensor, collect, fresh, single
+from derive.calculus.index import Expression, Factor, Index, Tensor, fresh, single
 from derive.calculus.tilt import Law, join
 from derive.errors import Place, Refusal
 from derive.methods.closure_fields import Names
@@ -163,7 +163,6 @@ def _eigenvalue(factor: Factor, D: Tensor, T: Tensor, t: sp.Symbol, inverse: sp.
 
 __all__ = [
     "block_inverse",
-    "collect",
     "completed_square",
     "conditional",
     "factor_tensor",

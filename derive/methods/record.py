@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from derive.calculus.index import Expression
+from derive.errors import CheckFailed
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,18 @@ class Step:
     results: dict[str, Expression] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
     check: Check | None = None
+
+
+def require_sound(steps: Iterable[Step], name: str) -> None:
+    """Raise `CheckFailed` with the steps whose own check does not pass."""
+    failed = [
+        f'"{s.name}" is off by {s.check.residual:.1g}, where {s.check.tolerance:.1g} is allowed '
+        f"({s.check.what})"
+        for s in steps
+        if s.check is not None and not s.check.passed
+    ]
+    if failed:
+        raise CheckFailed(
+            f"the derivation of {name} contradicts its own check: step {'; step '.join(failed)}. "
+            f"No kernel is made of it; derive show {name} --steps has the record"
+        )

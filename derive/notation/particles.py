@@ -130,10 +130,6 @@ def _plus(a: Number, b: Number) -> Number:
     return Number(left + right, of)
 
 
-def _sides(a: str, b: str) -> str:
-    return "".join(s for s in "qk" if s in a + b)
-
-
 @dataclass
 class _Reader:
     x: Array

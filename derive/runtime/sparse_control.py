@@ -36,13 +36,6 @@ class SparseResiduals(NamedTuple):
     after: np.ndarray
 
 
-class _Run(NamedTuple):
-    cost: Any
-    x: Any  # (K + 1, n)
-    dual: Any  # |F^T p| at the nodes (K + 1,)
-    energy: Any  # E at the nodes
-
-
 def radius_of(flat: Flat, params: Any) -> float:
     """M: the bound shared by all controls that carry a bound on their norm."""
     spec = flat.spec
