@@ -25,7 +25,7 @@ from derive.methods.finite_width import finite_width, of_block
 from derive.notation.model import trace
 from derive.registry import find, load
 from derive.runtime.at_width import specification
-from derive.verify.ladder import load_module
+from derive.verify.compare import load_module
 
 HEAD = '''"""A definition for a test."""
 

@@ -9,7 +9,8 @@ import pytest
 from derive.calculus.evaluate import evaluate
 from derive.errors import Refusal
 from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.verify.rungs import independent, instance
+from derive.verify.rungs import independent
+from derive.verify.sde_instance import instance
 
 #: by the second route: the text on arrays, cubature, extrapolation
 BY_CUBATURE = (

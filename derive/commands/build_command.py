@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from derive.errors import RequestError
 from derive.registry import Entry, find, generated_folder, load, registered, shown
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         start = time.monotonic()
         print(f"deriving {entry.name} ...", end="", file=sys.stderr, flush=True)
         try:
-            text = text_of(entry)
+            text = checked_text_of(entry)
         except BaseException:
             print(file=sys.stderr)
             raise
@@ -50,12 +51,25 @@ def run(options: argparse.Namespace) -> int:
 
 def text_of(entry: Entry) -> str:
     """The generated module of an entry, derived anew; no text where a step fails its check."""
+    return _emitted(entry)[1]
+
+
+def checked_text_of(entry: Entry) -> str:
+    """The same, once every function in it has been compared with its equation."""
+    from derive.verify.gate import require_right
+
+    result, text = _emitted(entry)
+    require_right(result, text, entry.method, entry.argument)
+    return text
+
+
+def _emitted(entry: Entry) -> tuple[Any, str]:
     from derive.dispatch import emitter, method
     from derive.methods.record import require_sound
 
     result = method(entry.method).derive(load(entry))
     require_sound(result.steps, entry.argument)
-    return str(emitter(entry.method).render(result, entry.source, entry.argument))
+    return result, str(emitter(entry.method).render(result, entry.source, entry.argument))
 
 
 def require_own(target: Path, entry: Entry) -> None:

@@ -15,7 +15,7 @@ from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, relative
 from derive.methods.optimal_control import OptimalControl
 from derive.verify.control_points import arguments, digit
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 
 def kernel(result: OptimalControl, module: ModuleType, points: Sequence[Point]) -> Rung:

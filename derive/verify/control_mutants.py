@@ -13,7 +13,7 @@ from derive.methods.control_checks import Point, inside, relative
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import Array, walk
 from derive.verify.control_steps import residual_of
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 _SEED = 43
 

@@ -17,7 +17,7 @@ from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import Array
 from derive.notation.scalars import number
 from derive.verify.control_points import arguments, digit, hamiltonian_nodes, moved
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 _SEED = 43
 

@@ -12,7 +12,7 @@ from derive.methods.control_checks import Point, inside
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import walk
 from derive.verify.control_points import digit
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 STEP_OF = {
     "running_cost": "trace",

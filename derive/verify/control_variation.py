@@ -16,7 +16,7 @@ from derive.methods.optimal_control import OptimalControl
 from derive.notation.control import run_problem
 from derive.notation.scalars import number
 from derive.verify.control_points import arguments, digit, hamiltonian_nodes, inner_product
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 _SEED = 43
 

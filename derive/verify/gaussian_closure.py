@@ -22,7 +22,8 @@ from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate, derive
 from derive.notation.closure import ClosureModel
-from derive.verify.rungs import Rung
+from derive.verify.closure_gate import gate
+from derive.verify.rung import Rung
 
 SCALE = 0.25  # of the matrices: quadrature of the text is then exact to rounding
 NODES = 32
@@ -30,7 +31,7 @@ NODES = 32
 
 def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[GaussianClosure, Rung]]:
     """The rungs one by one, for the generated module in `file`."""
-    from derive.verify.ladder import load_module
+    from derive.verify.compare import load_module
 
     result = derive(model)
     module = load_module(file)
@@ -445,4 +446,4 @@ def broken(expression: Expression) -> Iterator[tuple[str, Expression]]:
                     )
 
 
-__all__ = ["climb", "model_signature"]
+__all__ = ["climb", "gate", "model_signature"]

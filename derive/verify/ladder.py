@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from derive.methods.covariance_sde import CovarianceSDE, derive
 from derive.notation.model import Model
 from derive.verify import monte_carlo, rungs
-from derive.verify.rungs import Rung
+from derive.verify.compare import load_module
+from derive.verify.rung import Rung
+from derive.verify.sde_kernel import gate
 from derive.version import ENGINE
 
 SIZES = {
     "quick": {"samples": 4_000, "paths": 2**13, "widths": (8, 32)},
     "full": {"samples": 60_000, "paths": 2**17, "widths": (8, 16, 32, 64, 128)},
 }
-
-
-def load_module(file: Path) -> ModuleType:
-    """A generated module from its file."""
-    spec = importlib.util.spec_from_file_location(f"_verified_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE, Rung]]:
@@ -78,3 +67,6 @@ def certificate(result: Any, signature: str, level: str, found: list[Rung]) -> s
         )
         + "\n"
     )
+
+
+__all__ = ["SIZES", "certificate", "climb", "gate"]

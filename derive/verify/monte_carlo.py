@@ -23,7 +23,8 @@ from derive.notation import numeric
 from derive.notation.arrays import walk
 from derive.notation.batch import Batch
 from derive.notation.scalars import size
-from derive.verify.rungs import Instance, Rung, given_patterns, instance
+from derive.verify.rung import Rung
+from derive.verify.sde_instance import Instance, given_patterns, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
 

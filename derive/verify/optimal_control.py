@@ -18,14 +18,15 @@ import jax
 from derive.methods.control_checks import inside
 from derive.methods.optimal_control import OptimalControl, derive
 from derive.notation.control import ControlDefinition
+from derive.verify.compare import load_module
+from derive.verify.control_gate import gate
 from derive.verify.control_invariants import invariants
 from derive.verify.control_kernel import kernel
 from derive.verify.control_mutants import mutants
 from derive.verify.control_second_route import independent
 from derive.verify.control_steps import definition, steps
 from derive.verify.control_variation import variation
-from derive.verify.ladder import load_module
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 SIZES = {
     "quick": {"points": 1, "steps": (16, 32), "mutants": 120},
@@ -54,3 +55,6 @@ def climb(
     for rung in rungs:
         with jax.enable_x64(True):
             yield result, rung()
+
+
+__all__ = ["SIZES", "climb", "gate"]

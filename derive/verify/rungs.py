@@ -7,7 +7,7 @@ and its power, the smallest relative error of a coefficient that it would catch.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -17,66 +17,28 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.evaluate import evaluate
-from derive.calculus.index import UNIT, Expression, collect
-from derive.emit.sde_names import parameters
+from derive.calculus.index import Expression, collect
 from derive.errors import Refusal
 from derive.methods.block import Block
-from derive.methods.checks import divisible, sample
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.finite_width import of_block
-from derive.notation import numeric
 from derive.notation.arrays import walk
-from derive.notation.scalars import GaussianMean, size
+from derive.notation.scalars import GaussianMean
+from derive.verify.compare import ROUNDING, strict_jax, worst
 from derive.verify.continuation import kinked
+from derive.verify.rung import Rung
+from derive.verify.sde_instance import Instance, instance
+from derive.verify.sde_kernel import (
+    BOUND_32,
+    BOUND_GRAD,
+    by_mode,
+    gate,
+    tolerance,
+)
 from derive.verify.second_route import NotCovered, RouteError, second_route
 from derive.verify.unit_route import Limits, has_units, unit_route
 
 _SEED = 41
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One rung: `figures` are numbers to compare, `power` says what it would catch."""
-
-    name: str
-    claim: str
-    passed: bool
-    figures: dict[str, Any] = field(default_factory=dict)
-    power: str = ""
-
-
-@dataclass(frozen=True)
-class Instance:
-    """Numbers at which a rung is evaluated."""
-
-    V: np.ndarray
-    params: dict[str, Any]
-    numbers: dict[sp.Symbol, float]
-
-
-def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> Instance:
-    """A generic covariance and parameters inside their ranges; fixed dimensions are `heads`."""
-    rng = np.random.default_rng([_SEED, seed])
-    root = rng.standard_normal((m, m + 1))
-    if result.law.gram.meaning == UNIT:
-        root *= np.sqrt(m + 1) / np.linalg.norm(root, axis=1, keepdims=True)
-    params: dict[str, Any] = {p.name: float(sample(p, rng)) for p in result.model.params}
-    numbers: dict[sp.Symbol, float] = {p: params[p.name] for p in result.model.params}
-    params |= given_patterns(result, m)
-    for symbol in parameters(result):
-        if symbol not in numbers and symbol.name not in params:
-            # dimensions of which the limit hangs, and ratios to the width
-            size = m + 1.0 if symbol == result.model.width else heads
-            params[symbol.name] = size if symbol in result.model.dims else 1.0
-            numbers[symbol] = params[symbol.name]
-    numbers[result.law.gram.dims[0]] = float(m)
-    return Instance(root @ root.T / (m + 1), params, numbers)
-
-
-def given_patterns(result: CovarianceSDE, m: int) -> dict[str, Any]:
-    """Generic instances of the base patterns that come with the parameters."""
-    nodes = walk(result.trace.output)
-    return {a.data.name: a.data.sample(m) for a in nodes if a.op == "constant" and a.data.given}
 
 
 def definition(result: CovarianceSDE) -> Rung:
@@ -260,55 +222,23 @@ def _corrections(block: Block, limits: Limits) -> tuple[tuple[str, Expression, n
 
 def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
     """L3: generated functions against an independent evaluator: eager, jit, vmap, grad, float32."""
-    figures: dict[str, float] = {}
-    with (
-        jax.enable_x64(True),
-        jax.numpy_rank_promotion("raise"),
-        jax.numpy_dtype_promotion("strict"),
-    ):
+    with strict_jax():
+        figures = {f.name: f.error for f in gate(result, module)}
+        figures |= by_mode(result, module, (1, 2, 5))
         for m in (1, 2, 5):
             one = instance(result, m, 10 + m)
             params = module.Params(*(one.params[n] for n in module.Params._fields))
-            for name in ("drift", "diffusion", "mixing_rate"):
-                target = evaluate(getattr(result, name), {"V": one.V}, one.numbers)
-                for mode, value in _modes(getattr(module, name), jnp.asarray(one.V), params):
-                    key = f"{name}, {mode}"
-                    # terms of the size of V may cancel
-                    size = max(float(np.max(np.abs(target))), float(np.max(np.abs(one.V))))
-                    off = float(np.max(np.abs(np.asarray(value) - target))) / size
-                    figures[key] = _worst(figures.get(key, 0.0), off)
-            figures["drift, grad"] = _worst(
-                figures.get("drift, grad", 0.0), _gradient(result, module, one, params)
-            )
-            figures["noise, J J^T"] = _worst(
-                figures.get("noise, J J^T", 0.0), _noise(result, module, one, params)
-            )
-            figures["layer, text"] = _worst(
-                figures.get("layer, text", 0.0), _layer(result, module, m)
-            )
-    bounds = {"drift, grad": 1e-7}
-    passed = all(v < (1e-5 if "float32" in k else bounds.get(k, 1e-12)) for k, v in figures.items())
+            for name, route in (("drift, grad", _gradient), ("noise, J J^T", _noise)):
+                figures[name] = worst(figures.get(name, 0.0), route(result, module, one, params))
+    passed = all(v < tolerance(k) for k, v in figures.items())
     return Rung(
         "L3 kernel",
-        "generated functions equal the equations, evaluated independently",
+        "every generated function equals its equation, evaluated independently",
         passed,
         {k: _short(v) for k, v in figures.items()},
-        "coefficient errors above 1e-11",
+        f"relative errors of a value above {ROUNDING:.0e} (float32 {BOUND_32:.0e}, "
+        f"derivatives {BOUND_GRAD:.0e})",
     )
-
-
-def _worst(known: float, found: float) -> float:
-    """The larger one; NaN is the worst of all."""
-    return float("inf") if np.isnan(found) else max(known, found)
-
-
-def _modes(function, V, params):  # type: ignore[no-untyped-def]
-    yield "eager", function(V, params)
-    yield "jit", jax.jit(function)(V, params)
-    stacked = jnp.stack([V, 2 * V])
-    yield "vmap", jax.vmap(lambda W: function(W, params))(stacked)[0]
-    yield "batch", function(stacked, params)[0]
-    yield "float32", function(V.astype(jnp.float32), params)
 
 
 def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
@@ -355,30 +285,6 @@ def _noise(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any
         total += np.einsum("kab,kcd->abcd", np.array(columns), np.array(columns))
     size = max(float(np.max(np.abs(target))), float(np.max(np.abs(one.V))) ** 2)
     return float(np.max(np.abs(total - target))) / size
-
-
-def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> float:
-    """The emitted layer against the definition's text, run by NumPy."""
-    rng = np.random.default_rng(_SEED + m)
-    symbols = {d: float(4 + k) for k, d in enumerate(result.model.dims)}
-    symbols[result.law.gram.dims[0]] = float(m)
-    divisible(result.trace, symbols)
-    values = {d.name: n for d, n in symbols.items()}
-    sizes = {d: values[d] for d in module.Dims._fields}
-    params = {p.name: sample(p, rng) for p in result.model.params} | given_patterns(result, m)
-    params |= {s.name: values.get(s.name, 1.0) for s in parameters(result) if s.name not in params}
-    X = rng.standard_normal((m, int(values[result.model.width.name])))
-    weights = [
-        rng.standard_normal([size(d, symbols) for d in a.shape]) for _, a in result.trace.weights
-    ]
-    text = numeric.run(result.model.function, X, dims=values, params=params, weights=weights)
-    ours = module.layer(
-        jnp.asarray(X),
-        module.Weights(*map(jnp.asarray, weights)),
-        module.Params(*(params[n] for n in module.Params._fields)),
-        module.Dims(*(sizes[n] for n in module.Dims._fields)),
-    )
-    return _error(np.asarray(ours), text)
 
 
 def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
