@@ -13,6 +13,7 @@ from derive.verify import monte_carlo, rungs
 from derive.verify.compare import load_module
 from derive.verify.rung import Rung
 from derive.verify.sde_kernel import gate
+from derive.verify.sde_replay import replayed
 from derive.version import ENGINE
 
 SIZES = {
@@ -32,12 +33,13 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
         lambda: rungs.independent(result),
         lambda: rungs.kernel(result, module),
         lambda: rungs.invariants(result, module),
+        lambda: replayed(result, module),
         lambda: monte_carlo.one_layer(result, size["samples"]),
         lambda: monte_carlo.convergence(result, module, size["paths"], size["widths"]),
         lambda: rungs.mutants(result),
     ]
     if result.reduction is not None:
-        todo.insert(6, lambda: monte_carlo.same_law(result, module, size["paths"]))
+        todo.insert(7, lambda: monte_carlo.same_law(result, module, size["paths"]))
     for rung in todo:
         yield result, rung()
 

@@ -19,20 +19,18 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.evaluate import evaluate
-from derive.calculus.index import Expression
-from derive.emit.sde_names import layer_shaped, parameters
-from derive.methods.checks import divisible, sample
+from derive.emit.sde_names import layer_shaped
 from derive.methods.congruence import Congruence
 from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.project import V as ROW_SIZE
 from derive.methods.reduce import Chain
-from derive.notation import numeric
 from derive.notation.graph import value
-from derive.notation.scalars import number, size
+from derive.notation.scalars import number
 from derive.runtime.ops import Tiles
 from derive.verify.compare import ROUNDING, Finding, Target, findings, strict_jax, worst
-from derive.verify.sde_instance import Instance, given_patterns, instance
+from derive.verify.sde_instance import Instance, instance
+from derive.verify.text_layer import text_layer
 
 _SEED = 41
 _WIDTH = 37.0  # of the step and of the reduced layer: nothing is special about it
@@ -166,25 +164,14 @@ def _field(symmetric: bool, shape: tuple[int, ...], rng: np.random.Generator) ->
 
 def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> Target:
     """The layer against the definition's text, run by NumPy."""
-    rng = np.random.default_rng(_SEED + m)
-    symbols = {d: float(4 + k) for k, d in enumerate(result.model.dims)}
-    symbols[result.law.gram.dims[0]] = float(m)
-    divisible(result.trace, symbols)
-    values = {d.name: n for d, n in symbols.items()}
-    params = {p.name: sample(p, rng) for p in result.model.params} | given_patterns(result, m)
-    params |= {s.name: values.get(s.name, 1.0) for s in parameters(result) if s.name not in params}
-    X = rng.standard_normal((m, int(values[result.model.width.name])))
-    weights = [
-        rng.standard_normal([size(d, symbols) for d in a.shape]) for _, a in result.trace.weights
-    ]
-    right = numeric.run(result.model.function, X, dims=values, params=params, weights=weights)
+    text = text_layer(result, m)
     arguments = (
-        np.asarray(X),
-        module.Weights(*map(jnp.asarray, weights)),
-        module.Params(*(params[n] for n in module.Params._fields)),
-        module.Dims(*(values[n] for n in module.Dims._fields)),
+        text.X,
+        module.Weights(*text.weights),
+        module.Params(*(text.params[n] for n in module.Params._fields)),
+        module.Dims(*(text.dims[n] for n in module.Dims._fields)),
     )
-    return Target("layer", arguments, np.asarray(right), float(np.max(np.abs(X))))
+    return Target("layer", arguments, text(), float(np.max(np.abs(text.X))))
 
 
 def _sizes(result: CovarianceSDE, one: Instance) -> dict[sp.Symbol, float]:
@@ -218,27 +205,33 @@ def _congruence(
     params: Any,
     width: float,
 ) -> Target:
-    """V' = (L + sqrt(h) U + h D)(...)^T + h J at one draw of the normals, h = 1 / width."""
+    """The congruence at one draw of the normals, h = 1 / width."""
     rng = np.random.default_rng(_SEED + 17)
-    step: Congruence = result.step
     L = np.linalg.cholesky(one.V)
     drawn = {f.drawn.name: _field(f.drawn.symmetric, one.V.shape, rng) for f in result.noise.fields}
-    arrays, h = {"V": one.V, "L": L, **drawn}, 1 / width
-
-    def part(expression: Expression) -> np.ndarray:
-        return evaluate(expression, arrays, one.numbers)
-
-    root = L + np.sqrt(h) * part(step.push) + h * part(step.pull)
-    right = root @ root.T + h * part(step.lift)
-    if step.scaling is not None:
-        rule = step.scaling.rule
-        rows = np.array([number(rule, {**one.numbers, ROW_SIZE: v}) for v in np.diag(right)])
-        right = rows[:, None] * right * rows
+    right = congruence_step(result, {"V": one.V, "L": L, **drawn}, 1 / width, one.numbers)
     by_name = {s.name: v for s, v in _sizes(result, one).items()} | {result.model.clock.name: width}
     dims = module.Dims(*(by_name[n] for n in module.Dims._fields))
-    fields = [np.asarray(g) for g in drawn.values()]
-    arguments = (np.asarray(L), fields, params, dims)
+    arguments = (L, list(drawn.values()), params, dims)
     return Target(name, arguments, right, float(np.max(np.abs(one.V))))
+
+
+def congruence_step(
+    result: CovarianceSDE,
+    arrays: dict[str, np.ndarray],
+    h: float,
+    numbers: dict[sp.Symbol, float],
+) -> np.ndarray:
+    """V' = (L + sqrt(h) U + h D)(...)^T + h J from `arrays`: V, L and the normals by name."""
+    step: Congruence = result.step
+    push, pull, lift = (evaluate(e, arrays, numbers) for e in (step.push, step.pull, step.lift))
+    root = arrays["L"] + np.sqrt(h) * push + h * pull
+    new = root @ root.T + h * lift
+    if step.scaling is None:
+        return new
+    rule = step.scaling.rule
+    rows = np.array([number(rule, {**numbers, ROW_SIZE: v}) for v in np.diag(new)])
+    return rows[:, None] * new * rows
 
 
 def _at_width(
