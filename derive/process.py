@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+_stopped: list[int] = []
 PATIENCE = 1.0  # seconds that an interrupted command may take to end by itself
 MESSAGE = "\nderive: interrupted; nothing was half-written"
 
@@ -22,7 +23,10 @@ def run(command: Callable[[], int]) -> int:
     """The command's exit code, with the process around it in order."""
     _open_streams()
     _watch_interrupts()
-    return _close_streams(command())
+    code = _close_streams(command())
+    if _stopped:  # what still computes in other threads would fall into the interpreter's end
+        os._exit(code)
+    return code
 
 
 def _open_streams() -> None:
@@ -71,6 +75,7 @@ def _close_streams(code: int) -> int:
 def _interrupt(number: int, frame: object) -> None:
     """Stop what is running, once: a second Ctrl-C would fall into the clearing up."""
     del frame
+    _stopped.append(number)
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -31,9 +31,9 @@ SAMPLE = 12  # one case in so many belongs to the sample
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def drawn(cases: int):  # type: ignore[no-untyped-def]
+def drawn(cases: int, least: int = 5):  # type: ignore[no-untyped-def]
     """Settings of a property: `cases` draws where all are wanted, a share of them otherwise."""
-    count = cases if os.environ.get("DERIVE_HOSTILE") else max(cases // SAMPLE, 5)
+    count = cases if os.environ.get("DERIVE_HOSTILE") else max(cases // SAMPLE, least)
     return settings(
         max_examples=count,
         deadline=None,
@@ -277,3 +277,53 @@ def test_a_comment_never_changes_what_a_text_says(words: str) -> None:
     except (SyntaxError, ValueError):
         return
     assert sources.meaning(words + "\n# more\n") == before
+
+
+LAYER = """from derive.notation import covariance_sde, dims, eye, gaussian, params, softmax, sqrt
+m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
+{0}, {1} = params("{0}: in (0, 1)", "{1}: positive")
+
+
+@covariance_sde(state="X[m, n]", width=n)
+def mine(X):
+    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
+    logits = (X @ W_Q) @ (X @ W_K).T / n
+    A = {2}
+    return {3}sqrt(1 - {0}**2) * X + {4} * {0} * A @ X @ W_V / sqrt(n)
+"""
+MIXINGS = ["eye(m) + softmax(logits / ({1} * sqrt(n * n_k))) - 1 / m"]
+MIXINGS += ["eye(m) + logits / ({1} * sqrt(n * n_k))", "eye(m) * {1} / (1 + {1})"]
+MIXINGS += ["eye(m) + 2 * softmax(logits / ({1} * sqrt(n * n_k))) - 2 / m"]
+NAMES = ["gamma", "beta", "V_sum", "half", "matrix", "eye_", "_x", "scalar", "V_V", "key", "params"]
+NAMES += ["vector", "root", "lambda_", "E", "S", "I", "pi", "part", "noise", "drift", "np", "jnp"]
+
+
+@drawn(36, 3)
+@given(
+    st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
+    st.sampled_from(MIXINGS),
+    st.sampled_from(["1", "2", "-1"]),
+    st.integers(0, 99),
+)
+def test_what_is_built_agrees_with_its_equations(
+    names: list[str], mixing: str, factor: str, seed: int
+) -> None:
+    from derive.calculus.evaluate import evaluate
+    from derive.derivation import derived
+    from derive.verify import rungs
+    from derive.verify.ladder import load_module
+
+    with folder() as place:
+        text = LAYER.format(*names, mixing.format(*names), "", factor)
+        (place / "mine.py").write_text(text, encoding="utf-8")
+        code, _, err = run("build", place / "mine.py", "--out", place / "kernels")
+        if code:
+            assert "mine.py:" in err, err
+            return
+        module = load_module(place / "kernels" / "mine.py")
+        result = derived(find(str(place / "mine.py")))
+        one = rungs.instance(result, 3, seed)
+        given = module.Params(*(one.params[n] for n in module.Params._fields))
+        right = evaluate(result.drift, {"V": one.V}, one.numbers)
+        size = max(float(np.max(np.abs(right))), float(np.max(np.abs(one.V))))
+        assert np.max(np.abs(np.asarray(module.drift(one.V, given)) - right)) < 1e-10 * size
