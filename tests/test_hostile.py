@@ -24,6 +24,7 @@ from derive.cli import main
 from derive.files import text_in
 from derive.registry import entries, find, generated_folder
 from derive.runtime import inputs, numbers
+from derive.runtime.precision import precision
 from derive.runtime.whole_files import MARK, write_whole
 
 SAMPLE = 12  # one case in so many belongs to the sample
@@ -292,17 +293,17 @@ def mine(X):
     return {3}sqrt(1 - {0}**2) * X + {4} * {0} * A @ X @ W_V / sqrt(n)
 """
 MIXINGS = ["eye(m) + softmax(logits / ({1} * sqrt(n * n_k))) - 1 / m"]
-MIXINGS += ["eye(m) + logits / ({1} * sqrt(n * n_k))", "eye(m) * {1} / (1 + {1})"]
+MIXINGS += ["eye(m) + logits * sqrt({1}) / sqrt(n * n_k)"]
 MIXINGS += ["eye(m) + 2 * softmax(logits / ({1} * sqrt(n * n_k))) - 2 / m"]
-NAMES = ["gamma", "beta", "V_sum", "half", "matrix", "eye_", "_x", "scalar", "V_V", "key", "params"]
-NAMES += ["vector", "root", "lambda_", "E", "S", "I", "pi", "part", "noise", "drift", "np", "jnp"]
+NAMES = ["gamma", "beta", "matrix", "eye_", "scalar", "V_V", "key", "root", "lambda_", "E", "S"]
+NAMES += ["I", "pi", "part", "noise", "drift", "np", "jnp", "x", "Q", "runtime", "MODEL"]
 
 
 @drawn(36, 3)
 @given(
     st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
     st.sampled_from(MIXINGS),
-    st.sampled_from(["1", "2", "-1"]),
+    st.sampled_from(["1", "-1"]),
     st.integers(0, 99),
 )
 def test_what_is_built_agrees_with_its_equations(
@@ -326,4 +327,6 @@ def test_what_is_built_agrees_with_its_equations(
         given = module.Params(*(one.params[n] for n in module.Params._fields))
         right = evaluate(result.drift, {"V": one.V}, one.numbers)
         size = max(float(np.max(np.abs(right))), float(np.max(np.abs(one.V))))
-        assert np.max(np.abs(np.asarray(module.drift(one.V, given)) - right)) < 1e-10 * size
+        with precision("float64"):
+            found = np.asarray(module.drift(one.V, given))
+        assert np.max(np.abs(found - right)) < 1e-10 * size
