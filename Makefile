@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install demo test lint types pytest slow format bench clean
+.PHONY: help install demo test lint types pytest slow hostile format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ pytest: $(INSTALLED) ## tests alone, but for the slow ones
 
 slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs)
 	$(BIN)/python -m pytest -q -m slow
+
+hostile: $(INSTALLED) ## thousands of hostile definitions, names, command lines and damaged files
+	DERIVE_HOSTILE=1 $(BIN)/python -m pytest -q tests/test_hostile.py
 
 format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff check --fix .

@@ -7,12 +7,14 @@ traceback, nothing half-written).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from derive.errors import CheckFailed, DefinitionError, RequestError
+from derive import process
+from derive.errors import CheckFailed, DefinitionError, RequestError, words
 from derive.version import ENGINE
 
 COMMANDS = (
@@ -48,30 +50,53 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(argv)
+    """Run one command; returns 0, 1 or 2.  Without arguments those of this process are taken, and
+    what concerns the process (streams, signals) is set up."""
+    if argv is None:
+        return process.run(lambda: _answered(sys.argv[1:]))
+    return _answered(argv)
+
+
+def _answered(argv: Sequence[str]) -> int:
+    """The exit code of a command, and one message where something is wrong."""
     try:
-        return options.run(options)
+        options = parser().parse_args(argv)
+        code = options.run(options)
+        sys.stdout.flush()
+        return int(code)
     except DefinitionError as problem:
-        print(f"derive: {_relative(problem)}", file=sys.stderr)
+        return _say(_relative(problem), 2)
     except CheckFailed as problem:
-        print(f"derive: {problem}", file=sys.stderr)
-        return 1
+        return _say(str(problem), 1)
     except (RequestError, ValueError) as problem:  # ValueError: the runtime's checks of inputs
-        print(f"derive: {problem}", file=sys.stderr)
-    except BrokenPipeError:
-        sys.stderr.close()
+        return _say(str(problem), 2)
+    except SystemExit as leave:  # argparse has said why
+        return leave.code if leave.code in (0, 1, 2) else 2
+    except BrokenPipeError:  # who reads has read enough
+        process.close_stdout()
         return 0
     except KeyboardInterrupt:
-        print("\nderive: interrupted; nothing was half-written", file=sys.stderr)
-    except Exception as problem:
+        return _say("interrupted; nothing was half-written", 2, "\n")
+    except OSError as problem:
+        file = f"{problem.filename}: " if problem.filename else ""
+        return _say(f"{file}{problem.strerror or problem}", 2)
+    except MemoryError:
+        return _say("there is not enough memory for this request", 2)
+    except BaseException as problem:
         if os.environ.get("DERIVE_TRACEBACK"):
             raise
-        print(
-            f"derive: internal error, {type(problem).__name__}: {problem}\n"
-            "This is a bug of derive, not of your model; DERIVE_TRACEBACK=1 shows where.",
-            file=sys.stderr,
+        return _say(
+            f"internal error, {words(problem)}; this should not happen: DERIVE_TRACEBACK=1 shows "
+            "where",
+            2,
         )
-    return 2
+
+
+def _say(message: str, code: int, before: str = "") -> int:
+    """One message on stderr, if there is one that can be written to."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"{before}derive: {message}", file=sys.stderr, flush=True)
+    return code
 
 
 def _relative(problem: Exception) -> str:
@@ -79,7 +104,7 @@ def _relative(problem: Exception) -> str:
 
     place = getattr(problem, "place", None)
     message = getattr(problem, "message", str(problem))
-    return f"{shown(place.file)}:{place.line}: {message}" if place else message
+    return f"{shown(place.file)}:{place.line}: {message}" if place else str(message)
 
 
 if __name__ == "__main__":

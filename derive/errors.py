@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from dataclasses import dataclass
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _THEORY = os.path.join(_PACKAGE, "theory") + os.sep
-_LIBRARIES = os.path.dirname(os.__file__) + os.sep
+_LIBRARIES = tuple(
+    {
+        os.path.dirname(os.__file__) + os.sep,
+        *(sysconfig.get_paths()[k] + os.sep for k in ("stdlib", "purelib", "platlib")),
+    }
+)
+_COMMAND_LINE = os.path.join(_PACKAGE, "cli.py")
+
+definitions: set[str] = set()  # files that were loaded as such, wherever they lie
 
 
 @dataclass(frozen=True)
@@ -45,20 +54,57 @@ class DefinitionError(Exception):
         return f"{self.place}: {self.message}" if self.place else self.message
 
 
+class OutOfTime(BaseException):
+    """A derivation has used up its time; not an Exception, so that nothing takes it for one."""
+
+
 class Refusal(DefinitionError):
     """A well-formed definition outside the reach of its method, with the true reason."""
 
 
 def user_place() -> Place | None:
-    """The innermost frame outside the package itself: a line of the user's definition."""
+    """The innermost frame of a definition, or of another file that is neither of the package nor
+    of a library; None where the command line alone is on the stack."""
     frame = sys._getframe(1)
     while frame is not None:
-        file = os.path.abspath(frame.f_code.co_filename)
-        if frame.f_code.co_filename.startswith("<"):
-            frame = frame.f_back  # type: ignore[assignment]
-            continue
-        ours = file.startswith(_PACKAGE) and not file.startswith(_THEORY)
-        if not ours and not file.startswith(_LIBRARIES):
-            return Place(frame.f_code.co_filename, frame.f_lineno)
+        file = frame.f_code.co_filename
+        if os.path.abspath(file) == _COMMAND_LINE:
+            return None
+        if is_user_file(file):
+            return Place(file, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def is_user_file(file: str) -> bool:
+    """Whether a frame's file is of the user's, or of theory/."""
+    if file in definitions:
+        return True
+    if file.startswith("<"):
+        return False
+    path = os.path.abspath(file)
+    return path.startswith(_THEORY) or not path.startswith((_PACKAGE, *_LIBRARIES))
+
+
+def place_in(problem: BaseException, file: str | None = None) -> Place | None:
+    """The innermost line that an exception passed through in `file`, or in any file of the
+    user's."""
+    found, step = None, problem.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if name == file if file is not None else is_user_file(name):
+            found = Place(name, step.tb_lineno)
+        step = step.tb_next
+    return found
+
+
+def words(problem: BaseException) -> str:
+    """Kind and message of an exception, in one line that ends; even if it cannot say its own."""
+    try:
+        text = " ".join(str(problem).split())
+    except BaseException:  # the definition's own exceptions may do anything
+        text = ""
+    if len(text) > 500:
+        text = text[:480] + " ..."
+    kind = type(problem).__name__
+    return f"{kind}: {text}" if text else kind

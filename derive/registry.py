@@ -7,15 +7,19 @@ user's.  Finding reads the syntax tree and imports nothing, so that listing is i
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import importlib.util
 import os
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from derive import errors
 from derive.errors import DefinitionError, Place, RequestError
 
 METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
@@ -66,18 +70,26 @@ def registered() -> list[Entry]:
     return [found[name] for name in sorted(found)]
 
 
+LARGEST = 2**24  # bytes of a definition's file
+
+
 def entries(file: Path) -> list[Entry]:
     """The models of one file, read from its syntax tree."""
     try:
-        text = file.read_text(encoding="utf-8")
-        tree = ast.parse(text, filename=str(file))
-        compile(text, str(file), "exec")  # finds what the syntax tree alone does not
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"{file.stat().st_size} bytes are no definition")
+        content = file.read_bytes()  # Python itself finds its encoding
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(content, filename=str(file))
+            compile(content, str(file), "exec")  # finds what the syntax tree alone does not
     except SyntaxError as problem:
         raise DefinitionError(
-            f"syntax error: {problem.msg}", Place(shown(file), problem.lineno or 1)
+            f"syntax error: {problem.msg}", Place(str(file), problem.lineno or 1)
         ) from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DefinitionError(f"cannot be read: {problem}", Place(shown(file), 1)) from None
+    except (OSError, ValueError, RecursionError, MemoryError) as problem:
+        why = getattr(problem, "strerror", None) or errors.words(problem)
+        raise DefinitionError(f"cannot be read: {why}", Place(str(file), 1)) from None
     title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
     out = []
     for node in tree.body:
@@ -115,9 +127,13 @@ def find(request: str) -> Entry:
 
     Raises RequestError with "did you mean" for what is not there.
     """
-    path, _, wanted = request.partition(":")
+    path, wanted = request, ""
+    if ":" in request and not Path(request).is_file():
+        path, _, wanted = request.rpartition(":")
     if path.endswith(".py") or os.sep in path:
         file = Path(path)
+        if file.is_dir():
+            raise RequestError(f"{path} is a folder; name a file in it")
         if not file.is_file():
             raise RequestError(f"there is no file {path}")
         found = entries(file.resolve())
@@ -150,19 +166,22 @@ def load(entry: Entry) -> Any:
     from derive.notation.options import choosing
 
     name = f"_derive_definition_{entry.file.stem}"
-    spec = importlib.util.spec_from_file_location(name, entry.file)
-    assert spec is not None and spec.loader is not None
+    errors.definitions.add(str(entry.file))
+    loader = SourceFileLoader(name, str(entry.file))
+    spec = importlib.util.spec_from_file_location(name, entry.file, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         with choosing(entry.choice):
-            spec.loader.exec_module(module)
-    except DefinitionError:
+            loader.exec_module(module)
+    except (DefinitionError, errors.OutOfTime, KeyboardInterrupt):
         raise
-    except Exception as problem:
+    except BaseException as problem:  # SystemExit and the like too: it is the definition's
         raise DefinitionError(
-            f"{type(problem).__name__}: {problem}", _line_in(entry.file, problem)
+            errors.words(problem),
+            errors.place_in(problem, str(entry.file)) or Place(str(entry.file), 1),
         ) from problem
     finally:
         sys.dont_write_bytecode = writes
@@ -170,21 +189,15 @@ def load(entry: Entry) -> Any:
     model = getattr(module, entry.function or entry.name, None)
     if getattr(model, "method", None) not in METHODS:
         raise DefinitionError(
-            f"{entry.name} is no model once the file has run", Place(shown(entry.file), 1)
+            f"{entry.name} is no model once the file has run", Place(str(entry.file), 1)
         )
     return replace(model, name=entry.name)  # type: ignore[type-var]
 
 
-def _line_in(file: Path, problem: BaseException) -> Place:
-    line, step = 1, problem.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == str(file):
-            line = step.tb_lineno
-        step = step.tb_next
-    return Place(shown(file), line)
-
-
 def shown(file: Path | str) -> str:
     """A path as the user would write it: relative to here where that is shorter."""
-    relative = os.path.relpath(file)
-    return relative if len(relative) < len(str(file)) else str(file)
+    text = str(file)
+    with contextlib.suppress(OSError, ValueError):  # no such folder any more; another drive
+        relative = os.path.relpath(file)
+        text = relative if len(relative) < len(text) else text
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -38,7 +38,7 @@ LAYERS = {
     "emit": ["errors", "version", "notation", "calculus", "methods", "emit"],
     "verify": ["errors", "version", "notation", "calculus", "methods", "emit", "runtime", "verify"],
     "runtime": ["runtime"],
-    "figures": ["errors", "version", "registry", "verify", "figures"],
+    "figures": ["errors", "version", "registry", "files", "kernels", "verify", "figures"],
 }
 
 _ROUTE = ("axes", "cones", "continuation", "second_route")

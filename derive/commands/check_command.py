@@ -1,17 +1,21 @@
-"""Check that generated/ is what the definitions say.
+"""Check that generated/ is what the definitions say, and its certificates what they certify.
 
-Tells stale, missing, orphan and hand-edited files apart, each with the command that mends it;
-exit code 1 if there is any.
+Tells stale, missing, orphan, damaged and hand-edited files apart, and certificates of a failed
+ladder, each with the command that mends it; exit code 1 if there is any.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
+from collections import Counter
 from pathlib import Path
 
+from derive import certificate
 from derive.commands.build_command import text_of
-from derive.registry import generated_folder, registered, shown
+from derive.files import present, text_in
+from derive.registry import Entry, generated_folder, registered, shown
+from derive.runtime.whole_files import left_over
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,47 +29,76 @@ def run(options: argparse.Namespace) -> int:
         print(finding)
     if not findings:
         print(f"{shown(folder)}: everything is as the definitions say")
+    for remark in remarks(folder):
+        print(remark, file=sys.stderr)
     return 1 if findings else 0
 
 
 def problems(folder: Path) -> list[str]:
     """One line per file that is not as it should be."""
-    from derive.emit.rendering import body_is_untouched
-
     out = []
     entries = registered()
     for entry in entries:
-        target = folder / f"{entry.name}.py"
-        mend = f"mend it: derive build {entry.name}"
-        if not target.exists():
-            out.append(f"missing      {shown(target)}; {mend}")
-            continue
-        text = target.read_text(encoding="utf-8")
-        if not body_is_untouched(text):
-            out.append(
-                f"hand-edited  {shown(target)}; change {entry.source} or the templates instead, "
-                f"then {mend}"
-            )
-        elif text != text_of(entry):
-            out.append(f"stale        {shown(target)}; {mend}")
-        out.extend(_certificate(folder, entry.name, text))
+        kernel = _kernel(folder, entry)
+        out.extend(kernel)
+        # a certificate is judged against a kernel; where that is not there, mending it comes first
+        if not kernel or kernel[0].split()[0] in ("stale", "hand-edited"):
+            out.extend(_certificate(folder, entry, bool(kernel)))
     names = {e.name for e in entries}
     for file in sorted([*folder.glob("*.py"), *folder.glob("*.cert.json")]):
         name = file.name.removesuffix(".cert.json").removesuffix(".py")
         if name not in names and name != "__init__":
             out.append(f"orphan       {shown(file)}; no definition makes it: rm {shown(file)}")
+    for file in sorted(left_over(folder)):
+        out.append(f"orphan       {shown(file)}; a killed run has left it: rm {shown(file)}")
     return out
 
 
-def _certificate(folder: Path, name: str, text: str) -> list[str]:
-    file = folder / f"{name}.cert.json"
-    mend = f"mend it: derive verify {name} --level full"
-    if not file.exists():
-        return [f"missing      {shown(file)}; {mend}"]
+def _kernel(folder: Path, entry: Entry) -> list[str]:
+    from derive.emit.rendering import body_is_untouched
+
+    target = folder / f"{entry.name}.py"
+    mend = f"mend it: derive build {entry.name}"
+    if not present(target):
+        return [f"missing      {shown(target)}; {mend}"]
     try:
-        signature = json.loads(file.read_text(encoding="utf-8"))["signature"]
-    except (ValueError, KeyError, TypeError):
-        return [f"hand-edited  {shown(file)}: not a certificate; {mend}"]
-    if f'SIGNATURE = "{signature}"' not in text:
-        return [f"stale        {shown(file)}: it certifies another signature; {mend}"]
+        text = text_in(target)
+    except ValueError as problem:
+        return [f"damaged      {shown(target)} {problem}; {mend}"]
+    if not body_is_untouched(text):
+        return [
+            f"hand-edited  {shown(target)}; change {entry.source} or the templates instead, "
+            f"then {mend}"
+        ]
+    if text != text_of(entry):
+        return [f"stale        {shown(target)}; {mend}"]
     return []
+
+
+def _certificate(folder: Path, entry: Entry, kernel_changed: bool) -> list[str]:
+    """At most one line; where the kernel itself is to be built anew, only what else is wrong."""
+    file = folder / f"{entry.name}.cert.json"
+    found = certificate.verdict(folder, entry)
+    if found.holds or (kernel_changed and found.state == "stale"):
+        return []
+    mend = f"mend it: derive verify {entry.name} --level full"
+    why = "" if found.state == "missing" else f": {found.why}"
+    return [f"{found.state:<12} {shown(file)}{why}; {mend}"]
+
+
+def remarks(folder: Path) -> list[str]:
+    """What is worth knowing of the certificates that hold, and no fault of theirs."""
+    quick, elsewhere = [], Counter[str]()
+    for entry in registered():
+        found = certificate.verdict(folder, entry)
+        if not found.holds:
+            continue
+        if found.level != "full":
+            quick.append(entry.name)
+        if where := certificate.elsewhere(found):
+            elsewhere[where] += 1
+    out = [f"{name}: its certificate is of level quick" for name in quick]
+    return out + [
+        f"{count} certificates were measured on another toolchain ({where}); they hold"
+        for where, count in elsewhere.items()
+    ]

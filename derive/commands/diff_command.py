@@ -14,12 +14,15 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from derive.derivation import add_limit
 from derive.errors import RequestError
+from derive.files import present, text_in
 from derive.registry import Entry, find, generated_folder, shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
+    add_limit(parser)
     parser.add_argument(
         "--against",
         metavar="FILE|REV",
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     entry = find(options.model)
     label, old_text = _other(entry, options.against)
-    old, fresh = read(old_text, label), text_of(entry)
+    old, fresh = read(old_text, label), text_of(entry, options.limit)
     new = read(fresh, entry.source)
     lines = differences(old, new)
     if lines:
@@ -58,15 +61,18 @@ def _other(entry: Entry, against: str | None) -> tuple[str, str]:
     """What to compare with: how to call it, and its text."""
     target = generated_folder() / f"{entry.name}.py"
     if against is None:
-        if not target.exists():
+        if not present(target):
             raise RequestError(
                 f"{shown(target)} does not exist; run derive build {entry.argument}, or pass "
                 "--against FILE"
             )
-        return shown(target), target.read_text(encoding="utf-8")
+        mend = f"run: derive build {entry.argument}, or pass --against FILE"
+        return shown(target), _text(target, mend)
     file = Path(against)
+    if file.is_dir():
+        raise RequestError(f"--against {against}: is a folder; name a file in it")
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
+        text = _text(file, "name another file")
         if "EQUATIONS" in text:
             return shown(file), text
     if against.endswith(".py") or ".py:" in against:
@@ -74,6 +80,13 @@ def _other(entry: Entry, against: str | None) -> tuple[str, str]:
 
         return against, text_of(find(against))  # a theory file; says so if there is none
     return f"{entry.name}.py at {against}", _at_revision(target, against)
+
+
+def _text(file: Path, remedy: str) -> str:
+    try:
+        return text_in(file)
+    except ValueError as problem:
+        raise RequestError(f"{shown(file)} {problem}; {remedy}") from None
 
 
 def _at_revision(target: Path, revision: str) -> str:
@@ -87,8 +100,9 @@ def _at_revision(target: Path, revision: str) -> str:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            errors="replace",
         )
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
         raise RequestError(f"--against {revision}: git cannot be run ({problem})") from None
     if done.returncode:
         reason = done.stderr.strip().split("\n")[-1].removeprefix("fatal: ")
@@ -110,7 +124,7 @@ def read(text: str, label: str) -> Content:
             and node.targets[0].id in ("EQUATIONS", "SIGNATURE")
         }
         equations, signature = constants["EQUATIONS"], constants["SIGNATURE"]
-    except (SyntaxError, ValueError, KeyError):
+    except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         raise RequestError(f"{label} is not a module that `derive build` wrote") from None
     params = next(
         (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Params"), None

@@ -11,9 +11,13 @@ import re
 import sys
 from pathlib import Path
 
-from derive.commands.build_command import require_writable, text_of, write_whole
+from derive.certificate import verdict
+from derive.commands.build_command import text_of
 from derive.errors import RequestError
+from derive.files import present, require_writable, text_in, write_whole
+from derive.kernels import kernel_text
 from derive.registry import Entry, find, generated_folder, shown
+from derive.sources import needed
 from derive.version import ENGINE
 
 RUNTIME = "derive_runtime"  # name of the copy's folder of runtime files
@@ -31,26 +35,20 @@ def run(options: argparse.Namespace) -> int:
     entry, folder = find(options.model), options.to
     if folder.resolve() == generated_folder():
         raise RequestError(f"{shown(folder)} is where derive build writes; choose another folder")
-    files = copies(entry.name, _text(entry))
-    certificate = generated_folder() / f"{entry.name}.cert.json"
-    if certificate.exists() and _signature(files[f"{entry.name}.py"]) == _signature(
-        certificate.read_text(encoding="utf-8")
-    ):
-        files[certificate.name] = certificate.read_text(encoding="utf-8")
+    text = _text(entry)
+    files = copies(entry.name, text)
+    files |= _certificate(entry, text)
     # Whatever a later export may replace starts with the note; anything else is somebody's own.
-    foreign = [
-        folder / name
-        for name, text in files.items()
-        if (folder / name).exists()
-        and name.endswith(".py")
-        and not (folder / name).read_text(encoding="utf-8").startswith(NOTE.split(" derive ")[0])
-    ]
+    foreign = [folder / name for name in files if not _replaceable(folder / name)]
     if foreign:
         raise RequestError(f"{shown(foreign[0])} is not of an export, and is left as it is")
-    require_writable(folder)
-    require_writable(folder / RUNTIME)
+    require_writable(folder, "--to")
+    require_writable(folder / RUNTIME, "--to")
     for name, text in files.items():
         write_whole(folder / name, text)
+    certificate = f"{entry.name}.cert.json"
+    if certificate not in files:  # one of an earlier export vouches for another kernel
+        (folder / certificate).unlink(missing_ok=True)
     if not (folder / "__init__.py").exists():
         write_whole(folder / "__init__.py", "")
     print(f"{shown(folder / entry.name)}.py")
@@ -60,42 +58,47 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _replaceable(file: Path) -> bool:
+    """Whether nothing is there, or what an export has written."""
+    if not present(file):
+        return True
+    try:
+        text = text_in(file)
+    except ValueError:
+        return False
+    return file.suffix != ".py" or text.startswith(NOTE.split(" derive ")[0])
+
+
 def _text(entry: Entry) -> str:
     """The generated module: as it is, or derived if it was never built (a file of the user's)."""
     file = generated_folder() / f"{entry.name}.py"
     shipped = entry.source != entry.file.name
-    return file.read_text(encoding="utf-8") if shipped and file.exists() else text_of(entry)
+    return kernel_text(file, entry) if shipped and present(file) else text_of(entry)
 
 
-def _signature(text: str) -> str:
-    match = re.search(r'(?:SIGNATURE = |"signature": )"(\w+)"', text)
-    return match.group(1) if match else ""
+def _certificate(entry: Entry, text: str) -> dict[str, str]:
+    """The certificate, if it holds for what is exported; a word if it does not."""
+    kernel = generated_folder() / f"{entry.name}.py"
+    file = kernel.with_suffix(".cert.json")
+    found = verdict(generated_folder(), entry)
+    if found.holds and text_in(kernel) == text:
+        return {file.name: text_in(file)}
+    print(
+        f"exported without a certificate ({found.state}: {found.why}); "
+        f"derive verify {entry.argument} makes one",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def copies(name: str, text: str) -> dict[str, str]:
     """Contents by path in the target folder: the module and every runtime file it reaches."""
     runtime = Path(__file__).parent.parent / "runtime"
     out = {f"{name}.py": NOTE + _certificate_beside(rewritten(text, f".{RUNTIME}"))}
-    pending = {"__init__", *reached(text)}
-    done: set[str] = set()
-    while pending:
-        part = pending.pop()
-        done.add(part)
+    for part in ["__init__", *needed(text)]:
         source = (runtime / f"{part}.py").read_text(encoding="utf-8")
         out[f"{RUNTIME}/{part}.py"] = NOTE + rewritten(source, ".")
-        pending |= reached(source) - done
     return out
-
-
-def reached(text: str) -> set[str]:
-    """Modules of derive.runtime that a file imports, at its top or later."""
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == "derive.runtime":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("derive.runtime."):
-            found.add((node.module or "").split(".")[2])
-    return found
 
 
 def rewritten(text: str, package: str) -> str:

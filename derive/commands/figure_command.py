@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from derive.errors import RequestError
+from derive.files import require_writable, write_whole
 from derive.registry import generated_folder, shown
 
 
@@ -40,7 +41,6 @@ def run(options: argparse.Namespace) -> int:
             "figures need matplotlib, which is not installed; run: pip install 'derive[plot]'"
         ) from None
     del matplotlib
-    from derive.commands.build_command import require_writable
     from derive.figures.cache import cached, key
     from derive.runtime.progress import reporter
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     # The code that the arrays follow from: the figure's own and the generated modules.
     code = Path(sys.modules[chosen.compute.__module__].__file__ or "")
     modules = [generated_folder() / f"{model}.py" for model in models]
-    sources = [f.read_bytes() for f in (code, *modules) if f.exists()]
+    sources = [f.read_bytes() for f in (code, *modules) if f.is_file()]
     if options.name.startswith("turnpike_"):
         sources.append((code.parent / "instances.py").read_bytes())
     file = (
@@ -62,9 +62,7 @@ def run(options: argparse.Namespace) -> int:
     arrays, kept = cached(file, lambda: _whole(chosen, report))
     drawn = chosen.draw(chosen.request, arrays)
     target = options.out / f"{options.name}.png"
-    part = target.with_name(f".{target.name}")
-    drawn.savefig(part, dpi=180, format="png")
-    part.replace(target)
+    write_whole(target, lambda stream: drawn.savefig(stream, dpi=180, format="png"))
     print(f"{shown(target)}\n{shown(file)}{' (was there)' if kept else ''}")
     return 0
 

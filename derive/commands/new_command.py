@@ -12,6 +12,7 @@ from pathlib import Path
 
 from derive.commands.starters import STARTERS
 from derive.errors import RequestError
+from derive.files import present, require_writable, write_whole
 from derive.registry import registered, shown
 
 
@@ -32,16 +33,12 @@ def run(options: argparse.Namespace) -> int:
     if any(entry.name == name for entry in registered()):
         raise RequestError(f"{name} is a registered model (derive list); choose another name")
     target = options.out / f"{name}.py"
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        with open(target, "x", encoding="utf-8", newline="\n") as stream:  # x: never overwrites
-            stream.write(STARTERS[kind].replace("NAME", name))
-    except FileExistsError:
+    require_writable(options.out)
+    if present(target):
         raise RequestError(
             f"{shown(target)} exists and is left as it is; choose another name or --out"
-        ) from None
-    except OSError as problem:
-        raise RequestError(f"cannot write {shown(target)}: {problem.strerror}") from None
+        )
+    write_whole(target, STARTERS[kind].replace("NAME", name))
     place = shown(target)
     print(f"{place}\nnext: derive show {place}; derive build {place} --out FOLDER")
     return 0

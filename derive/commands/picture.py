@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 
@@ -18,7 +18,7 @@ BLUE, RED = "#1f5fa8", "#b8432f"
 
 
 def covariance_picture(
-    file: Path,
+    file: Path | IO[bytes],
     name: str,
     params: Any,
     sde: Paths,
@@ -76,7 +76,7 @@ def covariance_picture(
         ha="left",
         fontsize=9.5,
     )
-    figure.savefig(file, dpi=180)
+    figure.savefig(file, dpi=180, format="png")
     plt.close(figure)
 
 
@@ -119,6 +119,16 @@ def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
     axis.set_title("paths that left the radius, %", loc="left")
     axis.set_ylim(0, max(1.0, 1.2 * top))
     axis.set_xlim(0, sde.times[-1])
+    for row, (paths, word) in enumerate(((sde, "SDE"), (network, "network"))):
+        if paths is not None and paths.caution():
+            axis.text(
+                0.03,
+                0.94 - 0.09 * row,
+                f"they make {paths.frozen:.0%} of the {word}'s mean",
+                transform=axis.transAxes,
+                fontsize=7,
+                color="0.3",
+            )
     if top == 0:
         axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")
 

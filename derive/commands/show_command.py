@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+from derive.derivation import add_limit, derived, limited, told
 from derive.errors import RequestError
-from derive.registry import find, load
+from derive.registry import find
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +21,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="what one layer of finite width does beyond the limit: L_1, the corrected SDE, L_2",
     )
+    add_limit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.dispatch import method, report
+    from derive.dispatch import report
     from derive.methods.record import require_sound
 
     entry = find(options.model)
@@ -34,13 +36,14 @@ def run(options: argparse.Namespace) -> int:
             else f"--finite-width expands one layer of a network in its width; {entry.name} is a "
             f"model of kind {entry.method}, which has none"
         )
-    result = method(entry.method).derive(load(entry))
-    if options.finite_width:
-        from derive.emit import finite_width_report
+    result = derived(entry, options.limit)
+    with told(entry), limited(entry, options.limit):
+        if options.finite_width:
+            from derive.emit import finite_width_report
 
-        print(finite_width_report.report(result, options.format), end="", flush=True)
-        require_sound(result.steps, entry.argument)
-        return 0
-    print(report(entry.method).FORMATS[options.format](result, options.steps), end="", flush=True)
+            text = finite_width_report.report(result, options.format)
+        else:
+            text = report(entry.method).FORMATS[options.format](result, options.steps)
+    print(text, end="", flush=True)
     require_sound(result.steps, entry.argument)
     return 0

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from derive.errors import RequestError
-from derive.registry import find, generated_folder, shown
+from derive.files import require_writable, write_whole
+from derive.kernels import kernel
+from derive.registry import find, generated_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +45,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="final time, depth / width on the usual clock (default .5)",
     )
-    parser.add_argument("--paths", type=int, default=4096)
-    parser.add_argument("--width", type=int, default=128, help="of the network; 0: no network")
-    parser.add_argument("--saves", type=int, default=41, help="number of save times")
+    parser.add_argument(
+        "--as",
+        dest="meaning",
+        choices=("tokens", "covariance"),
+        help="what a square file holds (default: a covariance, if it is symmetric)",
+    )
+    parser.add_argument("--paths", type=count(1), default=4096)
+    parser.add_argument("--width", type=count(0), default=128, help="of the network; 0: no network")
+    parser.add_argument("--saves", type=count(2), default=41, help="number of save times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dt", type=float, help="fixed step (default: the step follows the state)")
     parser.add_argument(
@@ -54,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-tokens",
-        type=int,
+        type=count(1),
         default=12,
         metavar="M",
         help="use at most M tokens of the file (default 12)",
@@ -64,10 +74,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    import numpy as np
+def count(least: int) -> Callable[[str], int]:
+    """An integer on the command line, at least `least`."""
 
-    from derive.verify.ladder import load_module
+    def read(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    read.__name__ = "integer"
+    return read
+
+
+def run(options: argparse.Namespace) -> int:
+    from derive.runtime import inputs
 
     entry = find(options.model)
     if entry.method != "covariance_sde":
@@ -75,46 +96,13 @@ def run(options: argparse.Namespace) -> int:
             f"{entry.name} is a {entry.method} model; simulate draws covariance SDEs. From Python: "
             f"derive.generated.{entry.name}.solve(...)"
         )
-    file = generated_folder() / f"{entry.name}.py"
-    if not file.exists():
-        raise RequestError(f"{shown(file)} does not exist; run: derive build {entry.argument}")
     plot = _plotting()
-    module = load_module(file)
+    module = kernel(generated_folder() / f"{entry.name}.py", entry.argument)
     params = _params(module, options.param)
-    V0, _ = _start(options)
-    times = np.linspace(0, options.t1, options.saves)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise RequestError(f"cannot write to {options.out}: {problem.strerror}") from None
-    sde = module.simulate(
-        V0,
-        params,
-        t1=options.t1,
-        paths=options.paths,
-        seed=options.seed,
-        dt=options.dt,
-        saves=times,
-        exit_radius=options.radius,
-        progress=True,
-    )
-    network = None
-    if options.width:
-        unit = module._SPEC.unit(options.width)
-        depth = max(1, round(options.t1 * unit))
-        layers = np.unique(np.round(times * unit).astype(int).clip(0, depth))
-        chain = getattr(module, "reduced_network", module.network)
-        network = chain(
-            V0,
-            params,
-            width=options.width,
-            depth=depth,
-            paths=options.paths,
-            seed=options.seed + 1,
-            saves=layers,
-            exit_radius=options.radius,
-            progress=True,
-        )
+    V0 = inputs.covariance(_start(options))
+    times = inputs.times(options.saves, options.t1)
+    require_writable(options.out)
+    sde, network = _simulated(module, V0, params, times, options)
     prefix = options.out / entry.name
     arrays: dict[str, Any] = {"V0": V0, "times": sde.times, "V": sde.V, "exit_time": sde.exit_time}
     arrays.update({f"param_{k}": v for k, v in params._asdict().items()})
@@ -125,16 +113,68 @@ def run(options: argparse.Namespace) -> int:
             "network_exit_time": network.exit_time,
             "width": options.width,
         }
-    np.savez_compressed(prefix.with_suffix(".npz"), **arrays)
-    plot(
-        prefix.with_suffix(".png"), entry.name, params, sde, network, options.width, _clock(module)
+    files = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".npz", ".png")]
+    write_whole(files[0], lambda stream: _numpy().savez_compressed(stream, **arrays))
+    write_whole(
+        files[1],
+        lambda stream: plot(
+            stream, entry.name, params, sde, network, options.width, _clock(module)
+        ),
     )
     shares = f"SDE {sde.exited:.2%}"
     if network is not None:
         shares += f", network {network.exited:.2%}"
     print(f"left the radius {options.radius:g}: {shares}")
-    print(f"{prefix.with_suffix('.npz')}\n{prefix.with_suffix('.png')}")
+    for name, paths in (("SDE", sde), ("network", network)):
+        if paths is not None and (said := paths.caution()):
+            print(f"{name}: {said}")
+    print("\n".join(map(str, files)))
     return 0
+
+
+def _simulated(
+    module: ModuleType, V0: np.ndarray, params: Any, times: np.ndarray, options: argparse.Namespace
+) -> tuple[Any, Any]:
+    """Paths of the SDE and of the network, or None for it."""
+    from derive.runtime.results import LEFT
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=f".*{LEFT}")  # printed with the results
+        sde = module.simulate(
+            V0,
+            params,
+            t1=options.t1,
+            paths=options.paths,
+            seed=options.seed,
+            dt=options.dt,
+            saves=times,
+            exit_radius=options.radius,
+            progress=True,
+        )
+        if not options.width:
+            return sde, None
+        unit = module._SPEC.unit(options.width)
+        depth = max(1, round(options.t1 * unit))
+        layers = _numpy().unique(_numpy().round(times * unit).astype(int).clip(0, depth))
+        chain = getattr(module, "reduced_network", module.network)
+        return sde, chain(
+            V0,
+            params,
+            width=options.width,
+            depth=depth,
+            paths=options.paths,
+            seed=options.seed + 1,
+            saves=layers,
+            exit_radius=options.radius,
+            progress=True,
+        )
+
+
+def _numpy() -> Any:
+    """NumPy, which the other commands do without."""
+    import numpy
+
+    return numpy
 
 
 def _clock(module: ModuleType) -> str:
@@ -174,32 +214,83 @@ def _params(module: ModuleType, given: list[str]) -> Any:
     return inputs.parameters(values, module.Params, module._SPEC.ranges)
 
 
-def _start(options: argparse.Namespace) -> tuple[np.ndarray, list[str] | None]:
+def _start(options: argparse.Namespace) -> np.ndarray:
+    """The covariance to start from: of the file's tokens, scaled, or as it stands there."""
     import numpy as np
 
     if options.tokens is None:
-        return 0.2 + 0.8 * np.eye(3), None
+        return 0.2 + 0.8 * np.eye(3)
+    array = _stored(options.tokens)
+    m, n = array.shape
+    kept = min(options.max_tokens, m)
+    meaning = options.meaning or _meaning(array, options.tokens)
+    if meaning == "covariance" and m != n:
+        raise RequestError(f"--tokens {options.tokens}: a covariance is square, this is ({m}, {n})")
+    part = np.array(array[:kept, :kept] if meaning == "covariance" else array[:kept], dtype=float)
+    if not np.all(np.isfinite(part)):
+        a, b = np.argwhere(~np.isfinite(part))[0]
+        raise RequestError(
+            f"--tokens {options.tokens}: has entries that are not finite, [{a}, {b}] = "
+            f"{part[a, b]} the first of them"
+        )
+    if not part.any():
+        raise RequestError(f"--tokens {options.tokens}: all entries are zero; there is no token")
+    if kept < m:
+        print(f"using the first {kept} of {m} tokens (--max-tokens)", file=sys.stderr)
+    if meaning == "covariance":
+        return part
+    largest = np.max(np.abs(part))
+    unit = part / largest  # squares of what is large or small stay numbers
+    V0 = unit @ unit.T / n
+    scale = np.trace(V0) / len(V0)
+    with np.errstate(over="ignore", under="ignore"):
+        size = scale * largest * largest
+    print(
+        f"tokens scaled to unit mean variance (it was {size:.3g})",
+        file=sys.stderr,
+    )
+    return V0 / scale
+
+
+def _stored(file: Path) -> np.ndarray:
+    """A matrix of floats; what is not needed of a large file stays there."""
+    import numpy as np
+
     try:
-        tokens = np.load(options.tokens, allow_pickle=False)
-    except (OSError, ValueError) as problem:
+        found = np.load(file, allow_pickle=False, mmap_mode="r")
+    except Exception as problem:  # whatever a file that is none makes the reader do
+        said = str(problem).split("\n")[0]
+        why = "it holds Python objects" if "allow_pickle" in said else said
+        raise RequestError(f"--tokens {file}: cannot be read as .npy ({why})") from None
+    if not isinstance(found, np.ndarray):
         raise RequestError(
-            f"--tokens {options.tokens}: cannot be read as .npy ({problem})"
-        ) from None
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.floating) or not tokens.size:
+            f"--tokens {file}: cannot be read as .npy (it is an archive of "
+            f"{', '.join(found.files)}); save the one array with numpy.save"
+        )
+    if found.ndim != 2 or not np.issubdtype(found.dtype, np.floating) or not found.size:
         raise RequestError(
-            f"--tokens {options.tokens}: shape {tokens.shape} of {tokens.dtype}; wanted floats, a "
+            f"--tokens {file}: shape {found.shape} of {found.dtype}; wanted floats, a "
             "token matrix (m, n) or a covariance (m, m)"
         )
-    if not np.all(np.isfinite(tokens)):
-        raise RequestError(f"--tokens {options.tokens}: has entries that are not finite")
-    tokens = tokens.astype(float)
-    kept = min(options.max_tokens, len(tokens))
-    if kept < len(tokens):
-        print(f"using the first {kept} of {len(tokens)} tokens (--max-tokens)", file=sys.stderr)
-    if tokens.shape[0] == tokens.shape[1] and np.allclose(tokens, tokens.T):
-        return tokens[:kept, :kept], None
-    tokens = tokens[:kept]
-    V0 = tokens @ tokens.T / tokens.shape[1]
-    scale = np.trace(V0) / len(V0)
-    print(f"tokens scaled to unit mean variance (it was {scale:.3g})", file=sys.stderr)
-    return V0 / scale, None
+    return found
+
+
+LARGEST_SQUARE = 4096  # rows of a square file that are looked at as a covariance
+
+
+def _meaning(array: np.ndarray, file: Path) -> str:
+    """Tokens (m, n), or a covariance (m, m); a square file that could be either is asked about."""
+    import numpy as np
+
+    m, n = array.shape
+    if m != n:
+        return "tokens"
+    part = np.array(array[:LARGEST_SQUARE, :LARGEST_SQUARE], dtype=float)
+    if np.allclose(part, part.T, rtol=0, atol=1e-6 * np.max(np.abs(part)), equal_nan=True):
+        return "covariance"
+    a, b = np.unravel_index(np.nanargmax(np.abs(part - part.T)), part.shape)
+    raise RequestError(
+        f"--tokens {file}: is square, ({m}, {n}), and not symmetric ([{a}, {b}] = "
+        f"{part[a, b]:.4g}, [{b}, {a}] = {part[b, a]:.4g}): for {m} tokens of width {n} say "
+        "--as tokens; a covariance is symmetric"
+    )

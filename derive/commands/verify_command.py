@@ -11,20 +11,26 @@ import sys
 import time
 from pathlib import Path
 
-from derive.commands.build_command import require_writable, text_of, write_whole
+from derive import certificate
+from derive.commands.build_command import text_of
+from derive.derivation import add_limit
 from derive.errors import RequestError
-from derive.registry import find, generated_folder, load, registered, shown
+from derive.files import clear, present, require_writable, text_in, write_whole
+from derive.registry import Entry, find, generated_folder, load, registered, shown
+
+WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all registered ones")
-    parser.add_argument("--level", choices=("quick", "full"), default="quick")
+    parser.add_argument("--level", choices=certificate.LEVELS, default="quick")
     parser.add_argument("--out", type=Path, help="folder of the kernels (default: generated/)")
+    add_limit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import ladder
-    from derive.verify.ladder import certificate
+    from derive.verify import ladder as ladders
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -32,51 +38,47 @@ def run(options: argparse.Namespace) -> int:
     failed = False
     for entry in entries:
         file = folder / f"{entry.name}.py"
-        if not file.exists():
-            raise RequestError(f"{shown(file)} does not exist; run: derive build {entry.argument}")
-        if file.read_text(encoding="utf-8") != text_of(entry):
-            raise RequestError(
-                f"{shown(file)} is not what the definition says; run: derive build {entry.argument}"
-            )
+        text = _kernel(file, entry, options.limit)
+        pins = certificate.pins(text, entry)  # of what is verified now, whatever comes later
         print(f"{entry.name}, level {options.level}")
         start, found, results = time.monotonic(), [], []
         for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
             found.append(rung)
             results.append(result)
+            status = ladders.status(rung)
             spent = time.monotonic() - start
-            print(
-                f"  {'passed' if rung.passed else 'FAILED'}  {rung.name}: {rung.claim} "
-                f"({spent:.0f} s)",
-                flush=True,
-            )
-            if not rung.passed:
+            print(f"  {WORDS[status]}  {rung.name}: {rung.claim} ({spent:.0f} s)", flush=True)
+            if status == "failed":
                 print(f"          {rung.figures}", file=sys.stderr)
         target = folder / f"{entry.name}.cert.json"
-        signature = signature_in(file.read_text(encoding="utf-8"))
-        text = certificate(results[-1], signature, options.level, found)
-        if keep_stronger(target, text, options.level):
-            print(f"  {shown(target)} holds a full certificate of this signature: kept")
+        body = ladders.certificate(results[-1], signature_in(text), options.level, found)
+        if body["passed"] and keep_stronger(certificate.verdict(folder, entry), options.level):
+            print(f"  {shown(target)} holds a full certificate of this kernel: kept")
         else:
-            write_whole(target, text)
+            clear(target)
+            write_whole(target, certificate.text_of(body, pins, certificate.toolchain()))
             print(f"  certificate: {shown(target)}")
-        failed |= not all(r.passed for r in found)
+        failed |= not body["passed"]
     return 1 if failed else 0
 
 
-def keep_stronger(target: Path, text: str, level: str) -> bool:
-    """A quick run does not replace a passed full certificate of the same signature."""
-    import json
-
-    if level == "full" or not target.exists():
-        return False
+def _kernel(file: Path, entry: Entry, limit: float) -> str:
+    """The text of the kernel, if it is what the definition says."""
+    mend = f"run: derive build {entry.argument}"
+    if not present(file):
+        raise RequestError(f"{shown(file)} does not exist; {mend}")
     try:
-        old, new = json.loads(target.read_text(encoding="utf-8")), json.loads(text)
-    except ValueError:
-        return False
-    if not isinstance(old, dict):
-        return False
-    same = old.get("signature") == new["signature"] and old.get("engine") == new["engine"]
-    return bool(same and old.get("level") == "full" and old.get("passed") and new["passed"])
+        text = text_in(file)
+    except ValueError as problem:
+        raise RequestError(f"{shown(file)} {problem}; {mend}") from None
+    if text != text_of(entry, limit):
+        raise RequestError(f"{shown(file)} is not what the definition says; {mend}")
+    return text
+
+
+def keep_stronger(there: certificate.Verdict, level: str) -> bool:
+    """A passed quick run does not replace a full certificate that holds."""
+    return level == "quick" and there.holds and there.level == "full"
 
 
 def signature_in(text: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from derive.files import write_whole
 from derive.version import ENGINE
 
 Arrays = dict[str, Any]
@@ -35,13 +34,5 @@ def cached(file: Path, compute: Callable[[], Arrays]) -> tuple[Arrays, bool]:
         pass  # not there, or cut short: computed anew
     arrays: Arrays = {name: np.asarray(value) for name, value in compute().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        os.chmod(part, 0o644)
-        os.replace(part, file)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    write_whole(file, lambda stream: np.savez_compressed(stream, **arrays))
     return arrays, False

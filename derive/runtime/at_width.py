@@ -54,7 +54,7 @@ def corrected(
             "its first one vanishes or is that of no SDE; `derive show MODEL --finite-width` says "
             f"which. Leave width out for the SDE of the limit"
         )
-    positive_integer("width", width)
+    width = positive_integer("width", width)
     if not _stays(found, V, params, width, t1):
         raise ValueError(
             f"width = {width}: at that width the corrected SDE does not keep V positive "

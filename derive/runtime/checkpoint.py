@@ -6,12 +6,13 @@ import functools
 import hashlib
 import io
 import json
-import os
 import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from derive.runtime.whole_files import write_whole
 
 FORMAT = 1
 Request = dict[str, str]
@@ -96,15 +97,7 @@ def unpack(content: bytes, origin: str) -> tuple[Request, dict[str, Any], dict[s
 
 def write(file: Path, content: bytes) -> None:
     """Replace the file in one step: whoever is killed leaves the old one or the new one."""
-    new = file.with_name(f"{file.name}.{os.getpid()}.new")
-    try:
-        with open(new, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(new, file)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(file, content)
 
 
 def require_same(found: Request, wanted: Request, origin: str) -> None:

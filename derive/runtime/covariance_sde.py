@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime import ensemble, inputs, networks
+from derive.runtime import ensemble, inputs, networks, numbers
 from derive.runtime.at_width import AtWidth, corrected
 from derive.runtime.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.factor import psd_factor
@@ -113,10 +113,12 @@ def simulate(
     """
     V = inputs.covariance(V0)
     m = V.shape[0]
-    params = inputs.parameters(params, spec.params, spec.ranges, t1)
+    params = inputs.parameters(params, spec.params, spec.ranges, numbers.number("t1", t1))
     inputs.start(V, spec.unit_rows, spec.width, getattr(params, spec.width, None))
     times = inputs.times(saves, t1)
-    inputs.path_range(first, paths)
+    t1 = float(t1)
+    first, paths = inputs.path_range(first, paths)
+    seed = numbers.seed(seed, dtype)
     if width is not None:
         spec, params = corrected(spec, V, params, width, t1)
     if scheme not in ("network", "euler"):
@@ -125,19 +127,20 @@ def simulate(
         raise ValueError('this model has no network-shaped step; use scheme="euler" with a dt')
     if scheme == "euler" and dt is None:
         raise ValueError("Euler's scheme takes fixed steps: pass dt")
-    if not exit_radius > float(np.max(np.abs(V))):
-        raise ValueError(
-            f"exit_radius = {exit_radius:g} must be larger than the largest |V0|, "
-            f"{np.max(np.abs(V)):g}"
-        )
+    exit_radius = numbers.radius(exit_radius, V)
+    per_step = numbers.positive("per_step", per_step)
     bound = largest_step(spec, m)
+    dt = None if dt is None else numbers.number("dt", dt)
     if dt is not None and not 0 < dt <= t1:
         raise ValueError(f"dt = {dt} must lie in (0, t1 = {t1:g}]")
     if dt is not None and scheme == "network":
         _require_stable(spec, V, params, dt, m)
-    dt_max = min(t1 / 32, bound) if dt_max is None else min(dt_max, bound)
+    dt_max = min(t1 / 32 if dt_max is None else numbers.positive("dt_max", dt_max), bound)
     normals = total(spec.step_blocks, m)
-    size = block_size or min(ensemble.default_block(m, normals), ensemble._padded(paths))
+    size = min(ensemble.default_block(m, normals), ensemble._padded(paths))
+    if block_size is not None:
+        size = inputs.positive_integer("block_size", block_size)
+    ensemble.require_room(paths, len(times), m, dtype, min(size, ensemble._padded(paths)), normals)
     with precision(dtype) as kind:
         arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
         V_all, exits, _ = ensemble.run(
@@ -156,7 +159,7 @@ def simulate(
             first_path=first,
             devices=chosen(devices),
         )
-    return Paths(times, V_all, exits)
+    return ensemble.cautioned(Paths(times, V_all, exits))
 
 
 def _require_stable(spec: CovarianceModel, V: np.ndarray, params: Any, dt: float, m: int) -> None:

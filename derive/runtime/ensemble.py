@@ -9,6 +9,7 @@ of paths, nor the blocking, nor the devices change a path's bits.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import memory
 from derive.runtime.progress import Progress
+from derive.runtime.results import Paths
 from derive.runtime.sharding import SHARED, along, over_paths
 from derive.runtime.stepping import Layout, make_step
 
@@ -252,6 +255,31 @@ def run(
         exits[first : first + kept] = np.asarray(block.exit)[:kept]
         steps += float(np.sum(np.asarray(block.number)[:kept], dtype=float))
     return V, exits, steps / paths
+
+
+STREAM = (
+    "take fewer paths or save times, or derive.runtime.stream.stream(module.simulate, ...), which "
+    "keeps moments and quantiles of any number of paths and forgets the paths"
+)
+
+
+def require_room(
+    paths: int, saves: int, m: int, dtype: str, block: int = 0, normals: int = 0
+) -> None:
+    """Raise ValueError before the start if the paths asked for cannot be held."""
+    size = 4.0 if dtype == "float32" else 8.0
+    held = size * paths * saves * m**2
+    memory.require(
+        {"V at all save times": held, "the paths in flight": size * block * (normals + 6 * m**2)},
+        STREAM,
+    )
+
+
+def cautioned(paths: Paths) -> Paths:
+    """The same paths, and a warning where a few that have left would make their mean."""
+    if said := paths.caution():
+        warnings.warn(said, stacklevel=4)
+    return paths
 
 
 def _padded(paths: int) -> int:

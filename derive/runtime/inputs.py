@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from derive.runtime import numbers
+from derive.runtime.numbers import integer, number
+
 
 def covariance(V0: Any) -> np.ndarray:
     """V0 as a float64 array (m, m); symmetric and positive semi-definite, singular allowed."""
-    V = np.asarray(V0, dtype=np.float64)
+    V = numbers.array("V0", V0)
     if V.ndim != 2 or V.shape[0] != V.shape[1] or not V.size:
         raise ValueError(f"V0 must be a square matrix (m, m), got shape {V.shape}")
-    if not np.all(np.isfinite(V)):
-        raise ValueError("V0 has entries that are not finite")
+    numbers.finite("V0", V)
     skew = float(np.max(np.abs(V - V.T)))
     size = float(np.max(np.abs(V)))
     if skew > 1e-6 * size:
@@ -89,9 +91,8 @@ def parameters(
                 f"{name} takes one number; to let it depend on depth, declare it so in the "
                 f'definition: params("{name}: ..., depends on depth")'
             )
-        number = float(value)
-        _in_range(name, number, ranges)
-        values.append(number)
+        values.append(number(name, value))
+        _in_range(name, values[-1], ranges)
     return kind(*values)
 
 
@@ -111,13 +112,14 @@ def _table(name: str, value: Any, allowed: Sequence[Any], horizon: float) -> np.
     """Times and values (2, knots) of a parameter along the depth."""
     if callable(value):
         times = np.linspace(0.0, horizon, KNOTS)
-        table = np.stack([times, [float(value(t)) for t in times]])
+        table = np.stack([times, [number(f"{name}({t:g})", value(t)) for t in times]])
     else:
-        table = np.asarray(value, dtype=np.float64)
-    if table.shape[0] != 2 or np.any(np.diff(table[0]) <= 0):
+        table = numbers.array(name, value)
+    ordered = table.ndim == 2 and table.shape[0] == 2 and np.all(np.diff(table[0]) > 0)
+    if not ordered or not table.shape[1]:
         raise ValueError(f"{name}: a table is an array (2, knots): increasing times, then values")
-    for number in table[1]:
-        _in_range(name, float(number), {name: allowed})
+    for entry in table[1]:
+        _in_range(name, float(entry), {name: allowed})
     return table
 
 
@@ -126,8 +128,8 @@ PATTERN = "rows sum to one"
 
 def _pattern(name: str, value: Any) -> np.ndarray:
     """A base pattern (m, m): non-negative, rows summing to one."""
-    p = np.asarray(value, dtype=np.float64)
-    if p.ndim != 2 or p.shape[0] != p.shape[1]:
+    p = numbers.array(name, value)
+    if p.ndim != 2 or p.shape[0] != p.shape[1] or not p.size:
         raise ValueError(f"{name} must be a square matrix (m, m), got shape {p.shape}")
     rows = p.sum(axis=1)
     worst = int(np.argmax(np.abs(rows - 1)))
@@ -141,15 +143,14 @@ def _pattern(name: str, value: Any) -> np.ndarray:
 
 def times(saves: Any, t1: float) -> np.ndarray:
     """Save times in [0, t1], increasing; None: 0 and t1; an integer: that many, equally spaced."""
+    t1 = number("t1", t1)
     if not (math.isfinite(t1) and t1 > 0):
         raise ValueError(f"t1 = {t1} must be a positive time (depth / width)")
     if saves is None:
         return np.array([0.0, t1])
-    if isinstance(saves, (int, np.integer)):
-        if saves < 2:
-            raise ValueError("saves, as a number, must be at least 2 (start and end)")
-        return np.linspace(0.0, t1, int(saves))
-    out = np.asarray(saves, dtype=float)
+    if np.ndim(saves) == 0:
+        return np.linspace(0.0, t1, save_count(saves))
+    out = numbers.array("saves", saves)
     finite = out.ndim == 1 and len(out) and np.all(np.isfinite(out))
     if not finite or np.any(np.diff(out) <= 0):
         raise ValueError("saves must be an increasing list of times, or their number")
@@ -158,19 +159,23 @@ def times(saves: Any, t1: float) -> np.ndarray:
     return out
 
 
+def save_count(saves: Any) -> int:
+    count = integer("saves", saves)
+    if count < 2:
+        raise ValueError("saves, as a number, must be at least 2 (start and end)")
+    return count
+
+
 def positive_integer(name: str, value: Any) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
+    return integer(name, value, 1)
 
 
-def path_range(first: Any, paths: Any) -> None:
+def path_range(first: Any, paths: Any) -> tuple[int, int]:
     """Paths first, ..., first + paths - 1 have 32-bit numbers."""
-    positive_integer("paths", paths)
-    if not isinstance(first, (int, np.integer)) or first < 0:
-        raise ValueError(f"first must be an integer >= 0, got {first!r}")
+    paths, first = integer("paths", paths, 1), integer("first", first, 0)
     if first + paths > 2**32:
         raise ValueError(
             f"paths are numbered below 2^32 = {2**32}, got {first} to {first + paths - 1}; "
             "use another seed for more"
         )
+    return first, paths

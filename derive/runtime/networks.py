@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime import inputs
+from derive.runtime import inputs, memory, numbers
 from derive.runtime.blocks import exact_blocks
-from derive.runtime.ensemble import IMPLEMENTATION, path_keys
+from derive.runtime.ensemble import IMPLEMENTATION, cautioned, path_keys, require_room
 from derive.runtime.factor import psd_factor
 from derive.runtime.precision import precision
 from derive.runtime.progress import Progress
@@ -40,6 +40,10 @@ def dense(
     first: int = 0,
     devices: tuple[Any, ...] = (),
 ) -> Paths:
+    width, depth = (
+        inputs.positive_integer("width", width),
+        inputs.positive_integer("depth", depth),
+    )
     params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
     sizes = _sizes(spec, width, depth, dims, params)
     if (V0 is None) == (X0 is None):
@@ -47,11 +51,11 @@ def dense(
     X = (
         _state(inputs.covariance(V0), width, _gram_weight(spec, sizes))
         if X0 is None
-        else np.asarray(X0, dtype=float)
+        else numbers.finite("X0", X0)
     )
     if X0 is None:
         inputs.start(inputs.covariance(V0), spec.unit_rows, spec.width, None)
-    if X.ndim != 2 or X.shape[1] != width:
+    if X.ndim != 2 or X.shape[1] != width or not X.size:
         raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
     layers = _layers(saves, depth, _clock(spec))
     # weights on tokens: the one dimension that the state gives
@@ -59,6 +63,11 @@ def dense(
     sizes |= {d: len(X) for d in named if d not in sizes}
     entries = sum(int(np.prod([sizes[d] for d in s])) for s in spec.weight_shapes.values())
     block = int(np.clip(2**24 // max(entries, 1), 1, 4096))
+    memory.require(
+        {"the weights of one layer": 16.0 * entries},
+        f"take a smaller {spec.width}"
+        + (", or reduced_network, whose cost does not grow with it" if spec.reduced_layer else ""),
+    )
     advance = _dense_layers(spec, tuple(sorted(sizes.items())), devices)
     return _ensemble(
         X,
@@ -95,6 +104,10 @@ def reduced(
     first: int = 0,
     devices: tuple[Any, ...] = (),
 ) -> Paths:
+    width, depth = (
+        inputs.positive_integer("width", width),
+        inputs.positive_integer("depth", depth),
+    )
     params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
     sizes = _sizes(spec, width, depth, dims, params)
     V = inputs.covariance(V0)
@@ -128,8 +141,10 @@ def _horizon(
     spec: CovarianceModel, width: int, depth: int, dims: Mapping[str, int] | None
 ) -> float:
     """Time at the last layer."""
-    layers = width if spec.clock == spec.width else (dims or {}).get(spec.clock, depth)
-    return depth / spec.unit(max(layers, 1))  # sizes are checked where they are used
+    if spec.clock == spec.width:
+        return depth / spec.unit(width)
+    given = dims.get(spec.clock, depth) if isinstance(dims, Mapping) else depth
+    return depth / spec.unit(inputs.positive_integer(spec.clock, given))
 
 
 def _sizes(
@@ -140,6 +155,8 @@ def _sizes(
     params: Any,
 ) -> dict[str, int]:
     names = [d for d in spec.dims._fields if d != spec.width]
+    if dims is not None and not isinstance(dims, Mapping):
+        raise ValueError(f"dims takes sizes by name, {{'n_k': 64}} say, got {dims!r}")
     given = dict(dims or {})
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -168,17 +185,15 @@ def _clock(spec: CovarianceModel) -> str:
 
 def _layers(saves: Any, depth: int, clock: str) -> np.ndarray:
     """Layer numbers at which V is kept: increasing integers from 0 to depth."""
-    inputs.positive_integer("depth", depth)
     if saves is None:
         return np.array([0, depth])
-    if isinstance(saves, (int, np.integer)):
-        if saves < 2:
-            raise ValueError("saves, as a number, must be at least 2 (start and end)")
-        return np.unique(np.linspace(0, depth, int(saves)).round().astype(int))
-    out = np.asarray(saves)
+    if np.ndim(saves) == 0:
+        count = inputs.save_count(saves)
+        return np.unique(np.linspace(0, depth, count).round().astype(int))
+    out = numbers.array("saves", saves)
     if out.ndim != 1 or not len(out):
         raise ValueError("saves must be a list of layer numbers, or how many of them")
-    if not np.issubdtype(out.dtype, np.number) or np.any(out != np.floor(out)):
+    if np.any(out != np.floor(out)) or not np.all(np.isfinite(out)):
         raise ValueError(
             f"saves are layer numbers, integers in [0, depth = {depth}], got {saves!r}; "
             f"times are layers / {clock}"
@@ -297,14 +312,15 @@ def _ensemble(
     first_path: int,
     devices: tuple[Any, ...],
 ) -> Paths:
-    inputs.path_range(first_path, paths)
+    first_path, paths = inputs.path_range(first_path, paths)
+    seed = numbers.seed(seed, dtype)
+    radius = numbers.radius(radius, start @ start.T / gram if gram else start)
     m = start.shape[0]
     shares = max(1, len(devices))
     block = shares * min(block, max(16, 1 << (-(-paths // shares) - 1).bit_length()))
-    V = np.empty((paths, len(layers), m, m))
-    exits = np.empty(paths)
+    require_room(paths, len(layers), m, dtype)
     with precision(dtype) as kind:
-        V, exits = V.astype(kind), exits.astype(kind)
+        V, exits = np.empty((paths, len(layers), m, m), kind), np.empty(paths, kind)
         arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
         for first in range(0, paths, block):
             kept = min(block, paths - first)
@@ -328,4 +344,4 @@ def _ensemble(
                 V[first : first + kept, position] = np.asarray(now)[:kept]
                 report((first + kept * (position + 1) / len(layers)) / paths)
             exits[first : first + kept] = np.asarray(exit)[:kept]
-    return Paths(layers / width, V, exits)
+    return cautioned(Paths(layers / width, V, exits))

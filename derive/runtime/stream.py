@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 from derive.runtime import checkpoint as files
 from derive.runtime import inputs, moments, sketch
 from derive.runtime.progress import Progress, reporter
-from derive.runtime.results import Paths
+from derive.runtime.results import DOMINATED, LEFT, Paths
 
 __all__ = ["Observable", "Summary", "combine", "stream"]
 
@@ -248,21 +249,23 @@ def stream(
 
     Raises ValueError for a request that makes no sense or a checkpoint of another one.
     """
-    inputs.path_range(0, paths)
+    _, paths = inputs.path_range(0, paths)
+    seed = inputs.integer("seed", seed)
     for name in ("first", "paths", "seed", "progress"):
         if name in options:
             raise ValueError(f"stream passes {name} itself; leave it out")
     named = dict(observables or {})
     together = part is None and jax.process_count() > 1
-    k, K = (jax.process_index(), jax.process_count()) if part is None else part
+    k, K = (jax.process_index(), jax.process_count()) if part is None else _part(part)
     if not 0 <= k < K:
         raise ValueError(f"part = ({k}, {K}) must be (k, K) with 0 <= k < K")
+    probs = inputs.numbers.array("probs", probs).ravel().tolist()
     if any(not 0 <= p <= 1 for p in probs):
         raise ValueError(f"probs must lie in [0, 1], got {list(probs)}")
     path_bytes = _path_bytes(arguments, options)
     group = _power(GROUP_BYTES // path_bytes, LARGEST_GROUP)
     held = _power(CHUNK_BYTES // path_bytes, LARGEST_CHUNK) if chunk is None else chunk
-    inputs.positive_integer("chunk", held)
+    held = inputs.positive_integer("chunk", held)
     at_once = max(1, -(-held // group))  # groups
     groups = -(-paths // group)
     begin, end = groups * k // K, groups * (k + 1) // K
@@ -278,11 +281,14 @@ def stream(
             raise ValueError(f"{file} is that of part {stored.part}, not of ({k}, {K})")
         state = stored
     report = reporter(progress, "stream")
-    saved = time.monotonic()
+    saved, frozen = time.monotonic(), np.zeros(3)
     while state.next < end:
         first = state.next * group
         count = min(min(state.next + at_once, end) * group, paths) - first
-        sample = simulate(*arguments, paths=count, seed=seed, first=first, **options)
+        with warnings.catch_warnings():  # of one chunk's mean: that of all comes below
+            warnings.filterwarnings("ignore", message=f".*{LEFT}")
+            sample = simulate(*arguments, paths=count, seed=seed, first=first, **options)
+        frozen = frozen + _frozen(sample)
         state.add(sample, {n: _observed(n, f, sample) for n, f in named.items()})
         report((state.next - begin) / (end - begin))
         finished = state.next >= end
@@ -296,7 +302,29 @@ def stream(
             f"part {k} of {K} has no paths: {paths} paths are {groups} groups of {group}; "
             f"take at most {groups} parts"
         )
+    if frozen[1] > DOMINATED * frozen[2]:
+        warnings.warn(
+            f"{frozen[0]:.0f} {LEFT} and stand still near it; they make "
+            f"{frozen[1] / frozen[2]:.0%} of the mean of tr V at the last time: such a mean and "
+            "its variance follow the radius. Take the quantiles of observables, or an earlier time",
+            stacklevel=2,
+        )
     return state.summary(probs)
+
+
+def _frozen(sample: Paths) -> np.ndarray:
+    """How many paths have left, their sum of tr V at the last time, and that of all paths."""
+    left = np.isfinite(sample.exit_time)
+    sizes = np.trace(sample.V[:, -1], axis1=-2, axis2=-1).astype(np.float64)
+    return np.array([left.sum(), sizes[left].sum(), sizes.sum()])
+
+
+def _part(part: Any) -> tuple[int, int]:
+    try:
+        k, K = part
+    except (TypeError, ValueError):
+        raise ValueError(f"part = {part!r} must be (k, K) with 0 <= k < K") from None
+    return inputs.integer("part[0]", k), inputs.integer("part[1]", K)
 
 
 def combine(parts: Iterable[str | Path], probs: Sequence[float] = PROBS) -> Summary:

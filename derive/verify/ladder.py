@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,31 +43,27 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
         yield result, rung()
 
 
-def certificate(result: Any, signature: str, level: str, found: list[Rung]) -> str:
-    """The certificate's text: no dates, no machine, one digit for residuals."""
-    return (
-        json.dumps(
+def certificate(result: Any, signature: str, level: str, found: list[Rung]) -> dict[str, Any]:
+    """What the ladder found, as a certificate says it: no dates, no machine, one digit for
+    residuals.  `derive.certificate` binds it to the kernel's bytes."""
+    return {
+        "model": result.model.name,
+        "signature": signature,
+        "engine": ENGINE,
+        "level": level,
+        "passed": all(not r.failed for r in found),
+        "rungs": [
             {
-                "model": result.model.name,
-                "signature": signature,
-                "engine": ENGINE,
-                "level": level,
-                "passed": all(r.passed for r in found),
-                "rungs": [
-                    {
-                        "name": r.name,
-                        "claim": r.claim,
-                        "passed": r.passed,
-                        "figures": r.figures,
-                        **({"power": r.power} if r.power else {}),
-                    }
-                    for r in found
-                ],
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+                "name": r.name,
+                "claim": r.claim,
+                "status": r.status,
+                **({"reason": r.unreached} if r.unreached else {}),
+                "figures": r.figures,
+                **({"power": r.power} if r.power else {}),
+            }
+            for r in found
+        ],
+    }
 
 
 __all__ = ["SIZES", "certificate", "climb", "gate"]

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from derive import cli
-from derive.commands.build_command import _emitted
+from derive.derivation import derived, rendered
 from derive.dispatch import ladder
 from derive.errors import CheckFailed
 from derive.registry import find
@@ -28,7 +28,8 @@ ESTIMATES = {"rate_error", "velocity_error"}  # of a quadrature: compared where 
 @cache
 def emitted(name):
     entry = find(name)
-    return entry.method, *_emitted(entry)
+    result = derived(entry)
+    return entry.method, result, rendered(entry, result)
 
 
 def broken(text, names):

@@ -1,0 +1,43 @@
+"""A generated module that a command is to run or copy: as `derive build` wrote it, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from derive.errors import RequestError
+from derive.files import present, text_in
+from derive.registry import Entry, shown
+
+
+def kernel_text(file: Path, entry: Entry) -> str:
+    """Its text.  Raises RequestError for a file that is missing, damaged or edited by hand."""
+    return _checked(file, f"run: derive build {entry.argument}")
+
+
+def kernel(file: Path, argument: str) -> ModuleType:
+    """The module itself; `argument`: what `derive build` takes for it."""
+    from derive.verify.ladder import load_module
+
+    mend = f"run: derive build {argument}"
+    _checked(file, mend)
+    try:
+        return load_module(file)
+    except Exception as problem:  # whole, but of another version of the runtime
+        raise RequestError(
+            f"{shown(file)} cannot be imported ({type(problem).__name__}: {problem}); {mend}"
+        ) from problem
+
+
+def _checked(file: Path, mend: str) -> str:
+    from derive.emit.rendering import body_is_untouched
+
+    if not present(file):
+        raise RequestError(f"{shown(file)} does not exist; {mend}")
+    try:
+        text = text_in(file)
+    except ValueError as problem:
+        raise RequestError(f"{shown(file)} {problem}; {mend}") from None
+    if not body_is_untouched(text):
+        raise RequestError(f"{shown(file)} is not as derive build wrote it; {mend}")
+    return text
