@@ -117,6 +117,12 @@ class Param(sp.Symbol):
         self.varying = "depends on depth" in meaning
         return self
 
+    def _hashable_content(self) -> tuple:
+        """SymPy's caches hand out one of equal symbols: those of another range are others."""
+        r = self.range
+        own = (r.low, r.high, r.low_open, r.high_open, self.varying)
+        return (*super()._hashable_content(), own)
+
     def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
         return (self.name, self.range, self.meaning), {}
 
