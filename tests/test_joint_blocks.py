@@ -45,7 +45,7 @@ def test_one_token_by_hand(gamma: float) -> None:
     products of their mean squares, but the first with itself, which does not fluctuate:
     2 (1 - s^8) for s^4 + s^2 g^2 + g^2 = 1.
     """
-    s, g = np.sqrt(1 - gamma**2), gamma
+    s = np.sqrt(1 - gamma**2)
     two = variance(derived("two_branches_of_one_input"), gamma)
     assert two == pytest.approx(2 * (1 - s**8), rel=1e-12)
 

@@ -16,6 +16,7 @@ import mpmath
 import sympy as sp
 
 from derive.errors import DefinitionError
+from derive.notation.names import identifier
 
 SCALINGS = ("fixed", "free", "proportional")
 
@@ -200,7 +201,8 @@ def _split(text: str, caller: str) -> tuple[str, str]:
         raise DefinitionError(
             f'{caller}: {text!r} is no declaration; write "name: meaning", for instance "n: width"'
         )
-    return name, rest.strip()
+    what = {"dims": "dimension", "params": "parameter"}[caller]
+    return identifier(name, what), rest.strip()
 
 
 def _reject_duplicates(made: tuple[sp.Symbol, ...], caller: str) -> None:
