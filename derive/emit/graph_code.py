@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import sympy as sp
 
-from derive.emit.names import WORDS, fresh, local
+from derive.emit.names import fresh, local
 from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, python, render, symbol_text
 from derive.notation.arrays import (
     Array,
@@ -41,7 +41,7 @@ def statements(
 ) -> tuple[list[tuple[str, str]], str]:
     """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype.
 
-    `reserved`: names that a statement must not take, beside the words of kernels.  `signed`:
+    `reserved`: names that a statement must not take.  `signed`:
     signs of scalars in front of their products are written as signs of the terms.
     """
     order = _needed(root)
@@ -50,7 +50,7 @@ def statements(
         for arg in _shown_args(array):
             users[arg] = users.get(arg, 0) + 1
     text: dict[Array, tuple[str, int]] = {a: (name, ATOM) for a, name in leaves.items()}
-    taken = {*leaves.values(), *reserved, *WORDS}
+    taken = {*leaves.values(), *reserved}
     lines: list[tuple[str, str]] = []
     for array in order:
         if array in text:
