@@ -17,7 +17,7 @@ def kernel_text(file: Path, entry: Entry) -> str:
 
 def kernel(file: Path, argument: str) -> ModuleType:
     """The module itself; `argument`: what `derive build` takes for it."""
-    from derive.verify.ladder import load_module
+    from derive.verify.compare import load_module
 
     mend = f"run: derive build {argument}"
     _checked(file, mend)

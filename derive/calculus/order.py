@@ -256,23 +256,24 @@ def _most_sums(
         return sum(seen.values())
 
     def least_loss(groups: Groups, classes: tuple[int, ...]) -> int:
-        """A class that one factor alone holds merges with its partner's."""
-        lost = 0
+        """A class that one factor of a group holds alone merges with one of its partner's.
+
+        Each such class counts once, in however many groups: one merger serves them all.
+        """
         fixed = {classes[k] for k in legs}
+        merging = set()
         for group in groups:
             holders: dict[int, int] = {}
             for factor in group:
                 for root in {classes[k] for k in factor}:
                     holders[root] = holders.get(root, 0) + 1
-            private = [
-                any(
-                    worth[k] and holders[classes[k]] == 1 and classes[k] not in fixed
-                    for k in factor
-                )
+            merging |= {
+                classes[k]
                 for factor in group
-            ]
-            lost += sum(private) // 2
-        return lost
+                for k in factor
+                if worth[k] and holders[classes[k]] == 1 and classes[k] not in fixed
+            }
+        return (len(merging) + 1) // 2
 
     def search(groups: Groups, swaps: list[bool], classes: tuple[int, ...]) -> None:
         nonlocal best

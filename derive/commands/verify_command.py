@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
             found.append(rung)
             results.append(result)
-            status = ladders.status(rung)
+            status = rung.status
             spent = time.monotonic() - start
             print(f"  {WORDS[status]}  {rung.name}: {rung.claim} ({spent:.0f} s)", flush=True)
             if status == "failed":

@@ -11,8 +11,9 @@ from derive.calculus.index import Expression, Factors, Index, Tensor
 from derive.calculus.kinks import CORRELATION
 from derive.emit.graph_code import statements
 from derive.emit.merging import Placed, Recipe
+from derive.emit.names import local
 from derive.emit.program import LONGEST, RANKS, Program, in_order
-from derive.emit.scalars import factor_text, python
+from derive.emit.scalars import factor_text, python, symbol_text
 
 
 def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> list[Placed]:
@@ -48,10 +49,12 @@ def _named(tensor: Tensor, program: Program) -> str:
         text = f"of_correlation({gram.name}, {degree}, {functions})"
         return program.assign(("kernel", tensor.name), "pair", text, 2)
     if tensor.kind == "pattern":
-        given, like = tensor.meaning.given, program.like
-        text = f"constant({tensor.name}, {like})" if given else f"causal({tensor.dims[0]}, {like})"
-        wish = tensor.name if given else "pattern"
-        name = program.assign(("pattern", tensor.name), wish, text, 2)
+        given, like, own = tensor.meaning.given, program.like, local(tensor.name)
+        if given:  # the field's own name, read as an array
+            name = program.rebind(("pattern", own), own, f"constant({own}, {like})")
+        else:
+            text = f"causal({symbol_text(tensor.dims[0])}, {like})"
+            name = program.assign(("pattern", own), "pattern", text, 2)
         program.shared.add(name)
         return name
     if tensor.kind == "response":
@@ -70,7 +73,7 @@ def _response(tensor: Tensor, program: Program) -> str:
     meaning = tensor.meaning
     leaves = {meaning.gram: meaning.tensor.name}
     dtype = f"{meaning.tensor.name}.dtype"
-    lines, text = statements(meaning.root, {}, leaves, dtype)
+    lines, text = statements(meaning.root, {}, leaves, dtype, program.given)
     known = {s.name: s.text for s in program.statements}
     if any(name in program.taken and known.get(name) != words for name, words in lines):
         # another function's parts have these names
@@ -174,8 +177,8 @@ def product_of(
         program.words[name] = tuple(w for n, flip in word for w in program.word(n, flip))
         if program.words[name] == program.word(name, True):
             program.symmetric.add(name)
-    elif not dummies and all(n in program.symmetric and len(ix) == 2 for n, ix in group):
-        program.symmetric.add(name)
+    elif len(legs) == 2 and all(n in program.symmetric and len(ix) == 2 for n, ix in group):
+        program.symmetric.add(name)  # entry by entry, on the same two indices
     return name, legs
 
 

@@ -17,7 +17,7 @@ from derive.emit.layout import tidy
 from derive.emit.rendering import NO_HASH, body_hash, environment, filled
 from derive.emit.sde_at_width import at_width_entry, at_width_kernels, at_width_params
 from derive.emit.sde_kernels import Kernel, kernels_of, layer_kernel, numbered
-from derive.emit.sde_names import clock_words, parameters, sizes_of
+from derive.emit.sde_names import clock_words, parameters, sizes_of, taken
 from derive.emit.sde_spec import specification, words_of_runtime
 from derive.emit.signature import signature
 from derive.methods.corrected import corrected_or_none
@@ -45,7 +45,8 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     at_width = corrected_or_none(result)
     if at_width is not None:
         kernels += at_width_kernels(at_width)
-    kernels = [replace(numbered(k), doc=filled(k.doc)) for k in kernels]
+    kept = taken(result)
+    kernels = [replace(numbered(k, kept), doc=filled(k.doc)) for k in kernels]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (

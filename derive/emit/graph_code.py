@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 
 import sympy as sp
 
-from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, python, render
+from derive.emit.names import fresh, local
+from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, python, render, symbol_text
 from derive.notation.arrays import (
     Array,
     add,
@@ -40,8 +41,8 @@ def statements(
 ) -> tuple[list[tuple[str, str]], str]:
     """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype.
 
-    `reserved`: names that a statement must not take.  `signed`: signs of scalars in front of
-    their products are written as signs of the terms.
+    `reserved`: names that a statement must not take.  `signed`:
+    signs of scalars in front of their products are written as signs of the terms.
     """
     order = _needed(root)
     users: dict[Array, int] = {}
@@ -61,10 +62,7 @@ def statements(
             text[array] = shown
             continue
         if array is not root and (wish or (users[array] > 1 and not trivial)):
-            name, number = wish or "part", 1
-            while name in taken:
-                number += 1
-                name = f"{wish or 'part'}_{number}"
+            name = fresh(wish or "part", taken)
             taken.add(name)
             lines.append((name, shown[0]))
             shown = (name, ATOM)
@@ -106,14 +104,14 @@ def _text(
     if array.op == "full":
         if array.shape == ():
             return render(array.data)
-        return f"full(({', '.join(map(str, array.shape))},), {python(array.data)}, {dtype})", ATOM
+        shape = ", ".join(map(symbol_text, array.shape))
+        return f"full(({shape},), {python(array.data)}, {dtype})", ATOM
     if array.op == "eye":
-        return f"eye({array.shape[0]}, {dtype})", ATOM
+        return f"eye({symbol_text(array.shape[0])}, {dtype})", ATOM
     if array.op == "constant":
-        given = array.data.given
-        return (
-            array.data.name if given else f"causal({array.shape[0]}, {dtype.partition('.')[0]})"
-        ), ATOM
+        if array.data.given:
+            return local(array.data.name), ATOM
+        return f"causal({symbol_text(array.shape[0])}, {dtype.partition('.')[0]})", ATOM
     if array.op == "add":
         right = array.args[1]
         if _is_minus(right):

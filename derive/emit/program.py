@@ -46,6 +46,18 @@ class Program:
     taken: set[str] = field(default_factory=set)
     operations: dict[str, int] = field(default_factory=dict)
     like: str = "V"  # an array of the kernel's own representation
+    given: frozenset[str] = frozenset()  # names that were taken at the start
+
+    def __post_init__(self) -> None:
+        self.given = frozenset(self.taken)
+
+    def rebind(self, key: object, name: str, text: str) -> str:
+        """A name of the definition read in the kernel's own representation, once."""
+        if key not in self.known:
+            self.known[key] = name
+            self.statements.append(Statement(name, text, 2))
+            self.operations["m^2"] = self.operations.get("m^2", 0) + 1
+        return self.known[key]
 
     def assign(self, key: object, wish: str, text: str, cost: int) -> str:
         """Name a value; the same key is computed once.  `cost` is its exponent of m."""

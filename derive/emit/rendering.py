@@ -7,6 +7,7 @@ import re
 import textwrap
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import jinja2
 
@@ -20,15 +21,64 @@ _HASH_LINE = re.compile(r"^Body ([0-9a-f]{16})", re.MULTILINE)
 
 @cache
 def environment() -> jinja2.Environment:
-    """The one Jinja environment: undefined names are errors."""
-    return jinja2.Environment(
+    """The one Jinja environment: undefined names are errors.
+
+    Every value is escaped for text between double quotes unless it is marked as code.
+    """
+    made = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        finalize=_finalize,
     )
+    made.filters |= {"code": Code, "raw": raw, "line": lambda text: " ".join(str(text).split("\n"))}
+    return made
+
+
+class Code(str):
+    """Text that the emitter made to be run, made of checked names, numbers and operators."""
+
+    __slots__ = ()
+
+
+def _finalize(value: Any) -> Any:
+    kept = isinstance(value, (Code, jinja2.Undefined))
+    return value if kept else escape(str(value))
+
+
+def escape(text: str) -> str:
+    """Text as it stands between double quotes, one or three, and reads back equal."""
+    return "".join(
+        _ESCAPES.get(c) or (c if c == "\n" or c.isprintable() else _code(c)) for c in text
+    )
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\t": "\\t"}
+
+
+def _escaped(char: str) -> str:
+    kept = char == "\n" or char.isprintable()
+    return _ESCAPES.get(char) or (char if kept else _code(char))
+
+
+def _code(char: str) -> str:
+    number = ord(char)
+    return (
+        f"\\x{number:02x}"
+        if number < 256
+        else f"\\u{number:04x}"
+        if number < 65536
+        else (f"\\U{number:08x}")
+    )
+
+
+def raw(text: str) -> Code:
+    """A literal of LaTeX, raw where that reads back equal."""
+    plain = all(c.isprintable() and c != '"' for c in text) and not text.endswith("\\")
+    return Code(f'r"{text}"' if plain else '"' + escape(text).replace("\n", "\\n") + '"')
 
 
 def _template(name: str) -> str:

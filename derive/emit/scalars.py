@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sympy as sp
 
+from derive.emit.names import local
 from derive.errors import Refusal
-from derive.notation.scalars import GaussianMean
+from derive.notation.scalars import Dim, GaussianMean, Param, Share
 
 FUNCTIONS = {
     sp.exp: "exp",
@@ -37,10 +38,18 @@ def factor_text(expression: sp.Expr) -> str:
     return text if strength >= PRODUCT else f"({text})"
 
 
+def symbol_text(symbol: sp.Symbol) -> str:
+    """The local variable of a symbol: of a definition's, or of the emitter's own."""
+    if isinstance(symbol, Share):
+        return f"{local(symbol.whole.name)}/{local(symbol.count.name)}"
+    own = isinstance(symbol, (Dim, Param)) or symbol.name.endswith("_ratio")
+    return local(symbol.name) if own else symbol.name
+
+
 def render(e: sp.Expr) -> tuple[str, int]:
     """Text and the binding strength of its outermost operation."""
     if e.is_Symbol:
-        return e.name, ATOM
+        return symbol_text(e), ATOM
     if e.is_Integer:
         return (str(e), ATOM) if e >= 0 else (str(e), SUM)
     if e.is_Rational:

@@ -9,12 +9,16 @@ from dataclasses import dataclass, field, replace
 from derive.calculus.index import Expression, indices_of
 from derive.emit.graph_code import gather, statements
 from derive.emit.lowering import lower
+from derive.emit.names import NAME, local
 from derive.emit.program import RANKS, Program
 from derive.emit.scalars import python
 from derive.emit.sde_names import (
     assigned,
+    drawn_apart,
     layer_shaped,
     sizes_unpacked,
+    state_name,
+    taken,
     tuple_text,
     unpacked,
     words_in,
@@ -37,21 +41,28 @@ class Kernel:
     result: str = ""
 
 
-def numbered(kernel: Kernel) -> Kernel:
-    """Values that are called after their rank alone, numbered in the order of their statements."""
+def numbered(kernel: Kernel, kept: set[str]) -> Kernel:
+    """Values that are called after their rank alone, numbered in the order of their statements.
+
+    `kept`: names that are not temporaries.  Where a new name would meet another, all stay.
+    """
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
     for line in kernel.body:
         name = line.partition(" = ")[0]
-        if match := re.fullmatch(rf"({'|'.join(RANKS)})(_\d+)?", name):
+        if name not in kept and (match := re.fullmatch(rf"({'|'.join(RANKS)})(_\d+)?", name)):
             counts[match[1]] += 1
             number = counts[match[1]]
             names[name] = match[1] if number == 1 else f"{match[1]}_{number}"
     # names made of such a name follow it: matrix_2_V
-    pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
+    part = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(RANKS)})(?:_\d+)?(?![a-z0-9])")
+    found = {w for x in [*kernel.body, kernel.result] for w in NAME.findall(x)}
+    moved = {w: part.sub(lambda m: names.get(m[0], m[0]), w) for w in found - kept}
+    if len(set(moved.values()) | (found & kept)) < len(found):
+        return kernel
 
     def renamed(text: str) -> str:
-        return pattern.sub(lambda m: names.get(m[0], m[0]), text)
+        return NAME.sub(lambda m: moved.get(m[0], m[0]), text)
 
     return replace(kernel, body=[renamed(x) for x in kernel.body], result=renamed(kernel.result))
 
@@ -99,7 +110,7 @@ _DOCS = {
 
 
 def expression_kernel(result: CovarianceSDE, name: str, doc: str, expression: Expression) -> Kernel:
-    program = Program(taken={"V", "m", "params", "t"})
+    program = Program(taken=taken(result, "V"))
     text = lower(expression, program)
     kernel = Kernel(name, "V, params, t=0.0", doc)
     kernel.body = _header(result, text, program, "V")
@@ -109,7 +120,7 @@ def expression_kernel(result: CovarianceSDE, name: str, doc: str, expression: Ex
 
 
 def _equation_kernel(result: CovarianceSDE, name: str) -> tuple[Kernel, str]:
-    program = Program(taken={"V", "m", "params", "t"})
+    program = Program(taken=taken(result, "V"))
     text = lower(result.equations[name], program)
     kernel = Kernel(name, "V, params, t=0.0", _docs(result, name, _dearest(program)))
     kernel.body = _header(result, text, program, "V")
@@ -143,7 +154,7 @@ _ZEROS = {  # by number of free tokens
 
 
 def _quotient(result: CovarianceSDE, name: str, what: str) -> Kernel:
-    program = Program(taken={"V", "m", "params", "t"})
+    program = Program(taken=taken(result, "V", "rate"))
     above, below = (lower(e, program) for e in getattr(result, name))
     kernel = Kernel(
         name, "V, params, t=0.0", f"{what}\n\nV: (..., m, m).  Returns (...,); NaN for V = 0."
@@ -184,7 +195,7 @@ def noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         root = root_of_noise(noise, ("covariance", "field"))
     except Refusal:
         return _noise_in_fields(result, kernel)
-    program = Program(taken={"V", "L", "m", "params", "t", "fields", "noise", *drawn})
+    program = Program(taken=taken(result, "V", "L", "root", *drawn))
     program.symmetric = {"V", *(f.drawn.name for f in noise.fields if f.drawn.symmetric)}
     text = lower(root, program)
     kernel.body = _header(result, text, program, "V")
@@ -198,7 +209,7 @@ def noise_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
 
 def _noise_in_fields(result: CovarianceSDE, kernel: Kernel) -> tuple[Kernel, str]:
     """A noise that multiplies entries of V and of fields: no factor L can be taken off."""
-    program = Program(taken={"V", "L", "m", "params", "t", "fields"})
+    program = Program(taken=taken(result, "V", "L"))
     noise = result.noise
     for one in noise.fields:
         program.taken.update({one.tensor.name, one.drawn.name})
@@ -229,11 +240,14 @@ def _built(built: Expression, drawn: str) -> str:
 
 
 def layer_kernel(result: CovarianceSDE) -> Kernel:
-    trace = result.trace
-    state = result.model.state_name
-    leaves = {trace.state: state, **{a: n for n, a in trace.weights}}
+    trace, state = result.trace, state_name(result)
+    weights = drawn_apart(result, [n for n, _ in trace.weights])
+    drawn = {a: n for n, (_, a) in zip(weights, trace.weights, strict=True)}
+    leaves = {trace.state: state, **drawn}
     names = {a: n for a, n in trace.names.items() if a not in leaves}
-    lines, text = statements(trace.output, names, leaves, f"{state}.dtype", signed=True)
+    lines, text = statements(
+        trace.output, names, leaves, f"{state}.dtype", taken(result), signed=True
+    )
     kernel = Kernel(
         "layer",
         f"{state}, weights, params, dims, t=0.0",
@@ -241,7 +255,7 @@ def layer_kernel(result: CovarianceSDE) -> Kernel:
         "weights: `Weights`; dims: `Dims`, numbers.",
     )
     kernel.body = _graph_header(result, lines, text, f"m = {state}.shape[-2]")
-    kernel.body.append(f"{tuple_text(n for n, _ in trace.weights)} = weights")
+    kernel.body.append(f"{tuple_text(weights)} = weights")
     kernel.body += [f"{n} = {words}" for n, words in lines]
     kernel.result = text
     return kernel
@@ -271,17 +285,20 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
         names, output = chain.names, chain.output
         if name == "step_layer":
             output, names = gather(output), {}
-        leaves = {chain.factor: "L", **{a: n for n, a in chain.blocks}}
+        blocks = drawn_apart(result, [n for n, _ in chain.blocks])
+        drawn = {a: n for n, (_, a) in zip(blocks, chain.blocks, strict=True)}
+        leaves = {chain.factor: "L", **drawn}
         lines, text = statements(
             output,
             {a: n for a, n in names.items() if a not in leaves},
             leaves,
             "L.dtype",
+            taken(result, "L"),
             signed=True,
         )
         kernel = Kernel(name, "L, blocks, params, dims, t=0.0", doc)
         kernel.body = _graph_header(result, lines, text, "m = L.shape[-1]")
-        kernel.body.append(f"{tuple_text(n for n, _ in chain.blocks)} = blocks")
+        kernel.body.append(f"{tuple_text(blocks)} = blocks")
         kernel.body += [f"{n} = {words}" for n, words in lines]
         kernel.result = text
         out.append(kernel)
@@ -289,12 +306,8 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
 
 
 def congruence_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
-    step, token = result.step, result.law.gram.dims[0].name
-    width = result.model.clock.name
-    program = Program(
-        taken={"V", "L", token, width, "params", "dims", "t", "h", "blocks"}
-        | {"push", "pull", "lift", "root"}
-    )
+    step, width = result.step, result.model.clock.name
+    program = Program(taken=taken(result, "V", "L", "h", "push", "pull", "lift", "root"))
     program.like = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
@@ -310,9 +323,9 @@ def congruence_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
         "o(h),\npositive semi-definite by construction.",
     )
     kernel.body = _header(result, " ".join(words), program, "L")
-    kernel.body += sizes_unpacked(result, {width})
+    kernel.body += sizes_unpacked(result, {local(width)})
     kernel.body += assigned((f.drawn.name for f in result.noise.fields), "blocks")
-    kernel.body.append(f"h = 1 / {width}")
+    kernel.body.append(f"h = 1 / {local(width)}")
     if "V" in words_in([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")
     kernel.body += [f"{s.name} = {s.text}" for s in program.statements]
@@ -334,14 +347,14 @@ def _graph_header(
     result: CovarianceSDE, lines: list[tuple[str, str]], text: str, size: str
 ) -> list[str]:
     words = words_in([t for _, t in lines] + [text])
-    token = result.law.gram.dims[0].name
+    token = local(result.law.gram.dims[0].name)
     out = [size.replace("m =", f"{token} =", 1)] if token in words else []
     return out + sizes_unpacked(result, words) + unpacked(result, words)
 
 
 def _header(result: CovarianceSDE, text: str, program: Program, state: str) -> list[str]:
     words = words_in([s.text for s in program.statements] + [text])
-    token = result.law.gram.dims[0].name
+    token = local(result.law.gram.dims[0].name)
     out = [f"{token} = {state}.shape[-1]"] if token in words else []
     return out + unpacked(result, words)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import sympy as sp
 
+from derive.emit.names import WORDS, fresh, local, words_in
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation.arrays import walk
 from derive.notation.patterns import Pattern
@@ -40,24 +40,41 @@ def layer_shaped(result: CovarianceSDE) -> bool:
     return result.reduction is not None and result.reduction.step is not None
 
 
+def state_name(result: CovarianceSDE) -> str:
+    """The argument that holds the state of a layer."""
+    return local(result.model.state_name)
+
+
+def taken(result: CovarianceSDE, *more: str) -> set[str]:
+    """Names that no temporary of a kernel may take: words, the definition's names, and `more`."""
+    given = [d.name for d in result.model.dims] + [p.name for p in parameters(result)]
+    return {"t", *map(local, given), state_name(result), *WORDS, *more}
+
+
+def drawn_apart(result: CovarianceSDE, names: Iterable[str]) -> list[str]:
+    """Locals for weights or blocks, in order, apart from all other names."""
+    used, out = taken(result), []
+    for name in names:
+        out.append(fresh(local(name), used))
+        used.add(out[-1])
+    return out
+
+
 def unpacked(result: CovarianceSDE, words: set[str]) -> list[str]:
     """The parameters by name; those that depend on depth at the time of the call."""
-    names = [p.name for p in parameters(result)]
+    names = [local(p.name) for p in parameters(result)]
     if not words & set(names):
         return []
-    varying = [p.name for p in result.model.params if p.varying and p.name in words]
-    return [f"{tuple_text(names)} = params", *(f"{name} = at({name}, t)" for name in varying)]
+    varying = [local(p.name) for p in result.model.params if p.varying]
+    moving = [f"{name} = at({name}, t)" for name in varying if name in words]
+    return [f"{tuple_text(names)} = params", *moving]
 
 
 def sizes_unpacked(result: CovarianceSDE, words: set[str]) -> list[str]:
     """The dimensions by name; one that is a parameter too is read there."""
     params = {p.name for p in parameters(result)}
-    dims = ["_" if d.name in params else d.name for d in sizes_of(result)]
+    dims = ["_" if d.name in params else local(d.name) for d in sizes_of(result)]
     return [f"{tuple_text(dims)} = dims"] if words & set(dims) else []
-
-
-def words_in(texts: Iterable[str]) -> set[str]:
-    return {w for t in texts for w in re.findall(r"[A-Za-z_]\w*", t)}
 
 
 def tuple_text(names: Iterable[str]) -> str:
@@ -68,3 +85,20 @@ def tuple_text(names: Iterable[str]) -> str:
 def assigned(names: Iterable[str], whole: str) -> list[str]:
     names = list(names)
     return [f"{tuple_text(names)} = {whole}"] if names else []
+
+
+__all__ = [
+    "assigned",
+    "clock_words",
+    "drawn_apart",
+    "layer_shaped",
+    "parameters",
+    "patterns",
+    "sizes_of",
+    "sizes_unpacked",
+    "state_name",
+    "taken",
+    "tuple_text",
+    "unpacked",
+    "words_in",
+]

@@ -39,11 +39,23 @@ class Scalar:
     square: sp.Expr
 
     def explosion(self) -> str:
-        """Whether the scalar reaches infinity in finite time, in words; nothing if bounded."""
-        return "" if self.name.name == "rho" else _explosion(self.drift, self.square, self.name)
+        """Whether the scalar reaches infinity in finite time, in words; nothing if bounded.
+
+        Feller's test is one of coefficients that are constant in time: where a parameter
+        depends on depth, nothing is said but that.
+        """
+        if self.name.name == "rho":
+            return ""
+        symbols = sorted(self.drift.free_symbols | self.square.free_symbols, key=str)
+        moving = [s.name for s in symbols if isinstance(s, Param) and s.varying]
+        if moving:
+            verb = "depend" if len(moving) > 1 else "depends"
+            return f"no word on explosion: {' and '.join(moving)} {verb} on depth"
+        return _explosion(self.drift, self.square, self.name)
 
     @property
     def text(self) -> str:
+        """The equation in words, and whether the scalar explodes."""
         drift = sp.sstr(_gathered(self.drift))
         root = _bracketed(_root(self.square, self.name))
         if self.square == 0:

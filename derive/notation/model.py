@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,6 +19,7 @@ import sympy as sp
 from derive.errors import DefinitionError, Place
 from derive.notation import functions
 from derive.notation.arrays import Array, node, show_shape, walk
+from derive.notation.names import identifier
 from derive.notation.scalars import Dim, Param, extent
 
 
@@ -145,6 +147,7 @@ RESERVED_FOR = {
     "h": "the length of a step",
 }
 RESERVED = set(RESERVED_FOR)
+_DERIVED = re.compile(r"[FGCS]_\d+$")  # fields, their normals, centred parts, functions of V
 _STATE = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*,\s*(\w+)\s*\]\s*$")
 
 
@@ -169,9 +172,19 @@ def _model(
             "parameter another name",
             place,
         )
-    match = _STATE.match(state)
+    match = _STATE.match(unicodedata.normalize("NFKC", state))
     if not match:
         raise DefinitionError(f'state={state!r} is not of the form "X[m, n]"', place)
+    own = identifier(match[1], "state", place)
+    if own in RESERVED | set(declared) | set(scalars):
+        raise DefinitionError(f"the state has the name {own} of something else; rename it", place)
+    for dim in declared:
+        if f"{dim}_ratio" in scalars:
+            raise DefinitionError(
+                f"{dim}_ratio is what a kernel calls {dim} / {match[3]}; rename the parameter",
+                place,
+            )
+    identifier(function.__name__, "model", place)
     for word in match.groups()[1:]:
         if word not in declared:
             raise DefinitionError(
@@ -192,7 +205,7 @@ def _model(
         function.__name__,
         method,
         function,
-        match.group(1),
+        own,
         shape,
         shape[1],
         depth or shape[1],
@@ -234,14 +247,47 @@ def trace(model: Model) -> Trace:
             f"{model.name} draws {asked} weights and uses {len(drawn)} of them; remove the others",
             model.place,
         )
-    weights = [(_weight_name(names.setdefault(a, f"W_{p + 1}")), a) for p, a in enumerate(drawn)]
+    patterns = [a for a in nodes if a.op == "constant"]
+    _check_patterns(model, patterns)
+    taken = {s.name for s in model.dims} | {s.name for s in model.params}
+    taken |= {a.data.name for a in patterns}
+    taken |= {"V", "L", "m", model.state_name}  # the covariance, its factor: see `RESERVED_FOR`
+    weights = []
+    for p, a in enumerate(drawn):
+        name = _weight_name(names.get(a, f"W_{p + 1}"), taken)
+        taken.add(name)
+        weights.append((name, a))
     names.update({a: name for name, a in weights})
     return Trace(model, state, output, tuple(weights), names)
 
 
-def _weight_name(name: str) -> str:
-    """V is the covariance and L its factor, whatever the text calls its weights."""
-    return f"W_{name}" if name in ("V", "L", "m") else name
+def _weight_name(wish: str, taken: set[str]) -> str:
+    """The name that the text gives a weight, or one like it that nothing else has."""
+    wish = f"W_{wish.strip('_')}" if wish in taken or wish.startswith("_") else wish
+    name, number = wish, 1
+    while name in taken:
+        number += 1
+        name = f"{wish}_{number}"
+    return name
+
+
+def _check_patterns(model: Model, patterns: list[Array]) -> None:
+    """A pattern's name must be its own: kernels take it as a field beside the parameters."""
+    others = {s.name: "dimension" for s in model.dims} | {s.name: "parameter" for s in model.params}
+    others |= RESERVED_FOR | {model.state_name: "the state"}
+    sizes: dict[str, Array] = {}
+    for array in patterns:
+        name = array.data.name
+        if not array.data.given:
+            continue
+        if name in others or _DERIVED.match(name):
+            raise DefinitionError(
+                f"the pattern {name} has the name of something else: "
+                f"{others.get(name, 'a derived quantity')}; give it another name",
+                array.place,
+            )
+        if sizes.setdefault(name, array).data != array.data:
+            raise DefinitionError(f"the pattern {name} is declared twice", array.place)
 
 
 def _call(model: Model, state: Array) -> tuple[Any, dict[str, Array]]:

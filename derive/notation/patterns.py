@@ -14,6 +14,7 @@ import numpy as np
 import sympy as sp
 
 from derive.errors import DefinitionError
+from derive.notation.names import identifier
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def declared(declaration: str) -> Pattern:
             f'pattern: {declaration!r} is no declaration; write "p: meaning", for instance '
             '"p: a window of three"'
         )
-    return Pattern(name, meaning.strip(), given=True)
+    return Pattern(identifier(name, "pattern"), meaning.strip(), given=True)
 
 
 def _constant(data: Pattern, dim: sp.Symbol) -> Any:

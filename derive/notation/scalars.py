@@ -16,6 +16,7 @@ import mpmath
 import sympy as sp
 
 from derive.errors import DefinitionError
+from derive.notation.names import identifier
 
 SCALINGS = ("fixed", "free", "proportional")
 
@@ -117,6 +118,12 @@ class Param(sp.Symbol):
         self.varying = "depends on depth" in meaning
         return self
 
+    def _hashable_content(self) -> tuple:
+        """SymPy's caches hand out one of equal symbols: those of another range are others."""
+        r = self.range
+        own = (r.low, r.high, r.low_open, r.high_open, self.varying)
+        return (*super()._hashable_content(), own)
+
     def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
         return (self.name, self.range, self.meaning), {}
 
@@ -194,7 +201,8 @@ def _split(text: str, caller: str) -> tuple[str, str]:
         raise DefinitionError(
             f'{caller}: {text!r} is no declaration; write "name: meaning", for instance "n: width"'
         )
-    return name, rest.strip()
+    what = {"dims": "dimension", "params": "parameter"}[caller]
+    return identifier(name, what), rest.strip()
 
 
 def _reject_duplicates(made: tuple[sp.Symbol, ...], caller: str) -> None:

@@ -114,7 +114,7 @@ def simulate(
     V = inputs.covariance(V0)
     m = V.shape[0]
     params = inputs.parameters(params, spec.params, spec.ranges, numbers.number("t1", t1))
-    inputs.start(V, spec.unit_rows, spec.width, getattr(params, spec.width, None))
+    inputs.start(V, spec.unit_rows, spec.width, inputs.value_of(params, spec.width, None))
     times = inputs.times(saves, t1)
     t1 = float(t1)
     first, paths = inputs.path_range(first, paths)

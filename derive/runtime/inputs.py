@@ -96,6 +96,11 @@ def parameters(
     return kind(*values)
 
 
+def value_of(params: Any, name: str, default: Any) -> Any:
+    """A parameter if there is one of that name; named tuples have methods beside their fields."""
+    return getattr(params, name) if name in params._fields else default
+
+
 def _in_range(name: str, number: float, ranges: Mapping[str, Sequence[Any]]) -> None:
     if math.isnan(number):
         raise ValueError(f"{name} is not a number")

@@ -166,8 +166,8 @@ def _sizes(
         if name == spec.clock:  # layers in a unit of time; all of them, if not said
             sizes[name] = inputs.positive_integer(name, given.get(name, depth))
             continue
-        share = getattr(params, spec.ratios.get(name, ""), 1.0)
-        default = getattr(params, name, max(1, round(share * width)))
+        share = inputs.value_of(params, spec.ratios.get(name, ""), 1.0)
+        default = inputs.value_of(params, name, max(1, round(share * width)))
         sizes[name] = inputs.positive_integer(name, given.get(name, int(default)))
     for name, (whole, count) in spec.shares.items():
         if sizes[whole] % sizes[count]:

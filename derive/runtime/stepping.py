@@ -18,6 +18,7 @@ import numpy as np
 
 from derive.runtime.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.factor import psd_factor, tiles_factor
+from derive.runtime.inputs import value_of
 from derive.runtime.normals import normals
 from derive.runtime.ops import Tiles
 
@@ -137,10 +138,10 @@ def _fields(spec: CovarianceModel) -> dict[str, Block]:
 def _dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
     """The step's dimensions: the width is 1/dt, what grows with it keeps its ratio, what stays
     has its value, and what the limit does not depend on is one."""
-    values = {name: getattr(params, name, 1.0) for name in spec.dims._fields}
+    values = {name: value_of(params, name, 1.0) for name in spec.dims._fields}
     values[spec.clock] = width
     for name, ratio in spec.ratios.items():
-        values[name] = width * getattr(params, ratio, 1.0)
+        values[name] = width * value_of(params, ratio, 1.0)
     return spec.dims(**values)
 
 

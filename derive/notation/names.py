@@ -1,0 +1,38 @@
+"""Names that a definition may give: identifiers that a kernel can carry as fields and locals.
+
+Input: a name as the definition writes it.  Output: the name as Python reads it (identifiers are
+normalised: the ligature in "ﬁeld" is two letters there), or a `DefinitionError` at the line.
+"""
+
+from __future__ import annotations
+
+import keyword
+import unicodedata
+
+from derive.errors import DefinitionError, Place
+
+
+def identifier(name: str, what: str, place: Place | None = None) -> str:
+    """The name as Python reads it; refuses what no field of a kernel can be called.
+
+    `what`: the kind of thing named, for the message ("parameter", "dimension", ...).
+    """
+    name = unicodedata.normalize("NFKC", name)
+    if not name.isidentifier():
+        raise DefinitionError(f"the {what} {name!r} has a name that is no identifier", place)
+    if keyword.iskeyword(name):
+        raise DefinitionError(
+            f"the {what} {name} has the name of a word of Python, which no field of a kernel can "
+            f"have; call it {name}_",
+            place,
+        )
+    if name.startswith("_"):
+        other = name.strip("_")
+        advice = (
+            f"; call it {other}" if other.isidentifier() and not keyword.iskeyword(other) else ""
+        )
+        raise DefinitionError(
+            f"the {what} {name} starts with an underscore, which no field of a kernel may{advice}",
+            place,
+        )
+    return name
