@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime import extremals, sparse_control
+from derive.runtime import extremals, sparse_control, sparse_turnpike
 from derive.runtime.control_coordinates import Flat, flatten, on_sphere
 from derive.runtime.control_inputs import (
     checked_params,
@@ -199,8 +199,8 @@ def turnpike(
             raise ValueError("x_guess takes one state, not a batch")
     with precision(dtype):
         flat = flatten(spec, sizes_of(sizes))
-        if spec.sparse and (spec.sparse != "elastic_net" or sparse_control.rests(flat, values)):
-            return sparse_control.finite_time(flat, values, guess)
+        if spec.sparse and (spec.sparse != "elastic_net" or sparse_turnpike.rests(flat, values)):
+            return sparse_turnpike.finite_time(flat, values, guess, starts, seed)
         points = _search(flat, values, guess, starts, seed)
         return _verdict(flat, values, points, starts)
 
@@ -401,7 +401,7 @@ def solve(
         flat = flatten(spec, sizes_of(sizes))
         z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
         if spec.sparse in ("l1", "l2norm"):
-            return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
+            return sparse_control.solve(flat, z0, values, T, batch, saves)
 
         guess = spec.state(*(v[0] for v in state)) if batch else state
 
