@@ -26,6 +26,7 @@ from derive.runtime.control_inputs import (
     sizes_of,
     small_number,
 )
+from derive.runtime.creases import creased
 from derive.runtime.inputs import positive_integer
 from derive.runtime.precision import precision
 from derive.runtime.results import Extremal, Turnpike
@@ -34,6 +35,7 @@ from derive.runtime.static_problem import starts as static_starts
 from derive.runtime.turnpike import (
     Linearised,
     bends,
+    hautus,
     is_minimum,
     judge,
     law_slope,
@@ -126,6 +128,12 @@ def _check_functions(
                 f"{name} is {value[(k, *rest)]} {where(int(k))}, at state "
                 f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
                 "check the definition there (log, sqrt or division at the edge of its range?)"
+                + (
+                    ""
+                    if np.all(np.isfinite(np.asarray(control)))
+                    else ", and whether H_uu = 0 there (a cost like u^4 is flat at u = 0: add "
+                    "beta / 2 |u|^2)"
+                )
             )
     if flat.m and flat.spec.sparse not in ("l1", "l2norm"):
         least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
@@ -206,17 +214,35 @@ def turnpike(
 
 
 def _search(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> list[StaticPoint]:
-    spec = flat.spec
     candidates = [] if guess is None else [np.asarray(flat.pack_x(guess))]
-    names = spec.state._fields  # type: ignore[attr-defined]
-    for name, shape in spec.param_shapes.items():
-        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]]):
-            z = np.asarray(flat.pack_x(spec.state(getattr(params, name))))
-            candidates.append(z)
+    candidates += _goals(flat, params)
     first = static_starts(flat, candidates, starts, np.random.default_rng(seed))
     n = flat.n
     _check_one_of(flat, first[:8, :n], first[:8, n : 2 * n], first[:8, 2 * n :], params)
     return static_points(flat, params, first)
+
+
+def _goals(flat: Flat, params: Any) -> list[np.ndarray]:
+    """Data with the shape of the state: they may be goals."""
+    spec = flat.spec
+    names = spec.state._fields  # type: ignore[attr-defined]
+    return [
+        np.asarray(flat.pack_x(spec.state(getattr(params, name))))
+        for name, shape in spec.param_shapes.items()
+        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]])
+    ]
+
+
+def _kinked_goal(flat: Flat, params: Any) -> str | None:
+    """Words on a goal at which the dynamics or a cost have a kink, if there is one."""
+    for z in (*_goals(flat, params), np.zeros(flat.n)):
+        if creased(flat, z, np.zeros(flat.n), np.zeros(flat.m), params):
+            return (
+                f"the dynamics or a cost have a kink at {_show(flat.point(z))}: if the optimum "
+                "rests there it arrives exactly, which no smooth extremal does; make it smooth, "
+                "sqrt(x**2 + eps) for |x| say, or price its square"
+            )
+    return None
 
 
 def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) -> Turnpike:
@@ -224,6 +250,8 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         empty = np.zeros(0)
         nothing = flat.point(np.full(flat.n, np.nan))
         reason = f"no static point found in {starts} starts; pass x_guess, or more starts"
+        kink = _kinked_goal(flat, params)
+        reason = reason if kink is None else f"{reason}; {kink}"
         return Turnpike(
             nothing,
             flat.costate(np.full(flat.n, np.nan)),
@@ -248,6 +276,12 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
     point, lin, ends = judged[best]
     convex, least = _convex(lin)
+    if not convex and least > -1e-9 * max(1.0, float(np.abs(lin.R).max())):
+        raise ValueError(
+            f"H_uu = 0 at the static optimum (smallest eigenvalue {least:.3g}): the cost of the "
+            "control is flat there to second order, as u^4 is, so the law of the control has no "
+            "derivative and there is no linearisation; add beta / 2 |u|^2"
+        )
     if not convex:
         raise _not_convex(least, "at the static optimum", bool(flat.spec.bounds))
     # A cost of the control alone prefers no state, unless curved dynamics price it in H_xx.
@@ -283,6 +317,10 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
                 "a bound or dead zone of the control is just touched at the static optimum: the "
                 "system is not differentiable there, and its rates hold on one side only",
             )
+    verdict, first = _not_smooth(flat, params, point, verdict)
+    if first and "infinity" in first[0]:
+        reasons = []  # what a linearisation out there says is rounding
+    reasons = [*first, *reasons]
     reasons.append(f"static optimum found by search from {starts} starts, not proven global")
     candidates = tuple(
         (
@@ -311,6 +349,34 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         point.residual,
         candidates,
     )
+
+
+def _not_smooth(flat: Flat, params: Any, point: StaticPoint, verdict: str) -> tuple[str, list[str]]:
+    """The verdict where the linearisation at a static point means something, else undetermined."""
+    reach = 10 * (1 + max((float(np.max(np.abs(a), initial=0)) for a in params), default=0.0))
+    if verdict != "exponential" and np.max(np.abs(point.z), initial=0.0) > reach:
+        return "undetermined", [
+            f"the static search runs off to infinity (state of size {np.max(np.abs(point.z)):.3g}):"
+            " the least running cost may not be attained"
+        ]
+    if creased(flat, point.z, point.q, point.v, params):
+        return "undetermined", [
+            "the state sits on a kink of the dynamics or of a cost at the static optimum: there is "
+            "no linearisation, and an arrival in finite time is possible"
+        ]
+    if flat.spec.fixed_end and verdict in ("exponential", "entry_only", "non_unique"):
+        lin, _ = linearise(flat, point, params)
+        lost = hautus(lin.reduced[0].T, lin.reduced[1], -np.inf, 1e-6 * (1 + np.abs(lin.A).max()))
+        if lost:
+            return "undetermined", [
+                "the end is fixed, and no control acts on the modes at eigenvalue "
+                + ", ".join(
+                    f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}"
+                    for s in lost
+                )
+                + ": an end is out of reach unless the free motion leads there"
+            ]
+    return verdict, []
 
 
 def _convex(lin: Linearised) -> tuple[bool, float]:
@@ -423,18 +489,24 @@ def solve(
         anchor = _anchor(flat, values, near, points, z0)
         if refusal is not None:
             check(anchor.q, anchor.v)
-        found = extremals.solve(
-            flat,
-            z0,
-            values,
-            T=T,
-            zT=zT,
-            anchor=anchor,
-            saves=saves,
-            tolerance=tolerance,
-            most=most_intervals,
-            progress=progress,
-        )
+        try:
+            found = extremals.solve(
+                flat,
+                z0,
+                values,
+                T=T,
+                zT=zT,
+                anchor=anchor,
+                saves=saves,
+                tolerance=tolerance,
+                most=most_intervals,
+                progress=progress,
+            )
+        except ValueError as error:
+            kink = None if "kink" in str(error) else _kinked_goal(flat, values)
+            if kink is None:
+                raise
+            raise ValueError(f"{error}; {kink}") from None
         return found if batch else extremals.first(found)
 
 
