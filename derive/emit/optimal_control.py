@@ -7,6 +7,7 @@ comes from the derivation; the template holds the shape of the module.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -399,7 +400,17 @@ def _spec(result: OptimalControl) -> list[tuple[str, str]]:
         ("fixed_end", repr(result.fixed_end)),
         ("sparse", repr(result.law.sparse).replace("'", '"')),
     ]
+    ranges = {q.name: _range(q) for q in model.params if q.range.text}
+    kinds = {s.name: s.kind for s in model.data if s.kind}
+    out += [(name, repr(v)) for name, v in (("ranges", ranges), ("kinds", kinds)) if v]
     return out
+
+
+def _range(parameter: Param) -> tuple[float | str, float | str, bool, bool, str]:
+    """The interval as `ControlModel.ranges` holds it: no infinities, which have no literal."""
+    r = parameter.range
+    low, high = (e if math.isfinite(e) else str(e) for e in (float(r.low), float(r.high)))
+    return low, high, r.low_open, r.high_open, r.text
 
 
 def _curvature_varies(result: OptimalControl) -> bool:

@@ -87,7 +87,7 @@ def inside(model: ControlDefinition, seed: int) -> Point:
         at = point(model, seed, 0.5 ** (attempt % 5))
         if attempt >= 4:
             names = {s.name for s in (*model.states, *model.controls) if not s.kind}
-            arrays = {n: np.abs(a) if n in names else a for n, a in at.arrays.items()}
+            arrays = {n: np.abs(a) + 0.1 if n in names else a for n, a in at.arrays.items()}
             at = replace(at, arrays=arrays)
     return first
 

@@ -360,7 +360,12 @@ def kinks(problem: Problem, y: Any, nodes: Any, theta: Any, count: int) -> tuple
     """
     h = jnp.diff(nodes)
     g = improved_rates(problem, y, h, theta)
-    slope = jax.vmap(jax.jacfwd(problem.field), (0, None))
+
+    def slope(y: Any, theta: Any) -> Any:
+        """The Jacobian of the field and beside it the field, which jumps too where a cost has a
+        kink in the state."""
+        J = jax.vmap(jax.jacfwd(problem.field), (0, None))(y, theta)
+        return jnp.concatenate([J, _apply(problem.field, y, theta)[..., None]], -1)
 
     def gap(one: Any, two: Any) -> Any:
         return jnp.max(jnp.abs(one - two), (1, 2))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime import boundary_value as bvp
+from derive.runtime import extremal_checks as checks
 from derive.runtime import mesh
 from derive.runtime.control_coordinates import Flat, tangent
 from derive.runtime.inputs import times as save_times
@@ -131,7 +132,7 @@ def _kinks(flat: Flat, N: int, count: int = 12) -> Any:
 def _report(flat: Flat, N: int) -> Any:
     """Cost and residuals of a solution."""
 
-    def run(theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
+    def run(theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any, Any]:
         return report(flat, theta, nodes, y)
 
     return jax.jit(jax.vmap(run, (Theta(None, 0, None, None), 0, 0)))
@@ -155,8 +156,8 @@ def cost_of(flat: Flat, theta: Theta, nodes: Any, y: Any) -> Any:
     return total + jnp.exp(-rho * nodes[-1]) * flat.terminal(y[-1, :n], params)
 
 
-def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
-    """The cost, and (hamiltonian, stationarity, boundary) residuals."""
+def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any, Any]:
+    """The cost, (hamiltonian, stationarity, boundary) residuals, and the relative drift of H."""
     n, params, system = flat.n, theta.params, problem(flat)
     v = controls(flat, theta, y)
     H = jax.vmap(flat.hamiltonian, (0, 0, 0, None))(y[:, :n], y[:, n:], v, params)
@@ -168,10 +169,26 @@ def report(flat: Flat, theta: Theta, nodes: Any, y: Any) -> tuple[Any, Any]:
     if flat.free:
         first = jnp.where(np.array(flat.free), y[0, n:], first)
     ends = jnp.concatenate([first, system.end(y[-1], theta)])
-    drift = jnp.max(jnp.abs(H - H[0])) if flat.spec.discount is None else jnp.nan * H[0]
+    if flat.spec.discount is not None:  # H - rho int p.x' dt is conserved in place of H
+        H = H - _discounted(flat, theta, nodes, y)
+    drift = jnp.max(jnp.abs(H - H[0]))
+    # what an error of size one in 1 + |y| makes of H, since dH = z'.dq - q'.dz
+    g = jnp.abs(jax.vmap(system.field, (0, None))(y, theta))
+    size = jnp.max(jnp.sum(g[:, n:] * (1 + jnp.abs(y[:, :n])), 1))
+    size = 1 + size + jnp.max(jnp.sum(g[:, :n] * (1 + jnp.abs(y[:, n:])), 1))
     slopes = jnp.max(jnp.abs(slope), initial=0.0)
     largest = (drift, slopes, jnp.max(jnp.abs(ends)))
-    return cost_of(flat, theta, nodes, y), largest
+    return cost_of(flat, theta, nodes, y), largest, drift / size
+
+
+def _discounted(flat: Flat, theta: Theta, nodes: Any, y: Any) -> Any:
+    """rho times the integral of p . x' up to each node (N + 1,)."""
+    n, h = flat.n, jnp.diff(nodes)
+    Y, g = bvp.stages(problem(flat), y, h, theta)
+    assert flat.spec.discount is not None
+    work = jnp.sum(Y[..., n:] * g[..., :n], -1)
+    parts = h * jnp.tensordot(bvp.WEIGHTS, work, 1) * flat.spec.discount(theta.params)
+    return jnp.concatenate([jnp.zeros(1, y.dtype), jnp.cumsum(parts)])
 
 
 def solve(
@@ -238,7 +255,9 @@ def solve(
         )
     if flat.spec.curved:
         _check_legendre(flat, N, theta, nodes, found.y)
-    cost, (drift, slope, ends) = _report(flat, N)(theta, nodes, found.y)
+    cost, (drift, slope, ends), moved = _report(flat, N)(theta, nodes, found.y)
+    notes = checks.check(flat, problem(flat), theta, nodes, found.y, np.asarray(moved), tolerance)
+    notes += _compared(flat, theta, nodes, found.y, np.asarray(cost), zT)
     shown, y = nodes, found.y
     if saves is not None:
         shown = np.broadcast_to(save_times(saves, T), (len(z0), len(save_times(saves, T))))
@@ -251,7 +270,26 @@ def solve(
         np.asarray(y),
         cost,
         Residuals(np.max(np.asarray(found.defect), 1), drift, slope, ends, found.residual, off),
-    )
+    )._replace(notes=notes)
+
+
+def _compared(
+    flat: Flat, theta: Theta, nodes: np.ndarray, y: Any, cost: np.ndarray, zT: Any
+) -> tuple[str, ...]:
+    """Notes on constant controls that cost less: none, the static one, the first one's mean."""
+    if not flat.m:
+        return ()
+    first, n = np.asarray(y)[:, 0, : flat.n], flat.n
+    v = np.asarray(controls(flat, theta, jnp.asarray(y[0])))
+    h = np.diff(nodes[0])[:, None]
+    mean = np.sum(h * (v[1:] + v[:-1]) / 2, 0) / nodes[0, -1]
+    tried = {
+        "no control": np.zeros(flat.m),
+        "the static control": np.asarray(theta.v),
+        "the mean of its own control": mean,
+    }
+    end = None if zT is None else np.asarray(zT)[:n]
+    return checks.compared(flat, first, end, cost, tried, float(nodes[0, -1]), theta.params)
 
 
 @lru_cache(maxsize=256)

@@ -16,8 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime import extremals, sparse_control
-from derive.runtime.control_coordinates import Flat, bind_sizes, flatten, on_sphere
+from derive.runtime import extremals, sparse_control, sparse_turnpike
+from derive.runtime.control_coordinates import Flat, flatten, on_sphere
+from derive.runtime.control_inputs import (
+    checked_params,
+    checked_state,
+    checked_turnpike,
+    horizon,
+    sizes_of,
+    small_number,
+)
+from derive.runtime.creases import creased
 from derive.runtime.inputs import positive_integer
 from derive.runtime.precision import precision
 from derive.runtime.results import Extremal, Turnpike
@@ -26,6 +35,7 @@ from derive.runtime.static_problem import starts as static_starts
 from derive.runtime.turnpike import (
     Linearised,
     bends,
+    hautus,
     is_minimum,
     judge,
     law_slope,
@@ -46,6 +56,8 @@ class ControlModel:
     functions of them; the
     controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
     cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
+    `ranges`: by parameter, (low, high, low is open, high is open, words); `kinds`: by data,
+    "symmetric" or "positive": what `solve` and `turnpike` hold the numbers to.
     """
 
     params: type
@@ -80,99 +92,8 @@ class ControlModel:
     curved: bool = False  # H_uu depends on state, costate or control: its sign is to be watched
     constant: tuple[str, ...] = ()  # states that stand for controls constant in time
     radius: Callable[..., Any] | None = None
-
-
-# what the user passes
-
-
-def _check_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
-    names = spec.params._fields  # type: ignore[attr-defined]
-    if isinstance(params, Mapping):
-        unknown = sorted(set(params) - set(names))
-        missing = [n for n in names if n not in params]
-        if unknown or missing:
-            raise ValueError(
-                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
-            )
-        params = spec.params(**params)
-    if not isinstance(params, tuple) or len(params) != len(names):
-        raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
-    values = spec.params(*(np.asarray(value, float) for value in params))
-    sizes: dict[str, tuple] = {}
-    bind_sizes(spec.param_shapes, values._asdict(), sizes)
-    for name, value in values._asdict().items():
-        if not np.all(np.isfinite(value)):
-            raise ValueError(f"{name} has entries that are not finite")
-    _check_bounds(spec, values)
-    if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):
-        raise ValueError(
-            f"the discount {float(np.min(spec.discount(values))):g} is negative: costs at time t "
-            "would count more and more; a rate rho >= 0 counts them exp(-rho t)"
-        )
-    return values, sizes
-
-
-def _number(value: Any, params: Any) -> Any:
-    if callable(value):
-        return value(params)
-    return getattr(params, value) if isinstance(value, str) else value
-
-
-def _check_bounds(spec: ControlModel, params: Any) -> None:
-    for name, (kind, *limits) in spec.bounds.items():
-        limits = [_number(v, params) for v in limits]
-        if kind == "box" and np.any(np.asarray(limits[0]) >= np.asarray(limits[1])):
-            raise ValueError(
-                f"the bounds of {name} cross: low {limits[0]} is not below high {limits[1]}"
-            )
-        if kind != "box" and np.any(np.asarray(limits[-1]) <= 0):
-            raise ValueError(f"the bound on the norm of {name} must be positive, got {limits[-1]}")
-
-
-def _check_state(
-    spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
-) -> tuple[Any, int | None]:
-    """A State of arrays, and the size of its leading batch axis (None: no batch)."""
-    names = spec.state._fields  # type: ignore[attr-defined]
-    if isinstance(x, Mapping):
-        if set(x) != set(names):
-            raise ValueError(f"{what} must have the fields {', '.join(names)}, got {sorted(x)}")
-        x = spec.state(**x)
-    if not isinstance(x, tuple) and len(names) == 1:
-        x = spec.state(x)
-    if not isinstance(x, tuple) or len(x) != len(names):
-        raise ValueError(f"{what} must be State({', '.join(f'{n}=...' for n in names)})")
-    x = spec.state(*(np.asarray(value, float) for value in x))
-    extra = {np.ndim(v) - len(spec.state_shapes[n]) for n, v in x._asdict().items()}
-    batch = len(x[0]) if extra == {1} else None
-    if batch == 0:
-        raise ValueError(f"{what} is an empty batch")
-    one = x._asdict() if batch is None else {n: v[0] for n, v in x._asdict().items()}
-    bind_sizes(spec.state_shapes, one, sizes)
-    if batch is not None and len({len(v) for v in x}) > 1:
-        raise ValueError(f"the fields of {what} have different batch sizes")
-    for name, value in x._asdict().items():
-        if not np.all(np.isfinite(value)):
-            raise ValueError(f"{what}.{name} has entries that are not finite")
-        if name in spec.symmetric:
-            skew = float(np.max(np.abs(value - np.swapaxes(value, -1, -2))))
-            if skew > 1e-8 * (1 + float(np.max(np.abs(value)))):
-                raise ValueError(
-                    f"{what}.{name} is not symmetric (off by {skew:.3g}); "
-                    f"pass ({name} + {name}.T) / 2 if that is what you mean"
-                )
-        if name in spec.sphere:
-            norms = np.linalg.norm(value, axis=-1)
-            if np.max(np.abs(norms - 1)) > 1e-6:
-                raise ValueError(
-                    f"the rows of {what}.{name} must have norm 1, got {norms.min():.6g} to "
-                    f"{norms.max():.6g}; divide each row by its norm"
-                )
-    return x, batch
-
-
-def _sizes(sizes: dict[str, tuple]) -> dict[str, int]:
-    return {name: int(size) for name, (size, _) in sizes.items()}
+    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=32)
@@ -207,6 +128,12 @@ def _check_functions(
                 f"{name} is {value[(k, *rest)]} {where(int(k))}, at state "
                 f"{_show(flat.point(z[k]))} and control {_show(flat.control(control))}; "
                 "check the definition there (log, sqrt or division at the edge of its range?)"
+                + (
+                    ""
+                    if np.all(np.isfinite(np.asarray(control)))
+                    else ", and whether H_uu = 0 there (a cost like u^4 is flat at u = 0: add "
+                    "beta / 2 |u|^2)"
+                )
             )
     if flat.m and flat.spec.sparse not in ("l1", "l2norm"):
         least = np.linalg.eigvalsh((curvature + np.swapaxes(curvature, -1, -2)) / 2)[:, 0]
@@ -271,33 +198,51 @@ def turnpike(
     **Raises** ValueError for wrong input, an H_uu that is not positive definite, or functions
     that are not finite.
     """
-    values, sizes = _check_params(spec, params)
+    values, sizes = checked_params(spec, params)
     starts = positive_integer("starts", starts)
     guess = None
     if x_guess is not None:
-        guess, batch = _check_state(spec, x_guess, sizes, "x_guess")
+        guess, batch = checked_state(spec, x_guess, sizes, "x_guess")
         if batch is not None:
             raise ValueError("x_guess takes one state, not a batch")
     with precision(dtype):
-        flat = flatten(spec, _sizes(sizes))
-        if spec.sparse and (spec.sparse != "elastic_net" or sparse_control.rests(flat, values)):
-            return sparse_control.finite_time(flat, values, guess)
+        flat = flatten(spec, sizes_of(sizes))
+        if spec.sparse and (spec.sparse != "elastic_net" or sparse_turnpike.rests(flat, values)):
+            return sparse_turnpike.finite_time(flat, values, guess, starts, seed)
         points = _search(flat, values, guess, starts, seed)
         return _verdict(flat, values, points, starts)
 
 
 def _search(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> list[StaticPoint]:
-    spec = flat.spec
     candidates = [] if guess is None else [np.asarray(flat.pack_x(guess))]
-    names = spec.state._fields  # type: ignore[attr-defined]
-    for name, shape in spec.param_shapes.items():
-        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]]):
-            z = np.asarray(flat.pack_x(spec.state(getattr(params, name))))
-            candidates.append(z)
+    candidates += _goals(flat, params)
     first = static_starts(flat, candidates, starts, np.random.default_rng(seed))
     n = flat.n
     _check_one_of(flat, first[:8, :n], first[:8, n : 2 * n], first[:8, 2 * n :], params)
     return static_points(flat, params, first)
+
+
+def _goals(flat: Flat, params: Any) -> list[np.ndarray]:
+    """Data with the shape of the state: they may be goals."""
+    spec = flat.spec
+    names = spec.state._fields  # type: ignore[attr-defined]
+    return [
+        np.asarray(flat.pack_x(spec.state(getattr(params, name))))
+        for name, shape in spec.param_shapes.items()
+        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]])
+    ]
+
+
+def _kinked_goal(flat: Flat, params: Any) -> str | None:
+    """Words on a goal at which the dynamics or a cost have a kink, if there is one."""
+    for z in (*_goals(flat, params), np.zeros(flat.n)):
+        if creased(flat, z, np.zeros(flat.n), np.zeros(flat.m), params):
+            return (
+                f"the dynamics or a cost have a kink at {_show(flat.point(z))}: if the optimum "
+                "rests there it arrives exactly, which no smooth extremal does; make it smooth, "
+                "sqrt(x**2 + eps) for |x| say, or price its square"
+            )
+    return None
 
 
 def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) -> Turnpike:
@@ -305,6 +250,8 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         empty = np.zeros(0)
         nothing = flat.point(np.full(flat.n, np.nan))
         reason = f"no static point found in {starts} starts; pass x_guess, or more starts"
+        kink = _kinked_goal(flat, params)
+        reason = reason if kink is None else f"{reason}; {kink}"
         return Turnpike(
             nothing,
             flat.costate(np.full(flat.n, np.nan)),
@@ -329,6 +276,12 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
     best = next((k for k, (p, _, _) in enumerate(judged) if p.minimum), 0)
     point, lin, ends = judged[best]
     convex, least = _convex(lin)
+    if not convex and least > -1e-9 * max(1.0, float(np.abs(lin.R).max())):
+        raise ValueError(
+            f"H_uu = 0 at the static optimum (smallest eigenvalue {least:.3g}): the cost of the "
+            "control is flat there to second order, as u^4 is, so the law of the control has no "
+            "derivative and there is no linearisation; add beta / 2 |u|^2"
+        )
     if not convex:
         raise _not_convex(least, "at the static optimum", bool(flat.spec.bounds))
     # A cost of the control alone prefers no state, unless curved dynamics price it in H_xx.
@@ -364,6 +317,10 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
                 "a bound or dead zone of the control is just touched at the static optimum: the "
                 "system is not differentiable there, and its rates hold on one side only",
             )
+    verdict, first = _not_smooth(flat, params, point, verdict)
+    if first and "infinity" in first[0]:
+        reasons = []  # what a linearisation out there says is rounding
+    reasons = [*first, *reasons]
     reasons.append(f"static optimum found by search from {starts} starts, not proven global")
     candidates = tuple(
         (
@@ -392,6 +349,34 @@ def _verdict(flat: Flat, params: Any, points: list[StaticPoint], starts: int) ->
         point.residual,
         candidates,
     )
+
+
+def _not_smooth(flat: Flat, params: Any, point: StaticPoint, verdict: str) -> tuple[str, list[str]]:
+    """The verdict where the linearisation at a static point means something, else undetermined."""
+    reach = 10 * (1 + max((float(np.max(np.abs(a), initial=0)) for a in params), default=0.0))
+    if verdict != "exponential" and np.max(np.abs(point.z), initial=0.0) > reach:
+        return "undetermined", [
+            f"the static search runs off to infinity (state of size {np.max(np.abs(point.z)):.3g}):"
+            " the least running cost may not be attained"
+        ]
+    if creased(flat, point.z, point.q, point.v, params):
+        return "undetermined", [
+            "the state sits on a kink of the dynamics or of a cost at the static optimum: there is "
+            "no linearisation, and an arrival in finite time is possible"
+        ]
+    if flat.spec.fixed_end and verdict in ("exponential", "entry_only", "non_unique"):
+        lin, _ = linearise(flat, point, params)
+        lost = hautus(lin.reduced[0].T, lin.reduced[1], -np.inf, 1e-6 * (1 + np.abs(lin.A).max()))
+        if lost:
+            return "undetermined", [
+                "the end is fixed, and no control acts on the modes at eigenvalue "
+                + ", ".join(
+                    f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}"
+                    for s in lost
+                )
+                + ": an end is out of reach unless the free motion leads there"
+            ]
+    return verdict, []
 
 
 def _convex(lin: Linearised) -> tuple[bool, float]:
@@ -461,23 +446,28 @@ def solve(
     **Raises** ValueError for wrong input, and where Newton's method or the mesh gives up: with
     what was reached and what to try.
     """
-    values, sizes = _check_params(spec, params)
-    state, batch = _check_state(spec, x0, sizes, "x0")
-    T = _horizon(T)
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    values, sizes = checked_params(spec, params)
+    state, batch = checked_state(spec, x0, sizes, "x0")
+    T = horizon(T)
+    tolerance = small_number("tolerance", tolerance)
+    most_intervals = positive_integer("most_intervals", most_intervals)
+    starts = positive_integer("starts", starts)
+    if near is not None:
+        near = checked_turnpike(near)
     last = None
     if spec.fixed_end:
         if x_end is None:
             raise ValueError("this problem has a fixed end: pass x_end, the state at time T")
-        last, _ = _check_state(spec, x_end, sizes, "x_end")
+        last, several = checked_state(spec, x_end, sizes, "x_end")
+        if several is not None:
+            raise ValueError("x_end takes one state, not a batch")
     elif x_end is not None:
         raise ValueError("this problem has a free end: x_end cannot be prescribed")
     with precision(dtype):
-        flat = flatten(spec, _sizes(sizes))
+        flat = flatten(spec, sizes_of(sizes))
         z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
         if spec.sparse in ("l1", "l2norm"):
-            return sparse_control.solve(flat, z0, values, T, batch, tolerance, saves)
+            return sparse_control.solve(flat, z0, values, T, batch, saves)
 
         guess = spec.state(*(v[0] for v in state)) if batch else state
 
@@ -499,26 +489,25 @@ def solve(
         anchor = _anchor(flat, values, near, points, z0)
         if refusal is not None:
             check(anchor.q, anchor.v)
-        found = extremals.solve(
-            flat,
-            z0,
-            values,
-            T=T,
-            zT=zT,
-            anchor=anchor,
-            saves=saves,
-            tolerance=tolerance,
-            most=most_intervals,
-            progress=progress,
-        )
+        try:
+            found = extremals.solve(
+                flat,
+                z0,
+                values,
+                T=T,
+                zT=zT,
+                anchor=anchor,
+                saves=saves,
+                tolerance=tolerance,
+                most=most_intervals,
+                progress=progress,
+            )
+        except ValueError as error:
+            kink = None if "kink" in str(error) else _kinked_goal(flat, values)
+            if kink is None:
+                raise
+            raise ValueError(f"{error}; {kink}") from None
         return found if batch else extremals.first(found)
-
-
-def _horizon(T: Any) -> float:
-    T = float(T)
-    if not (np.isfinite(T) and T > 0):
-        raise ValueError(f"the horizon T = {T:g} must be a positive, finite time")
-    return T
 
 
 def _anchor(
@@ -558,10 +547,10 @@ def solution_map(
     found = solve(spec, x0, params, T=T, x_end=x_end, **options)
     if found.cost.ndim:
         raise ValueError("solution_map takes one x0; map the result with jax.vmap")
-    values, sizes = _check_params(spec, params)
-    state, _ = _check_state(spec, x0, sizes, "x0")
+    values, sizes = checked_params(spec, params)
+    state, _ = checked_state(spec, x0, sizes, "x0")
     with precision(options.get("dtype", "float64")):
-        flat = flatten(spec, _sizes(sizes))
+        flat = flatten(spec, sizes_of(sizes))
         return extremals.differentiable(
             flat, found, None if x_end is None else flat.pack_x(spec.state(*x_end)), tolerance
         )

@@ -83,11 +83,11 @@ class Residuals(NamedTuple):
     """How far a solution is from satisfying its equations.
 
     `defect`: largest |y' - g(y)| / (1 + |g(y)|) between the nodes.  `hamiltonian`: largest change
-    of H along the way (nan with a discount).  `stationarity`: largest |H_u| at the nodes (with
-    bounds: largest distance of u from the minimiser of H).  `boundary`: at both ends.  `newton`:
-    norm of the discrete equations left over.  `error`: estimated largest |y - exact| / (1 + |y|)
-    at the nodes, y = (x, p); both it (down to
-    1e-10) and `defect` are at most the tolerance.
+    of H along the way (of H - rho int p.x' dt under a discount rho).  `stationarity`: largest
+    |H_u| at the nodes (with bounds: largest distance of u from the minimiser of H).  `boundary`:
+    at both ends.  `newton`: norm of the discrete equations left over.  `error`: estimated largest
+    |y - exact| / (1 + |y|) at the nodes, y = (x, p); both it (down to 1e-10) and `defect` are at
+    most the tolerance.
     """
 
     defect: np.ndarray

@@ -2,11 +2,12 @@
 
 Minimise the integral of E(x) + lambda |u| under |u| <= M, with dynamics linear in u.  On [0, T*]
 |u| = M; afterwards u = 0 and x rests, so that
-    J = int_0^T* E dt + lambda M T* + (T - T*) E(x*) + phi(x*).
+    J = int_0^T* E dt + lambda M T* + (T - T*) E(x*).
 The first phase runs on scaled time, the control constant on each of K intervals: a point of the
 simplex over the signed unit controls (l1 norm), or a direction (l2 norm).  This is a smooth
 problem in the shares and T*; a barrier method finds which shares are zero, Newton's method on
-the others ends it.  Intervals with several signed controls are ties of the maximum law.
+the others ends it.  Intervals with several signed controls are ties of the maximum law.  Where this
+shape need not be that of the optimum, and where the answer is none, `sparse_checks` refuses.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import sparse_checks as checks
+from derive.runtime import trials
 from derive.runtime.control_coordinates import Flat
-from derive.runtime.results import Extremal, Turnpike
+from derive.runtime.results import Extremal
 
 
 class SparseResiduals(NamedTuple):
     """Of a sparse solution, per problem of the batch.
 
-    `stopping`: |(T - T*) |F^T grad E| + ... - lambda| at T*, that is ||F^T p| - lambda|.
+    `stopping`: ||F^T p| - lambda| at T*, where p = (T - T*) grad E.
     `energy`: largest ||F^T p| - lambda - (E - E*) / M| on [0, T*].  `stationarity`: of the discrete
     problem, multipliers included.  `after`: largest |F^T p| - lambda on (T*, T], if positive.
     """
@@ -117,7 +120,7 @@ def _trajectory(
 def _objective(flat: Flat, norm: str, K: int, unknown: Any, kicks: Any, data: _Data) -> Any:
     w, tau = unknown[:-1].reshape(K, -1), unknown[-1]
     z, total, _ = _trajectory(flat, norm, w, tau, kicks, data)
-    rest = (data.T - tau) * _rest(flat, z[-1], data.params) + flat.terminal(z[-1], data.params)
+    rest = (data.T - tau) * _rest(flat, z[-1], data.params)
     cost = total + data.weight * data.radius * tau + rest
     if norm == "l2":  # the length of w means nothing: it is held at one, at no cost
         cost = cost + jnp.sum((jnp.sum(w**2, 1) - 1) ** 2) / K
@@ -223,8 +226,9 @@ def _barrier(functions: Any, data: _Data, shape: _Simplex) -> np.ndarray:
 
 def _polish(
     functions: Any, data: _Data, shape: _Simplex, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float, bool]:
-    """Newton with the zero shares held: unknowns, active (K, V), residual, whether determined."""
+) -> tuple[np.ndarray, np.ndarray, float, bool, float]:
+    """Newton with the zero shares held: unknowns, active (K, V), residual, whether determined, and
+    the least second derivative in the shares that are free (relative to the largest)."""
     _, gradient, hessian, _ = functions
     active = np.concatenate([x[:-1] > 1e-3, [True]])
     x = np.where(active, x, 0.0)
@@ -259,17 +263,32 @@ def _polish(
                 residual = max(residual, float(-wrong[enter]))
                 break
             active[enter] = True
-    return x, active[:-1].reshape(shape.K, shape.V), residual, bool(determined)
+    free = np.flatnonzero(active)
+    bend = _least_bend(np.asarray(hessian(x, data))[np.ix_(free, free)], sums[:, free])
+    return x, active[:-1].reshape(shape.K, shape.V), residual, bool(determined), bend
 
 
-def _direction(functions: Any, data: _Data, flat: Flat, K: int) -> tuple[np.ndarray, float]:
-    """The l2 norm: damped Newton over directions and T*."""
+def _least_bend(H: np.ndarray, A: np.ndarray) -> float:
+    """The least eigenvalue of H along A d = 0, over the largest."""
+    _, sizes, right = np.linalg.svd(A, full_matrices=True) if len(A) else (0, [], np.eye(len(H)))
+    null = right[int(np.sum(np.asarray(sizes) > 1e-10)) :]
+    values = np.linalg.eigvalsh(null @ (H + H.T) @ null.T / 2)
+    return float(values[0] / max(np.abs(values).max(), 1e-300)) if len(values) else 0.0
+
+
+def _direction(
+    functions: Any, data: _Data, flat: Flat, K: int, guess: tuple[np.ndarray, float] | None
+) -> tuple[np.ndarray, float, float]:
+    """The l2 norm: damped Newton over directions and T*; as `_polish`, all being free."""
     plain, gradient, hessian, _ = functions
     z0 = jnp.asarray(data.z0)
     slope = jax.grad(lambda z: _rest(flat, z, data.params))(z0)
     first = -np.asarray(_slope(flat, z0, slope, data.params))
+    until = 0.3 * float(data.T)
+    if guess is not None:
+        first, until = guess
     w = np.tile(first / np.linalg.norm(first), K)
-    x = np.concatenate([w, [0.3 * float(data.T)]])
+    x = np.concatenate([w, [until]])
     nothing = np.zeros((0, len(x)))
     g = np.asarray(gradient(x, data)[1])
     for _ in range(200):
@@ -286,7 +305,7 @@ def _direction(functions: Any, data: _Data, flat: Flat, K: int) -> tuple[np.ndar
         g = np.asarray(gradient(x, data)[1])
         if np.max(np.abs(step)) < 1e-11:
             break
-    return x, float(np.max(np.abs(g)))
+    return x, float(np.max(np.abs(g))), _least_bend(np.asarray(hessian(x, data)), nothing)
 
 
 def solve(
@@ -295,66 +314,146 @@ def solve(
     params: Any,
     T: float,
     batch: int | None,
-    tolerance: float,
     saves: Any,
-    intervals: int = 32,
 ) -> Extremal:
     """The two-phase solution from each row of z0 (batch, n); see the head of this file."""
-    found = [_one(flat, z, params, T, intervals) for z in z0]
-    notes = tuple(dict.fromkeys(n for f in found for n in f.notes))
-    if batch is None:
-        out = found[0]._replace(notes=notes)
-    else:
-        out = jax.tree.map(lambda *a: np.stack(a), *(f._replace(notes=()) for f in found))
-        out = out._replace(notes=notes)
     if saves is not None:
         raise ValueError("a sparse problem is given at its own times; leave `saves` out")
-    return out
+    found = [_one(flat, z, params, T) for z in z0]
+    notes = tuple(dict.fromkeys(n for f in found for n in f.notes))
+    if batch is None:
+        return found[0]._replace(notes=notes)
+    widest = max(len(f.times) for f in found)
+    found = [
+        f if len(f.times) == widest else _one(flat, z, params, T, (widest - 18,))
+        for f, z in zip(found, z0, strict=True)
+    ]
+    out = jax.tree.map(lambda *a: np.stack(a), *(f._replace(notes=()) for f in found))
+    return out._replace(notes=notes)
 
 
-def _one(flat: Flat, z0: np.ndarray, params: Any, T: float, K: int) -> Extremal:
-    norm = "l2" if flat.spec.sparse == "l2norm" else "l1"
-    start = jnp.asarray(z0)
-    _check(flat, start, params)
+def norm_of(flat: Flat) -> str:
+    return "l2" if flat.spec.sparse == "l2norm" else "l1"
+
+
+def _one(
+    flat: Flat, z0: np.ndarray, params: Any, T: float, meshes: tuple[int, ...] = (32, 64)
+) -> Extremal:
+    norm, start = norm_of(flat), jnp.asarray(z0)
     radius, weight = radius_of(flat, params), weight_of(flat, params, start)
+    checks.check_problem(flat, norm, start, weight, radius, params)
     data = _Data(start, jnp.asarray(T), jnp.asarray(weight), jnp.asarray(radius), params)
-    dual = np.linalg.norm if norm == "l2" else (lambda a, axis=None: np.max(np.abs(a), axis=axis))
-    slope = jax.grad(lambda z: T * _rest(flat, z, params) + flat.terminal(z, params))(start)
-    if dual(np.asarray(_slope(flat, start, slope, params))) <= weight:
-        return _idle(flat, z0, params, T, weight, K)
-    functions = _functions(flat, norm, K)
-    notes: list[str] = []
-    if norm == "l1":
-        shape = _Simplex(K, 2 * flat.m)
-        x = _barrier(functions, data, shape)
-        x, active, residual, determined = _polish(functions, data, shape, x)
-        notes += _ties(active, determined)
-    else:
-        x, residual = _direction(functions, data, flat, K)
-    z, p, u, slopes, E, cost = (np.asarray(a) for a in functions[3](x, data))
-    tau = float(x[-1])
-    if not residual < 1e-6 * (1 + abs(float(cost))):
-        raise ValueError(
-            f"the two-phase solver stopped at T* = {tau:.6g} with stationarity {residual:.3g}; "
-            "try another x0 or T, or look for a kink in the dynamics along the way"
+    slope = np.asarray(jax.grad(lambda z: T * _rest(flat, z, params))(start))
+    units = _unit_moves(flat, norm, start, slope, params)
+    trial, which, until = trials.full_moves(flat, z0, radius * units, T, weight * radius, params)
+    idle = _idle(flat, z0, params, T, meshes[0])
+    pull = float(checks.dual_norm(norm, _slope(flat, start, jnp.asarray(slope), params)))
+    rests = pull <= weight
+    if rests and not trials.cheaper(trial, float(idle.cost)):
+        return idle
+    found, refusal = idle if rests else None, None
+    for guess in (None, (units[which], until)):
+        if guess is not None and found is not None and not trials.cheaper(trial, float(found.cost)):
+            break
+        try:
+            other = _moving(flat, norm, data, meshes, guess)
+        except ValueError as problem:
+            refusal = refusal or problem
+            continue
+        if found is None or other.cost < found.cost:
+            found = other
+    if found is None:
+        assert refusal is not None
+        raise refusal
+    if trials.cheaper(trial, float(found.cost)):
+        how = np.array2string(radius * units[which], precision=3, threshold=8)
+        note = (
+            f"a cheaper control was found: {how} up to t = {until:.4g}, then rest, costs "
+            f"{trial:.8g}, this solution {float(found.cost):.8g}: it is a local optimum at best"
         )
-    sizes = dual(slopes, axis=1)
-    stopping = abs(float(sizes[-1]) - weight)
-    energy = np.max(np.abs(sizes - weight - (E - E[-1]) / radius))
-    rest = np.linspace(tau, T, 17)
-    grad_E = np.asarray(jax.grad(lambda z: _rest(flat, z, params))(jnp.asarray(z[-1])))
-    end = np.asarray(flat.terminal_rate(jnp.asarray(z[-1]), params))
-    p_rest = (T - rest)[:, None] * grad_E + end
-    slopes = np.stack(
-        [np.asarray(_slope(flat, jnp.asarray(z[-1]), jnp.asarray(q), params)) for q in p_rest]
+        found = found._replace(notes=(note, *found.notes))
+    return found
+
+
+def _unit_moves(flat: Flat, norm: str, z: Any, slope: Any, params: Any) -> np.ndarray:
+    """Controls of norm one to try: each entry alone, and downhill in E."""
+    units = np.concatenate([np.eye(flat.m), -np.eye(flat.m)])
+    down = -np.asarray(_slope(flat, z, jnp.asarray(slope), params))
+    size = float(checks.own_norm(norm, down))
+    return np.concatenate([units, down[None] / size]) if size > 0 else units
+
+
+def _moving(
+    flat: Flat,
+    norm: str,
+    data: _Data,
+    meshes: tuple[int, ...],
+    guess: tuple[np.ndarray, float] | None,
+) -> Extremal:
+    """The solution that moves, on the first of the meshes where it satisfies what it must.
+
+    `guess`: a unit control to start from and the time until it acts; None: all controls at once.
+    """
+    reason, T = "", float(data.T)
+    for K in meshes:
+        functions = _functions(flat, norm, K)
+        notes: list[str] = []
+        if norm == "l1":
+            shape = _Simplex(K, 2 * flat.m)
+            x = _barrier(functions, data, shape) if guess is None else _shares(guess, shape)
+            x, active, residual, determined, bend = _polish(functions, data, shape, x)
+            notes += _ties(active, determined)
+        else:
+            x, residual, bend = _direction(functions, data, flat, K, guess)
+        z, p, u, slopes, E, cost = (np.asarray(a) for a in functions[3](x, data))
+        tau = float(x[-1])
+        grad_E = np.asarray(jax.grad(lambda z: _rest(flat, z, data.params))(jnp.asarray(z[-1])))
+        rest = np.linspace(tau, T, 17)
+        p_rest = (T - rest)[:, None] * grad_E
+        answer = checks.Answer(tau, T, z, p, u, p_rest, float(cost))
+        numbers = (float(data.weight), float(data.radius))
+        if not residual < 1e-6 * (1 + abs(float(cost))):
+            reason = f"the search stopped at T* = {tau:.6g} with stationarity {residual:.3g}"
+        elif bend < -1e-6:
+            reason = f"what it found is no minimum: second derivative {bend:.3g} (relative)"
+        else:
+            reason = checks.wrong_with(flat, norm, answer, *numbers, data.params) or ""
+        if not reason:
+            break
+    if reason:
+        raise ValueError(
+            f"the two-phase solver found no optimum on T = {T:g}: {reason}; try another x0 or T, "
+            "look for a kink of the dynamics or the cost along the way, or " + checks.REMEDY
+        )
+    weight, radius = numbers
+    sizes = _pulls(norm, slopes)
+    late = [
+        np.asarray(_slope(flat, jnp.asarray(z[-1]), jnp.asarray(q), data.params)) for q in p_rest
+    ]
+    residuals = SparseResiduals(
+        np.asarray(abs(float(sizes[-1]) - weight)),
+        np.asarray(np.max(np.abs(sizes - weight - (E - E[-1]) / radius))),
+        np.asarray(residual),
+        np.asarray(max(0.0, float(np.max(_pulls(norm, np.stack(late)))) - weight)),
     )
-    after = max(0.0, float(np.max(dual(slopes, axis=1))) - weight)
     times = np.concatenate([np.linspace(0, tau, K + 1), rest])
     states = np.concatenate([z, np.repeat(z[-1:], len(rest), 0)])
-    costates = np.concatenate([p, p_rest])
     controls = np.concatenate([u, u[-1:], np.zeros((len(rest), flat.m))])
-    residuals = SparseResiduals(*(np.asarray(r) for r in (stopping, energy, residual, after)))
+    costates = np.concatenate([p, p_rest])
     return _pack(flat, times, states, costates, controls, cost, residuals, tau, tuple(notes))
+
+
+def _shares(guess: tuple[np.ndarray, float], shape: _Simplex) -> np.ndarray:
+    """The unknowns of one control that acts alone, up to a time."""
+    unit, until = guess
+    parts = np.concatenate([np.maximum(unit, 0), np.maximum(-unit, 0)])
+    return np.concatenate([np.tile(parts / parts.sum(), shape.K), [until]])
+
+
+def _pulls(norm: str, slopes: np.ndarray) -> np.ndarray:
+    """The norm that decides, of each row."""
+    sizes = np.sqrt(np.sum(slopes**2, 1)) if norm == "l2" else np.max(np.abs(slopes), axis=1)
+    return np.asarray(sizes)
 
 
 def _pack(
@@ -375,34 +474,18 @@ def _pack(
     return Extremal(times, x, p, u, np.asarray(cost), residuals, np.asarray(tau), notes)
 
 
-def _idle(flat: Flat, z0: np.ndarray, params: Any, T: float, weight: float, K: int) -> Extremal:
+def _idle(flat: Flat, z0: np.ndarray, params: Any, T: float, K: int) -> Extremal:
     """No control at all: even at time 0, with all of T ahead, it costs more than it brings."""
     times = np.concatenate([np.zeros(K + 1), np.linspace(0, T, 17)])
     slope = np.asarray(jax.grad(lambda z: _rest(flat, z, params))(jnp.asarray(z0)))
-    end = np.asarray(flat.terminal_rate(jnp.asarray(z0), params))
     z = np.repeat(z0[None], len(times), 0)
-    q = (T - times)[:, None] * slope + end
-    cost = T * _rest(flat, jnp.asarray(z0), params) + flat.terminal(jnp.asarray(z0), params)
+    q = (T - times)[:, None] * slope
+    cost = T * _rest(flat, jnp.asarray(z0), params)
     zero = np.zeros(())
     residuals = SparseResiduals(zero, zero, zero, zero)
     v = np.zeros((len(times), flat.m))
     note = "the control stays zero: its cost exceeds what it could save over the whole horizon"
     return _pack(flat, times, z, q, v, np.asarray(cost), residuals, 0.0, (note,))
-
-
-def _check(flat: Flat, z: Any, params: Any) -> None:
-    """The dynamics must be linear in the control and at rest without it."""
-    rng = np.random.default_rng(0)
-    a, b = (jnp.asarray(rng.standard_normal(flat.m)) for _ in range(2))
-    still = flat.rate(z, jnp.zeros(flat.m), params)
-    if float(jnp.max(jnp.abs(still))) > 1e-12:
-        raise ValueError(
-            "the two-phase solver needs dynamics that rest without control, f(x, 0) = 0; add a "
-            "quadratic cost of the control, for which collocation applies"
-        )
-    both = flat.rate(z, a + b, params) - flat.rate(z, a, params) - flat.rate(z, b, params)
-    if float(jnp.max(jnp.abs(both))) > 1e-9:
-        raise ValueError("the two-phase solver needs dynamics that are linear in the control")
 
 
 def _ties(active: np.ndarray, determined: bool) -> list[str]:
@@ -425,82 +508,3 @@ def _ties(active: np.ndarray, determined: bool) -> list[str]:
     if out and not determined:
         out.append("unresolved tie: the optimality conditions leave the shares open; one is shown")
     return out
-
-
-def rests(flat: Flat, params: Any) -> bool:
-    """Whether the state stands still without control, f(x, 0) = 0, wherever one looks."""
-    rng = np.random.default_rng(0)
-    rate = jax.jit(lambda z: flat.rate(z, jnp.zeros(flat.m), params))
-    return all(float(jnp.max(jnp.abs(rate(z)))) < 1e-12 for z in rng.standard_normal((4, flat.n)))
-
-
-def finite_time(flat: Flat, params: Any, guess: Any) -> Turnpike:
-    """The state at which E is least, and the verdict "finite_time" with its reasons."""
-    spec, n = flat.spec, flat.n
-    names = spec.state._fields  # type: ignore[attr-defined]
-    starts = [] if guess is None else [np.asarray(flat.pack_x(guess))]
-    for name, shape in spec.param_shapes.items():
-        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]]):
-            starts.append(np.asarray(flat.pack_x(spec.state(getattr(params, name)))))
-    starts.append(np.zeros(n))
-    energy = jax.jit(lambda z: _rest(flat, z, params))
-    slope, curve = jax.jit(jax.grad(energy)), jax.jit(jax.hessian(energy))
-    best: tuple[float, np.ndarray] | None = None
-    for start in starts:
-        z = start
-        for _ in range(100):
-            g, H = np.asarray(slope(z)), np.asarray(curve(z))
-            values, vectors = np.linalg.eigh(H)
-            size = np.maximum(np.abs(values), 1e-8 * max(1.0, np.abs(values).max()))
-            step, share = -vectors @ ((vectors.T @ g) / size), 1.0
-            while share > 1e-10 and not float(energy(z + share * step)) < float(energy(z)):
-                share /= 2
-            if share <= 1e-10 or np.max(np.abs(share * step)) > 1e3:
-                break
-            z = z + share * step
-        if best is None or float(energy(z)) < best[0] - 1e-12:
-            best = (float(energy(z)), np.asarray(z))
-    assert best is not None
-    cost, z = best
-    left = float(np.linalg.norm(slope(z)))
-    kink = "the cost has a kink at u = 0: H is not smooth at the static optimum, and there is no "
-    amplitude = "Hamiltonian matrix; the control acts at full amplitude up to a time T*, then rests"
-    verdict, reasons = "finite_time", [kink + amplitude]
-    if spec.sparse == "elastic_net":
-        verdict = "undetermined"
-        reasons = [
-            kink + "Hamiltonian matrix",
-            "with a quadratic part the amplitude falls with E - E(x(T)), as without the kink, up "
-            "to a time T* after which the control is zero; T* grows with T",
-        ]
-    elif spec.bounds and all(kind == "box" for kind, *_ in spec.bounds.values()):
-        verdict, reasons = "undetermined", [kink + "Hamiltonian matrix"]
-        reasons.append("in a box each entry has switching times of its own")
-    if float(jnp.max(jnp.abs(flat.rate(jnp.asarray(z), jnp.zeros(flat.m), params)))) > 1e-9:
-        verdict, reasons[0] = "undetermined", kink + "Hamiltonian matrix"
-        reasons.append("the dynamics do not rest without control at the least E")
-    if left > 1e-6:
-        reasons.append(
-            f"E is not attained (|grad E| = {left:.3g} at the best state found): T* grows with T"
-        )
-    elif verdict == "finite_time":
-        reasons.append("T* stays bounded as T grows: lambda M T* <= T0 (max E + lambda M)")
-    empty = np.zeros(0)
-    zero_p, zero_u = flat.costate(np.zeros(n)), flat.control(np.zeros(flat.m))
-    x = jax.tree.map(np.asarray, flat.point(z))
-    return Turnpike(
-        x,
-        zero_p,
-        zero_u,
-        cost,
-        empty,
-        float("nan"),
-        verdict,
-        tuple(reasons),
-        empty,
-        np.zeros((0, 0)),
-        None,
-        np.zeros((2 * n, 0)),
-        left,
-        ((cost, left, True, x, zero_p, zero_u),),
-    )

@@ -50,6 +50,13 @@ def mutants(result: OptimalControl, most: int) -> Rung:
     np.seterr(**old)
     result.algebra.names.clear()  # broken expressions have named their parts
     result.algebra.names.update(names)
+    if not killed and not survivors:
+        return Rung(
+            "L6 mutants",
+            "every broken equation is caught by L1",
+            False,
+            {"not reached": f"none of {len(made)} mutants differs from its equation in value"},
+        )
     return Rung(
         "L6 mutants",
         "every broken equation is caught by L1",

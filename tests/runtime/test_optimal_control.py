@@ -126,7 +126,7 @@ def test_discount_shifts_the_spectrum():
     pairs = np.sort(found.spectrum.real)
     assert pairs[0] + pairs[1] == pytest.approx(0.3)
     solution = optimal_control.solve(model, np.array([3.0]), EASY, T=20.0, near=found)
-    assert np.isnan(solution.residuals.hamiltonian) and solution.residuals.defect < 1e-8
+    assert solution.residuals.hamiltonian < 1e-7 and solution.residuals.defect < 1e-8
 
 
 # ends, batches, derivatives
