@@ -280,10 +280,11 @@ def _panels(r: int, left: bool, right: bool, level: int) -> tuple[np.ndarray, np
 def _split_nodes(r: int, lead: tuple[int, ...], centres: jax.Array, kind: Any) -> Nodes:
     """Product of composite rules on [-FAR, FAR], each split at the singular places."""
     places = centres.shape[-2]
+    far = FAR[r] + 2.0 * (fineness() - 1)  # finer rules look further out: the tail counts as error
     centres = jnp.broadcast_to(centres, (*lead, places, r))
     lines = []
     for axis in range(r):
-        edge = jnp.full((*lead, 1), FAR[r], kind)
+        edge = jnp.full((*lead, 1), far, kind)
         ends = jnp.concatenate([-edge, centres[..., axis], edge], axis=-1)
         parts = []
         for n in range(places + 1):
@@ -306,7 +307,8 @@ def _split_nodes(r: int, lead: tuple[int, ...], centres: jax.Array, kind: Any) -
 def _hermite(d: int, level: int) -> tuple[np.ndarray, np.ndarray]:
     """The trapezoidal rule on the line, tensor Gauss-Hermite above."""
     if d == 1:
-        z = np.linspace(-REACH, REACH, LINE * level + 1)
+        reach = REACH + 2.0 * (level - 1)
+        z = np.linspace(-reach, reach, LINE * level + 1)
         w = np.exp(-(z**2) / 2)
         return z[:, None], w / w.sum()
     z, w = np.polynomial.hermite_e.hermegauss(TENSOR[d] * level)

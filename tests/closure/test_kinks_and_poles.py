@@ -96,7 +96,7 @@ KINKED = {
     "average(V @ y, exp(s / sqrt((Q @ x) @ (Q @ x))))": 0.0,
     "x / sqrt(x @ x) + integral(V @ y)": 0.0,
     "average(V @ y, s**2)": 0.0,
-    "integral(V @ y, exp(s)) * relu(b @ (U @ x + b))": -1 / 3,
+    "average(V @ y, exp(s)) * relu(b @ (U @ x + b))": -1 / 3,
 }
 
 
@@ -111,6 +111,17 @@ def test_kinked_rates_on_the_line_are_right_to_their_estimate(text: str) -> None
             right = on_the_line(module, p, m, s, KINKED[text])
             error = max(abs(a - b) for a, b in zip(found, right, strict=True))
             assert error < 1e-8 * (1 + max(map(abs, right)))
+
+
+def test_a_tail_that_is_cut_off_counts_as_error() -> None:
+    """exp(s) without a normaliser grows like the inverse of the law's density, nearly."""
+    module = built("integral(V @ y, exp(s)) * relu(b @ (U @ x + b))")
+    with jax.enable_x64(True):
+        p = parameters(module)
+        law = np.array([0.4]), np.array([[0.81]])
+        right = on_the_line(module, p, 0.4, 0.9, -1 / 3)
+        error = abs(float(module.mean_rate(*law, p)[0]) / right[0] - 1)
+        assert 1e-9 < error < 3 * float(module.rate_error(*law, p)) < 1e-3
 
 
 @pytest.mark.parametrize("d", [2, 3])
