@@ -16,7 +16,7 @@ import sympy as sp
 
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Tensor
-from derive.calculus.scalar_functions import derivative_of, regular_order
+from derive.calculus.scalar_functions import derivative_of, kinks_of, regular_order
 
 
 def value(
@@ -101,16 +101,17 @@ class _Evaluator:
         elif kind == "ridge":
             out = derivative(*meaning.data)(bodies[0])
         elif kind == "smooth":
-            nodes, weights = _normal()
+            rule, order = meaning.data
             centre, variance = np.broadcast_arrays(*bodies)
             spread = np.sqrt(np.maximum(variance, 0))
+            kinks = [self.number(k) for k in kinks_of(rule.body)]
+            nodes, weights = _split_normal(kinks, centre, spread) if kinks else _normal()
             at = centre[..., None] + spread[..., None] * nodes
-            rule, order = meaning.data
             known = regular_order(rule.body, order)
             # Stein, as often as a jump would have to be differentiated
             more = order - known
             weights = weights * np.polynomial.hermite_e.hermeval(nodes, [0] * more + [1])
-            out = derivative(rule, known)(at) @ weights / spread**more
+            out = (derivative(rule, known)(at) * weights).sum(axis=-1) / spread**more
         else:
             raise AssertionError(kind)
         self.arrays[tensor.name] = np.asarray(out)
@@ -130,6 +131,26 @@ def _normal() -> tuple[np.ndarray, np.ndarray]:
     nodes = np.linspace(-10, 10, 801)
     weights = np.exp(-(nodes**2) / 2)
     return nodes, weights / weights.sum()
+
+
+def _split_normal(
+    kinks: list[float], centre: np.ndarray, spread: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre panels for the standard normal, (..., nodes), split at kinks of a function."""
+    x, w = np.polynomial.legendre.leggauss(24)
+    safe = np.where(spread > 0, spread, 1)
+    ends = [np.full(np.shape(centre), -10.0), np.full(np.shape(centre), 10.0)]
+    ends += [np.clip(np.where(spread > 0, (k - centre) / safe, 10.0), -10, 10) for k in kinks]
+    edges = np.sort(np.stack(ends, axis=-1), axis=-1)
+    parts = np.linspace(0, 1, 9)
+    nodes, weights = [], []
+    for n in range(edges.shape[-1] - 1):
+        low, width = edges[..., n, None], (edges[..., n + 1] - edges[..., n])[..., None]
+        for a, b in zip(parts[:-1], parts[1:], strict=True):
+            nodes.append(low + width * (a + (b - a) * (1 + x) / 2))
+            weights.append(width * (b - a) / 2 * w)
+    z = np.concatenate(nodes, axis=-1)
+    return z, np.concatenate(weights, axis=-1) * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
 
 
 @cache

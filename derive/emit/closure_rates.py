@@ -91,6 +91,13 @@ def add_cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) ->
         f"(params.{name}, {axes}, {token})" for name, axes, token in result.through or ()
     )
     through = f", [{rows}]" if rows else ""
+    if result.singular is not None:
+        places = []
+        for number, q in enumerate(result.singular, 1):
+            doc = "Zero where the velocity has a kink, a jump or a pole in x."
+            places.append(f"_place_{number}")
+            add_kernel(parts, result, places[-1], f"x, {law}", doc, q, {"x": "x"})
+        through = f"{through or ', None'}, [{', '.join(places)}]"
     axes = "(2, 3)" if result.model.positional else "(1, 2)"
     parts.words |= {"cubature_rates", "cubature_error"}
     call = f"cubature_rates({field_}, mean, cov, params{through})"
@@ -117,8 +124,8 @@ def add_cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) ->
         parts.kernels.append(Kernel(name, law, docs[name], [line]))
     error = f"cubature_error({field_}, mean, cov, params, {axes}{through})"
     doc = (
-        "Relative error of the cubature in mean_rate and jacobian, (...): the distance to a finer "
-        "rule, or three standard errors over random shifts."
+        "Relative error of the cubature in mean_rate, jacobian and cov_rate, (...): four times the "
+        "distance to finer rules, or three standard errors over random shifts."
     )
     parts.kernels.append(Kernel("rate_error", law, doc, [f"return {error}"]))
 

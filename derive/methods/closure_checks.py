@@ -121,6 +121,20 @@ def hermite_cloud(
     return Cloud(points, weight[keep], label)
 
 
+def dense_cloud(mean: np.ndarray, cov: np.ndarray, nodes: int, position: float | None) -> Cloud:
+    """A trapezoidal grid of N(mean, cov): coarse for smooth functions, but kinks do it no harm."""
+    z = np.linspace(-6.5, 6.5, nodes)
+    w = np.exp(-(z**2) / 2)
+    d = len(mean)
+    grid = np.stack(np.meshgrid(*[z] * d, indexing="ij"), -1).reshape(-1, d)
+    weight = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * d, indexing="ij"), -1), -1).reshape(-1)
+    values, vectors = np.linalg.eigh(cov)
+    keep = weight > 1e-12
+    points = mean + grid[keep] @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    label = None if position is None else np.full(int(keep.sum()), position)
+    return Cloud(points, weight[keep] / weight[keep].sum(), label)
+
+
 def joined(clouds: list[Cloud], shares: np.ndarray) -> Cloud:
     """A mixture of clouds."""
     position = [c.position for c in clouds if c.position is not None]
@@ -131,17 +145,20 @@ def joined(clouds: list[Cloud], shares: np.ndarray) -> Cloud:
     )
 
 
-def key_cloud(model: ClosureModel, arrays: Mapping[str, np.ndarray], nodes: int) -> Cloud:
-    """The law of the keys as points."""
+def key_cloud(
+    model: ClosureModel, arrays: Mapping[str, np.ndarray], nodes: int, dense: bool = False
+) -> Cloud:
+    """The law of the keys as points; `dense`: for weights with kinks."""
+    cloud = dense_cloud if dense else hermite_cloud
     if model.cross:
-        return hermite_cloud(arrays["key_mean"], arrays["key_cov"], nodes)
+        return cloud(arrays["key_mean"], arrays["key_cov"], nodes, None)
     if model.positional:
         parts = [
-            hermite_cloud(m, S, nodes, float(b))
+            cloud(m, S, nodes, float(b))
             for b, (m, S) in enumerate(zip(arrays["m"], arrays["S"], strict=True))
         ]
         return joined(parts, arrays["theta"])
-    return hermite_cloud(arrays["m"], arrays["S"], nodes)
+    return cloud(arrays["m"], arrays["S"], nodes, None)
 
 
 def text_velocity(model: ClosureModel, one: Instance, queries: Cloud, keys: Cloud) -> np.ndarray:
@@ -198,7 +215,8 @@ def keys_by_quadrature(result: GaussianClosure) -> Check:
         wanted = text_velocity(model, one, queries, cloud)[::37]
         found = np.stack([at(one, result.velocity, result.book, x=x) for x in queries.at[::37]])
     else:
-        keys = key_cloud(model, one.arrays, 40)
+        kinked = has_kinks(model)
+        keys = key_cloud(model, one.arrays, 900 if kinked else 40, kinked)
         wanted = text_velocity(model, one, query_cloud(model, one, one.arrays["x"]), keys)
     return Check(
         "Gauss-Hermite average of the text over the keys",
@@ -222,7 +240,8 @@ def second_difference(result: GaussianClosure) -> Check:
         size = residual(design @ fit * root, out * root)
     else:
         x = one.arrays["x"]
-        step = (0.5 if result.exact else 4.0) * np.ones(x.shape)
+        # a generic direction: some definitions are constant along (1, ..., 1)
+        step = (0.5 if result.exact else 4.0) * np.cos(np.arange(x.size)).reshape(x.shape)
         values = [
             text_velocity(model, one, query_cloud(model, one, x + k * step), keys)
             for k in (-1, 0, 1)
@@ -335,12 +354,19 @@ def _fourier_sum(
 
 def has_kinks(model: ClosureModel) -> bool:
     """Does the text hold a function with kinks?  Gauss-Hermite is then a coarse reference."""
-    from derive.calculus.scalar_functions import kinks_of
+    from derive.methods.closure_fields import composed
+    from derive.methods.closure_singular import singular_points
     from derive.notation.arrays import walk
     from derive.notation.closure import trace_closure
 
-    nodes = walk(trace_closure(model).velocity)
-    return any(n.op == "function" and n.data[0] != "exp" and kinks_of(n.data[1]) for n in nodes)
+    for node in walk(trace_closure(model).velocity):
+        if node.op == "function" and node.data[0] != "exp":
+            for body in (node.data[1], composed(node)[2]):
+                points = singular_points(body)
+                # of a sum of squares in x: no kink in the keys, but one in the queries
+                if points is None or points:
+                    return True
+    return False
 
 
 def text_rates(

@@ -16,11 +16,14 @@ import sympy as sp
 
 from derive.calculus.defined import Book, depends, differentiate, placed, plus, spread, union
 from derive.calculus.index import Expression, Index, Tensor, collect, single
+from derive.calculus.scalar_functions import regular_order
 from derive.calculus.tilt import NoTilt, average, join
 from derive.errors import Refusal
 from derive.methods import closure_checks as checks
 from derive.methods import coupling_steps
 from derive.methods.closure_fields import Names, Reader, Rule
+from derive.methods.closure_singular import require_integrable, singular_places
+from derive.methods.closure_weights import require_one_sign
 from derive.methods.record import Step
 from derive.methods.scalar_rules import FourierRule, fourier_rule
 from derive.notation.closure import ClosureModel, ClosureTrace, trace_closure
@@ -62,6 +65,8 @@ class GaussianClosure:
     shared_law_exact: bool
     cubature: Expression | None = None  # the part of the velocity that is averaged by cubature
     through: tuple[Form, ...] | None = None  # all that it sees of x; None: x itself
+    # quadratics near whose zeros that part is singular; None: it is smooth
+    singular: tuple[Expression, ...] | None = None
     steps: tuple[Step, ...] = ()
     facts: tuple[str, ...] = ()
     equations: dict[str, Expression] = field(default_factory=dict)
@@ -80,8 +85,10 @@ def derive(model: ClosureModel) -> GaussianClosure:
     Raises Refusal where no rule decides whether it is exact, with the place in the file.
     """
     traced = trace_closure(model)
+    require_one_sign(model, traced)
     names, book = Names(model), Book()
     velocity = _velocity(traced, names, book)
+    require_integrable(velocity, names, book, model.place)
     exact, verdict = _verdict(model, velocity, names, book)
     shared, shared_fact = _shared_law(traced, exact)
     rates = _rates(traced, velocity, names, book)
@@ -102,6 +109,7 @@ def derive(model: ClosureModel) -> GaussianClosure:
         shared,
         rates.cubature,
         rates.through,
+        rates.singular,
     )
     equations = _equations(result)
     facts = (*verdict, *shared_fact, *route_facts, *_conditions(book, names))
@@ -174,6 +182,7 @@ class Rates:
     waves: tuple[Wave, ...] = ()
     cubature: Expression | None = None
     through: tuple[Form, ...] | None = None
+    singular: tuple[Expression, ...] | None = None
     facts: tuple[str, ...] = ()
 
 
@@ -186,6 +195,11 @@ def _rates(traced: ClosureTrace, velocity: Expression, names: Names, book: Book)
         slope = differentiate(field_, names.x, j, book)
         law = names.query_law()
         mean, jacobian = average(field_, law, book), average(slope, law, book)
+        for tensor in defined_in(book, mean, jacobian):
+            if book.of[tensor].kind in ("smooth", "ridge"):
+                rule, order = book.of[tensor].data
+                if regular_order(rule.body, order) < order:
+                    raise NoTilt(f"derivative {order} of {rule.name} is no function")
         return spread(mean, (*block, i)), spread(jacobian, (*block, i, j))
 
     try:
@@ -218,7 +232,18 @@ def _rates(traced: ClosureTrace, velocity: Expression, names: Names, book: Book)
     fact = f"projected rates by cubature over the law of {seen} ({reason})"
     if known:
         fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
-    return Rates(CUBATURE, base[0], base[1], (), left, through, (fact,))
+    singular = singular_places(left, names, book)
+    if singular is not None:
+        fact += "; by values alone, split where " + _where_singular(singular)
+    return Rates(CUBATURE, base[0], base[1], (), left, through, singular, (fact,))
+
+
+def _where_singular(singular: tuple[Expression, ...]) -> str:
+    from derive.calculus.chains import text
+
+    if not singular:
+        return "nothing is known: the velocity has kinks or poles whose place no rule gives"
+    return " or ".join(f"{text(q)} = 0" for q in singular)
 
 
 def linear_forms(expression: Expression, variable: Tensor, book: Book) -> tuple[Form, ...] | None:

@@ -82,6 +82,9 @@ class Points:
     def sum(self, axis: int | None = None) -> Points:
         return Points(self.values.sum(axis=-1))
 
+    def mean(self, axis: int | None = None) -> Points:
+        return Points(self.values.mean(axis=-1))
+
     @property
     def T(self) -> Points:
         return self
@@ -127,6 +130,37 @@ def run(
     out = function(*arguments)
     value = np.asarray(out.values if isinstance(out, Points) else out)
     return np.broadcast_to(value[:, 0] if value.ndim == 3 else value, queries.at.shape)
+
+
+def weights_of_averages(
+    model: ClosureModel,
+    queries: Cloud,
+    keys: Cloud,
+    *,
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, float],
+) -> list[np.ndarray]:
+    """The weights that the text normalises, (queries, keys) each, in the order of its averages."""
+    found: list[np.ndarray] = []
+    words = _words(queries, keys, 1)
+    plain = words["average"], words["bistochastic"]
+
+    def average(value: Any, weight: Any) -> Points:
+        found.append(np.asarray(weight.values if isinstance(weight, Points) else weight))
+        return plain[0](value, weight)
+
+    def bistochastic(kernel: Points) -> Points:
+        found.append(kernel.values)
+        return plain[1](kernel)
+
+    names = {**words, "average": average, "bistochastic": bistochastic}
+    arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
+    if model.positional:
+        assert queries.position is not None and keys.position is not None
+        arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
+    with np.errstate(all="ignore"):
+        _bound(model, names, arrays, params)(*arguments)
+    return found
 
 
 def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Laws(NamedTuple):
 
 
 def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
-    mean, cov = _numbers("mean0", mean0), _numbers("cov0", cov0)
+    mean, cov = numbers("mean0", mean0), numbers("cov0", cov0)
     own = 2 if spec.positional else 1
     wanted = "(..., B, d) and (..., B, d, d)" if spec.positional else "(..., d) and (..., d, d)"
     if mean.ndim < own or cov.ndim < own + 1:
@@ -100,7 +100,7 @@ def parameters(
     values, axes = {}, {}
     origin = dict.fromkeys(dims, source)
     for name, given in zip(names, params, strict=True):
-        x = _numbers(name, given)
+        x = numbers(name, given)
         shape = tuple(spec.param_shapes.get(name, ()))
         text = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
         if x.ndim < len(shape):
@@ -117,13 +117,27 @@ def parameters(
     return values, axes
 
 
-def _numbers(name: str, given: Any) -> np.ndarray:
+def numbers(name: str, given: Any) -> np.ndarray:
+    """`given` as float64; complex, masked and non-finite entries are refused with their place."""
+    if np.ma.isMaskedArray(given) and np.ma.getmaskarray(given).any():
+        where = np.argwhere(np.ma.getmaskarray(given))[0]
+        raise ValueError(
+            f"{name}{_place(tuple(where))} is masked; fill it: {name}.filled(...), or leave those "
+            "rows out"
+        )
     try:
-        x = np.asarray(given, dtype=np.float64)
+        raw = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    if np.iscomplexobj(raw):
+        raise ValueError(f"{name} is complex; pass its real part, {name}.real, if that is meant")
+    try:
+        x = raw.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of real numbers: {error}") from None
     if not np.all(np.isfinite(x)):
-        raise ValueError(f"{name} has entries that are not finite")
+        where = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"{name}{_place(tuple(where))} is {x[tuple(where)]}, not a finite number")
     return x
 
 

@@ -1,16 +1,14 @@
 """Quadratures of generated Gaussian closures, and the estimates of their errors.
 
 One-dimensional: `gaussian_mean` (function of a normal variable), `fourier_mean` (Fourier integral).
-Over the law of the queries: `cubature_rates`.  Every rule converges exponentially or has random
-shifts, so each one's error is the distance to the same rule made finer (`quadrature_error`), or the
-spread of its shifts (`cubature_error`).  Imports jax and numpy alone.
+Every rule converges exponentially, so its error is the distance to the same rule made finer
+(`quadrature_error`).  Over the law of the queries: `derive.runtime.closure_cubature`.  Imports jax
+and numpy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,24 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closure_ops import _padded, contract, factor
+from derive.runtime.closure_cubature import cubature_error, cubature_rates
+from derive.runtime.closure_fineness import REACH, fineness, finer, largest
+from derive.runtime.closure_ops import _padded
 
-NODES, REACH, SIDE = 241, 9.0, 48
+__all__ = [
+    "cubature_error",
+    "cubature_rates",
+    "finer",
+    "fourier_mean",
+    "gaussian_mean",
+    "quadrature_error",
+]
+
+NODES, SIDE = 241, 48
 LEVELS = 33  # scales 1, 2, 4, ... of the argument of a function
-LINE, TENSOR = 480, {2: 36, 3: 16}  # trapezoidal nodes; Gauss-Hermite nodes a direction
-SHIFTS, LATTICE = 8, 256  # above: a lattice, this often shifted at random, and mirrored
-
-_finer: ContextVar[int] = ContextVar("finer", default=1)
-
-
-@contextmanager
-def finer(factor_: int = 2) -> Iterator[None]:
-    """Rules that are traced inside have this many times the nodes."""
-    token = _finer.set(factor_)
-    try:
-        yield
-    finally:
-        _finer.reset(token)
 
 
 def quadrature_error(
@@ -49,18 +44,7 @@ def quadrature_error(
     plain = jax.tree.leaves(function(*arguments))
     with finer():
         better = jax.tree.leaves(function(*arguments))
-    return _largest([(p - b, b) for p, b in zip(plain, better, strict=True)], axes)
-
-
-def _largest(pairs: list[tuple[Any, Any]], axes: Sequence[int]) -> jax.Array:
-    """max over pairs of |error| / |value|, both the largest over the last axes."""
-    out: Any = None
-    for (wrong, right), count in zip(pairs, axes, strict=True):
-        last = tuple(range(-count, 0))
-        size = jnp.max(jnp.abs(right), axis=last)
-        one = jnp.max(jnp.abs(wrong), axis=last) / jnp.where(size > 0, size, 1)
-        out = one if out is None else jnp.maximum(out, one)
-    return out
+    return largest([(p - b, b) for p, b in zip(plain, better, strict=True)], axes)
 
 
 def gaussian_mean(
@@ -71,7 +55,7 @@ def gaussian_mean(
     Trapezoidal rule over the standard normal: for a function with its nearest singularity at
     distance a from the real axis the error is exp(-2 pi a / (h sqrt(var))), h = 0.075.
     """
-    nodes = NODES * _finer.get()
+    nodes = NODES * fineness()
     z = np.linspace(-REACH, REACH, nodes)
     w = np.exp(-(z**2) / 2)
     dtype = jnp.result_type(mean, var)
@@ -93,7 +77,7 @@ def _piecewise_mean(
 ) -> jax.Array:
     """The same for a function with kinks: Gauss-Legendre between them."""
     dtype = mean.dtype
-    side = SIDE * _finer.get()
+    side = SIDE * fineness()
     z, w = (jnp.asarray(a, dtype) for a in np.polynomial.legendre.leggauss(side))
     safe = jnp.where(spread > 0, spread, 1)
     ends = [jnp.full(mean.shape, -REACH, dtype)]
@@ -170,7 +154,7 @@ def fourier_mean(
     """
     k = len(powers)
     dtype = jnp.result_type(size, float)
-    tables = _frequencies(derivative, k, reach, support, count * _finer.get())
+    tables = _frequencies(derivative, k, reach, support, count * fineness())
     level = jnp.round(jnp.log2(jnp.maximum(size, 1.0)) / 2).astype(jnp.int32)
     level = jnp.minimum(level, LEVELS - 1)
     u, real, imaginary = (jnp.moveaxis(jnp.asarray(table, dtype)[level], -1, 0) for table in tables)
@@ -203,141 +187,3 @@ def fourier_mean(
     for j in range(k):
         out = tuple(o + taylor[j] * p for o, p in zip(out, powers[j], strict=True))
     return out
-
-
-@lru_cache(maxsize=16)
-def _standard_points(d: int, finer_: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, weights and shift of each point for N(0, I_d): the trapezoidal rule on the line,
-    tensor Gauss-Hermite to d = 3; above a lattice, shifted at random SHIFTS times (fixed seed)."""
-    if d == 1:
-        z = np.linspace(-REACH, REACH, LINE * finer_ + 1)
-        w = np.exp(-(z**2) / 2)
-        return z[:, None], w / w.sum(), np.zeros(len(z), int)
-    if d <= 3:
-        z, w = np.polynomial.hermite_e.hermegauss(TENSOR[d] * finer_)
-        w = w / w.sum()
-        grid = np.stack(np.meshgrid(*[z] * d, indexing="ij"), -1).reshape(-1, d)
-        weight = np.prod(np.stack(np.meshgrid(*[w] * d, indexing="ij"), -1), -1).reshape(-1)
-        keep = weight > 1e-22
-        return grid[keep], weight[keep] / weight[keep].sum(), np.zeros(int(keep.sum()), int)
-    from statistics import NormalDist
-
-    # rank-one lattice with the generalised golden ratio, shifted, antithetic
-    count = LATTICE * finer_
-    root = 2.0
-    for _ in range(60):
-        root = (1 + root) ** (1 / (d + 1))
-    alpha = root ** -np.arange(1.0, d + 1)
-    shifts = np.random.default_rng(20250131).uniform(size=(SHIFTS, 1, d))
-    points = np.mod(np.arange(1, count + 1)[:, None] * alpha + shifts, 1.0).reshape(-1, d)
-    inverse = np.vectorize(NormalDist().inv_cdf)
-    half = inverse(np.clip(points, 1e-12, 1 - 1e-12))
-    label = np.repeat(np.arange(SHIFTS), count)
-    both = np.concatenate([half, -half])
-    return both, np.full(len(both), 1 / len(both)), np.concatenate([label, label])
-
-
-Rows = tuple[Any, int, int]  # a parameter, its own axes, the one over tokens
-
-
-def _directions(rows: Sequence[Rows] | None, root: jax.Array) -> jax.Array:
-    """G (..., d, r): x = mean + G z, z standard normal, has the law of N(mean, root root^T) in
-    every linear form of `rows`; r is the number of forms or d, whichever is smaller."""
-    d = root.shape[-1]
-    if rows is None:
-        return root
-    forms = []
-    for array, axes, token in rows:
-        last = jnp.moveaxis(jnp.asarray(array), token - axes, -1)
-        forms.append(last.reshape(*last.shape[: last.ndim - axes], -1, d))
-    count = sum(f.shape[-2] for f in forms)
-    if count >= d:
-        return root
-    lead = jnp.broadcast_shapes(*(f.shape[:-2] for f in forms), root.shape[:-2])
-    B = jnp.concatenate([jnp.broadcast_to(f, (*lead, *f.shape[-2:])) for f in forms], axis=-2)
-    # the rest of z is orthogonal to every row of B root: nothing depends on it
-    seen = contract("ij,jk->ki", B, root)
-    return contract("ij,jk->ik", root, jnp.linalg.qr(seen)[0])
-
-
-def _over_points(
-    velocity: Callable[..., Any],
-    mean: jax.Array,
-    cov: jax.Array,
-    params: Any,
-    through: Sequence[Rows] | None,
-) -> tuple[jax.Array, jax.Array, bool]:
-    """E velocity and E grad velocity by shift, (shifts, ...), and whether they are random."""
-    d = mean.shape[-1]
-    G = _directions(through, factor(cov))
-    r = G.shape[-1]
-    z, w, label = _standard_points(r, _finer.get())
-    shifts = int(label.max()) + 1
-
-    def one(carry: Any, node: Any) -> tuple[Any, None]:
-        at, share, own = node
-        x = mean + contract("ij,j->i", G, at)
-        value, push = jax.linearize(lambda q: velocity(q, mean, cov, params), x)
-        columns = [
-            push(
-                jnp.broadcast_to(
-                    jnp.eye(d, dtype=x.dtype)[j].reshape((1,) * (x.ndim - 1) + (d,)), x.shape
-                )
-            )
-            for j in range(d)
-        ]
-        slope = jnp.stack(columns, axis=-1)
-        value, slope = share * value, share * slope
-        if shifts == 1:
-            return (carry[0] + value[None], carry[1] + slope[None]), None
-        here = jnp.arange(shifts) == own
-        pick = lambda v: here.reshape((-1,) + (1,) * v.ndim) * v[None]  # noqa: E731
-        return (carry[0] + pick(value), carry[1] + pick(slope)), None
-
-    lead = jnp.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
-    kind = mean.dtype
-    start = (jnp.zeros((shifts, *lead, d), kind), jnp.zeros((shifts, *lead, d, d), kind))
-    mean = jnp.broadcast_to(mean, (*lead, d))
-    nodes = (jnp.asarray(z, kind), jnp.asarray(w, kind), jnp.asarray(label, jnp.int32))
-    out, _ = jax.lax.scan(one, start, nodes)
-    return (*out, shifts > 1)
-
-
-def cubature_rates(
-    velocity: Callable[..., Any],
-    mean: jax.Array,
-    cov: jax.Array,
-    params: Any,
-    through: Sequence[Rows] | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """E velocity and E grad velocity over x ~ N(mean, cov) (each block its own law).
-
-    `through`: the parameters through whose products with x alone the velocity depends on x; the
-    cubature is over the law of these products.  The trapezoidal rule on the line, tensor
-    Gauss-Hermite up to dimension 3, above it a lattice with random shifts (fixed seed);
-    `cubature_error` says how far they can be trusted.
-    """
-    first, second, _ = _over_points(velocity, mean, cov, params, through)
-    return first.sum(axis=0), second.sum(axis=0)
-
-
-def cubature_error(
-    velocity: Callable[..., Any],
-    mean: jax.Array,
-    cov: jax.Array,
-    params: Any,
-    axes: Sequence[int],
-    through: Sequence[Rows] | None = None,
-) -> jax.Array:
-    """Relative error of `cubature_rates` for each law: its distance to a rule with twice the nodes
-    a direction, or three standard errors over the random shifts.  `axes`: of each of the two rates,
-    how many axes belong to one law."""
-    *plain, random = _over_points(velocity, mean, cov, params, through)
-    if random:
-        spread = [3 * p.std(axis=0, ddof=1) * np.sqrt(SHIFTS) for p in plain]
-        pairs = [(e, p.sum(axis=0)) for e, p in zip(spread, plain, strict=True)]
-        return _largest(pairs, axes)
-    with finer():
-        *better, _ = _over_points(velocity, mean, cov, params, through)
-    pairs = [((p - b)[0], b[0]) for p, b in zip(plain, better, strict=True)]
-    return _largest(pairs, axes)

@@ -155,6 +155,14 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
         tiny = jnp.finfo(flight.t.dtype)
         sharp = max(SHARP, 64 * float(tiny.eps))
         largest = float(tiny.max) ** 0.9
+        # products of the law with parameters have to be numbers too
+        strength = functools.reduce(
+            jnp.maximum,
+            [jnp.abs(x).max(axis=tuple(range(x.ndim - 1))) for x in params[0].values()]
+            + [jnp.abs(x).max() for x in params[1].values()],
+            jnp.ones((), flight.t.dtype),
+        )
+        largest = largest / jnp.minimum(strength, largest**0.1) ** 4
 
         def under_way(f: Flight) -> Any:
             return (f.status == RUNNING) & (f.t < target)
@@ -182,7 +190,8 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
             finite = jnp.isfinite(error)
             if spec.margin is not None:
                 finite = finite & (eq.margin(trial.state, params) > 0)
-            accept = active & finite & (error <= 1) & ~singular
+            lost = ~jnp.isfinite(q + dq) | (q > largest)
+            accept = active & finite & (error <= 1) & ~singular & ~lost
             # proportional-integral control (Hairer, Norsett, Wanner, II.4 and IV.2)
             small = jnp.maximum(error, 1e-10)
             change = 0.9 * small ** (-0.7 / order) * f.error ** (0.4 / order)
@@ -202,8 +211,10 @@ def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, ja
                 many = control.end - t > STIFF_STEPS * next_h
                 status = jnp.where(accept & (signs >= STIFF_SIGNS) & many, STIFF, status)
             status = jnp.where(active & (steps >= control.max_steps), STEP_LIMIT, status)
-            status = jnp.where(stuck, jnp.where(q < largest, MARGIN, OVERFLOW), status)
-            status = jnp.where(active & singular, BLOW_UP, status)
+            short = MARGIN if spec.margin is not None else OVERFLOW
+            status = jnp.where(stuck, short, status)
+            status = jnp.where(active & lost, OVERFLOW, status)
+            status = jnp.where(active & singular & ~lost, BLOW_UP, status)
             ended = active & (status != RUNNING)
             stop = jnp.where(singular, f.t + scale_time, jnp.where(accept, t, f.t))
             return Flight(

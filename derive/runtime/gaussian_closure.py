@@ -302,8 +302,10 @@ def _warn(flight: Flight, wrong: np.ndarray, rtol: float) -> None:
     texts = {
         MARGIN: "the step size went to zero short of a blow-up: the Gaussian integral of the "
         "weight stops to converge there; `blow_up_time` holds that time",
-        OVERFLOW: "mean or covariance grew beyond the largest number without a blow-up; integrate "
-        "to a smaller t1",
+        OVERFLOW: "an overflow of the floating-point numbers, not a blow-up: mean, covariance or "
+        "their rates are beyond what the dtype holds, or the rates have no value there; "
+        "`blow_up_time` stays inf and the saves after it are nan; integrate to a smaller t1, or "
+        "take weaker parameters",
         STEP_LIMIT: "max_steps was reached; blow_up_time is nan; raise max_steps or rtol, or try "
         'method="stiff"',
     }

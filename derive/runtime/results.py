@@ -130,7 +130,8 @@ class Moments(_Moments):
     `times` (saves,).  `mean` (..., saves, d) and `cov` (..., saves, d, d), with one more axis of
     blocks before d in positional models.  `factor`, shaped as `cov`: factor factor^T = cov.
     `blow_up_time` (...): when the solution ceases to exist; inf: not before the last time; nan: not
-    known, the step limit was reached.  Saves at or after the end of a law's solution are nan.
+    known, the step limit was reached.  Saves at or after the end of a law's solution, or after an
+    overflow of the numbers (warned of), are nan.
 
     These five are the fields.  Beside them stands `quadrature_error` (...): the largest estimated
     relative error of the quadratures in the rates at the saves; 0 where the rates have closed

@@ -75,7 +75,7 @@ def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
     assert estimate < 1e-7 if size < 10 else estimate < 1e-2
 
 
-def test_a_kink_is_named_and_its_coarse_cubature_is_estimated() -> None:
+def test_a_kink_is_named_and_its_cubature_is_estimated() -> None:
     from derive.runtime.closure_quadrature import finer
 
     result, _ = built("kinked")
@@ -87,8 +87,8 @@ def test_a_kink_is_named_and_its_coarse_cubature_is_estimated() -> None:
         found = value(module.jacobian, *law, p)
         with finer(4):
             wanted = value(module.jacobian, *law, p)
-    assert estimate > 1e-6
-    assert 0.2 * estimate < checks.residual(found, wanted) < 5 * estimate
+    assert estimate < 1e-6
+    assert checks.residual(found, wanted) < estimate
 
 
 @pytest.mark.slow

@@ -1,0 +1,72 @@
+"""Is there such a velocity: weights that are normalised must not take both signs.
+
+Input: a definition and its trace.  Output: nothing, or a Refusal with a pair of tokens where a
+weight is negative.  The text itself is run at many pairs of tokens of many sizes: where a weight is
+positive at one pair and negative at another, its normaliser vanishes for some query or some law,
+and the velocity has a pole there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from derive.errors import Refusal
+from derive.methods.closure_checks import instance
+from derive.notation.arrays import walk
+from derive.notation.closure import ClosureModel, ClosureTrace
+from derive.notation.closure_numeric import Cloud, weights_of_averages
+
+TOKENS = 160
+SIZES = (0.3, 1.0, 3.0, 10.0, 100.0)
+ROUNDING = 1e-12
+
+
+def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
+    """Raises Refusal for a normaliser that takes both signs, or whose weight vanishes."""
+    nodes = [n for n in walk(traced.velocity) if n.op == "average"]
+    nodes += [n for n in walk(traced.velocity) if n.op == "bistochastic"]
+    if not nodes:
+        return
+    place = nodes[0].place if len(nodes) == 1 else model.place
+    for seed in range(6):
+        one = instance(model, 300 + seed, scale=1.0)
+        rng = np.random.default_rng(seed)
+        d, e = (one.sizes[n.name] for n in (model.state_dim, model.key_dim))
+        size = np.repeat(SIZES, TOKENS // len(SIZES))[:, None]
+        label = rng.integers(0, 3, TOKENS).astype(float) if model.positional else None
+        queries, keys = (
+            Cloud(size * rng.standard_normal((TOKENS, n)), np.full(TOKENS, 1 / TOKENS), label)
+            for n in (d, e)
+        )
+        mixed = replace(keys, at=rng.permutation(keys.at))
+        found = weights_of_averages(model, queries, mixed, arrays=one.arrays, params=one.params)
+        for weight in found:
+            _require(model, weight, one.params, place)
+
+
+def _require(
+    model: ClosureModel, weight: np.ndarray, params: dict[str, float], place: object
+) -> None:
+    weight = np.asarray(weight, float)
+    good = weight[np.isfinite(weight)]
+    if not len(good):
+        return
+    low, high = float(good.min()), float(good.max())
+    near = float(np.median(np.abs(good)))
+    if low < -ROUNDING * near and high > ROUNDING * near:
+        at = ", ".join(f"{n} = {v:.3g}" for n, v in params.items())
+        raise Refusal(
+            "the normaliser of average(value, weight) vanishes for some tokens or some law, and "
+            f"the velocity has a pole there: the weight takes both signs, {high:.3g} at one pair "
+            f"of tokens and {low:.3g} at another{f', with {at}' if at else ''}; take a weight that "
+            "is nowhere negative (declare the ranges of its parameters), or "
+            "integral(value, weight), which is not normalised",
+            place,  # type: ignore[arg-type]
+        )
+    if low == high == 0:
+        raise Refusal("the weight of an average is zero everywhere: 0 / 0", place)  # type: ignore[arg-type]
+
+
+__all__ = ["require_one_sign"]
