@@ -10,12 +10,15 @@ from derive.calculus import chains
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Tensor
 from derive.emit.closure_code import Code
+from derive.emit.names import local
+from derive.errors import Refusal
 from derive.methods.gaussian_closure import (
     GaussianClosure,
     defined_in,
     is_gram,
 )
 from derive.notation.arrays import walk
+from derive.notation.scalars import Dim
 
 
 @dataclass
@@ -59,6 +62,11 @@ def param_fields(result: GaussianClosure) -> list[dict[str, str]]:
     return out
 
 
+def _array_names(result: GaussianClosure) -> set[str]:
+    """Names that kernels give to the arrays of a definition: no temporary may have them."""
+    return {m.data for m in result.model.matrices}
+
+
 def _symbols(result: GaussianClosure) -> set[sp.Symbol]:
     nodes = [n for g in (result.trace.velocity, *result.trace.noises) for n in walk(g)]
     return {s for n in nodes if n.op == "full" for s in n.data.free_symbols}
@@ -74,7 +82,7 @@ def add_kernel(
     names: dict[str, str] | None = None,
 ) -> None:
     code = Code(result.book, {"m": "mean", "S": "cov", **(names or {})}, functions=parts.functions)
-    code._taken = {"x", "mean", "cov", "params"}
+    code._taken = {"x", "mean", "cov", "params"} | _array_names(result)
     text = code.expression(expression)
     if _complex(expression, result.book):
         code.words.add("real")
@@ -94,7 +102,7 @@ def add_pair(
     doc: str,
 ) -> None:
     code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
-    code._taken = {"u", "mean", "cov", "params"}
+    code._taken = {"u", "mean", "cov", "params"} | _array_names(result)
     one = code.expression(mean) if mean.terms else _nothing(code, "mean")
     code.lines.append(f"first = {one}")
     two = code.expression(jacobian) if jacobian.terms else _nothing(code, "cov")
@@ -117,12 +125,38 @@ def _complex(expression: Expression, book: Book) -> bool:
     return any(c.has(sp.I) for b in bodies for c, _ in b.terms)
 
 
-def prelude(result: GaussianClosure, used: set[str]) -> list[str]:
-    """Unpack the parameters that a kernel uses."""
-    names = [f["name"] for f in param_fields(result) if f["name"] in used]
-    if not names:
-        return []
-    return [f"{', '.join(names)} = {', '.join(f'params.{n}' for n in names)}"]
+def prelude(result: GaussianClosure, used: set[str], point: str = "mean") -> list[str]:
+    """Unpack the parameters that a kernel uses, and read the dimensions off their shapes.
+
+    `point`: the argument whose last axis is the state's dimension.
+    """
+    fields = [f for f in param_fields(result) if f["name"] in used]
+    sizes = [d for d in result.model.dims if d.name in used]
+    places = {d: _place_of(result, d, point) for d in sizes}
+    out = []
+    if fields:
+        # scalars are printed under the name that `local` gives them, arrays under their own
+        left = [f["name"] if f["shape"] else local(f["name"]) for f in fields]
+        out.append(f"{', '.join(left)} = {', '.join('params.' + f['name'] for f in fields)}")
+    return out + [f"{local(d.name)} = {place}" for d, place in places.items()]
+
+
+def _place_of(result: GaussianClosure, dim: Dim, point: str) -> str:
+    """Where the size of a dimension is found among a kernel's arguments."""
+    model = result.model
+    if dim == model.state_dim:
+        return f"{point}.shape[-1]"
+    for matrix in model.matrices:
+        if matrix in result.trace.used and dim in matrix.shape:
+            axis = matrix.shape.index(dim) - len(matrix.shape)
+            return f"params.{matrix.data}.shape[{axis}]"
+    if model.cross and dim == model.key_dim:
+        return "params.key_mean.shape[-1]"
+    raise Refusal(
+        f"the dimension {dim.name} stands in a number, but it is the size of no array that the "
+        "kernel is given; declare it as a parameter",
+        model.place,
+    )
 
 
 def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:

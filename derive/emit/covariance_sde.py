@@ -17,10 +17,10 @@ from derive.emit.layout import tidy
 from derive.emit.rendering import NO_HASH, body_hash, environment, filled
 from derive.emit.sde_at_width import at_width_entry, at_width_kernels, at_width_params
 from derive.emit.sde_kernels import Kernel, kernels_of, layer_kernel, numbered
-from derive.emit.sde_names import clock_words, parameters, sizes_of, taken
+from derive.emit.sde_names import clock_words, parameters, patterns, sizes_of, taken
 from derive.emit.sde_spec import specification, words_of_runtime
 from derive.emit.signature import signature
-from derive.methods.corrected import corrected_or_none
+from derive.methods.corrected import Corrected, corrected_or_none
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation.arrays import show_shape
 from derive.notation.scalars import Param
@@ -46,7 +46,10 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     if at_width is not None:
         kernels += at_width_kernels(at_width)
     kept = taken(result)
-    kernels = [replace(numbered(k, kept), doc=filled(k.doc)) for k in kernels]
+    kernels = [
+        replace(numbered(k, kept), doc=filled(k.doc), scalars=single_numbers(k, result, at_width))
+        for k in kernels
+    ]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
@@ -76,6 +79,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             dims=[{"name": d.name, "meaning": d.meaning} for d in sizes_of(result)],
             weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
             kernels=kernels,
+            scalars=any(k.scalars for k in kernels),
             spec=specification(result) + ([] if at_width is None else [at_width_entry(at_width)]),
             at_width=at_width and at_width_params(at_width),
             reduced=result.reduction is not None,
@@ -84,6 +88,17 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     )
     text = tidy(text)
     return text.replace(NO_HASH, body_hash(text), 1)
+
+
+def single_numbers(
+    kernel: Kernel, result: CovarianceSDE, at_width: Corrected | None
+) -> list[tuple[str, int]]:
+    """Fields of `params` that are one number each, with their places: no pattern, no table."""
+    corrected = at_width is not None and kernel.name.endswith("_at_width")
+    fields = parameters(at_width.sde if corrected and at_width is not None else result)
+    arrays = {p.name for p in patterns(result) if p.given}
+    arrays |= {p.name for p in result.model.params if p.varying}
+    return [(f.name, place) for place, f in enumerate(fields) if f.name not in arrays]
 
 
 def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:

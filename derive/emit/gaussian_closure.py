@@ -204,7 +204,7 @@ def _parts(result: GaussianClosure) -> Parts:
         )
     writer = particle_body(result.trace, parts.functions)
     if writer is not None:
-        unpacked = prelude(result, writer.used)
+        unpacked = prelude(result, writer.used, "x")
         parts.words |= writer.words
         parts.sums |= writer.sums
         doc = "Velocity of queries x (N, d) among keys y (N, d), memory O(N d)."

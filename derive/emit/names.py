@@ -18,7 +18,7 @@ from functools import cache
 #: names that templates and runtime bring into a module, and arguments; the one-letter ones (V, L,
 #: t, h; x, y, m, S, u, p) and the arguments of closures and controls no definition may take
 _KERNEL_WORDS = """
-    annotations NamedTuple np runtime jax
+    annotations NamedTuple np runtime jax scalars_only
     MODEL SIGNATURE CERTIFICATE EQUATIONS EXACT
     Params ParamsAtWidth Dims Weights Paths Moments Particles
     State Costate Control Extremal Turnpike

@@ -17,6 +17,7 @@ import sympy as sp
 from derive.emit import array_latex
 from derive.emit.graph_code import statements
 from derive.emit.layout import tidy
+from derive.emit.names import local
 from derive.emit.rendering import NO_HASH, body_hash, environment
 from derive.emit.scalars import python
 from derive.methods.optimal_control import OptimalControl
@@ -188,7 +189,8 @@ def _reserved(result: OptimalControl) -> set[str]:
         "linear_solve", "inverse", "inv_sqrt_det", "tril", "triu", "sum", "pi", "np", "runtime",
         "linf_norm", "l1_vertex", "l2_direction",
         "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
-        *BODIES, *(d.name for d in result.model.dims), *(q.name for q in result.model.params),
+        *BODIES, *(d.name for d in result.model.dims),
+        *(local(q.name) for q in result.model.params),
         *FUNCTIONS, *_OPS, *_CONTROL_WORDS,
     }  # fmt: skip
 
@@ -250,10 +252,11 @@ def _header(result: OptimalControl, words: set[str], arguments: Sequence[str]) -
             out.append(f"{left[0].strip('()') if ', ' in left[0] else left[0]} = {used[0]}")
         else:
             out.append(f"{', '.join(left)} = {', '.join(used)}")
-    names = [q.name for q in (*result.model.params,)] + [leaf.data for leaf in result.data]
-    wanted = [n for n in names if n in words]
+    fields = {local(q.name): q.name for q in result.model.params}  # scalars are printed so
+    fields |= {leaf.data: leaf.data for leaf in result.data}
+    wanted = [n for n in fields if n in words]
     if wanted:
-        out.append(f"{', '.join(wanted)} = {', '.join(f'params.{n}' for n in wanted)}")
+        out.append(f"{', '.join(wanted)} = {', '.join(f'params.{fields[n]}' for n in wanted)}")
     for dim, (name, axis) in sized.items():
         out.append(f"{dim} = {name}.shape[{axis}]")
     return out
@@ -422,7 +425,7 @@ def _curvature_varies(result: OptimalControl) -> bool:
 
 
 def _of_params(scalar: sp.Expr) -> str:
-    names = {s.name: f"params.{s.name}" for s in scalar.free_symbols}
+    names = {local(s.name): f"params.{s.name}" for s in scalar.free_symbols}
     return re.sub(r"[A-Za-z_]\w*", lambda m: names.get(m[0], m[0]), python(scalar))
 
 

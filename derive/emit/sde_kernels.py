@@ -39,6 +39,7 @@ class Kernel:
     doc: str
     body: list[str] = field(default_factory=list)
     result: str = ""
+    scalars: list[tuple[str, int]] = field(default_factory=list)  # single numbers in `params`
 
 
 def numbered(kernel: Kernel, kept: set[str]) -> Kernel:

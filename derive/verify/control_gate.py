@@ -22,7 +22,9 @@ def gate(result: OptimalControl, module: ModuleType) -> list[Finding]:
     """Every emitted function at two points of different sizes."""
     with jax.enable_x64(True):
         batches = (list(targets(result, module, k)) for k in (10, 11))
-        return findings(module, batches, BOUND_TO_RUNTIME)
+        # a law without closed form is the runtime's descent in H: L4 looks at its minimum
+        solved = set() if "control_law" in result.equations else {"control_law", "control"}
+        return findings(module, batches, BOUND_TO_RUNTIME | solved)
 
 
 def targets(result: OptimalControl, module: ModuleType, seed: int) -> Iterator[Target]:
