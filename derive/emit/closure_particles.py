@@ -140,7 +140,7 @@ class Writer:
         free = (n, i) if i is not None else (n,)
         placed_value = placed(value, {axes[0]: i}) if i is not None else value
         code = self._code()
-        code.names["x"] = "x"
+        code.names |= {"x": "x", "queries": "x", "keys": "y"}
         return self._lower(self._with_points(placed_value, free, "x", "y"), code)
 
     def _with_points(

@@ -370,16 +370,25 @@ def has_kinks(model: ClosureModel) -> bool:
 
 
 def text_rates(
-    model: ClosureModel, one: Instance, nodes: int, outer: int | None = None
+    model: ClosureModel,
+    one: Instance,
+    nodes: int,
+    outer: int | None = None,
+    *,
+    dense: bool = False,
+    smooth_keys: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """E Gamma and C + C^T, C = E Gamma (x - m)^T, by quadrature of the text (no noise)."""
-    keys = key_cloud(model, one.arrays, nodes)
+    """E Gamma and C + C^T, C = E Gamma (x - m)^T, by quadrature of the text (no noise).
+
+    `dense`: on grids that kinks do no harm, the keys on so many Gauss-Hermite nodes if given."""
+    keys = key_cloud(model, one.arrays, smooth_keys or nodes, dense and smooth_keys is None)
+    cloud_of = dense_cloud if dense else hermite_cloud
     blocks = range(len(one.arrays["m"])) if model.positional else [None]
     means, covs = [], []
     for b in blocks:
         m = one.arrays["m"] if b is None else one.arrays["m"][b]
         S = one.arrays["S"] if b is None else one.arrays["S"][b]
-        cloud = hermite_cloud(m, S, outer or nodes, None if b is None else float(b))
+        cloud = cloud_of(m, S, outer or nodes, None if b is None else float(b))
         gamma = text_velocity(model, one, cloud, keys)
         means.append(cloud.weight @ gamma)
         C = np.einsum("n,ni,nj->ij", cloud.weight, gamma, cloud.at - m)

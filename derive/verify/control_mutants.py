@@ -55,7 +55,7 @@ def mutants(result: OptimalControl, most: int) -> Rung:
             "L6 mutants",
             "every broken equation is caught by L1",
             False,
-            {"not reached": f"none of {len(made)} mutants differs from its equation in value"},
+            unreached=f"none of {len(made)} mutants differs from its equation in value",
         )
     return Rung(
         "L6 mutants",

@@ -38,7 +38,7 @@ def variation(result: OptimalControl, module: ModuleType, steps_: Sequence[int])
     walk = next((w for w in WALKS if _inside(_simulated(result, at, steps_[0], w)[1])), None)
     if walk is None:
         reason = "the text is finite along none of the controls tried, from a random state"
-        return Rung("L5 simulation", claim, False, {"not reached": reason})
+        return Rung("L5 simulation", claim, False, unreached=reason)
     errors = [_variation_error(result, module, at, k, walk) for k in steps_]
     most = 1e-3 if kinked else 1e-5
     fine = errors[-1] < most and (kinked or errors[-1] < max(1e-9, errors[-2] / 10))

@@ -22,7 +22,8 @@ from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate, derive
 from derive.notation.closure import ClosureModel
-from derive.verify.closure_gate import gate
+from derive.verify.closure_gate import gate, params_of
+from derive.verify.closure_solver import solver, verdict
 from derive.verify.rung import Rung
 
 SCALE = 0.25  # of the matrices: quadrature of the text is then exact to rounding
@@ -41,6 +42,8 @@ def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[Gaussia
         lambda: second_route(result, module),
         lambda: kernel(result, module),
         lambda: invariants(result, module),
+        lambda: verdict(result, module),
+        lambda: solver(result, module),
     ]
     if hasattr(module, "particle_velocity"):
         todo.append(lambda: particles(result, module, 24 if level == "quick" else 160))
@@ -71,12 +74,6 @@ def steps(result: GaussianClosure) -> Rung:
     )
 
 
-def params_of(module: ModuleType, one: Instance) -> Any:
-    return module.Params(
-        **{n: np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields}
-    )
-
-
 def evaluated(module: ModuleType, one: Instance, names: tuple[str, ...]) -> list[np.ndarray]:
     p = params_of(module, one)
     return [np.asarray(getattr(module, n)(one.arrays["m"], one.arrays["S"], p)) for n in names]
@@ -87,7 +84,7 @@ def second_route(result: GaussianClosure, module: ModuleType) -> Rung:
     figures: dict[str, float] = {}
     tolerance = 1e-9 if result.route != CUBATURE else 1e-5
     if checks.has_kinks(result.model):
-        tolerance = 1e-2  # of the quadrature of the text
+        return _second_route_of_kinks(result, module)
     for label, rank in (("full rank", None), ("singular law", 1)):
         one = checks.instance(result.model, 21, scale=SCALE, rank=rank)
         nodes = NODES if not result.model.positional else 20
@@ -103,6 +100,30 @@ def second_route(result: GaussianClosure, module: ModuleType) -> Rung:
     return Rung(
         "L2 second route",
         "the text run on Gauss-Hermite points of keys and queries gives the rates",
+        max(figures.values()) < tolerance,
+        {k: checks.rounded(v) for k, v in figures.items()},
+        f"relative errors above {tolerance:.0e}",
+    )
+
+
+def _second_route_of_kinks(result: GaussianClosure, module: ModuleType) -> Rung:
+    """The same where Gauss-Hermite sees no kinks: tokens on a line, on dense grids."""
+    figures: dict[str, float] = {}
+    tolerance = 2e-3  # of a jump on the grid
+    for seed in (21, 22):
+        one = checks.instance(result.model, seed, scale=0.7, size=1)
+        mean, cov = checks.text_rates(result.model, one, 1200, 4800, dense=True)
+        with jax.enable_x64(True):
+            got_mean, got_cov = evaluated(module, one, ("mean_rate", "cov_rate"))
+            if result.noise is not None:
+                got_cov = got_cov - np.asarray(
+                    module.noise(one.arrays["m"], one.arrays["S"], params_of(module, one))
+                )
+        figures[f"mean rate, instance {seed}"] = checks.residual(got_mean, mean)
+        figures[f"covariance rate, instance {seed}"] = checks.residual(got_cov, cov)
+    return Rung(
+        "L2 second route",
+        "the text run on dense grids of keys and queries on a line gives the rates",
         max(figures.values()) < tolerance,
         {k: checks.rounded(v) for k, v in figures.items()},
         f"relative errors above {tolerance:.0e}",
@@ -137,7 +158,8 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
                 kinds = {"eager": f(*first, *law, p), "jit": jax.jit(f)(*first, *law, p)}
                 batched = [np.stack([a, 1.5 * a]) for a in (*first, *law)]
                 kinds["vmap"] = jax.vmap(lambda *a, f=f, p=p: f(*a, p))(*batched)[0]
-                kinds["batch axes"] = f(*batched, p)[0]
+                # what does not depend on the law has no batch axes, and broadcasts
+                kinds["batch axes"] = np.broadcast_to(f(*batched, p), (2, *value.shape))[0]
                 for kind, got in kinds.items():
                     key = f"{name}, {kind}"
                     figures[key] = max(
@@ -356,7 +378,13 @@ def mutants(result: GaussianClosure) -> Rung:
     if result.route == CLOSED:
         targets |= {"mean_rate": result.mean_rate, "cov_rate": cov_rate(result)}
     one = checks.instance(result.model, 61, scale=SCALE)
-    mean, cov = checks.text_rates(result.model, one, 20)
+    kinked = checks.has_kinks(result.model)
+    if not kinked:
+        mean, cov = checks.text_rates(result.model, one, 20)
+    elif result.route == CLOSED:  # kinks in the queries alone
+        mean, cov = checks.text_rates(result.model, one, 160, 120, dense=True, smooth_keys=12)
+    else:
+        mean, cov = np.zeros(()), np.zeros(())
     if result.noise is not None:
         cov = cov + checks.at(one, result.noise, result.book)
     model = result.model
@@ -370,11 +398,16 @@ def mutants(result: GaussianClosure) -> Rung:
             model,
             one,
             checks.query_cloud(model, one, one.arrays["x"]),
-            checks.key_cloud(model, one.arrays, 28),
+            checks.key_cloud(model, one.arrays, 900 if kinked else 28, kinked),
         )
     wanted = {"velocity": velocity, "mean_rate": mean, "cov_rate": cov}
     for name, expression in targets.items():
-        truth = np.reshape(wanted[name], checks.at(one, expression, result.book).shape)
+        right = checks.at(one, expression, result.book)
+        truth = np.reshape(wanted[name], right.shape)
+        own = checks.residual(right, truth)  # of the reference, where the text has kinks
+        limit = max(1e-7, 3 * own) if kinked else 1e-7
+        if own > (3e-3 if kinked else 1e-7):
+            alive.append(f"{name}: the unbroken equation is refused")
         for label, mutant in broken(expression):
             if all(
                 checks.residual(
@@ -386,18 +419,22 @@ def mutants(result: GaussianClosure) -> Rung:
                 equivalent += 1  # a rewrite: P S = S P^T, say
                 continue
             total += 1
-            if checks.residual(checks.at(one, mutant, result.book), truth) > 1e-7:
+            if checks.residual(checks.at(one, mutant, result.book), truth) > limit:
                 killed += 1
             else:
                 alive.append(f"{name}: {label}")
-        if checks.residual(checks.at(one, expression, result.book), truth) > 1e-7:
-            alive.append(f"{name}: the unbroken equation is refused")
     return Rung(
         "L6 mutants",
         "every term dropped, sign-flipped, doubled, scaled by 1.01, matrices transposed or "
         "swapped: each is caught by the second route",
         not alive,
-        {"mutants": total, "killed": killed, "equivalent rewrites": equivalent, "alive": alive[:5]},
+        {
+            "mutants": total,
+            "killed": killed,
+            "equivalent rewrites": equivalent,
+            "alive": alive[:5],
+        },
+        unreached="" if total or alive else "no mutant differs from the equations",
     )
 
 
