@@ -374,7 +374,8 @@ def _sums(
     @jax.checkpoint
     def add(carry: Any, given: Any) -> tuple[Any, None]:
         at, share, mine = given
-        x = mean + contract("ij,j->i", frame.G, at)
+        away = contract("ij,j->i", frame.G, at)
+        x = jnp.broadcast_to(mean, jnp.broadcast_shapes(mean.shape, away.shape)) + away
         pick = share[:, None] * mine.reshape(size, nodes.shifts, *(1,) * len(lead))
         if smooth:
             value, push = jax.linearize(lambda q: velocity(q, mean, cov, params), x)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import jax
 import numpy as np
 
 from derive.calculus.index import Expression
@@ -27,8 +26,7 @@ TOKENS = 6
 def gate(result: GaussianClosure, module: ModuleType) -> list[Finding]:
     """Every emitted function, in one dimension and in three (two where keys are integrated)."""
     sizes = (1, 3) if result.route == CLOSED else (1, 2)
-    # quadratures broadcast laws over nodes
-    with strict_jax() if result.route == CLOSED else jax.enable_x64(True):
+    with strict_jax():
         batches = (list(targets(result, module, d)) for d in sizes)
         return findings(module, batches, BOUND_TO_RUNTIME)
 
