@@ -4,7 +4,8 @@ Input: a definition and its generated module.  Output: rungs with figures and po
 every step with the definition's text; L2 takes first and second derivatives from the text alone,
 and from JAX; L3 evaluates the module beside the equations; L4 checks what a Hamiltonian system
 must satisfy; L5 compares the derivative of the cost along controls, by the derived costate, with
-that of a simulation of the text; L6 breaks the equations one node at a time.
+that of a simulation of the text, and holds what `solve` returns to the text; L6 breaks the
+equations one node at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from derive.verify.control_invariants import invariants
 from derive.verify.control_kernel import kernel
 from derive.verify.control_mutants import mutants
 from derive.verify.control_second_route import independent
+from derive.verify.control_solver import solver
 from derive.verify.control_steps import definition, steps
 from derive.verify.control_variation import variation
 from derive.verify.rung import Rung
@@ -50,6 +52,7 @@ def climb(
         lambda: kernel(result, module, points),
         lambda: invariants(result, module, points),
         lambda: variation(result, module, size["steps"]),
+        lambda: solver(result, module),
         lambda: mutants(result, size["mutants"]),
     )
     for rung in rungs:
