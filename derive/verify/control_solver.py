@@ -19,7 +19,7 @@ from derive.methods.optimal_control import OptimalControl
 from derive.notation.control import ControlDefinition
 from derive.notation.scalars import number
 from derive.verify.control_points import digit
-from derive.verify.rungs import Rung
+from derive.verify.rung import Rung
 
 CLAIM = "the solver's states, costates, controls, ends and cost against the text, integrated anew"
 TRIES = ((20, 1.0), (21, 1.0), (20, 0.2), (21, 0.2), (22, 0.05))
