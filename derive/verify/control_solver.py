@@ -51,7 +51,7 @@ def solver(result: OptimalControl, module: ModuleType) -> Rung:
             },
             f"relative error of a rate, an end or the cost: {max(most.values()):.0e}",
         )
-    return Rung("L5 solver", CLAIM, False, {"not reached": f"no instance was solved: {reason}"})
+    return Rung("L5 solver", CLAIM, False, unreached=f"no instance was solved: {reason}")
 
 
 def _solved(result: OptimalControl, module: ModuleType, at: Point, T: float) -> Any:
