@@ -297,6 +297,7 @@ MIXINGS += ["eye(m) + logits * sqrt({1}) / sqrt(n * n_k)"]
 MIXINGS += ["eye(m) + 2 * softmax(logits / ({1} * sqrt(n * n_k))) - 2 / m"]
 NAMES = ["gamma", "beta", "matrix", "eye_", "scalar", "V_V", "key", "root", "lambda_", "E", "S"]
 NAMES += ["I", "pi", "part", "noise", "drift", "np", "jnp", "x", "Q", "runtime", "MODEL"]
+NAMES += ["V_sum", "half", "params", "vector"]
 
 
 @drawn(36, 3)

@@ -11,7 +11,6 @@ from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Tensor
 from derive.emit.closure_code import Code
 from derive.emit.names import local
-from derive.errors import Refusal
 from derive.methods.gaussian_closure import (
     GaussianClosure,
     defined_in,
@@ -152,11 +151,7 @@ def _place_of(result: GaussianClosure, dim: Dim, point: str) -> str:
             return f"params.{matrix.data}.shape[{axis}]"
     if model.cross and dim == model.key_dim:
         return "params.key_mean.shape[-1]"
-    raise Refusal(
-        f"the dimension {dim.name} stands in a number, but it is the size of no array that the "
-        "kernel is given; declare it as a parameter",
-        model.place,
-    )
+    raise LookupError(f"no array of the kernel has the size {dim.name}")  # refused when traced
 
 
 def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:

@@ -365,6 +365,9 @@ def _without_noise(output: Array) -> tuple[Array, list[Array]]:
 def _check(model: ClosureModel, nodes: list[Array]) -> None:
     known = set(model.dims) | set(model.params)
     declared = {m.data for m in model.matrices}
+    used = {array.data for array in nodes if array.op == "constant"}
+    sized = {d for m in model.matrices if m.data in used for d in m.shape}
+    sized |= {model.state_dim, model.key_dim}
     for array in nodes:
         if array.op == "constant" and array.data not in declared:
             raise DefinitionError(
@@ -379,6 +382,12 @@ def _check(model: ClosureModel, nodes: list[Array]) -> None:
         if array.op == "full":
             for symbol in sorted(array.data.free_symbols - known, key=str):
                 raise DefinitionError(f"the symbol {symbol} is not declared", array.place)
+            for dim in sorted(set(model.dims) & array.data.free_symbols - sized, key=str):
+                raise DefinitionError(
+                    f"the dimension {dim} stands in a number, but it is the size of no array that "
+                    "the velocity reads; declare it as a parameter",
+                    array.place,
+                )
 
 
 def _require_averaged(array: Array, place: Place | None, seen: set[int]) -> None:
