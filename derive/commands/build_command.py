@@ -57,7 +57,7 @@ def text_of(entry: Entry, limit: float = LIMIT) -> str:
 
 def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
     """The same, once every function in it has been compared with its equation."""
-    from derive.verify.gate import require_right
+    from derive.gate import require_right
 
     result = derived(entry, limit)
     text = rendered(entry, result, limit)

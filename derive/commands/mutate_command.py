@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from derive import rule_mutants as rules
     from derive.errors import RequestError
-    from derive.verify import rule_mutants as rules
 
     if options.out:
         require_writable(options.out.parent)

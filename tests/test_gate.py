@@ -5,12 +5,11 @@ from functools import cache
 
 import pytest
 
-from derive import cli
+from derive import cli, gate
 from derive.derivation import derived, rendered
 from derive.dispatch import ladder
 from derive.errors import CheckFailed
 from derive.registry import find
-from derive.verify import gate
 from derive.verify.compare import module_of
 
 MODELS = (

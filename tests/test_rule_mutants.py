@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from derive.verify.rule_mutants import MUTANTS, killer, table, tried
+from derive.rule_mutants import MUTANTS, killer, table, tried
 
 
 def position(rule):

@@ -2,7 +2,7 @@
 
 Input: a rule's name and a model that uses it.  Output: which rung kills the mutant.  A mutant is
 one function replaced wherever it is bound; the model is derived, emitted and checked anew in a
-process of its own (`python -m derive.verify.rule_mutants RULE`), so that nothing broken stays.  No
+process of its own (`python -m derive.rule_mutants RULE`), so that nothing broken stays.  No
 golden file and no theorem takes part.  The rungs are those that take seconds: the derivation's own
 refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).
 """
@@ -154,10 +154,10 @@ MUTANTS = (
 def break_rule(mutant: Mutant) -> None:
     """Replace the function wherever a module of ours holds it."""
     place, _, name = mutant.target.partition(":")
-    for module in ("derive.emit.covariance_sde", "derive.emit.gaussian_closure",
+    for needed in ("derive.emit.covariance_sde", "derive.emit.gaussian_closure",
                    "derive.emit.optimal_control", "derive.verify.ladder",
                    "derive.verify.gaussian_closure", "derive.verify.optimal_control"):  # fmt: skip
-        importlib.import_module(module)
+        importlib.import_module(needed)
     home: Any = importlib.import_module(place)
     *owners, attribute = name.split(".")
     for owner in owners:
@@ -234,7 +234,7 @@ def _rungs(method: str, result: Any) -> Iterator[tuple[str, Callable[..., str]]]
 
 def tried(position: int, seconds: float = 300) -> dict[str, str]:
     """The outcome of one mutant in a process of its own."""
-    command = [sys.executable, "-m", "derive.verify.rule_mutants", str(position)]
+    command = [sys.executable, "-m", "derive.rule_mutants", str(position)]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         return dict(json.loads(run.stdout.splitlines()[-1]))
