@@ -25,6 +25,7 @@ COMMANDS = (
     "check",
     "diff",
     "verify",
+    "mutate",
     "simulate",
     "figure",
     "export",

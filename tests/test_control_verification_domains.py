@@ -47,7 +47,10 @@ def test_a_right_module_with_a_domain_passes(tmp_path, name):
     model, target = built(tmp_path, name)
     with np.errstate(all="ignore"):
         for _, rung in ladder.climb(model, target, "quick"):
-            assert rung.passed, (rung.name, rung.figures)
+            assert not rung.failed, (
+                rung.name,
+                rung.figures,
+            )  # L5 may find no start that it can solve
 
 
 @pytest.mark.parametrize("name", ["root and log", "log barrier"])
@@ -72,4 +75,4 @@ def test_mutants_that_nobody_made_are_not_reached(tmp_path):
     model, _ = built(tmp_path, "power")
     result = derive(model)
     rung = control_mutants.mutants(replace(result, equations={}), 10)
-    assert not rung.passed and "not reached" in rung.figures
+    assert rung.status == "not reached" and rung.unreached

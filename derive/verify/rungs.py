@@ -23,7 +23,7 @@ from derive.methods.block import Block
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.finite_width import of_block
 from derive.notation.arrays import walk
-from derive.notation.scalars import GaussianMean
+from derive.notation.scalars import GaussianMean, Share
 from derive.verify.compare import ROUNDING, strict_jax, worst
 from derive.verify.continuation import kinked
 from derive.verify.rung import Rung
@@ -49,7 +49,7 @@ def definition(result: CovarianceSDE) -> Rung:
     sizes = [sp.sympify(d) for a in nodes for d in a.shape]
     declared = {*result.model.dims, *result.model.params}
     found = {s for e in (*numbers, *sizes) for s in e.free_symbols}
-    undeclared = sorted(str(s) for s in found - declared)
+    undeclared = sorted(str(s) for s in found - declared if not isinstance(s, Share))
     unused = [n for n, a in result.trace.weights if a not in nodes]
     inexact = [str(e) for e in numbers if e.has(sp.Float)]
     return Rung(

@@ -42,7 +42,7 @@ def test_later_paths_have_the_bits_that_they_have_in_the_whole(m: int) -> None:
         ([0, 1.5], "integers in"),
         ([], "list of layer numbers"),
         ([0, 5], "increasing"),
-        (["a"], "integers in"),
+        (["a"], "real numbers"),
         ([0, float("nan")], "integers in"),
         (1, "at least 2"),
     ],
