@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 
 from derive.calculus.index import Expression
@@ -26,7 +27,8 @@ TOKENS = 6
 def gate(result: GaussianClosure, module: ModuleType) -> list[Finding]:
     """Every emitted function, in one dimension and in three (two where keys are integrated)."""
     sizes = (1, 3) if result.route == CLOSED else (1, 2)
-    with strict_jax():
+    # integers of powers and of parameters meet floats where rates are integrated: values count here
+    with strict_jax() if result.route == CLOSED else jax.enable_x64(True):
         batches = (list(targets(result, module, d)) for d in sizes)
         return findings(module, batches, BOUND_TO_RUNTIME)
 
