@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     """The model's kernel and its certificate, bound to it."""
     for suffix in (".py", ".cert.json"):
         shutil.copy(generated_folder() / f"{MODEL}{suffix}", tmp_path)
-    resealed(tmp_path, find(MODEL))
+    resealed(tmp_path, find(MODEL), level="full")
     return tmp_path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -394,14 +395,16 @@ def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
 
 def _finest(law: Law, expressions: list[Expression]) -> int:
     """q, where the powers of the width are whole ones of n^(1/q), at least the square root."""
+    coefficients = [c for e in expressions for c, _ in e.terms]
+    return _finest_of(coefficients, law.scaling.width)
+
+
+def _finest_of(scalars: Iterable[sp.Expr], width: sp.Symbol) -> int:
     found = [sp.Rational(1, 2)]
-    for c in (c for e in expressions for c, _ in e.terms):
+    for c in scalars:
         values = [c, *(s.value for s in c.atoms(Opaque))]
         found += [
-            p.exp
-            for v in values
-            for p in v.atoms(sp.Pow)
-            if p.base == law.scaling.width and p.exp.is_Rational
+            p.exp for v in values for p in v.atoms(sp.Pow) if p.base == width and p.exp.is_Rational
         ]
     return math.lcm(*(int(e.q) for e in found))
 
@@ -438,12 +441,14 @@ def noise(noise: NoiseMap, diffusion: Expression) -> Check:
 def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Check:
     """Mean of the step, by exact quadrature at m = 2, against the drift as dt goes to zero.
 
-    Richardson extrapolation in dt; a singular V (equal tokens) is one of the instances.
+    Richardson extrapolation in the powers of dt that the definition's own powers of the width
+    bring, up to dt^2; a singular V (equal tokens) is one of the instances.
     """
     rng = np.random.default_rng(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
     values = _small(law, (drift, diffusion), rng)
     scalars = [a.data for a in walk(chain.output) if a.op == "full"]
+    finest = _finest_of(scalars, width)
     for symbol in sorted({s for c in scalars for s in c.free_symbols} - set(values), key=str):
         if isinstance(symbol, Param):  # one that drops out of the limit
             values[symbol] = sample(symbol, rng)
@@ -452,11 +457,14 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     shapes = {name: (2, 2) for name, _ in chain.blocks}
     # terms of fourth order in the normals are of order dt^2: the extrapolation removes them
     nodes, weights = star_rule(shapes)
+    widths = 4e3 * 4.0 ** np.arange(2 * finest + 1)
+    powers = widths[:, None] ** (-np.arange(2 * finest + 1) / finest)
+    to_limit = np.linalg.inv(powers)[0]
     worst = 0.0
     for root in (np.array([[1.1, 0.0], [0.4, 0.8]]), np.array([[0.9, 0.0], [0.9, 0.0]])):
         gram = root @ root.T
         means = []
-        for n in (4e3, 8e3, 1.6e4):
+        for n in widths:
             numbers = {**values, width: n, token: 2.0}
             for dim in law.scaling.proportional:
                 numbers[dim] = n * values.get(ratio(dim), 1.0)
@@ -465,7 +473,7 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
                 leaves[block] = _block_value(block.data, nodes[name], numbers, token)
             out = value(chain.output, leaves, numbers)
             means.append(n * (np.tensordot(weights, out, axes=1) - gram))
-        rate = (8 * means[2] - 6 * means[1] + means[0]) / 3
+        rate = np.tensordot(to_limit, means, axes=1)
         target = evaluate(drift, {"V": gram}, values)
         worst = max(worst, _relative(rate - target, np.maximum(np.abs(target), np.abs(gram))))
     return Check("mean of the step by quadrature, V regular and singular", worst, 1e-5)
