@@ -22,6 +22,7 @@ from derive.calculus.index import (
     indices_of,
     single,
 )
+from derive.emit import names as words
 from derive.emit.closure_code import Code
 from derive.errors import Refusal
 from derive.methods.closure_fields import Names, Reader, Rule
@@ -41,13 +42,11 @@ class _Reader(Reader):
     """Reads the inside of an average for particles: stacks by head, masks apart."""
 
     relation: str | None = None
-    stacks: dict[str, str] = field(default_factory=dict)
 
     def _select(self, node: Array):  # type: ignore[no-untyped-def]
         stack = node.args[0]
         axes = tuple(fresh(n) for n in node.shape)
-        name = f"{stack.data}_h"
-        self.stacks[name] = stack.data
+        name = _of_a_head(stack.data, self.names)
         return single(Tensor(name, node.shape, "constant")[axes], axes), axes
 
     def _function(self, node: Array):  # type: ignore[no-untyped-def]
@@ -61,6 +60,17 @@ class _Reader(Reader):
     def _mask(self, node: Array):  # type: ignore[no-untyped-def]
         self.relation = node.data
         return collect((), [(sp.Integer(1), ())]), ()
+
+
+def _declared(names: Names) -> set[str]:
+    """What the definition calls its own, which no name of ours may be."""
+    model = names.model
+    return {m.data for m in model.matrices} | {p.name for p in model.params}
+
+
+def _of_a_head(stack: str, names: Names) -> str:
+    """The local that holds one head's share of a stack."""
+    return words.fresh(f"{stack}_h", _declared(names))
 
 
 @dataclass
@@ -127,10 +137,13 @@ class Writer:
     def _assign(self, text: str) -> str:
         if text.isidentifier():
             return text
-        self.count += 1
-        name = f"inner_{self.count}"
+        name = self._numbered("inner")
         self.lines.append(f"{name} = {text}")
         return name
+
+    def _numbered(self, label: str) -> str:
+        self.count += 1
+        return words.fresh(f"{label}_{self.count}", _declared(self.names))
 
     def _plain(self, node: Array) -> str:
         """A part without averages: an expression of x."""
@@ -177,19 +190,17 @@ class Writer:
         stacks = sorted(
             {a.args[0].data for a in walk(node.args[0]) if a.op == "select" and a.data == node.data}
         )
-        self.count += 1
-        name = f"head_{self.count}"
+        name, of = self._numbered("head"), {s: _of_a_head(s, self.names) for s in stacks}
         self.lines.append(f"def {name}(h):")
-        self.lines += [f"    {s}_h = {s}[h]" for s in stacks]
+        self.lines += [f"    {of[s]} = {s}[h]" for s in stacks]
         self.lines += [f"    {line}" for line in inner.lines] + [f"    return {result}", ""]
         self.words |= inner.words | {"total"}
         self.sums |= inner.sums
-        self.used |= {u for u in inner.used if not u.endswith("_h")} | set(stacks)
+        self.used |= (inner.used - set(of.values())) | set(stacks)
         return f"total(*({name}(h) for h in range({stacks[0]}.shape[0])))"
 
     def _function(self, label: str, arguments: str, expression: Expression) -> str:
-        self.count += 1
-        name = f"{label}_{self.count}"
+        name = self._numbered(label)
         code = self._code()
         result = code.expression(expression)
         self.words |= code.words

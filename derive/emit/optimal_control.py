@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ import sympy as sp
 from derive.emit import array_latex
 from derive.emit.graph_code import statements
 from derive.emit.layout import tidy
-from derive.emit.names import local
+from derive.emit.names import NAME, local, words_in
 from derive.emit.rendering import NO_HASH, body_hash, environment
 from derive.emit.scalars import python
 from derive.methods.optimal_control import OptimalControl
@@ -178,7 +177,7 @@ def equations_latex(result: OptimalControl) -> dict[str, str]:
 
 def _leaf_names(result: OptimalControl) -> dict[Array, str]:
     groups = (result.x, result.p, result.u, result.data, result.dx, result.du)
-    return {leaf: leaf.data for group in groups for leaf in group}
+    return {leaf: local(leaf.data) for group in groups for leaf in group}
 
 
 def _reserved(result: OptimalControl) -> set[str]:
@@ -189,7 +188,7 @@ def _reserved(result: OptimalControl) -> set[str]:
         "linear_solve", "inverse", "inv_sqrt_det", "tril", "triu", "sum", "pi", "np", "runtime",
         "linf_norm", "l1_vertex", "l2_direction",
         "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
-        *BODIES, *(d.name for d in result.model.dims),
+        *BODIES, *(local(d.name) for d in result.model.dims),
         *(local(q.name) for q in result.model.params),
         *FUNCTIONS, *_OPS, *_CONTROL_WORDS,
     }  # fmt: skip
@@ -200,16 +199,17 @@ def _kernel(result: OptimalControl, name: str) -> Kernel:
     parts = result.equations[name]
     root = Array("tuple", parts, ())
     leaves = _leaf_names(result)
-    dtype = f"{result.x[0].data}.dtype"
+    first = leaves[result.x[0]]
+    dtype = f"{first}.dtype"
     reserved = _reserved(result) | set(leaves.values())
     lines, text = statements(root, result.algebra.names, leaves, dtype, reserved, True)
     kernel = Kernel(name, arguments, doc)
-    words = _found([t for _, t in lines] + [text])
+    words = words_in([t for _, t in lines] + [text])
     kernel.body = _header(result, words, arguments) + [f"{n} = {t}" for n, t in lines]
     kernel.result = f"{kind}({text})" if kind else _as_scalar(text, parts[0], dtype)
     if not kind and kernel.result != text:
         kernel.body = (
-            _header(result, words | {result.x[0].data}, arguments)
+            _header(result, words | {first}, arguments)
             + kernel.body[len(_header(result, words, arguments)) :]
         )
     return kernel
@@ -229,31 +229,26 @@ def _header(result: OptimalControl, words: set[str], arguments: Sequence[str]) -
         "dx": result.dx,
         "du": result.du,
     }
-    dims = sorted(d.name for d in result.model.dims if d.name in words)
+    names = _leaf_names(result)
+    dims = sorted(local(d.name) for d in result.model.dims if local(d.name) in words)
     sized: dict[str, tuple[str, int]] = {}
-    unpacked = {"x": result.x, "params": result.data}
+    holders = [*result.x, *result.data, *(result.u if "u" in arguments else ())]
     for dim in dims:
-        for group in ("x", "params"):
-            for leaf in unpacked[group]:
-                names = [s.name for s in leaf.shape]
-                if dim in names and dim not in sized:
-                    sized[dim] = (leaf.data, names.index(dim))
-        if dim not in sized:
-            for leaf in result.u:
-                names = [s.name for s in leaf.shape]
-                if dim in names and "u" in arguments and dim not in sized:
-                    sized[dim] = (leaf.data, names.index(dim))
+        for leaf in holders:
+            sizes = [local(d.name) for d in leaf.shape]
+            if dim in sizes and dim not in sized:
+                sized[dim] = (names[leaf], sizes.index(dim))
     words = words | {name for name, _ in sized.values()}
-    used = [a for a in arguments if a in groups and {leaf.data for leaf in groups[a]} & words]
+    used = [a for a in arguments if a in groups and {names[leaf] for leaf in groups[a]} & words]
     out = []
     if used:
-        left = [_pattern([leaf.data for leaf in groups[a]]) for a in used]
+        left = [_pattern([names[leaf] for leaf in groups[a]]) for a in used]
         if len(used) == 1:
             out.append(f"{left[0].strip('()') if ', ' in left[0] else left[0]} = {used[0]}")
         else:
             out.append(f"{', '.join(left)} = {', '.join(used)}")
-    fields = {local(q.name): q.name for q in result.model.params}  # scalars are printed so
-    fields |= {leaf.data: leaf.data for leaf in result.data}
+    fields = {local(q.name): q.name for q in result.model.params}
+    fields |= {names[leaf]: leaf.data for leaf in result.data}
     wanted = [n for n in fields if n in words]
     if wanted:
         out.append(f"{', '.join(wanted)} = {', '.join(f'params.{fields[n]}' for n in wanted)}")
@@ -269,15 +264,16 @@ def _pattern(names: list[str]) -> str:
 def _solved_law(result: OptimalControl) -> Kernel:
     """The control law by Newton's method on H_u, where it has no closed form."""
     kernel = Kernel("control_law", *FUNCTIONS["control_law"][::2])
-    shapes = [tuple(d.name for d in s.shape) for s in result.model.controls]
-    words = {d for shape in shapes for d in shape} | {result.x[0].data}
-    before = result.x[0].data
+    names = _leaf_names(result)
+    shapes = [tuple(local(d.name) for d in s.shape) for s in result.model.controls]
+    before = names[result.x[0]]
+    words = {d for shape in shapes for d in shape} | {before}
     kernel.body = _header(result, words, ("x",))
     parts = [
         f"full(({', '.join(s)}{',' if len(s) == 1 else ''}), 0, {before}.dtype)" for s in shapes
     ]
     # the header may hide the argument x behind a state of that name
-    pack = f"State({', '.join(leaf.data for leaf in result.x)})"
+    pack = f"State({', '.join(names[leaf] for leaf in result.x)})"
     kernel.body.append(f"start = Control({', '.join(parts)})")
     kernel.result = (
         f"solved_control(stationarity, h_uu, {pack}, p, params, start, steps=1)"
@@ -285,12 +281,8 @@ def _solved_law(result: OptimalControl) -> Kernel:
         else f"minimising_control(hamiltonian, stationarity, h_uu, {pack}, p, params, start)"
     )
     if not any("= x" in line for line in kernel.body):
-        kernel.body.insert(0, f"{_pattern([leaf.data for leaf in result.x])} = x")
+        kernel.body.insert(0, f"{_pattern([names[leaf] for leaf in result.x])} = x")
     return kernel
-
-
-def _found(texts: Sequence[str]) -> set[str]:
-    return {w for t in texts for w in re.findall(r"[A-Za-z_]\w*", t)}
 
 
 _OPS = ("causal", "cos", "erf", "exp", "eye", "full", "gelu", "log", "pi", "relu", "sigmoid",
@@ -318,7 +310,7 @@ _CONTROL_WORDS = (
 
 
 def _words(kernels: Sequence[Kernel]) -> dict[str, list[str]]:
-    found = _found([line for k in kernels for line in [*k.body, k.result]])
+    found = words_in([line for k in kernels for line in [*k.body, k.result]])
     return {
         "ops": [w for w in _OPS if w in found],
         "control": sorted([*(w for w in _CONTROL_WORDS if w in found), "over_batches"]),
@@ -426,7 +418,7 @@ def _curvature_varies(result: OptimalControl) -> bool:
 
 def _of_params(scalar: sp.Expr) -> str:
     names = {local(s.name): f"params.{s.name}" for s in scalar.free_symbols}
-    return re.sub(r"[A-Za-z_]\w*", lambda m: names.get(m[0], m[0]), python(scalar))
+    return NAME.sub(lambda m: names.get(m[0], m[0]), python(scalar))
 
 
 def _bounds(result: OptimalControl) -> str:

@@ -20,6 +20,7 @@ from derive.calculus.cubature import joint_rule, kinked_rule, product_rule, star
 from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression, Factor, Factors, Tensor, collect
 from derive.calculus.order import Law, ratio
+from derive.draws import generator
 from derive.methods.noise import NoiseMap
 from derive.methods.record import Check
 from derive.methods.reduce import Chain
@@ -76,7 +77,7 @@ def _relative(difference: np.ndarray, reference: np.ndarray) -> float:
 
 def trace(traced: Trace) -> Check:
     """The graph and the text give one array."""
-    rng = np.random.default_rng(_SEED)
+    rng = generator(_SEED)
     worst = 0.0
     for sizes in (2, 3, 5):
         values = numbers(traced.model, rng)
@@ -106,7 +107,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     """
     if law.centred:
         return _about_means(traced, law, layer)
-    rng = np.random.default_rng(_SEED + 1)
+    rng = generator(_SEED + 1)
     values = numbers(traced.model, rng)
     for position, dim in enumerate(traced.model.dims):
         values[dim] = float(3 + position)
@@ -155,7 +156,7 @@ def _about_means(traced: Trace, law: Law, layer: Expression) -> Check:
     Expansions about means are no power series in the weights; the remainder's size must fall like
     width^(-3/2), by 8 from one width to its fourfold (by 4, if a term of order eps^2 were wrong).
     """
-    rng = np.random.default_rng(_SEED + 1)
+    rng = generator(_SEED + 1)
     parameters = numbers(traced.model, rng)
     token, width = law.state.dims
     opened_layer = opened(layer)
@@ -222,7 +223,7 @@ def average(
     law: Law, increment: Expression, drift: Expression, first: Expression, diffusion: Expression
 ) -> Check:
     """Expectations against exact product quadrature at small literal dimensions."""
-    rng = np.random.default_rng(_SEED + 2)
+    rng = generator(_SEED + 2)
     token, width = law.state.dims
     values = _small(law, (increment, drift, diffusion), rng)
     state = _admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
@@ -374,7 +375,7 @@ def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
 
     Where finer powers than n^(-1/2) are left over, the width is as much larger.
     """
-    rng = np.random.default_rng(_SEED + 3)
+    rng = generator(_SEED + 3)
     values = _small(law, tuple(e for pair in pairs for e in pair), rng)
     width = law.scaling.width
     root = rng.standard_normal((2, 2))
@@ -411,7 +412,7 @@ def _finest_of(scalars: Iterable[sp.Expr], width: sp.Symbol) -> int:
 
 def noise(noise: NoiseMap, diffusion: Expression) -> Check:
     """Covariance of the map, as J J^T of the linear map G -> N, against the diffusion."""
-    rng = np.random.default_rng(_SEED + 4)
+    rng = generator(_SEED + 4)
     size = 3
     values: dict[sp.Symbol, float] = {}
     for symbol in sorted(symbols_of((noise.compact, diffusion)), key=str):
@@ -444,7 +445,7 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     Richardson extrapolation in the powers of dt that the definition's own powers of the width
     bring, up to dt^2; a singular V (equal tokens) is one of the instances.
     """
-    rng = np.random.default_rng(_SEED + 5)
+    rng = generator(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
     values = _small(law, (drift, diffusion), rng)
     scalars = [a.data for a in walk(chain.output) if a.op == "full"]

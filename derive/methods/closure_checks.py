@@ -16,6 +16,7 @@ import sympy as sp
 from derive.calculus.defined import Book
 from derive.calculus.defined_values import value
 from derive.calculus.index import Expression
+from derive.draws import generator
 from derive.methods.checks import sample
 from derive.methods.record import Check
 from derive.notation.closure import ClosureModel
@@ -48,7 +49,7 @@ def instance(
     block: bool = True,
 ) -> Instance:
     """A generic law and generic matrices; heads, keys and values of sizes that differ."""
-    rng = np.random.default_rng([57, seed])
+    rng = generator(57, seed)
     sizes = dict(SIZES)
     for position, dim in enumerate(model.dims):
         sizes[dim.name] = size if dim in (model.state_dim, model.key_dim) else 2 + position % 2

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.closure_checks import instance
 from derive.notation.arrays import walk
@@ -32,7 +33,7 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
     place = nodes[0].place if len(nodes) == 1 else model.place
     for seed in range(6):
         one = instance(model, 300 + seed, scale=1.0)
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         d, e = (one.sizes[n.name] for n in (model.state_dim, model.key_dim))
         size = np.repeat(SIZES, TOKENS // len(SIZES))[:, None]
         label = rng.integers(0, 3, TOKENS).astype(float) if model.positional else None

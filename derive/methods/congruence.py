@@ -21,6 +21,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.gaussian import contract_gram, expectation
 from derive.calculus.index import UNIT, Expression, Factors, Index, Tensor, collect
 from derive.calculus.order import Law
+from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.checks import symbols_of
 from derive.methods.noise import NoiseMap, substitute
@@ -176,7 +177,7 @@ def step_record(step: Congruence, drift: Expression) -> Step:
 
 def _negative(step: Congruence) -> float:
     """How negative J gets, relative to its size, over random covariances."""
-    rng = np.random.default_rng(20239)
+    rng = generator(20239)
     worst = 0.0
     dim = step.noise.gram.dims[0]
     symbols = symbols_of((step.lift,))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import sympy as sp
 
+from derive.draws import generator
 from derive.methods.checks import sample
 from derive.methods.record import Check
 from derive.notation.arrays import Array
@@ -51,7 +52,7 @@ def point(
     Symmetric data and states are positive definite: they may be covariances.  `most`: sizes are 2
     to `most`.
     """
-    rng = np.random.default_rng([_SEED, seed])
+    rng = generator(_SEED, seed)
     sizes = rng.permutation(len(model.dims)) + 2
     if most is not None:
         sizes = 2 + (sizes + seed) % (most - 1)
@@ -292,7 +293,7 @@ def _text_slope(
 
 
 def _direction(leaf: Array, at: Point, seed: int) -> np.ndarray:
-    rng = np.random.default_rng([_SEED, seed, len(leaf.data)])
+    rng = generator(_SEED, seed, len(leaf.data))
     return rng.standard_normal(at.arrays[leaf.data].shape)
 
 
@@ -371,7 +372,7 @@ def _law_at(result: OptimalControl, at: Point) -> float:
     if not np.isfinite(lowest) or _outside(result, best, at) > 1e-12:
         return float("inf")
     worst = 0.0
-    rng = np.random.default_rng([_SEED, 7])
+    rng = generator(_SEED, 7)
     for k in range(200):
         other = {
             u.data: best[u.data] + 10.0 ** (-(k % 4)) * rng.standard_normal(best[u.data].shape)

@@ -13,6 +13,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index import Expression, Tensor
+from derive.draws import generator
 from derive.methods import closure_checks as checks
 from derive.methods.coupling import (
     LATENT,
@@ -99,7 +100,7 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
 
 def _latent(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A random T, not square and of deficient rank, and D by the derived root."""
-    rng = np.random.default_rng([58, seed])
+    rng = generator(58, seed)
     T = rng.standard_normal((4, 2)) @ rng.standard_normal((2, 3))
     values, vectors = np.linalg.eigh(T @ T.T)
     g = sp.lambdify(*spectral_root().args, "numpy")
@@ -110,7 +111,7 @@ def _mixed_difference(result: GaussianClosure, exponent: Expression, T: Expressi
     """E(x, y) - z'^T T z has no mixed second difference: it is p(x) + q(y)."""
     one = checks.instance(result.model, 8)
     slope = checks.at(one, T, result.book)
-    rng = np.random.default_rng(8)
+    rng = generator(8)
     z, w = rng.standard_normal((2, slope.shape[1])), rng.standard_normal((2, slope.shape[0]))
     F_y = one.arrays["F_key" if result.model.cross else "F_S"]
     m_y = one.arrays["key_mean" if result.model.cross else "m"]
@@ -145,7 +146,7 @@ def _mean_of_conditional(result: GaussianClosure) -> Check:
 
 def _block_inverse() -> Check:
     """The formula of the second block against the inverse of a random precision."""
-    rng = np.random.default_rng(10)
+    rng = generator(10)
     root = rng.standard_normal((6, 6))
     precision = root @ root.T + np.eye(6)
     inverse = np.linalg.inv(precision)

@@ -24,6 +24,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.kinks import CORRELATION
 from derive.calculus.readable import readable
+from derive.draws import generator
 from derive.notation.scalars import Param
 
 Entries = dict[tuple[int, int], sp.Expr]
@@ -133,7 +134,7 @@ def _may_be_autonomous(
     """
     token = drift.free[0].dim
     symbols = {s for e in (drift, diffusion) for c, _ in e.terms for s in c.free_symbols}
-    rng = np.random.default_rng(5)
+    rng = generator(5)
     numbers = {s: float(rng.uniform(0.3, 0.9)) for s in sorted(symbols, key=str)} | {token: 2.0}
     rates = []
     for x, y in ((0.9, 1.3), (0.7, 0.8), (0.4, 0.6)):

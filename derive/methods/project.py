@@ -21,6 +21,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression, Index, collect
 from derive.calculus.order import Law
 from derive.calculus.response import peeled
+from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.checks import sample, symbols_of
 from derive.methods.noise import NoiseMap, substitute
@@ -196,7 +197,7 @@ def record(
 
 def _residual(raw: tuple[Expression, Expression, NoiseMap], drift: Expression, s: Scaling) -> float:
     """E of V_ab r(V_aa) r(V_bb) over the raw noise by a rule of degree three, h to zero."""
-    rng = np.random.default_rng(20261)
+    rng = generator(20261)
     b, diffusion, noise = raw
     size = 3
     numbers: dict[sp.Symbol, float] = {}

@@ -21,6 +21,7 @@ import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.arrays import Array, lift, node, show_shape, walk
+from derive.notation.names import identifier
 from derive.notation.scalars import Dim, Param
 
 
@@ -80,7 +81,8 @@ class Position:
 def matrices(**shapes: tuple[Dim, ...]) -> Any:
     """Declare matrices (vectors, stacks): ``Q, V = matrices(Q=(d_k, d), V=(d, d))``, in order."""
     made = []
-    for name, shape in shapes.items():
+    for written, shape in shapes.items():
+        name = identifier(written, "matrix")
         for size in shape:
             if not isinstance(size, Dim):
                 raise DefinitionError(f"matrices: {name} has the size {size!r}, not a dimension")
@@ -279,9 +281,19 @@ def _model(function: Callable, state: str, keys: str | None, place: Place) -> Cl
     declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
     scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
     found = {v.data: v for v in names.values() if isinstance(v, Matrix)}
+    identifier(function.__name__, "model", place)
     for given in sorted({*found, *scalars}):
-        if given in found and given in scalars:
-            raise DefinitionError(f"{given} is declared as a matrix and as a parameter", place)
+        roles = [
+            role
+            for role, names_ in (
+                ("a matrix", found),
+                ("a parameter", scalars),
+                ("a dimension", declared),
+            )
+            if given in names_
+        ]
+        if len(roles) > 1:
+            raise DefinitionError(f"{given} is declared as {' and as '.join(roles)}", place)
         if given in RESERVED or _DEFINED.match(given) or keyword.iskeyword(given):
             raise DefinitionError(
                 f"the name {given} is taken: kernels use it for the law or for derived quantities; "

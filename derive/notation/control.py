@@ -25,6 +25,7 @@ from derive.notation.arrays import Array, exact, lift, node, show_shape, walk
 from derive.notation.elementwise import named
 from derive.notation.functions import eye, log, sqrt
 from derive.notation.model import Model, _call, _check_symbols, _nearest
+from derive.notation.names import identifier
 from derive.notation.particles import FACTS, NAMED
 from derive.notation.scalars import Dim, Param
 
@@ -123,6 +124,7 @@ def optimal_control(
             _slots(text, word, dims, place)
             for text, word in ((state, "state"), (control, "control"), (data, "data"))
         )
+        identifier(function.__name__, "model", place)
         _check_names(function, states, controls, given, dims, params, place)
         doc = function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
         constant = tuple(s for s in controls if s.kind == "constant")
@@ -196,6 +198,15 @@ def _check_names(
                     f"the name {name} means something else in a kernel; rename this {role}", place
                 )
             seen[name] = role
+    for mark, what, slots in (
+        ("p_", "the costate of", states),
+        ("d_", "the variation of", (*states, *controls)),
+    ):
+        for slot in slots:
+            if (name := f"{mark}{slot.name}") in seen:
+                raise DefinitionError(
+                    f"the name {name} means {what} {slot.name}; rename this {seen[name]}", place
+                )
     taken = list(inspect.signature(function).parameters)
     arrays = [s.name for s in (*states, *controls, *data)]
     for slot in controls:
@@ -240,6 +251,7 @@ def _slots(text: str, word: str, dims: Mapping[str, Dim], place: Place) -> tuple
                 place,
             )
         name, inside, kind = match.groups()
+        name = identifier(name, word, place)
         words = [w.strip() for w in (inside or "").split(",") if w.strip()]
         for one in words:
             if one not in dims:

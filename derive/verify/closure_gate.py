@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from derive.calculus.index import Expression
+from derive.draws import generator
 from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate
@@ -85,7 +86,7 @@ def _integrated(
 
 def _particles(result: GaussianClosure, module: ModuleType, d: int) -> Target:
     one = checks.instance(result.model, 80 + d, size=d, block=False)
-    tokens = np.random.default_rng([81, d]).standard_normal((TOKENS, d))
+    tokens = generator(81, d).standard_normal((TOKENS, d))
     positions = np.arange(TOKENS, dtype=float) if result.model.positional else None
     cloud = Cloud(tokens, np.full(TOKENS, 1 / TOKENS), positions)
     right = checks.text_velocity(result.model, one, cloud, cloud)

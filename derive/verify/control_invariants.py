@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.draws import generator
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, relative
 from derive.methods.optimal_control import OptimalControl
@@ -32,7 +33,7 @@ def invariants(result: OptimalControl, module: ModuleType, points: Sequence[Poin
     for k, at in enumerate(points):
         args = arguments(module, result, at)
         x, p, u, params = (args[n] for n in ("x", "p", "u", "params"))
-        rng = np.random.default_rng([_SEED, k])
+        rng = generator(_SEED, k)
 
         def direction(leaves: Sequence[Array], kind: Any, at=at, rng=rng) -> Any:  # noqa: ANN001
             return kind(*(jnp.asarray(v) for v in moved(leaves, at, rng, result).values()))
@@ -81,7 +82,7 @@ def _not_least(
     """How far H at the law lies above H at admissible controls nearby and far."""
     law = module.control(args["x"], args["p"], args["params"])
     lowest = float(module.hamiltonian(args["x"], args["p"], law, args["params"]))
-    rng = np.random.default_rng(_SEED)
+    rng = generator(_SEED)
     others = []
     for k in range(64):
         step = 10.0 ** (-(k % 4))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
+from derive.draws import generator
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, inside, relative
 from derive.methods.optimal_control import OptimalControl
@@ -27,7 +28,7 @@ def mutants(result: OptimalControl, most: int) -> Rung:
         fresh = inside(result.model, seed)
         loud = {leaf.data: 20 * fresh.arrays[leaf.data] for leaf in result.p}
         elsewhere += [fresh, replace(fresh, arrays={**fresh.arrays, **loud})]
-    rng = np.random.default_rng(_SEED)
+    rng = generator(_SEED)
     made = list(_mutations(result))
     chosen = made if len(made) <= most else [made[k] for k in rng.permutation(len(made))[:most]]
     killed, same, survivors = 0, 0, []

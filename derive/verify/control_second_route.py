@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.draws import generator
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, relative
 from derive.methods.moment_dynamics import by_quadrature
@@ -63,7 +64,7 @@ def _by_quadrature(result: OptimalControl, module: ModuleType, seed: int) -> flo
 
 def _text_second(result: OptimalControl, at: Point) -> float:
     """d^2 H along (a, b): fourth-order central difference along b of complex steps along a."""
-    rng = np.random.default_rng(_SEED)
+    rng = generator(_SEED)
     worst, tiny = 0.0, 1e-30
     pairs = (
         ("h_xx", result.x, result.x, result.dx),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from derive.draws import generator
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, inside
 from derive.methods.optimal_control import OptimalControl
@@ -258,7 +259,7 @@ def _end(result: OptimalControl, at: Point, last: dict) -> float:
 def _excess(result: OptimalControl, at: Point, points: list[dict]) -> float:
     """By how much the text's H at the control exceeds H at admissible others, near and far."""
     model, worst = result.model, 0.0
-    rng = np.random.default_rng(11)
+    rng = generator(11)
     for changes in points:
         own = float(np.real(checks.text_hamiltonian(model, at, changes)))
         for k in range(60 if model.controls else 0):

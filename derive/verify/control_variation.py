@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.draws import generator
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import Point, inside
 from derive.methods.optimal_control import OptimalControl
@@ -86,7 +87,7 @@ WALKS = (Walk(1.0, False), Walk(1.0, True), Walk(0.3, True), Walk(0.1, True), Wa
 
 def _controls(result: OptimalControl, at: Point, time: float, walk: Walk) -> tuple[dict, dict]:
     """A control that varies in time, and a change of it."""
-    rng = np.random.default_rng(_SEED)
+    rng = generator(_SEED)
     base, change = {}, {}
     t = time / walk.horizon
     for leaf in result.u:
@@ -207,7 +208,7 @@ def _by_costate(
 
 def _pull(slot: Slot, state: np.ndarray) -> np.ndarray:
     """A price c . x(T) that both sides add: without it p may vanish, and its equation be unseen."""
-    c = np.random.default_rng([_SEED, 7, len(slot.name)]).standard_normal(state.shape)
+    c = generator(_SEED, 7, len(slot.name)).standard_normal(state.shape)
     if slot.kind == "constant":
         return np.zeros(state.shape)
     if slot.kind == "symmetric":
@@ -218,4 +219,4 @@ def _pull(slot: Slot, state: np.ndarray) -> np.ndarray:
 
 def _change(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A direction for a control that is constant in time."""
-    return np.random.default_rng([_SEED, len(name)]).standard_normal(shape)
+    return generator(_SEED, len(name)).standard_normal(shape)

@@ -17,6 +17,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index import Expression, collect
+from derive.draws import generator
 from derive.emit.gaussian_closure import model_signature
 from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
@@ -205,7 +206,7 @@ def rotated(result: GaussianClosure, one: Instance) -> tuple[Instance, np.ndarra
     """Tokens and every matrix axis over the token dimension turned by one orthogonal matrix."""
     model = result.model
     d = one.sizes[model.state_dim.name]
-    turn = np.linalg.qr(np.random.default_rng(9).standard_normal((d, d)))[0]
+    turn = np.linalg.qr(generator(9).standard_normal((d, d)))[0]
     arrays = dict(one.arrays)
     for m in model.matrices:
         a = arrays[m.data]
@@ -273,7 +274,7 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
     one = checks.instance(model, 51, scale=SCALE, block=False)
     p = params_of(module, one)
     d = one.sizes[model.state_dim.name]
-    rng = np.random.default_rng(51)
+    rng = generator(51)
     counts, t1 = (128, 256), 0.5
     if model.positional:
         return _positional_particles(result, module, one, replicas)
@@ -341,7 +342,7 @@ def _positional_particles(
     full = checks.instance(model, 51, scale=SCALE)
     arrays = {**full.arrays, "theta": np.full(blocks, 1 / blocks)}
     p = params_of(module, replace(full, arrays=arrays))
-    rng = np.random.default_rng(52)
+    rng = generator(52)
     m, S = arrays["m"], arrays["S"]
     roots = np.linalg.cholesky(S)
     each = count // blocks

@@ -17,6 +17,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.evaluate import evaluate
+from derive.draws import generator, seed
 from derive.emit.sde_names import parameters
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.notation import numeric
@@ -147,7 +148,7 @@ def _moments(
     result: CovarianceSDE, one: Instance, n: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-sample n (V' - V), antithetic in every weight, and n (V' - E)(V' - E) products."""
-    rng = np.random.default_rng([7, n])
+    rng = generator(7, n)
     m = one.V.shape[0]
     values, vectors = np.linalg.eigh(one.V)
     fixed = result.model.clock != result.model.width
@@ -218,7 +219,7 @@ def convergence(
     noisy = bool(result.noise.fields)
     fine: dict[str, Any] = {} if usual or noisy else {"dt": t1 / 1024}
     limit = module.simulate(
-        V0, params, t1=t1, paths=paths if usual or noisy else 1, seed=11, **fine
+        V0, params, t1=t1, paths=paths if usual or noisy else 1, seed=seed(11), **fine
     )
     network = getattr(module, "reduced_network", None)
     finite_paths = paths
@@ -232,7 +233,7 @@ def convergence(
     for n in widths:
         run = network or module.network
         depth = int(round(t1 * module._SPEC.unit(n)))
-        finite = run(V0, params, paths=finite_paths, seed=12, **_sizes(result, one, n, depth))
+        finite = run(V0, params, paths=finite_paths, seed=seed(12), **_sizes(result, one, n, depth))
         pairs = zip(_observed(finite), _observed(limit), strict=True)
         late = max(late, abs(float(finite.times[-1]) / (depth / n ** float(result.model.pace)) - 1))
         table[n] = round(max(distance(f, g) for f, g in pairs), 4)
@@ -328,8 +329,8 @@ def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:
     for free in (1, 3):
         dims = {d.name: free for d in result.law.scaling.free}
         settings = dict(width=6, depth=4, dims=dims, paths=paths)
-        dense = module.network(V0, params, seed=21, **settings)
-        short = module.reduced_network(V0, params, seed=22, **settings)
+        dense = module.network(V0, params, seed=seed(21), **settings)
+        short = module.reduced_network(V0, params, seed=seed(22), **settings)
         pairs = zip(("V_11", "V_12", "gap"), _observed(dense), _observed(short), strict=True)
         for name, f, g in pairs:
             figures[f"{name}, free dimensions {free}"] = round(_ks(f, g), 4)

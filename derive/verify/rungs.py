@@ -18,6 +18,7 @@ import sympy as sp
 
 from derive.calculus.evaluate import evaluate
 from derive.calculus.index import Expression, collect
+from derive.draws import generator, seed
 from derive.errors import Refusal
 from derive.methods.block import Block
 from derive.methods.covariance_sde import CovarianceSDE
@@ -259,7 +260,7 @@ def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
 
 def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
     """Derivative of the drift along a direction: automatic against central differences."""
-    rng = np.random.default_rng(_SEED + 3)
+    rng = generator(_SEED + 3)
     A = rng.standard_normal(one.V.shape)
     A = A + A.T
     _, forward = jax.jvp(
@@ -329,7 +330,7 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
         equal = keeps_equal(result, 4)
         if equal:
             figures |= _equal_tokens(module, twin, params)
-    paths = module.simulate(twin, params, t1=0.1, paths=64, seed=5)
+    paths = module.simulate(twin, params, t1=0.1, paths=64, seed=seed(5))
     last = paths.V[:, -1]
     if equal:
         figures["equal tokens stay equal (paths)"] = float(

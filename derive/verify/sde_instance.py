@@ -9,6 +9,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index import UNIT
+from derive.draws import generator
 from derive.emit.sde_names import parameters
 from derive.methods.checks import sample
 from derive.methods.covariance_sde import CovarianceSDE
@@ -28,7 +29,7 @@ class Instance:
 
 def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> Instance:
     """A generic covariance and parameters inside their ranges; fixed dimensions are `heads`."""
-    rng = np.random.default_rng([_SEED, seed])
+    rng = generator(_SEED, seed)
     root = rng.standard_normal((m, m + 1))
     if result.law.gram.meaning == UNIT:
         root *= np.sqrt(m + 1) / np.linalg.norm(root, axis=1, keepdims=True)

@@ -19,6 +19,7 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.evaluate import evaluate
+from derive.draws import generator
 from derive.emit.sde_names import layer_shaped
 from derive.methods.congruence import Congruence
 from derive.methods.corrected import Corrected, corrected_or_none
@@ -148,7 +149,7 @@ def _equations(result: CovarianceSDE, one: Instance, params: Any) -> Iterator[Ta
 
 def _noise(result: CovarianceSDE, name: str, one: Instance, params: Any) -> Target:
     """The map itself at one draw of its normals."""
-    rng = np.random.default_rng(_SEED + 11)
+    rng = generator(_SEED + 11)
     L = np.linalg.cholesky(one.V)
     drawn = {f.drawn.name: _field(f.drawn.symmetric, one.V.shape, rng) for f in result.noise.fields}
     right = evaluate(result.noise.expanded, {"V": one.V, "L": L, **drawn}, one.numbers)
@@ -185,7 +186,7 @@ def _chain(
     result: CovarianceSDE, module: ModuleType, name: str, chain: Chain, one: Instance, params: Any
 ) -> Target:
     """A chain's graph on one draw of its blocks."""
-    rng = np.random.default_rng(_SEED + 13)
+    rng = generator(_SEED + 13)
     numbers = _sizes(result, one)
     L = np.linalg.cholesky(one.V)
     drawn = [rng.standard_normal(one.V.shape) for _ in chain.blocks]
@@ -206,7 +207,7 @@ def _congruence(
     width: float,
 ) -> Target:
     """The congruence at one draw of the normals, h = 1 / width."""
-    rng = np.random.default_rng(_SEED + 17)
+    rng = generator(_SEED + 17)
     L = np.linalg.cholesky(one.V)
     drawn = {f.drawn.name: _field(f.drawn.symmetric, one.V.shape, rng) for f in result.noise.fields}
     right = congruence_step(result, {"V": one.V, "L": L, **drawn}, 1 / width, one.numbers)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from derive.draws import generator
 from derive.notation import numeric
 from derive.notation.batch import Batch
 from derive.notation.graph import value
@@ -118,7 +119,7 @@ class Layer:
         self.state = np.zeros((len(V0), columns))
         self.state[:, : len(V0)] = math.sqrt(self.weight) * root
         self.shapes = self._shapes()
-        self.rng = np.random.default_rng(7)
+        self.rng = generator(7)
         self._require_batches()
         self.active = self._active()
         self.radius = 0.5

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from derive.draws import generator
 from derive.emit.sde_names import parameters
 from derive.methods.checks import divisible, sample
 from derive.methods.covariance_sde import CovarianceSDE
@@ -41,7 +42,7 @@ class TextLayer:
 
 def text_layer(result: CovarianceSDE, m: int) -> TextLayer:
     """A generic draw at m tokens and small unequal dimensions."""
-    rng = np.random.default_rng(_SEED + m)
+    rng = generator(_SEED + m)
     symbols = {d: float(4 + k) for k, d in enumerate(result.model.dims)}
     symbols[result.law.gram.dims[0]] = float(m)
     divisible(result.trace, symbols)

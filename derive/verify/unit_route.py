@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from derive.draws import generator
 from derive.notation import numeric
 from derive.notation.arrays import Array, walk
 from derive.notation.batch import Batch
@@ -99,7 +100,7 @@ class UnitLayer:
         self.own = self.axes.of(traced.state, 1)
         self.graph = Continued(traced, params, self.sizes)
         self.reading = "graph"
-        self.rng = np.random.default_rng(11)
+        self.rng = generator(11)
         self.keys: dict[Axis, tuple[int, int]] = {}
         self._sort()
         self.keys = self._find_keys()
