@@ -63,6 +63,22 @@ def test_an_interrupted_simulation_writes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("argv", [["verify"], ["mutate", "--rules"]], ids=lambda argv: argv[0])
+def test_an_interrupted_verification_keeps_what_was_there(tmp_path: Path, argv: list[str]) -> None:
+    kernel = Path(__file__).parents[1] / "generated" / "shaped_attention.py"
+    (tmp_path / kernel.name).write_bytes(kernel.read_bytes())
+    out = ["--out", tmp_path if argv[0] == "verify" else tmp_path / "rules.md"]
+    run = _start(*argv, "shaped_attention", *out)
+    time.sleep(8)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = run.communicate(timeout=60)
+    assert time.monotonic() - start < 10 and run.returncode == 2, err
+    assert "interrupted; nothing" in err and "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir()] == [kernel.name]
+
+
 @pytest.mark.parametrize("body", ["while True: pass", "return gamma**(10**6) * X", SWALLOW])
 def test_a_derivation_that_does_not_end_is_stopped_with_a_remedy(tmp_path: Path, body: str) -> None:
     (tmp_path / "mine.py").write_text(LOOP.replace("BODY", body), encoding="utf-8")
