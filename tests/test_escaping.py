@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from test_pattern_names import imported
 
@@ -79,6 +80,55 @@ def test_no_text_of_a_definition_is_run(tmp_path: Path, kind: str, number: int) 
     assert squeezed(words) in squeezed(module.__doc__)
     if kind == "sde":
         assert any(squeezed(words) in squeezed(doc or "") for doc in found[1:])
+
+
+PLACED_AS_CODE = {
+    "name", "place", "line", "kernel.result", "value", "f.text", '("    " ~ line if line else "")',
+}  # fmt: skip
+
+
+def test_only_what_emitters_write_is_placed_as_code() -> None:
+    """Everything else that a template prints goes through the one function that escapes."""
+    for file in sorted((Path(__file__).parents[1] / "templates").glob("*.jinja")):
+        printed = re.findall(r"{{(.*?)}}", file.read_text(encoding="utf-8"))
+        assert len(printed) > 20
+        for text in printed:
+            what, *filters = [part.strip() for part in text.split("|")]
+            if "code" in filters:
+                assert what in PLACED_AS_CODE, (file.name, what)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_no_equation_or_fact_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, number: int
+) -> None:
+    """The texts that the derivation writes are escaped as well: names reach them."""
+    words, placed = HOSTILE[number], []
+    plain = jinja2.Template.render
+
+    def hostile(template: jinja2.Template, **context: Any) -> str:
+        for slot in ("facts", "equations_text", "equations_latex"):
+            if isinstance(context.get(slot), dict):
+                context[slot] = {**context[slot], words: words}
+                placed.append(slot)
+            elif slot in context:
+                context[slot] = [*context[slot], words]
+                placed.append(slot)
+        return plain(template, **context)
+
+    monkeypatch.setattr(jinja2.Template, "render", hostile)
+    file = tmp_path / "definition.py"
+    file.write_text(f"WORDS = 'size'\n{TEXTS[kind]}")
+    (entry,) = registry.entries(file)
+    result = method(entry.method).derive(registry.load(entry))
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text(emitter(entry.method).render(result, "a.py", "a.py"), encoding="utf-8")
+    module: Any = imported(kernel)
+    assert set(placed) == {"facts", "equations_text", "equations_latex"}
+    assert squeezed(words) in squeezed(module.__doc__)
+    latex = module.EQUATIONS
+    assert latex[words] == words
 
 
 def squeezed(text: str) -> str:
