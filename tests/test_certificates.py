@@ -17,7 +17,7 @@ from derive import certificate, sources
 from derive.cli import main
 from derive.commands import export_command, list_command
 from derive.commands.verify_command import keep_stronger
-from derive.registry import Entry, entries, find, generated_folder
+from derive.registry import Entry, entries, find, generated_folder, registered
 
 MODEL = "linear_closure"
 
@@ -281,3 +281,9 @@ def test_export_carries_a_certificate_only_while_it_holds(
     said = capsys.readouterr().err
     assert "without a certificate (hand-edited" in said
     assert not (target / f"{MODEL}.cert.json").exists()  # the one of before goes
+
+
+@pytest.mark.parametrize("entry", registered(), ids=lambda entry: entry.name)
+def test_the_committed_certificate_of_every_model_holds(entry: Entry) -> None:
+    found = certificate.verdict(generated_folder(), entry)
+    assert found.holds, f"{found.state}: {found.why}; run: derive verify {entry.name}"
