@@ -1,26 +1,29 @@
 """Is there such a velocity: weights that are normalised must not take both signs.
 
 Input: a definition and its trace.  Output: nothing, or a Refusal with a pair of tokens where a
-weight is negative.  The text itself is run at many pairs of tokens of many sizes: where a weight is
-positive at one pair and negative at another, its normaliser vanishes for some query or some law,
-and the velocity has a pole there.
+weight is negative.  The text itself is run at many pairs of tokens of many sizes, and from the
+smallest weight found on in ever smaller neighbourhoods of its pair: where a weight is positive at
+one pair and negative at another, its normaliser vanishes for some query or some law, and the
+velocity has a pole there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from derive.draws import generator
 from derive.errors import Refusal
-from derive.methods.closure_checks import instance
+from derive.methods.closure_checks import Instance, instance
 from derive.notation.arrays import walk
 from derive.notation.closure import ClosureModel, ClosureTrace
 from derive.notation.closure_numeric import Cloud, weights_of_averages
 
 TOKENS = 160
 SIZES = (0.3, 1.0, 3.0, 10.0, 100.0)
+DRAWS, ROUNDS = 6, 12  # of parameters and matrices; of the search for the smallest weight
 ROUNDING = 1e-12
 
 
@@ -31,7 +34,7 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
     if not nodes:
         return
     place = nodes[0].place if len(nodes) == 1 else model.place
-    for seed in range(6):
+    for seed in range(DRAWS):
         one = instance(model, 300 + seed, scale=1.0)
         rng = generator(seed)
         d, e = (one.sizes[n.name] for n in (model.state_dim, model.key_dim))
@@ -41,10 +44,46 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
             Cloud(size * rng.standard_normal((TOKENS, n)), np.full(TOKENS, 1 / TOKENS), label)
             for n in (d, e)
         )
-        mixed = replace(keys, at=rng.permutation(keys.at))
-        found = weights_of_averages(model, queries, mixed, arrays=one.arrays, params=one.params)
-        for weight in found:
+        keys = replace(keys, at=rng.permutation(keys.at))
+
+        def at(q: Cloud, k: Cloud, one: Instance = one) -> list[np.ndarray]:
+            return weights_of_averages(model, q, k, arrays=one.arrays, params=one.params)
+
+        for number, weight in enumerate(at(queries, keys)):
             _require(model, weight, one.params, place)
+            least = _least(lambda q, k, n=number: at(q, k)[n], weight, queries, keys, rng)  # type: ignore[misc]
+            _require(model, np.append(weight, least), one.params, place)
+
+
+def _least(
+    weights: Callable[[Cloud, Cloud], np.ndarray],
+    found: np.ndarray,
+    queries: Cloud,
+    keys: Cloud,
+    rng: np.random.Generator,
+) -> float:
+    """The weight nearest to a change of sign, about the smallest one found, (queries, keys)."""
+    sign = np.sign(np.nanmedian(found))
+    least, half = np.inf, 1.0
+    for _ in range(ROUNDS):
+        value = np.where(np.isfinite(found), sign * np.asarray(found, float), np.inf)
+        a, b = np.unravel_index(np.argmin(value), value.shape)
+        if value[a, b] < least:
+            least, q, k = float(value[a, b]), queries.at[a], keys.at[b]
+            places = [c.position if c.position is None else np.full(TOKENS, c.position[i])
+                      for c, i in ((queries, a), (keys, b))]  # fmt: skip
+        if least < 0 or not np.isfinite(least):
+            break
+        queries, keys = (
+            replace(
+                cloud,
+                at=point + half * (1 + np.abs(point)) * rng.standard_normal(cloud.at.shape),
+                position=place,
+            )
+            for cloud, point, place in zip((queries, keys), (q, k), places, strict=True)
+        )
+        found, half = weights(queries, keys), half / 2
+    return sign * least
 
 
 def _require(

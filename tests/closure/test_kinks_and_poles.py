@@ -178,6 +178,10 @@ SIGNED = [
     "average(V @ y, 1 + lam * s**2)",
     "average(V @ y, 1 / (1 + s))",
     "integral(V @ y, bistochastic(s)) ",
+    # negative in a narrow band of scores
+    "average(V @ y, s**2 - 2 * s + 1 - Rational(1, 10**5))",
+    "average(V @ y, 1 - 101 * exp(-400 * (s - 2)**2) / 100)",
+    "average(V @ y, tanh(s) + Rational(999, 1000))",
 ]
 
 
@@ -195,6 +199,10 @@ POSITIVE = [
     "average(V @ y, 1 + tanh(s))",
     "average(V @ y, (1 + erf(s)) / 2)",
     "average(V @ y, log(1 + exp(s)))",
+    "average(V @ y, s**2 - 2 * s + 1 + Rational(1, 10**5))",
+    "average(V @ y, s**2 - 2 * s + 1)",
+    "average(V @ y, 1 - 99 * exp(-400 * (s - 2)**2) / 100)",
+    "average(V @ y, tanh(s) + Rational(1001, 1000))",
 ]
 
 
