@@ -32,12 +32,17 @@ def kernel(file: Path, argument: str) -> ModuleType:
 def _checked(file: Path, mend: str) -> str:
     from derive.emit.rendering import body_is_untouched
 
-    if not present(file):
-        raise RequestError(f"{shown(file)} does not exist; {mend}")
-    try:
-        text = text_in(file)
-    except ValueError as problem:
-        raise RequestError(f"{shown(file)} {problem}; {mend}") from None
+    text = text_there(file, mend)
     if not body_is_untouched(text):
         raise RequestError(f"{shown(file)} is not as derive build wrote it; {mend}")
     return text
+
+
+def text_there(file: Path, mend: str) -> str:
+    """Its text, whoever wrote it.  Raises RequestError, with the remedy, if there is none."""
+    if not present(file):
+        raise RequestError(f"{shown(file)} does not exist; {mend}")
+    try:
+        return text_in(file)
+    except ValueError as problem:
+        raise RequestError(f"{shown(file)} {problem}; {mend}") from None

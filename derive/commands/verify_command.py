@@ -17,7 +17,8 @@ from derive.commands.build_command import text_of
 from derive.derivation import add_limit
 from derive.draws import redrawn
 from derive.errors import RequestError
-from derive.files import clear, present, require_writable, text_in, write_whole
+from derive.files import clear, require_writable, write_whole
+from derive.kernels import text_there
 from derive.registry import Entry, find, generated_folder, load, registered, shown
 
 WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
@@ -84,12 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _kernel(file: Path, entry: Entry, limit: float) -> str:
     """The text of the kernel, if it is what the definition says."""
     mend = f"run: derive build {entry.argument}"
-    if not present(file):
-        raise RequestError(f"{shown(file)} does not exist; {mend}")
-    try:
-        text = text_in(file)
-    except ValueError as problem:
-        raise RequestError(f"{shown(file)} {problem}; {mend}") from None
+    text = text_there(file, mend)
     if text != text_of(entry, limit):
         raise RequestError(f"{shown(file)} is not what the definition says; {mend}")
     return text
