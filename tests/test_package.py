@@ -34,9 +34,19 @@ MAPPED = {
 LAYERS = {
     "notation": ["errors", "notation"],
     "calculus": ["errors", "notation", "calculus"],
-    "methods": ["errors", "notation", "calculus", "methods"],
+    "methods": ["errors", "draws", "notation", "calculus", "methods"],
     "emit": ["errors", "version", "notation", "calculus", "methods", "emit"],
-    "verify": ["errors", "version", "notation", "calculus", "methods", "emit", "runtime", "verify"],
+    "verify": [
+        "errors",
+        "version",
+        "draws",
+        "notation",
+        "calculus",
+        "methods",
+        "emit",
+        "runtime",
+        "verify",
+    ],  # fmt: skip
     "runtime": ["runtime"],
     "figures": ["errors", "version", "registry", "files", "kernels", "verify", "figures"],
 }
@@ -45,9 +55,14 @@ _ROUTE = ("axes", "cones", "continuation", "second_route")
 
 # Modules that are worth something only as long as they stay apart from the rest of their layer.
 APART = {
-    # The second route shares the definition with the calculus, and nothing else.
-    "derive/verify/second_route.py": ["errors", "notation"],
-    "derive/verify/unit_route.py": ["errors", "notation", *(f"verify.{m}" for m in _ROUTE)],
+    # The second route shares the definition with the calculus, and random numbers; nothing else.
+    "derive/verify/second_route.py": ["errors", "draws", "notation"],
+    "derive/verify/unit_route.py": [
+        "errors",
+        "draws",
+        "notation",
+        *(f"verify.{m}" for m in _ROUTE),
+    ],
     **{f"derive/verify/{m}.py": ["errors", "notation", "verify.second_route"] for m in _ROUTE[:3]},
 }
 
