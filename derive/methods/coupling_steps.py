@@ -22,7 +22,7 @@ from derive.methods.coupling import (
     singular_value_map,
     spectral_root,
 )
-from derive.methods.record import Check, Step
+from derive.methods.record import Check, Step, of_step
 
 if TYPE_CHECKING:
     from derive.methods.gaussian_closure import GaussianClosure
@@ -42,7 +42,7 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
     keys = "F_key" if result.model.cross else "F_S"
     queries, law = "F_S", "m + F_S z"
     other = "key_mean + F_key z'" if result.model.cross else "m + F_S z'"
-    return [
+    found = [
         Step(
             "couple: latent plan",
             "potentials p(x), q(y) absorb what depends on x or on y alone",
@@ -95,6 +95,7 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
             check=_by_sinkhorn_iterations(result),
         ),
     ]
+    return [replace(s, facts=of_step(s.facts, s.check)) for s in found]
 
 
 def _latent(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,10 +26,11 @@ from derive.calculus.array_algebra import ZERO, Algebra
 from derive.calculus.array_derivative import along, gradient
 from derive.errors import Refusal
 from derive.methods import control_checks as checks
+from derive.methods import control_facts
 from derive.methods.control_law import Law, Price, control_law
 from derive.methods.gaussian_closure import GaussianClosure
 from derive.methods.moment_dynamics import Expansion, expand
-from derive.methods.record import Step
+from derive.methods.record import Fact, Step
 from derive.notation.arrays import Array
 from derive.notation.control import Bound, ControlDefinition, ControlTrace, trace_problem
 
@@ -56,7 +57,7 @@ class OptimalControl:
     discount: sp.Expr
     fixed_end: bool
     steps: tuple[Step, ...]
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
     closures: tuple[GaussianClosure, ...] = ()
 
 
@@ -297,14 +298,15 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
 
     def step(name: str, rule: str, facts: Sequence[str], *words: str) -> Step:
         results = {w: eq[w] for w in words if w in eq}
-        return Step(name, rule, results, tuple(facts), found.get(name))  # type: ignore[arg-type]
+        said = control_facts.facts(facts, result, found)
+        return Step(name, rule, results, said, found.get(name))  # type: ignore[arg-type]
 
     closure = [
         Step(
             "closure",
             "rates of mean and covariance from the derivation of the Gaussian closure",
             {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
-            expansion.facts,
+            control_facts.facts(expansion.facts, result, found),
             checks.closure_check(result),
         )
     ]

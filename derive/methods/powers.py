@@ -15,9 +15,10 @@ from derive.calculus.index import Expression, Index
 from derive.calculus.order import Law
 from derive.calculus.text import show, show_term
 from derive.errors import Place, Refusal
+from derive.methods.clock_checks import power, quiet_parameter
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Model, Trace
-from derive.notation.scalars import Share
+from derive.notation.scalars import Param, Share
 
 
 class WrongClock(Refusal):
@@ -61,12 +62,12 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     `drift` is the mean of one increment times the layers in a unit of time.
     """
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     unit = "n" if pace == 1 else clock
     mean = _largest(drift, law)
     if mean and mean[0] > pace:
         raise Refusal(
-            f"one layer changes V by order {_power(width, mean[0] - pace)}: the term {mean[1]} of "
+            f"one layer changes V by order {power(width, mean[0] - pace)}: the term {mean[1]} of "
             f"{unit} E[V' - V]. No limit exists at any depth; a shaped activation must vanish at "
             "zero, phi(0) = 0",
             traced.model.place,
@@ -85,9 +86,9 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     if mean and mean[0] > 0:
         raise WrongClock(
             f"the mean increment is too large for the clock depth / {clock}: the term {mean[1]} "
-            f"of {unit} E[V' - V] grows like {_power(width, mean[0])}, a mean that does "
+            f"of {unit} E[V' - V] grows like {power(width, mean[0])}, a mean that does "
             "not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
-            f"{_power(width, pace - mean[0])}: dV[a,b]/ds = "
+            f"{power(width, pace - mean[0])}: dV[a,b]/ds = "
             f"{_leading_text(drift, law, mean[0])}. "
             "Centre the mixing matrix (E B = 0) for an SDE at depth / width",
             traced.model.place,
@@ -129,14 +130,14 @@ def count_powers(
     `still`: what does not move is legal, other blocks do.
     """
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     require_small_mean(drift, law, traced)
     require_small_spread(diffusion, law, traced.model)
     mean, spread = _largest(drift, law), _largest(diffusion, law)
     if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
         if still:
             return (f"it moves V too little to count on the clock depth / {clock} (subcritical)",)
-        size = _power(width, -pace)
+        size = power(width, -pace)
         message = (
             f"neither mean nor fluctuation of one layer is as large as {size}: nothing moves "
             f"on the clock depth / {clock}, the definition is subcritical"
@@ -144,16 +145,16 @@ def count_powers(
         slower = _slower(increment, law)
         if slower is None:
             raise Refusal(message, traced.model.place)
-        after = _power(width, (slower - pace) / 2)
+        after = power(width, (slower - pace) / 2)
         raise WrongClock(
-            f"{message}; its noise moves V on the clock depth / {_power(width, slower)}, or on "
+            f"{message}; its noise moves V on the clock depth / {power(width, slower)}, or on "
             f"depth / {clock} after scaling the branch up by {after}",
             traced.model.place,
             slower,
         )
     noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
-    small = _power(width, -pace)
-    moves = _power(width, -pace / 2) if spread and spread[0] == 0 else small
+    small = power(width, -pace)
+    moves = power(width, -pace / 2) if spread and spread[0] == 0 else small
     return (
         f"one layer moves V by order {moves}, with mean of order {small}: {noise} on the "
         f"clock depth / {clock}",
@@ -176,7 +177,7 @@ def too_quiet(loud: set[str], increment: Expression, law: Law) -> tuple[str, ...
     """
     if law.scaling.pace == 1 or not loud:
         return ()
-    clock, held = _power(law.scaling.width, law.scaling.pace), increment.tensors()
+    clock, held = power(law.scaling.width, law.scaling.pace), increment.tensors()
     return tuple(
         f"{t.name} fluctuates too little to count on the clock depth / {clock}"
         + ("; its mean square enters" if t in held else "")
@@ -188,42 +189,34 @@ def too_quiet(loud: set[str], increment: Expression, law: Law) -> tuple[str, ...
 def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
     """Refuse a fluctuation that is too large for the clock."""
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     unit = "n" if pace == 1 else clock
     spread = _largest(diffusion, law)
     hint = _declare(diffusion, law)
     if spread and spread[0] > 0 and hint:
         raise Refusal(
             f"how much one layer fluctuates depends on how a dimension scales: the term "
-            f"{spread[1]} of {unit} Cov[V'] may grow like {_power(width, spread[0])}. Say how"
+            f"{spread[1]} of {unit} Cov[V'] may grow like {power(width, spread[0])}. Say how"
             + hint,
             model.place,
         )
     if spread and spread[0] >= pace:
         raise Refusal(
             f"one layer changes V at random by order one: the term {spread[1]} of {unit} Cov[V'] "
-            f"grows like {_power(width, spread[0])}, and no clock makes that a small step. Scale "
+            f"grows like {power(width, spread[0])}, and no clock makes that a small step. Scale "
             "that part down",
             model.place,
         )
     if spread and spread[0] > 0:
         raise WrongClock(
             f"the fluctuation of one layer is too large for the clock depth / {clock}: the term "
-            f"{spread[1]} of {unit} Cov[V'] grows like {_power(width, spread[0])}, so V moves on "
-            f"the clock depth / {_power(width, pace - spread[0])}, where smaller parts of the "
+            f"{spread[1]} of {unit} Cov[V'] grows like {power(width, spread[0])}, so V moves on "
+            f"the clock depth / {power(width, pace - spread[0])}, where smaller parts of the "
             "layer do not count; the definition is supercritical. Scale that part down by "
-            f"{_power(width, spread[0] / 2)}, in attention by a higher temperature",
+            f"{power(width, spread[0] / 2)}, in attention by a higher temperature",
             model.place,
             pace - spread[0],
         )
-
-
-def _power(width: sp.Symbol, exponent: Fraction) -> str:
-    if exponent == -1:
-        return f"1/{width}"
-    if exponent.denominator == 1 and exponent > 0:
-        return str(width) if exponent == 1 else f"{width}^{exponent}"
-    return f"{width}^({exponent})"
 
 
 def _declare(moment: Expression, law: Law) -> str:
@@ -274,7 +267,11 @@ def dimension_facts(law: Law, traced: Trace, limits: tuple[Expression, ...]) -> 
     kept |= {s for t in responses for s in _scalars(t.meaning.root)}
     held = _scalars(traced.output)
     lost = sorted((held & set(traced.model.params)) - kept, key=str)
-    return facts + tuple(
-        f"{p} drops out of the limit: what it scales is too small to move V (subcritical)"
-        for p in lost
-    )
+    return facts + tuple(f"{p} drops out of the limit: {_why(p, law, traced)}" for p in lost)
+
+
+def _why(parameter: Param, law: Law, traced: Trace) -> str:
+    """What it scales may be small, or cancel: the layer, run at two values, tells."""
+    if quiet_parameter(parameter, traced, law).passed:
+        return "what it scales is too small to move V (subcritical)"
+    return "mean and covariance of one layer are the same at all its values"
