@@ -135,8 +135,8 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         )
     )
 
-    loud = {w for f in noise.fields for w in f.core.split()}
-    facts += sde_facts.of_block(too_quiet(loud, increment, law), moments, traced)
+    noisy = {w for f in noise.fields for w in f.core.split()}
+    facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
     rate, effect = mixing(expansion, traced, law)
     return Block(
         traced,

@@ -17,6 +17,7 @@ import sympy as sp
 from derive.calculus.index import Expression, Tensor
 from derive.methods import closure_checks as checks
 from derive.methods.record import Check, Fact
+from derive.notation.arrays import Array
 from derive.notation.graph import value
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def rank(words: str, result: GaussianClosure) -> Fact:
 
 def _text_noise(result: GaussianClosure, one: Instance) -> np.ndarray:
     """B B^T of every noise, by the graph of the text."""
-    leaves = {m: one.arrays[m.data] for m in result.trace.used}
+    leaves: dict[Array, np.ndarray] = {m: one.arrays[m.data] for m in result.trace.used}
     numbers = {d: float(one.sizes[d.name]) for m in result.trace.used for d in m.shape} | (
         one.numbers
     )

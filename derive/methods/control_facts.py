@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from derive.methods import closure_checks, closure_facts
+from derive.methods import closure_checks
 from derive.methods import control_checks as checks
 from derive.methods.control_checks import INSTANCES, TOLERANCE, Point, relative
 from derive.methods.record import Check, Fact
@@ -167,9 +167,7 @@ def _on_sphere(result: OptimalControl, at: Point) -> float:
     scaled = {n: 2 * at.arrays[n] for n in names} | {
         f"p_{n}": at.arrays[f"p_{n}"] / 2 for n in names
     }
-    here, there = (
-        checks.evaluate(result, "hamiltonian", at, c)[0] for c in ({}, scaled)
-    )
+    here, there = (checks.evaluate(result, "hamiltonian", at, c)[0] for c in ({}, scaled))
     worst = relative(there, here)
     for leaf, rate in zip(result.x, checks.evaluate(result, "state_rate", at), strict=True):
         if leaf.data in names:
@@ -181,9 +179,7 @@ def _on_sphere(result: OptimalControl, at: Point) -> float:
 def _symmetric(result: OptimalControl, at: Point) -> float:
     worst = 0.0
     for name in ("state_rate", "costate_rate"):
-        for slot, rate in zip(
-            result.model.states, checks.evaluate(result, name, at), strict=True
-        ):
+        for slot, rate in zip(result.model.states, checks.evaluate(result, name, at), strict=True):
             if slot.kind == "symmetric":
                 worst = max(worst, relative(rate, rate.T))
     return worst

@@ -151,9 +151,7 @@ def _derive(model: Model) -> CovarianceSDE:
     if law.gram.meaning == UNIT:
         require_unit_rows(drift, diffusion, model)
     facts = merged(f for b in blocks for f in b.facts)
-    facts += tuple(
-        sde_facts.of_scalar(s, drift, diffusion) for s in scalars(drift, diffusion)
-    )
+    facts += tuple(sde_facts.of_scalar(s, drift, diffusion) for s in scalars(drift, diffusion))
     reduction, why = _reduction(traced, law, len(blocks))
     # rows are normalised after the step, as the layer does it
     step = congruence(raw_drift, raw_noise, law, scaling)

@@ -46,7 +46,8 @@ def _check(words: str, moments: Moments, traced: Trace) -> tuple[str, Check]:
 
 
 def _symbol(name: str, traced: Trace) -> sp.Symbol:
-    (found,) = [s for s in (*traced.model.dims, *traced.model.params) if s.name == name]
+    declared: list[sp.Symbol] = [*traced.model.dims, *traced.model.params]
+    (found,) = [s for s in declared if s.name == name]
     return found
 
 
