@@ -269,6 +269,15 @@ def _definite(
             )
 
 
+def _end(result: OptimalControl) -> str:
+    """Transversality in words."""
+    if result.fixed_end:
+        return "fixed end: p(T) is free"
+    if all(result.algebra.is_zero(a) for a in result.equations["terminal_rate"]):
+        return "free end, no terminal cost: p(T) = 0"
+    return "free end: p(T) is the gradient of the terminal cost"
+
+
 def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
     model, eq = result.model, result.equations
     found = checks.all_checks(result)
@@ -288,14 +297,6 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
         )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
-    end = (
-        "fixed end: p(T) is free"
-        if result.fixed_end
-        else "free end, no terminal cost: p(T) = 0"
-        if all(result.algebra.is_zero(a) for a in eq["terminal_rate"])
-        else "free end: p(T) is the gradient of the terminal cost"
-    )
-
     def step(name: str, rule: str, facts: Sequence[str], *words: str) -> Step:
         results = {w: eq[w] for w in words if w in eq}
         said = control_facts.facts(facts, result, found)
@@ -329,7 +330,7 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
             "stationarity",
         ),
         step("control law", "argmin of H in u", result.law.facts, "control_law"),
-        step("transversality", "gradient of the terminal cost", (end,), "terminal_rate"),
+        step("transversality", "gradient of the terminal cost", (_end(result),), "terminal_rate"),
         step(
             "second order",
             "tangent rules on the gradients",
