@@ -4,8 +4,8 @@ Input: a rule's name and a model that uses it.  Output: which rung kills the mut
 one function replaced wherever it is bound; the model is derived, emitted and checked anew in a
 process of its own (`python -m derive.rule_mutants RULE`), so that nothing broken stays.  No
 golden file and no theorem takes part.  The rungs are those that take seconds: the derivation's own
-refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).  Rules for what is said in words count: a
-kernel holds none of them, and L1 checks each.
+refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).  Rules for what
+is said in words count: no kernel holds them, and L1 checks each.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant("explosion", "the sign of the condition is lost",
            "derive.methods.one_dimension:_open_sign",
            lambda f: lambda scalar: -f(scalar), "linear_attention"),
-    Mutant("what drops out", "every parameter is said to", "derive.methods.powers:dimension_facts",
+    Mutant("what drops out", "every parameter is said to", "derive.methods.dropped:dimension_facts",
            _nothing_held, "shaped_attention"),
     Mutant("rank", "noise is said to conserve it", "derive.methods.gaussian_closure:_rank",
            lambda f: lambda noise: f(None if noise else True), "softmax_closure"),

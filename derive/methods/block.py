@@ -20,10 +20,10 @@ from derive.calculus.series import Expansion
 from derive.errors import Refusal
 from derive.methods import checks, sde_facts
 from derive.methods.clock_checks import Moments
+from derive.methods.dropped import dimension_facts
 from derive.methods.noise import NoiseMap, noise_map
 from derive.methods.powers import (
     count_powers,
-    dimension_facts,
     finer_powers,
     limit,
     require_closed,

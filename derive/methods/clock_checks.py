@@ -18,6 +18,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.order import Law, ratio
 from derive.methods import checks
+from derive.methods.powers import power
 from derive.methods.record import Check
 from derive.notation.graph import value
 from derive.notation.model import Trace
@@ -83,15 +84,6 @@ def clock(words: str, moments: Moments) -> Check:
         float(max(worst, 0.0)),
         _NEAR,
     )
-
-
-def power(width: sp.Symbol, exponent: Fraction) -> str:
-    """A power of the width in words."""
-    if exponent == -1:
-        return f"1/{width}"
-    if exponent.denominator == 1 and exponent > 0:
-        return str(width) if exponent == 1 else f"{width}^{exponent}"
-    return f"{width}^({exponent})"
 
 
 def exponents(words: str, width: sp.Symbol) -> list[Fraction]:

@@ -156,6 +156,8 @@ def condition(words: str, result: GaussianClosure, matrix: Expression, cov: Tens
     if model.positional or checks.coupled(result):
         return Fact(words, "integrable", None, "laws on both sides of it are not made here")
     one = checks.instance(model, 34, scale=0.6)
+    if {s for c, _ in matrix.terms for s in c.free_symbols} - set(one.numbers):
+        return Fact(words, "integrable", None, "it holds a frequency u, which the text does not")
     margin = _margins(one, matrix, cov, result)
     worst, seen = 0.0, []
     for inside, scales in ((True, np.geomspace(1, 1e-3, 16)), (False, np.geomspace(1, 1e3, 16))):

@@ -297,6 +297,7 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
         )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
+
     def step(name: str, rule: str, facts: Sequence[str], *words: str) -> Step:
         results = {w: eq[w] for w in words if w in eq}
         said = control_facts.facts(facts, result, found)

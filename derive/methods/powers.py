@@ -15,10 +15,8 @@ from derive.calculus.index import Expression, Index
 from derive.calculus.order import Law
 from derive.calculus.text import show, show_term
 from derive.errors import Place, Refusal
-from derive.methods.clock_checks import power, quiet_parameter
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Model, Trace
-from derive.notation.scalars import Param, Share
 
 
 class WrongClock(Refusal):
@@ -29,10 +27,6 @@ class WrongClock(Refusal):
     def __init__(self, message: str, place: Place | None, pace: Fraction) -> None:
         super().__init__(message, place)
         self.pace = pace
-
-
-def _scalars(output: Array) -> set[sp.Basic]:
-    return {s for a in walk(output) if a.op == "full" for s in a.data.free_symbols}
 
 
 def finer_powers(output: Array, width: sp.Symbol) -> bool:
@@ -219,6 +213,15 @@ def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
         )
 
 
+def power(width: sp.Symbol, exponent: Fraction) -> str:
+    """A power of the width in words."""
+    if exponent == -1:
+        return f"1/{width}"
+    if exponent.denominator == 1 and exponent > 0:
+        return str(width) if exponent == 1 else f"{width}^{exponent}"
+    return f"{width}^({exponent})"
+
+
 def _declare(moment: Expression, law: Law) -> str:
     """A hint, where the size hangs on a dimension of which nothing is said."""
     used = {s for c, _ in moment.terms for s in c.free_symbols} & law.scaling.free
@@ -256,22 +259,3 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
                 model.place,
             )
     return value
-
-
-def dimension_facts(law: Law, traced: Trace, limits: tuple[Expression, ...]) -> tuple[str, ...]:
-    used = {d for t in law.gaussian for d in t.dims if not isinstance(d, Share)}
-    free = sorted(law.scaling.free & used, key=str)
-    facts = tuple(f"{d} drops out of the limit" for d in free)
-    kept = {s for e in limits for c, _ in e.terms for s in c.free_symbols}
-    responses = {t for e in limits for t in e.tensors() if t.kind == "response"}
-    kept |= {s for t in responses for s in _scalars(t.meaning.root)}
-    held = _scalars(traced.output)
-    lost = sorted((held & set(traced.model.params)) - kept, key=str)
-    return facts + tuple(f"{p} drops out of the limit: {_why(p, law, traced)}" for p in lost)
-
-
-def _why(parameter: Param, law: Law, traced: Trace) -> str:
-    """What it scales may be small, or cancel: the layer, run at two values, tells."""
-    if quiet_parameter(parameter, traced, law).passed:
-        return "what it scales is too small to move V (subcritical)"
-    return "mean and covariance of one layer are the same at all its values"
