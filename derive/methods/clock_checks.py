@@ -77,7 +77,7 @@ def clock(words: str, moments: Moments) -> Check:
     else:
         worst = max(worst, abs(mean - said_mean), abs(max(mean, spread) - moved))
         worst = max(worst, 2 * _NEAR if spread > -pace / 2 - _NEAR else 0.0)
-    if f"clock depth / {power(width, law.scaling.pace)}" not in words:
+    if words.partition("clock depth / ")[2] != power(width, law.scaling.pace):
         worst = np.inf
     return Check(
         f"exponents of the exact moments at widths 1e{digits[0]:g} and 1e{digits[1]:g}",

@@ -23,12 +23,14 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import Expression
 from derive.methods.checks import symbols_of
 from derive.methods.record import Check, worst_of
-from derive.notation.scalars import Param, number
+from derive.notation.scalars import Opaque, Param
 
 _SEED = 611
 _EDGE = 2e-3  # slopes nearer to zero than this are zero
 # corrections of lower powers are 1e-4 there, and terms that cancel leave no rounding that counts
 _REACH = 1e5
+_STEP = 0.1  # of log x
+_PLACES = 8
 Numbers = dict[sp.Symbol, float]
 Rates = tuple[np.ndarray, np.ndarray]
 
@@ -96,54 +98,63 @@ CHARTS = {"v": _variance, "w": _gap, "rho": _correlation}
 
 
 class Generator:
-    """Drift and squared noise of a scalar by Ito's formula in numbers, at one set of parameters."""
+    """Drift and squared noise of a scalar by Ito's formula in numbers, term by term."""
 
-    def __init__(
-        self, drift: Expression, diffusion: Expression, name: str, numbers: Numbers
-    ) -> None:
+    def __init__(self, drift: Expression, diffusion: Expression, name: str) -> None:
         self.chart, self.tokens = CHARTS[name](), 1 if name == "v" else 2
-        self.numbers = numbers | {drift.free[0].dim: float(self.tokens)}
-        # term by term, so that what cancels is seen; their numbers are put in once
-        self.drift, self.diffusion = (
-            [
-                Expression(e.free, ((sp.Float(number(c, self.numbers)), factors),))
-                for c, factors in e.terms
-            ]
+        self.token = drift.free[0].dim
+        self.symbols = sorted(symbols_of((drift, diffusion)), key=str)
+        self.terms = [
+            (Expression(e.free, ((sp.Integer(1), f),)), e is diffusion)
             for e in (drift, diffusion)
-        )
+            for _, f in e.terms
+        ]
+        coefficients = [
+            c.subs(self.token, self.tokens) for e in (drift, diffusion) for c, _ in e.terms
+        ]
+        self.coefficients = sp.lambdify(self.symbols, [_plain(c) for c in coefficients], "numpy")
+        # products of entries of V are the same at all parameters, functions of V may not be
+        tensors = {f.tensor for e in (drift, diffusion) for _, fs in e.terms for f in fs}
+        self.plain = {t.kind for t in tensors} <= {"covariance", "delta"}
+        self.known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def rates(self, values: np.ndarray, x: float = 0.9, y: float = 1.3) -> Rates:
-        return self.at(self.chart.states(values, x, y))
+    def at(self, V: np.ndarray, numbers: Numbers) -> Rates:
+        """At states V (count, m, m)."""
+        c = np.array(self.coefficients(*(numbers[s] for s in self.symbols)), dtype=float)
+        found = []
+        for parts in self._parts(V, numbers):
+            value, whole = c @ parts, np.abs(c) @ np.abs(parts)
+            # what terms that cancel leave behind is no drift and no noise
+            found.append(np.where(np.abs(value) > 1e-13 * whole, value, 0.0))
+        return found[0], found[1]
 
-    def at(self, V: np.ndarray) -> Rates:
+    def _parts(self, V: np.ndarray, numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
+        """What each term adds to drift and squared noise, without its coefficient."""
+        key = V.tobytes()
+        if self.plain and key in self.known:
+            return self.known[key]
         count, size = len(V), self.tokens**2
-        b, b_whole = (a.reshape(count, size) for a in self._values(self.drift, V, 2))
-        q, q_whole = (a.reshape(count, size, size) for a in self._values(self.diffusion, V, 4))
         first, second = self.chart.first(V), self.chart.second(V)
-
-        def means(first: np.ndarray, second: np.ndarray, b: np.ndarray, q: np.ndarray) -> Rates:
-            mean = np.einsum("ki,ki->k", first, b) + np.einsum("kij,kij->k", second, q) / 2
-            return mean, np.einsum("ki,kij,kj->k", first, q, first)
-
-        found = means(first, second, b, q)
-        whole = means(np.abs(first), np.abs(second), b_whole, q_whole)
-        # what terms that cancel leave behind is no drift and no noise
-        mean, square = (
-            np.where(np.abs(f) > 1e-12 * w, f, 0.0) for f, w in zip(found, whole, strict=True)
-        )
+        mean, square = (np.zeros((len(self.terms), count)) for _ in range(2))
+        for k, (term, quadratic) in enumerate(self.terms):
+            value = evaluate(term, {"V": V}, numbers | {self.token: float(self.tokens)})
+            legs = (self.tokens,) * len(term.free)
+            value = np.broadcast_to(value, (count, *legs))
+            if quadratic:
+                q = value.reshape(count, size, size)
+                mean[k] = np.einsum("kij,kij->k", second, q) / 2
+                square[k] = np.einsum("ki,kij,kj->k", first, q, first)
+            else:
+                mean[k] = np.einsum("ki,ki->k", first, value.reshape(count, size))
+        self.known[key] = mean, square
         return mean, square
 
-    def _values(
-        self, terms: list[Expression], V: np.ndarray, legs: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The sum of the terms, and of their sizes."""
-        total = np.zeros((len(V), *(self.tokens,) * legs))
-        whole = total.copy()
-        for term in terms:
-            value = evaluate(term, {"V": V}, self.numbers)
-            total += value
-            whole += np.abs(value)
-        return total, whole
+
+def _plain(coefficient: sp.Expr) -> sp.Expr:
+    """Hidden scalars written out."""
+    for hidden in coefficient.atoms(Opaque):
+        coefficient = coefficient.xreplace({hidden: hidden.value})
+    return coefficient
 
 
 def scalar(words: str, name: str, drift: Expression, diffusion: Expression) -> Check:
@@ -156,17 +167,16 @@ def scalar(words: str, name: str, drift: Expression, diffusion: Expression) -> C
 
 def equation(words: str, name: str, drift: Expression, diffusion: Expression) -> Check:
     """The equation in words against Ito's formula, at states that share the scalar's value."""
-    rng = np.random.default_rng(_SEED)
-    numbers = _numbers(drift, diffusion, rng)
+    numbers = _numbers(drift, diffusion)
     ours = _read_equation(words, name, numbers)
-    generator = Generator(drift, diffusion, name, numbers)
+    generator = Generator(drift, diffusion, name)
     values = np.array([-0.6, 0.2, 0.7]) if name == "rho" else np.array([0.3, 1.7, 12.0])
     # on the unit sphere both tokens have size one, and no other state is legal
     unit = name == "rho" and drift.tensors() and _unit(drift, diffusion)
     places = ((1.0, 1.0),) if unit else ((0.9, 1.3), (0.7, 0.8), (0.4, 0.6))
     states = np.concatenate([generator.chart.states(values, x, y) for x, y in places])
     worst = 0.0
-    for found, target in zip(ours(values), generator.at(states), strict=True):
+    for found, target in zip(ours(values), generator.at(states, numbers), strict=True):
         off = np.abs(np.tile(found, len(places)) - target) / np.where(target, np.abs(target), 1.0)
         worst = max(worst, float(np.max(off)) if np.all(np.isfinite(off)) else float("inf"))
     return Check("the equation as it is written against Ito's formula in numbers", worst, 1e-8)
@@ -179,41 +189,74 @@ def _unit(*expressions: Expression) -> bool:
 
 
 def explosion(words: str, name: str, drift: Expression, diffusion: Expression) -> Check:
-    """What is said of explosion against Feller's integral, at parameters on both sides of it."""
-    rng = np.random.default_rng(_SEED + 1)
+    """What is said of explosion against Feller's integral.
+
+    At parameters all over their ranges, and on both sides of where the verdict changes.
+    """
+    points = [_numbers(drift, diffusion, share) for share in _shares(drift, diffusion)]
+    verdict = _read_verdict(words, points[0])
+    points += _beside_edge(verdict, points)
+    generator = Generator(drift, diffusion, name)
+    x = np.exp(np.arange(0.0, np.log(_REACH), _STEP))
+    states = generator.chart.states(x, 0.9, 1.3)
     worst, seen = 0.0, set()
-    for _ in range(24):
-        numbers = _numbers(drift, diffusion, rng, wide=True)
-        says = _read_verdict(words, numbers)
-        if says in seen:
-            continue
-        slope = feller_slope(Generator(drift, diffusion, name, numbers))
+    for numbers in points:
+        says = verdict(numbers)
+        slope = feller_slope(x, *generator.at(states, numbers))
         if _EDGE < abs(slope) < 10 * _EDGE:  # too near the edge of the condition to tell
             continue
         seen.add(says)
         off = slope + 2 * _EDGE if says else -slope
         worst = max(worst, off if np.isfinite(off) else float("inf"))
-        if len(seen) == 2 or not _conditional(words):
-            break
     if not seen:
         return Check("no parameters were found at which Feller's test decides", float("inf"), _EDGE)
     met = " and ".join("explodes" if s else "does not" for s in sorted(seen, reverse=True))
     return Check(f"slope of Feller's integral at infinity, where it {met}", max(worst, 0.0), _EDGE)
 
 
-def feller_slope(generator: Generator) -> float:
-    """d log g / d log x far out; v (without noise: the time) is finite iff it is negative."""
-    step = 0.05
-    u = np.arange(0.0, np.log(_REACH), step)
-    x = np.exp(u)
-    b, q = generator.rates(x)
+def _shares(drift: Expression, diffusion: Expression) -> np.ndarray:
+    """Places in the unit cube of the parameters, every eighth of every range once."""
+    rng = np.random.default_rng(_SEED + 1)
+    count = len(symbols_of((drift, diffusion)))
+    strata = [rng.permutation(_PLACES) for _ in range(count)] or [np.arange(1)]
+    return (np.array(strata).T + 0.5) / _PLACES
+
+
+def _beside_edge(verdict: Callable[[Numbers], bool], points: list[Numbers]) -> list[Numbers]:
+    """Two points near where the verdict in words changes, between points of either verdict."""
+    says = [verdict(p) for p in points]
+    if len(set(says)) < 2:
+        return []
+    one, other = points[says.index(True)], points[says.index(False)]
+
+    def between(t: float) -> Numbers:
+        return {s: (1 - t) * one[s] + t * other[s] for s in one}
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if verdict(between(middle)) else (low, middle)
+    # a threshold off by less than this share of the way is not seen
+    return [between(t) for t in (low - 0.06, high + 0.06) if 0 < t < 1]
+
+
+def feller_slope(x: np.ndarray, b: np.ndarray, q: np.ndarray) -> float:
+    """d log g / d log x far out; v (without noise: the time) is finite iff it is negative.
+
+    `x`: places that grow by a constant factor from 1 on; b and q: drift and squared noise there.
+    """
+    u = np.log(x)
+    step = float(u[1] - u[0])
+    if np.any(q):
+        end = int(np.argmax(q <= 0)) if np.any(q <= 0) else len(u)
+        if x[end - 1] < 1e3 or not np.all(np.isfinite(b + q)):
+            return float("nan")
+        x, u, b, q = x[:end], u[:end], b[:end], q[:end]
     last = len(u) // 5
     if not np.any(q):
         if np.any(b[-last:] <= 0):  # it never gets there
             return 1.0
         return _slope(np.log(x / b), u, last)
-    if np.any(q <= 0) or not np.all(np.isfinite(b)):
-        return float("nan")
     # g' = (1 - B) g + C with constant coefficients on each step, in logarithms: g may overflow
     rate, log_c = 1 - 2 * b * x / q, np.log(2 * x**2 / q)
     log_g = np.empty(len(u))
@@ -237,23 +280,22 @@ def _slope(values: np.ndarray, u: np.ndarray, last: int) -> float:
 
 
 def _numbers(
-    drift: Expression, diffusion: Expression, rng: np.random.Generator, wide: bool = False
+    drift: Expression, diffusion: Expression, shares: Iterable[float] | None = None
 ) -> Numbers:
-    """Parameters inside their ranges; `wide`: also near the ends, and over two decades."""
+    """Parameters inside their ranges; an infinite range is one decade and a half from its end."""
+    symbols = sorted(symbols_of((drift, diffusion)), key=str)
+    places = np.random.default_rng(_SEED).uniform(0.3, 0.7, len(symbols))
     out: Numbers = {}
-    for s in sorted(symbols_of((drift, diffusion)), key=str):
+    for s, share in zip(symbols, places if shares is None else shares, strict=False):
         low, high = (s.range.low, s.range.high) if isinstance(s, Param) else (0.0, np.inf)
         if np.isfinite(low) and np.isfinite(high):
-            near = 0.03 if wide else 0.2
-            out[s] = low + (high - low) * rng.uniform(near, 1 - near)
-            continue
-        size = 10.0 ** rng.uniform(-1, 1) if wide else rng.uniform(0.4, 1.6)
-        if np.isfinite(low):
-            out[s] = low + size
+            out[s] = low + (high - low) * share
+        elif np.isfinite(low):
+            out[s] = low + 10.0 ** (1.5 * share - 0.75)
         elif np.isfinite(high):
-            out[s] = high - size
+            out[s] = high - 10.0 ** (1.5 * share - 0.75)
         else:
-            out[s] = size * rng.choice([-1.0, 1.0])
+            out[s] = 4.0 * (share - 0.5) + 0.01
     return out
 
 
@@ -286,16 +328,14 @@ def _read_equation(
     return lambda x: (b(x), r(x) ** 2)
 
 
-def _conditional(words: str) -> bool:
-    return bool(re.search(r"explodes .*(iff|where) ", words))
-
-
-def _read_verdict(words: str, numbers: Mapping[sp.Symbol, float]) -> bool:
-    """Whether the words say that it explodes, at these parameters."""
+def _read_verdict(words: str, symbols: Iterable[sp.Symbol]) -> Callable[[Numbers], bool]:
+    """Whether the words say that it explodes, as a function of the parameters."""
+    symbols = list(symbols)
     if "does not explode" in words:
-        return False
+        return lambda numbers: False
     found = re.search(r"explodes .*(?:iff|where) (.*)$", words)
     if found is None:
-        return "explodes" in words
-    condition = parsed(found[1], numbers)
-    return bool(condition.xreplace({s: sp.Float(v) for s, v in numbers.items()}))
+        says = "explodes" in words
+        return lambda numbers: says
+    condition = sp.lambdify(symbols, parsed(found[1], symbols), "numpy")
+    return lambda numbers: bool(condition(*(numbers[s] for s in symbols)))
