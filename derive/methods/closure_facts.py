@@ -92,6 +92,15 @@ def _text_noise(result: GaussianClosure, one: Instance) -> np.ndarray:
     return total
 
 
+def of_rates(
+    words: Iterable[str], result: GaussianClosure, moments: Check | None
+) -> tuple[Fact, ...]:
+    """How the rates are averaged, where no closed form is known."""
+    if result.waves:
+        return tuple(fourier(words, result, moments))
+    return tuple(cubature(w, result) for w in words)
+
+
 def fourier(words: Iterable[str], result: GaussianClosure, moments: Check | None) -> list[Fact]:
     """A derivative that is integrable, by differences; and the sums of the Fourier integral."""
     out = []

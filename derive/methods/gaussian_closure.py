@@ -113,7 +113,7 @@ def derive(model: ClosureModel) -> GaussianClosure:
     equations = _equations(result)
     decided = closure_facts.exactness((*verdict, *shared_fact), result)
     moments, estimate = _moments(result)
-    of_rates = _rate_facts(result, (*rates.facts, *estimate), moments)
+    of_rates = closure_facts.of_rates((*rates.facts, *estimate), result, moments)
     facts = (*decided, *of_rates, *_conditions(result))
     facts += (closure_facts.rank(_rank(noise), result),)
     steps = _steps(result, equations, decided, of_rates, moments)
@@ -136,14 +136,6 @@ def _moments(result: GaussianClosure) -> tuple[Check | None, tuple[str, ...]]:
         moments, estimate = checks.waves_by_quadrature(result)
         return moments, (estimate,)
     return None, ()
-
-
-def _rate_facts(
-    result: GaussianClosure, words: tuple[str, ...], moments: Check | None
-) -> tuple[Fact, ...]:
-    if result.route == FOURIER:
-        return tuple(closure_facts.fourier(words, result, moments))
-    return tuple(closure_facts.cubature(w, result) for w in words)
 
 
 def _velocity(traced: ClosureTrace, names: Names, book: Book, **options) -> Expression:  # type: ignore[no-untyped-def]
