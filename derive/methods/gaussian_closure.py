@@ -114,7 +114,9 @@ def derive(model: ClosureModel) -> GaussianClosure:
     decided = closure_facts.exactness((*verdict, *shared_fact), result)
     moments, estimate = _moments(result)
     of_rates = closure_facts.of_rates((*rates.facts, *estimate), result, moments)
-    facts = (*decided, *of_rates, *_conditions(result))
+    # the estimate is one of an instance: it stays with its step
+    lasting = (f for f in of_rates if f not in estimate)
+    facts = (*decided, *lasting, *_conditions(result))
     facts += (closure_facts.rank(_rank(noise), result),)
     steps = _steps(result, equations, decided, of_rates, moments)
     return GaussianClosure(
