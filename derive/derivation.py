@@ -58,7 +58,7 @@ def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     from derive.dispatch import emitter
     from derive.methods.record import require_sound
 
-    require_sound(result.steps, entry.argument)
+    require_sound(result.steps, entry.argument, result.facts)
     with told(entry), limited(entry, limit):
         return str(emitter(entry.method).render(result, entry.source, entry.argument))
 

@@ -4,7 +4,8 @@ Input: a rule's name and a model that uses it.  Output: which rung kills the mut
 one function replaced wherever it is bound; the model is derived, emitted and checked anew in a
 process of its own (`python -m derive.rule_mutants RULE`), so that nothing broken stays.  No
 golden file and no theorem takes part.  The rungs are those that take seconds: the derivation's own
-refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).
+refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).  Rules for what
+is said in words count: no kernel holds them, and L1 checks each.
 """
 
 from __future__ import annotations
@@ -106,6 +107,19 @@ def _without_determinant(f: Function) -> Function:
     return lambda *a: replace(f(*a), det=None)
 
 
+def _wide_noise(f: Function) -> Function:
+    """Feller's test with the exponent of the noise off by one."""
+    return lambda drift, square, name: f(drift, name * square, name)
+
+
+def _nothing_held(f: Function) -> Function:
+    return lambda law, traced, limits: f(law, traced, ())
+
+
+def _other_end(f: Function) -> Function:
+    return lambda result: "fixed end: p(T) is free" if not result.fixed_end else f(result)
+
+
 MUTANTS = (
     Mutant("Isserlis", "a pairing of four or more is lost", "derive.calculus.gaussian:pairings",
            _lost_pairing, "linear_attention"),
@@ -140,6 +154,17 @@ MUTANTS = (
            "a normalised weight divides by the same determinant: equal in value"),
     Mutant("adjoint", "gradients have the other sign", "derive.calculus.array_derivative:gradient",
            _negated, "gaussian_tracking"),
+    Mutant("explosion", "Feller's test off by one power", "derive.methods.one_dimension:_explosion",
+           _wide_noise, "shaped_attention"),
+    Mutant("explosion", "the sign of the condition is lost",
+           "derive.methods.one_dimension:_open_sign",
+           lambda f: lambda scalar: -f(scalar), "linear_attention"),
+    Mutant("what drops out", "every parameter is said to", "derive.methods.dropped:dimension_facts",
+           _nothing_held, "shaped_attention"),
+    Mutant("rank", "noise is said to conserve it", "derive.methods.gaussian_closure:_rank",
+           lambda f: lambda noise: f(None if noise else True), "softmax_closure"),
+    Mutant("transversality", "the end is said to be fixed",
+           "derive.methods.optimal_control:_end", _other_end, "neural_ode_tracking"),
     Mutant("runtime: blocks", "the Wishart root by 1.05", "derive.runtime.blocks:root_shift",
            _times(1.05), "shaped_attention"),
     Mutant("runtime: steps", "the width of a step of 1.05 h", "derive.runtime.stepping:_dims",

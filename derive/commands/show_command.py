@@ -45,5 +45,5 @@ def run(options: argparse.Namespace) -> int:
         else:
             text = report(entry.method).FORMATS[options.format](result, options.steps)
     print(text, end="", flush=True)
-    require_sound(result.steps, entry.argument)
+    require_sound(result.steps, entry.argument, result.facts)
     return 0

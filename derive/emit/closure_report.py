@@ -8,6 +8,7 @@ from typing import Any
 
 from derive.calculus import chains
 from derive.emit import latex
+from derive.emit.facts_report import fact_checks, fact_lines
 from derive.emit.gaussian_closure import equations_latex, equations_text, model_signature
 from derive.methods.gaussian_closure import GaussianClosure
 
@@ -46,6 +47,7 @@ def _text(result: GaussianClosure, steps: bool) -> str:
             for name, expression in step.results.items():
                 lines.append(f"    {name} = {chains.text(expression)}")
             lines.append("")
+        lines += fact_lines(result)
         return "\n".join(lines)
     for equation in equations_text(result).values():
         lines += [f"  {equation}", ""]
@@ -96,6 +98,7 @@ def _json(result: GaussianClosure, steps: bool) -> str:
         "latex": equations_latex(result),
     }
     if steps:
+        out["fact_checks"] = fact_checks(result)
         out["steps"] = [
             {
                 "name": s.name,

@@ -17,6 +17,7 @@ from derive.errors import Refusal
 from derive.methods.corrected import Corrected, corrected
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.finite_width import FiniteWidth, finite_width
+from derive.methods.record import require_sound
 
 SHOWN = 20  # terms of one equation in text
 LEFT_SIDES = {
@@ -31,6 +32,7 @@ LEFT_SIDES = {
 def report(result: CovarianceSDE, form: str) -> str:
     """The report in one of `FORMATS`; raises `Refusal` where there is no expansion."""
     found = finite_width(result)
+    require_sound((), result.model.name, found.facts)
     sde: Corrected | None = None
     try:
         sde = corrected(result, found)

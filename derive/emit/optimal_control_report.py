@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from derive.emit import array_latex, latex
+from derive.emit.facts_report import fact_checks, fact_lines
 from derive.emit.graph_code import statements
 from derive.emit.optimal_control import (
     LEFT_SIDES,
@@ -51,6 +52,7 @@ def _text(result: OptimalControl, steps: bool) -> str:
                 lines.append(f"    {name} = {rows[-1]}")
                 lines += [f"        {row}" for row in rows[:-1]]
         lines.append("")
+    lines += fact_lines(result)
     return "\n".join(lines)
 
 
@@ -114,6 +116,7 @@ def _json(result: OptimalControl, steps: bool) -> str:
         "fixed_end": result.fixed_end,
     }
     if steps:
+        out["fact_checks"] = fact_checks(result)
         out["steps"] = [
             {
                 "name": s.name,

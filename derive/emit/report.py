@@ -13,6 +13,7 @@ from derive.calculus.text import index_names, show
 from derive.emit import latex
 from derive.emit.contraction import responses
 from derive.emit.covariance_sde import LEFT_SIDES, model_signature
+from derive.emit.facts_report import fact_checks, fact_lines
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.noise import Field
 
@@ -48,6 +49,7 @@ def _text(result: CovarianceSDE, steps: bool) -> str:
                 lines.append(f"    {name}: {len(expression.terms)} terms")
                 lines += [f"        {row}" for row in show(expression).split("\n")]
             lines.append("")
+        lines += fact_lines(result)
         return "\n".join(lines)
     for name, expression in result.equations.items():
         lines.append(f"{HEADINGS[name]} ({len(expression.terms)} terms):")
@@ -120,6 +122,7 @@ def _json(result: CovarianceSDE, steps: bool) -> str:
         ],
     }
     if steps:
+        out["fact_checks"] = fact_checks(result)
         out["steps"] = [
             {
                 "name": s.name,

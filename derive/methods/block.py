@@ -18,11 +18,12 @@ from derive.calculus.opaque import hide, reveal
 from derive.calculus.order import Law, Scaling
 from derive.calculus.series import Expansion
 from derive.errors import Refusal
-from derive.methods import checks
+from derive.methods import checks, sde_facts
+from derive.methods.clock_checks import Moments
+from derive.methods.dropped import dimension_facts
 from derive.methods.noise import NoiseMap, noise_map
 from derive.methods.powers import (
     count_powers,
-    dimension_facts,
     finer_powers,
     limit,
     require_closed,
@@ -30,7 +31,7 @@ from derive.methods.powers import (
     require_small_spread,
     too_quiet,
 )
-from derive.methods.record import Step
+from derive.methods.record import Fact, Step, of_step
 from derive.methods.step_control import mixing
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Trace
@@ -49,7 +50,7 @@ class Block:
     mixing_effect: Expression
     fluctuation: Expression
     weight_degrees: tuple[int, int]
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
     steps: tuple[Step, ...]
 
 
@@ -102,13 +103,15 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
 
     drift = limit(drift_series, law, model)
     diffusion = limit(diffusion_series, law, model)
-    facts = dimension_facts(law, traced, (drift, diffusion))
+    words = (*orders, *dimension_facts(law, traced, (drift, diffusion)))
+    moments = Moments(law, drift_exact, diffusion_exact)
+    facts = sde_facts.of_block(words, moments, traced)
     steps.append(
         Step(
             "limit",
             f"{law.scaling.width} to infinity",
             {"drift": drift, "diffusion": diffusion},
-            orders + facts,
+            facts,
             checks.limit(law, [(drift_exact, drift), (diffusion_exact, diffusion)]),
         )
     )
@@ -121,17 +124,19 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
             "fluctuating parts of one product matter at the same order",
             model.place,
         )
+    replaced = checks.noise(noise, diffusion)
     steps.append(
         Step(
             "map the noise",
             "cores to independent Gaussian fields; Cov - diffusion has 0 terms left",
             {"noise": noise.compact},
-            tuple(f"{f.tensor.name} replaces {f.core}" for f in noise.fields),
-            checks.noise(noise, diffusion),
+            of_step((f"{f.tensor.name} replaces {f.core}" for f in noise.fields), replaced),
+            replaced,
         )
     )
 
-    facts += too_quiet({w for f in noise.fields for w in f.core.split()}, increment, law)
+    noisy = {w for f in noise.fields for w in f.core.split()}
+    facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
     rate, effect = mixing(expansion, traced, law)
     return Block(
         traced,
@@ -143,7 +148,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         effect,
         first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
-        orders + facts,
+        facts,
         tuple(steps),
     )
 

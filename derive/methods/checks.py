@@ -225,7 +225,7 @@ def average(
     """Expectations against exact product quadrature at small literal dimensions."""
     rng = generator(_SEED + 2)
     token, width = law.state.dims
-    values = _small(law, (increment, drift, diffusion), rng)
+    values = generic(law, (increment, drift, diffusion), rng)
     state = _admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
     gram = _gram(law, state, values)
     n = number(law.scaling.clock, values)
@@ -283,7 +283,7 @@ def symbols_of(expressions: tuple[Expression, ...]) -> set[sp.Symbol]:
     return {s for s in found if s.is_Symbol}
 
 
-def _small(
+def generic(
     law: Law, expressions: tuple[Expression, ...], rng: np.random.Generator
 ) -> dict[sp.Symbol, float]:
     """Dimensions of two (one for a free dimension) and generic values for all other symbols."""
@@ -376,7 +376,7 @@ def limit(law: Law, pairs: list[tuple[Expression, Expression]]) -> Check:
     Where finer powers than n^(-1/2) are left over, the width is as much larger.
     """
     rng = generator(_SEED + 3)
-    values = _small(law, tuple(e for pair in pairs for e in pair), rng)
+    values = generic(law, tuple(e for pair in pairs for e in pair), rng)
     width = law.scaling.width
     root = rng.standard_normal((2, 2))
     gram = _spherical(law.gram, root @ root.T)
@@ -447,7 +447,7 @@ def step(chain: Chain, law: Law, drift: Expression, diffusion: Expression) -> Ch
     """
     rng = generator(_SEED + 5)
     token, width = law.gram.dims[0], law.scaling.width
-    values = _small(law, (drift, diffusion), rng)
+    values = generic(law, (drift, diffusion), rng)
     scalars = [a.data for a in walk(chain.output) if a.op == "full"]
     finest = _finest_of(scalars, width)
     for symbol in sorted({s for c in scalars for s in c.free_symbols} - set(values), key=str):

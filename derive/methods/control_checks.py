@@ -185,7 +185,7 @@ def all_checks(result: OptimalControl) -> dict[str, Check]:
         "trace": (_trace, "costs against the definition's text on arrays"),
         "hamiltonian": (_hamiltonian, "H against the text"),
         "first order": (_first, "gradients against complex steps of the text"),
-        "control law": (_law, "H at the law against H at other admissible controls"),
+        "control law": (law_residual, "H at the law against H at other admissible controls"),
         "transversality": (_terminal, "gradient against complex steps of the text"),
         "second order": (_second, "blocks against complex steps of the gradients, and symmetry"),
     }
@@ -344,7 +344,7 @@ def _pair(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarr
     return np.asarray(sum((a * b).sum() for a, b in zip(first, second, strict=True)))
 
 
-def _law(result: OptimalControl, at: Point) -> float:
+def law_residual(result: OptimalControl, at: Point) -> float:
     """The worst over small and large costates: weak and strong pulls on the control."""
     loud = {leaf.data: 20 * at.arrays[leaf.data] for leaf in result.p}
     return max(_law_at(result, at), _law_at(result, replace(at, arrays={**at.arrays, **loud})))

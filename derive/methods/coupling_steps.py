@@ -23,7 +23,7 @@ from derive.methods.coupling import (
     singular_value_map,
     spectral_root,
 )
-from derive.methods.record import Check, Step
+from derive.methods.record import Check, Step, of_step
 
 if TYPE_CHECKING:
     from derive.methods.gaussian_closure import GaussianClosure
@@ -44,7 +44,7 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
     queries, law = "F_S", "m + F_S z"
     other = "key_mean + F_key z'" if result.model.cross else "m + F_S z'"
     return [
-        Step(
+        _step(
             "couple: latent plan",
             "potentials p(x), q(y) absorb what depends on x or on y alone",
             {"T": T},
@@ -54,26 +54,26 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
             ),
             _mixed_difference(result, exponent, T),
         ),
-        Step(
+        _step(
             "couple: means",
             "linear potentials match the means",
             facts=("the plan of (z, z') is centred; z' given z has mean D T z, covariance D",),
             check=_mean_of_conditional(result),
         ),
-        Step(
+        _step(
             "couple: block inverse",
             "Cov z' = D + D T C T^T D with D = P2^-1 and C = Cov z = (P1 - T^T D T)^-1",
             {"second block": block_inverse()},
             check=_block_inverse(),
         ),
-        Step(
+        _step(
             "couple: marginals",
             "both marginals are standard: C = I and Cov z' = I",
             {"zero": marginal},
             ("P1 = I + T^T D T and D + D T T^T D = I",),
             _marginals(result, T, D),
         ),
-        Step(
+        _step(
             "couple: root",
             "multiply by D^-1 on both sides, complete the square",
             facts=(
@@ -83,19 +83,29 @@ def _steps(result: GaussianClosure, exponent: Expression, T: Expression, D: Tens
             ),
             check=_root(shift, rest),
         ),
-        Step(
+        _step(
             "couple: cross-covariance",
             f"Y = Cov(y, x) = {keys} Z {queries}^T with Z = D T = U f(s) W^T",
             facts=("only products with factors and D: singular A and singular laws are legal",),
             check=_cross_covariance(result, T, D),
         ),
-        Step(
+        _step(
             "couple: uniqueness",
             "lemma, cited: the bistochastic scaling is unique, so this plan is the plan",
             facts=("Sinkhorn and Knopp (1967); Ruschendorf and Thomsen (1993) for laws",),
             check=_by_sinkhorn_iterations(result),
         ),
     ]
+
+
+def _step(
+    name: str,
+    rule: str,
+    results: dict[str, Expression] | None = None,
+    facts: tuple[str, ...] = (),
+    check: Check | None = None,
+) -> Step:
+    return Step(name, rule, results or {}, of_step(facts, check), check)
 
 
 def _latent(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from fractions import Fraction
 from derive.calculus.index import UNIT, Expression
 from derive.calculus.order import Law
 from derive.errors import DefinitionError, Refusal
-from derive.methods import checks
+from derive.methods import checks, sde_facts
 from derive.methods.block import Block, derive_block, laws
 from derive.methods.compose import cuts, part
 from derive.methods.congruence import Congruence, congruence, step_record
@@ -34,7 +34,7 @@ from derive.methods.project import (
     require_unit_rows,
     row_scaling,
 )
-from derive.methods.record import Step
+from derive.methods.record import Fact, Step, merged, of_step
 from derive.methods.reduce import Chain, Reduction, reduce_chain
 from derive.methods.step import leftovers
 from derive.methods.step_control import total, volatility
@@ -70,7 +70,7 @@ class CovarianceSDE:
     blocks: tuple[Block, ...]
     reduction: Reduction | None
     step: Congruence
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
     steps: tuple[Step, ...]
 
     @property
@@ -150,13 +150,13 @@ def _derive(model: Model) -> CovarianceSDE:
         steps.append(record(raw, drift, diffusion, noise, scaling))
     if law.gram.meaning == UNIT:
         require_unit_rows(drift, diffusion, model)
-    facts = tuple(dict.fromkeys(f for b in blocks for f in b.facts))
-    facts += tuple(s.text for s in scalars(drift, diffusion))
+    facts = merged(f for b in blocks for f in b.facts)
+    facts += tuple(sde_facts.of_scalar(s, drift, diffusion) for s in scalars(drift, diffusion))
     reduction, why = _reduction(traced, law, len(blocks))
     # rows are normalised after the step, as the layer does it
     step = congruence(raw_drift, raw_noise, law, scaling)
     if reduction is None:
-        facts += (why,)
+        facts += (sde_facts.of_reduction(why),)
     elif not noise.fields:  # an ODE, which no step should draw normals for
         reduction = replace(reduction, step=None)
     if reduction is not None and reduction.step is not None:
@@ -266,11 +266,12 @@ def _consistency(
             f"{len(left[0].terms)} terms in its mean and {len(left[1].terms)} in its covariance",
             model.place,
         )
+    check = checks.step(chain, law, drift, diffusion)
     return Step(
         "check the step",
         f"the reduced layer at {law.scaling.width} = 1/dt with Gaussian factors has mean "
         "V + drift dt and covariance diffusion dt up to o(dt); 0 terms left in either",
         {},
-        tuple(f"block {name}: {block.data.kind}" for name, block in chain.blocks),
-        checks.step(chain, law, drift, diffusion),
+        of_step((f"block {name}: {block.data.kind}" for name, block in chain.blocks), check),
+        check,
     )

@@ -22,9 +22,11 @@ import sympy as sp
 from derive.calculus.index import Expression
 from derive.calculus.order import Law
 from derive.errors import Refusal
+from derive.methods import width_facts
 from derive.methods.covariance_sde import CovarianceSDE
 from derive.methods.layer_moments import ZERO, LayerMoments
 from derive.methods.project import row_scaling
+from derive.methods.record import Fact
 from derive.notation.model import Trace
 
 
@@ -45,7 +47,7 @@ class FiniteWidth:
     third_cumulant: Expression
     second_drift: Expression | None
     second_diffusion: Expression | None
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
 
     @property
     def vanishes(self) -> bool:
@@ -100,7 +102,9 @@ def finite_width(result: CovarianceSDE, second: bool = True) -> FiniteWidth:
         if found.vanishes
         else f"L_1 is not zero: the weak error of the SDE is O({width}^(-1/2))"
     )
-    return replace(found, facts=(*found.facts, last))
+    parts_of = (found.drift, found.diffusion, found.third_cumulant)
+    said = width_facts.weak_error(last, parts_of, found.facts)
+    return replace(found, facts=(*found.facts, said))
 
 
 def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
@@ -113,12 +117,18 @@ def of_block(traced: Trace, second: bool = False) -> FiniteWidth:
     facts = list(first.facts)
     if first.vanishes and second:
         moments = LayerMoments(traced, 4).second()
-        facts.append(
+        information = (
             f"the 1/{width} parts of one layer's mean and covariance are information: at that "
             "order third and fourth cumulants enter too, and no SDE matches them"
         )
+        facts.append(width_facts.information(information))
         held = sorted({str(d) for e in moments for d in _free_dims(e, layer.law)})
-        facts += [f"{d} enters at order 1/{width}, though not the limit" for d in held]
+        facts += [
+            width_facts.enters(
+                f"{d} enters at order 1/{width}, though not the limit", layer.law, moments
+            )
+            for d in held
+        ]
     return FiniteWidth(
         width,
         *limits,
@@ -134,7 +144,7 @@ def _added(parts: list[FiniteWidth]) -> FiniteWidth:
     def summed(name: str) -> Expression:
         return reduce(add, (getattr(p, name) for p in parts))
 
-    facts = [f"block {k}: {fact}" for k, p in enumerate(parts, 1) for fact in p.facts]
+    facts = [fact.marked(f"block {k}: ") for k, p in enumerate(parts, 1) for fact in p.facts]
     return FiniteWidth(
         parts[0].width,
         summed("limit_drift"),

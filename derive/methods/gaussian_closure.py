@@ -20,11 +20,11 @@ from derive.calculus.scalar_functions import regular_order
 from derive.calculus.tilt import NoTilt, average, join
 from derive.errors import Refusal
 from derive.methods import closure_checks as checks
-from derive.methods import coupling_steps
+from derive.methods import closure_facts, coupling_steps
 from derive.methods.closure_fields import Names, Reader, Rule
 from derive.methods.closure_singular import require_integrable, singular_places
 from derive.methods.closure_weights import require_one_sign
-from derive.methods.record import Step
+from derive.methods.record import Check, Fact, Step, of_step
 from derive.methods.scalar_rules import FourierRule, fourier_rule
 from derive.notation.closure import ClosureModel, ClosureTrace, trace_closure
 
@@ -68,7 +68,7 @@ class GaussianClosure:
     # quadratics near whose zeros that part is singular; None: it is smooth
     singular: tuple[Expression, ...] | None = None
     steps: tuple[Step, ...] = ()
-    facts: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
     equations: dict[str, Expression] = field(default_factory=dict)
 
     @property
@@ -92,7 +92,6 @@ def derive(model: ClosureModel) -> GaussianClosure:
     exact, verdict = _verdict(model, velocity, names, book)
     shared, shared_fact = _shared_law(traced, exact)
     rates = _rates(traced, velocity, names, book)
-    route_facts = rates.facts
     noise = _noise(traced, names, book)
     result = GaussianClosure(
         model,
@@ -112,15 +111,33 @@ def derive(model: ClosureModel) -> GaussianClosure:
         rates.singular,
     )
     equations = _equations(result)
-    facts = (*verdict, *shared_fact, *route_facts, *_conditions(book, names))
-    if not noise:
-        facts += ("no noise: S = F F^T with F' = R F, the rank of S is conserved",)
-    else:
-        facts += ("additive noise: S' = R S + S R^T + noise, the rank is not conserved",)
-    steps = _steps(result, equations, verdict, shared_fact, route_facts)
+    decided = closure_facts.exactness((*verdict, *shared_fact), result)
+    moments, estimate = _moments(result)
+    of_rates = closure_facts.of_rates((*rates.facts, *estimate), result, moments)
+    # the estimate is one of an instance: it stays with its step
+    lasting = (f for f in of_rates if f not in estimate)
+    facts = (*decided, *lasting, *_conditions(result))
+    facts += (closure_facts.rank(_rank(noise), result),)
+    steps = _steps(result, equations, decided, of_rates, moments)
     return GaussianClosure(
         **{**result.__dict__, "steps": steps, "facts": facts, "equations": equations}
     )
+
+
+def _rank(noise: Expression | None) -> str:
+    if not noise:
+        return "no noise: S = F F^T with F' = R F, the rank of S is conserved"
+    return "additive noise: S' = R S + S R^T + noise, the rank is not conserved"
+
+
+def _moments(result: GaussianClosure) -> tuple[Check | None, tuple[str, ...]]:
+    """The check of the rates, and for Fourier integrals the estimate of their error in words."""
+    if result.route == CLOSED:
+        return checks.moments_by_quadrature(result), ()
+    if result.route == FOURIER and not result.model.positional:
+        moments, estimate = checks.waves_by_quadrature(result)
+        return moments, (estimate,)
+    return None, ()
 
 
 def _velocity(traced: ClosureTrace, names: Names, book: Book, **options) -> Expression:  # type: ignore[no-untyped-def]
@@ -371,15 +388,16 @@ def cov_rate(result: GaussianClosure) -> Expression:
     return plus(*parts)
 
 
-def _conditions(book: Book, names: Names) -> tuple[str, ...]:
+def _conditions(result: GaussianClosure) -> tuple[Fact, ...]:
     """What must be positive definite for the Gaussian integrals to exist."""
     from derive.calculus.chains import text
 
     out = []
-    for matrix, cov in book.conditions:
+    for matrix, cov in result.book.conditions:
         if is_gram(matrix):
             continue
-        out.append(f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}")
+        words = f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}"
+        out.append(closure_facts.condition(words, result, matrix, cov))
     return tuple(dict.fromkeys(out))
 
 
@@ -401,40 +419,42 @@ def is_gram(matrix: Expression) -> bool:
     return True
 
 
-def _steps(result, equations, verdict, shared_fact, route_facts) -> tuple[Step, ...]:  # type: ignore[no-untyped-def]
+def _steps(
+    result: GaussianClosure,
+    equations: dict[str, Expression],
+    decided: tuple[Fact, ...],
+    of_rates: tuple[Fact, ...],
+    moments: Check | None,
+) -> tuple[Step, ...]:
     """The record: each step with a numeric check that shares no code with it."""
-    model = result.model
     at_point = checks.at_point_laws(result)
     keys = checks.keys_by_quadrature(result)
-    moments = checks.moments_by_quadrature(result) if result.route == CLOSED else None
-    if result.route == FOURIER and not model.positional:
-        moments, estimate = checks.waves_by_quadrature(result)
-        route_facts = (*route_facts, estimate)
+    matrices = f"matrices {', '.join(m.data for m in result.trace.used)}"
     out = [
         Step(
             "trace",
             "read the velocity as a graph; matrices and laws of symbolic size",
-            facts=(f"matrices {', '.join(m.data for m in result.trace.used)}",),
+            facts=of_step((matrices,), at_point or keys),
             check=at_point,
         ),
         Step(
             "average over the keys",
             "complete the square; push-through; Isserlis and Stein; cancel common factors",
             {"velocity": result.velocity},
-            tuple(definition_texts(result.book, result.velocity)),
+            of_step(definition_texts(result.book, result.velocity), keys),
             keys,
         ),
         Step(
             "decide",
             "second derivative in x of the canonical form",
-            facts=(*verdict, *shared_fact),
+            facts=decided,
             check=checks.second_difference(result),
         ),
         Step(
             "rates",
             "m' = E Gamma, R = E grad Gamma (Stein), S' = R S + S R^T",
             {k: e for k, e in equations.items() if k != "velocity"},
-            route_facts,
+            of_rates,
             moments,
         ),
     ]

@@ -23,7 +23,9 @@ from derive.calculus.opaque import reveal
 from derive.calculus.order import Law
 from derive.calculus.series import Expansion
 from derive.errors import Refusal
+from derive.methods import width_facts
 from derive.methods.block import _gain, increment_of, laws
+from derive.methods.record import Fact
 from derive.notation.model import Trace
 
 ZERO, HALF, ONE = Fraction(0), Fraction(1, 2), Fraction(1)
@@ -45,7 +47,7 @@ class First:
     drift: Expression
     diffusion: Expression
     third_cumulant: Expression
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
 
     @property
     def vanishes(self) -> bool:
@@ -82,13 +84,16 @@ class LayerMoments:
                 f"moments hold whole powers of {width}: drift, diffusion and third cumulant of "
                 "L_1 vanish"
             )
-            return First(drift, diffusion, third, (why,))
+            fact = width_facts.parity(why, self.traced, self.law)
+            return First(drift, diffusion, third, (fact,))
         moments = {
             "drift": self.mean(HALF),
             "diffusion": self.covariance(HALF),
             "third cumulant": self.third(HALF),
         }
-        facts = tuple(f"L_1 {name}: {self._finding(*m)}" for name, m in moments.items())
+        facts = tuple(
+            width_facts.finding(f"L_1 {name}: {self._finding(*m)}") for name, m in moments.items()
+        )
         drift, diffusion, third = (value for value, _ in moments.values())
         return First(drift, diffusion, third, facts)
 

@@ -26,10 +26,11 @@ from derive.calculus.array_algebra import ZERO, Algebra
 from derive.calculus.array_derivative import along, gradient
 from derive.errors import Refusal
 from derive.methods import control_checks as checks
+from derive.methods import control_facts
 from derive.methods.control_law import Law, Price, control_law
 from derive.methods.gaussian_closure import GaussianClosure
 from derive.methods.moment_dynamics import Expansion, expand
-from derive.methods.record import Step
+from derive.methods.record import Fact, Step
 from derive.notation.arrays import Array
 from derive.notation.control import Bound, ControlDefinition, ControlTrace, trace_problem
 
@@ -56,7 +57,7 @@ class OptimalControl:
     discount: sp.Expr
     fixed_end: bool
     steps: tuple[Step, ...]
-    facts: tuple[str, ...]
+    facts: tuple[Fact, ...]
     closures: tuple[GaussianClosure, ...] = ()
 
 
@@ -268,6 +269,15 @@ def _definite(
             )
 
 
+def _end(result: OptimalControl) -> str:
+    """Transversality in words."""
+    if result.fixed_end:
+        return "fixed end: p(T) is free"
+    if all(result.algebra.is_zero(a) for a in result.equations["terminal_rate"]):
+        return "free end, no terminal cost: p(T) = 0"
+    return "free end: p(T) is the gradient of the terminal cost"
+
+
 def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
     model, eq = result.model, result.equations
     found = checks.all_checks(result)
@@ -287,24 +297,18 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
         )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
-    end = (
-        "fixed end: p(T) is free"
-        if result.fixed_end
-        else "free end, no terminal cost: p(T) = 0"
-        if all(result.algebra.is_zero(a) for a in eq["terminal_rate"])
-        else "free end: p(T) is the gradient of the terminal cost"
-    )
 
     def step(name: str, rule: str, facts: Sequence[str], *words: str) -> Step:
         results = {w: eq[w] for w in words if w in eq}
-        return Step(name, rule, results, tuple(facts), found.get(name))  # type: ignore[arg-type]
+        said = control_facts.facts(facts, result, found)
+        return Step(name, rule, results, said, found.get(name))  # type: ignore[arg-type]
 
     closure = [
         Step(
             "closure",
             "rates of mean and covariance from the derivation of the Gaussian closure",
             {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
-            expansion.facts,
+            control_facts.facts(expansion.facts, result, found),
             checks.closure_check(result),
         )
     ]
@@ -327,7 +331,7 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
             "stationarity",
         ),
         step("control law", "argmin of H in u", result.law.facts, "control_law"),
-        step("transversality", "gradient of the terminal cost", (end,), "terminal_rate"),
+        step("transversality", "gradient of the terminal cost", (_end(result),), "terminal_rate"),
         step(
             "second order",
             "tangent rules on the gradients",

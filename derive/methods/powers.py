@@ -17,7 +17,6 @@ from derive.calculus.text import show, show_term
 from derive.errors import Place, Refusal
 from derive.notation.arrays import Array, walk
 from derive.notation.model import Model, Trace
-from derive.notation.scalars import Share
 
 
 class WrongClock(Refusal):
@@ -28,10 +27,6 @@ class WrongClock(Refusal):
     def __init__(self, message: str, place: Place | None, pace: Fraction) -> None:
         super().__init__(message, place)
         self.pace = pace
-
-
-def _scalars(output: Array) -> set[sp.Basic]:
-    return {s for a in walk(output) if a.op == "full" for s in a.data.free_symbols}
 
 
 def finer_powers(output: Array, width: sp.Symbol) -> bool:
@@ -61,12 +56,12 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     `drift` is the mean of one increment times the layers in a unit of time.
     """
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     unit = "n" if pace == 1 else clock
     mean = _largest(drift, law)
     if mean and mean[0] > pace:
         raise Refusal(
-            f"one layer changes V by order {_power(width, mean[0] - pace)}: the term {mean[1]} of "
+            f"one layer changes V by order {power(width, mean[0] - pace)}: the term {mean[1]} of "
             f"{unit} E[V' - V]. No limit exists at any depth; a shaped activation must vanish at "
             "zero, phi(0) = 0",
             traced.model.place,
@@ -85,9 +80,9 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     if mean and mean[0] > 0:
         raise WrongClock(
             f"the mean increment is too large for the clock depth / {clock}: the term {mean[1]} "
-            f"of {unit} E[V' - V] grows like {_power(width, mean[0])}, a mean that does "
+            f"of {unit} E[V' - V] grows like {power(width, mean[0])}, a mean that does "
             "not vanish (E B != 0). The limit that does hold is an ODE on the clock depth / "
-            f"{_power(width, pace - mean[0])}: dV[a,b]/ds = "
+            f"{power(width, pace - mean[0])}: dV[a,b]/ds = "
             f"{_leading_text(drift, law, mean[0])}. "
             "Centre the mixing matrix (E B = 0) for an SDE at depth / width",
             traced.model.place,
@@ -129,14 +124,14 @@ def count_powers(
     `still`: what does not move is legal, other blocks do.
     """
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     require_small_mean(drift, law, traced)
     require_small_spread(diffusion, law, traced.model)
     mean, spread = _largest(drift, law), _largest(diffusion, law)
     if (not mean or mean[0] < 0) and (not spread or spread[0] < 0):
         if still:
             return (f"it moves V too little to count on the clock depth / {clock} (subcritical)",)
-        size = _power(width, -pace)
+        size = power(width, -pace)
         message = (
             f"neither mean nor fluctuation of one layer is as large as {size}: nothing moves "
             f"on the clock depth / {clock}, the definition is subcritical"
@@ -144,16 +139,16 @@ def count_powers(
         slower = _slower(increment, law)
         if slower is None:
             raise Refusal(message, traced.model.place)
-        after = _power(width, (slower - pace) / 2)
+        after = power(width, (slower - pace) / 2)
         raise WrongClock(
-            f"{message}; its noise moves V on the clock depth / {_power(width, slower)}, or on "
+            f"{message}; its noise moves V on the clock depth / {power(width, slower)}, or on "
             f"depth / {clock} after scaling the branch up by {after}",
             traced.model.place,
             slower,
         )
     noise = "an SDE" if spread and spread[0] == 0 else "an ODE (its noise vanishes)"
-    small = _power(width, -pace)
-    moves = _power(width, -pace / 2) if spread and spread[0] == 0 else small
+    small = power(width, -pace)
+    moves = power(width, -pace / 2) if spread and spread[0] == 0 else small
     return (
         f"one layer moves V by order {moves}, with mean of order {small}: {noise} on the "
         f"clock depth / {clock}",
@@ -176,7 +171,7 @@ def too_quiet(loud: set[str], increment: Expression, law: Law) -> tuple[str, ...
     """
     if law.scaling.pace == 1 or not loud:
         return ()
-    clock, held = _power(law.scaling.width, law.scaling.pace), increment.tensors()
+    clock, held = power(law.scaling.width, law.scaling.pace), increment.tensors()
     return tuple(
         f"{t.name} fluctuates too little to count on the clock depth / {clock}"
         + ("; its mean square enters" if t in held else "")
@@ -188,37 +183,38 @@ def too_quiet(loud: set[str], increment: Expression, law: Law) -> tuple[str, ...
 def require_small_spread(diffusion: Expression, law: Law, model: Model) -> None:
     """Refuse a fluctuation that is too large for the clock."""
     width, pace = law.scaling.width, law.scaling.pace
-    clock = _power(width, pace)
+    clock = power(width, pace)
     unit = "n" if pace == 1 else clock
     spread = _largest(diffusion, law)
     hint = _declare(diffusion, law)
     if spread and spread[0] > 0 and hint:
         raise Refusal(
             f"how much one layer fluctuates depends on how a dimension scales: the term "
-            f"{spread[1]} of {unit} Cov[V'] may grow like {_power(width, spread[0])}. Say how"
+            f"{spread[1]} of {unit} Cov[V'] may grow like {power(width, spread[0])}. Say how"
             + hint,
             model.place,
         )
     if spread and spread[0] >= pace:
         raise Refusal(
             f"one layer changes V at random by order one: the term {spread[1]} of {unit} Cov[V'] "
-            f"grows like {_power(width, spread[0])}, and no clock makes that a small step. Scale "
+            f"grows like {power(width, spread[0])}, and no clock makes that a small step. Scale "
             "that part down",
             model.place,
         )
     if spread and spread[0] > 0:
         raise WrongClock(
             f"the fluctuation of one layer is too large for the clock depth / {clock}: the term "
-            f"{spread[1]} of {unit} Cov[V'] grows like {_power(width, spread[0])}, so V moves on "
-            f"the clock depth / {_power(width, pace - spread[0])}, where smaller parts of the "
+            f"{spread[1]} of {unit} Cov[V'] grows like {power(width, spread[0])}, so V moves on "
+            f"the clock depth / {power(width, pace - spread[0])}, where smaller parts of the "
             "layer do not count; the definition is supercritical. Scale that part down by "
-            f"{_power(width, spread[0] / 2)}, in attention by a higher temperature",
+            f"{power(width, spread[0] / 2)}, in attention by a higher temperature",
             model.place,
             pace - spread[0],
         )
 
 
-def _power(width: sp.Symbol, exponent: Fraction) -> str:
+def power(width: sp.Symbol, exponent: Fraction) -> str:
+    """A power of the width in words."""
     if exponent == -1:
         return f"1/{width}"
     if exponent.denominator == 1 and exponent > 0:
@@ -263,18 +259,3 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
                 model.place,
             )
     return value
-
-
-def dimension_facts(law: Law, traced: Trace, limits: tuple[Expression, ...]) -> tuple[str, ...]:
-    used = {d for t in law.gaussian for d in t.dims if not isinstance(d, Share)}
-    free = sorted(law.scaling.free & used, key=str)
-    facts = tuple(f"{d} drops out of the limit" for d in free)
-    kept = {s for e in limits for c, _ in e.terms for s in c.free_symbols}
-    responses = {t for e in limits for t in e.tensors() if t.kind == "response"}
-    kept |= {s for t in responses for s in _scalars(t.meaning.root)}
-    held = _scalars(traced.output)
-    lost = sorted((held & set(traced.model.params)) - kept, key=str)
-    return facts + tuple(
-        f"{p} drops out of the limit: what it scales is too small to move V (subcritical)"
-        for p in lost
-    )

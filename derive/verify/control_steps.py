@@ -72,7 +72,7 @@ def residual_of(result: OptimalControl, name: str, at: Sequence[Point]) -> float
         "trace": checks._trace,
         "hamiltonian": checks._hamiltonian,
         "first order": checks._first,
-        "control law": checks._law,
+        "control law": checks.law_residual,
         "transversality": checks._terminal,
         "second order": checks._second,
     }[STEP_OF.get(name, "second order")]

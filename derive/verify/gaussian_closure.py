@@ -25,6 +25,7 @@ from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, c
 from derive.notation.closure import ClosureModel
 from derive.verify.closure_gate import gate, params_of
 from derive.verify.closure_solver import solver, verdict
+from derive.verify.facts import facts
 from derive.verify.rung import Rung
 
 SCALE = 0.25  # of the matrices: quadrature of the text is then exact to rounding
@@ -40,6 +41,7 @@ def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[Gaussia
     todo: list[Callable[[], Rung]] = [
         lambda: definition(result),
         lambda: steps(result),
+        lambda: facts(result),
         lambda: second_route(result, module),
         lambda: kernel(result, module),
         lambda: invariants(result, module),

@@ -10,6 +10,8 @@ from derive.methods.covariance_sde import CovarianceSDE, derive
 from derive.notation.model import Model
 from derive.verify import monte_carlo, rungs
 from derive.verify.compare import load_module
+from derive.verify.facts import facts
+from derive.verify.facts_at_width import facts_at_width
 from derive.verify.rung import Rung
 from derive.verify.sde_kernel import gate
 from derive.verify.sde_replay import replayed
@@ -29,7 +31,9 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
     todo: list[Callable[[], Rung]] = [
         lambda: rungs.definition(result),
         lambda: rungs.steps(result),
+        lambda: facts(result),
         lambda: rungs.independent(result),
+        lambda: facts_at_width(result),
         lambda: rungs.kernel(result, module),
         lambda: rungs.invariants(result, module),
         lambda: replayed(result, module),
@@ -38,7 +42,7 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
         lambda: rungs.mutants(result),
     ]
     if result.reduction is not None:
-        todo.insert(7, lambda: monte_carlo.same_law(result, module, size["paths"]))
+        todo.insert(9, lambda: monte_carlo.same_law(result, module, size["paths"]))
     for rung in todo:
         yield result, rung()
 

@@ -28,6 +28,7 @@ from derive.verify.control_second_route import independent
 from derive.verify.control_solver import solver
 from derive.verify.control_steps import definition, steps
 from derive.verify.control_variation import variation
+from derive.verify.facts import facts
 from derive.verify.rung import Rung
 
 SIZES = {
@@ -48,6 +49,7 @@ def climb(
     rungs: tuple[Callable[[], Rung], ...] = (
         lambda: definition(result),
         lambda: steps(result),
+        lambda: facts(result),
         lambda: independent(result, module, points),
         lambda: kernel(result, module, points),
         lambda: invariants(result, module, points),

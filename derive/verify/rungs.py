@@ -92,7 +92,7 @@ def independent(result: CovarianceSDE) -> Rung:
             figures[f"{one.label}not reached"] = one.problem
             passed &= not one.contradicts
         for name, expression, target, floor in one.pairs():
-            off = _off(evaluate(expression, {"V": one.at.V}, one.at.numbers), target, floor)
+            off = off_by(evaluate(expression, {"V": one.at.V}, one.at.numbers), target, floor)
             figures[f"{one.label}{name}"] = _short(off)
             passed &= off < one.bound
             if name in ("drift", "diffusion"):
@@ -139,7 +139,7 @@ class Reference:
         return found
 
 
-def _off(value: np.ndarray, target: np.ndarray, floor: float) -> float:
+def off_by(value: np.ndarray, target: np.ndarray, floor: float) -> float:
     return float(np.max(np.abs(value - target))) / max(float(np.max(np.abs(target))), floor)
 
 
@@ -170,19 +170,25 @@ def references(result: CovarianceSDE) -> list[Reference]:
     if not _KNOWN or _KNOWN[0][0] is not result:
         several = len(result.blocks) > 1
         found = [
-            _reference(result, block, f"block {k}: " if several else "")
+            reference_of(result, block, f"block {k}: " if several else "")
             for k, block in enumerate(result.blocks, 1)
         ]
         _KNOWN[:] = [(result, found)]
     return _KNOWN[0][1]
 
 
-def _reference(result: CovarianceSDE, block: Block, label: str) -> Reference:
-    """Cubature over the weights where they have power series, else quadrature over single units."""
-    at = instance(result, 2, 2, heads=1.0)
+def reference_of(
+    result: CovarianceSDE, block: Block, label: str, free_size: int = 1, seed: int = 2
+) -> Reference:
+    """Cubature over the weights where they have power series, else quadrature over single units.
+
+    `free_size`: of the dimensions that the limit does not depend on.
+    """
+    at = instance(result, 2, seed, heads=1.0)
     whole = len(result.blocks) == 1 and block.trace.output is result.trace.output
     free: dict[str, Any] = {d.name: int(at.params.get(d.name, 1)) for d in result.model.dims}
     free |= {d.name: (lambda n: n) for d in result.law.scaling.proportional}
+    free |= {d.name: free_size for d in result.law.scaling.free}
     # a limit that holds the width has a number for it, which is not that of the text
     params = {k: v for k, v in at.params.items() if k != result.model.width.name}
     nodes = walk(block.trace.output)
@@ -379,7 +385,7 @@ def mutants(result: CovarianceSDE) -> Rung:
                 same += 1  # one function at two tokens, on the sphere by symmetry
                 continue
             made += 1
-            if _off(found, target, floor) > reference.bound:
+            if off_by(found, target, floor) > reference.bound:
                 killed += 1
             else:
                 alive.append(f"{reference.label}{name}: {label}")
