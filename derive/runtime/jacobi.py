@@ -88,6 +88,8 @@ def _rotated(a: jax.Array, vectors: jax.Array, partner: jax.Array) -> tuple[jax.
     # eigenvalues differ, and the vectors are no longer orthogonal
     beside = (a * _like(upper, a)).sum(-1)
     beside = beside + beside[..., partner]
+    # less is nothing beside entries of size one, and its square, which divides, could vanish
+    beside = jnp.where(jnp.abs(beside) < float(jnp.finfo(a.dtype).eps) ** 2, 0, beside)
     gap = own[..., partner] - own
     # tangent of the smaller angle, of opposite signs for the two; 0 if nothing is to be done
     sign = jnp.where((gap == 0) | (beside == 0), first, jnp.sign(gap) * jnp.sign(beside))
