@@ -43,7 +43,7 @@ def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         a, vectors, count = state
 
         def turn(k: Any, carry: Any) -> Any:
-            return _rotated(*carry, table[k])
+            return _rotated(carry[0], carry[1], table[k])
 
         a, vectors = jax.lax.fori_loop(0, len(table), turn, (a, vectors))
         return (a + a.mT) / 2, vectors, count + 1
