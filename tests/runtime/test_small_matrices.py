@@ -1,7 +1,7 @@
 """The straight-line factorisations against LAPACK, on hard matrices, with their derivatives.
 
-Errors are counted in roundings of the size of the problem: a bound of 200 stands for m <= 16, where
-LAPACK itself needs up to 20.
+Errors are counted in roundings of the size of the problem; for eigenvalues, vectors and residuals
+up to 98 were seen at m <= 16 (graded matrices), twice that is the bound.
 """
 
 from __future__ import annotations
