@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import small_matrices
+
 _R = float(np.sqrt(21.0))
 POINTS = np.array([0.0, 1.0, 0.5 - _R / 14, 0.5 + _R / 14, 0.5])
 WEIGHTS = np.array([1 / 20, 1 / 20, 49 / 180, 49 / 180, 16 / 45])
@@ -136,14 +138,14 @@ def sweep(
 
 
 def _joint(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
-    out = jnp.linalg.solve(matrix, jnp.concatenate([columns, vector[:, None]], 1))
+    out = small_matrices.solve(matrix, jnp.concatenate([columns, vector[:, None]], 1))
     return out[:, :-1], out[:, -1]
 
 
 def _split(matrix: Any, columns: Any, vector: Any) -> tuple[Any, Any]:
-    factors = jax.scipy.linalg.lu_factor(matrix)
-    solved = jax.scipy.linalg.lu_solve(factors, columns)
-    return solved, jax.scipy.linalg.lu_solve(factors, vector)
+    factors = small_matrices.factored(matrix)
+    solved = small_matrices.solve_factored(factors, columns)
+    return solved, small_matrices.solve_factored(factors, vector)
 
 
 def _sweep_backwards(

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import small_matrices
 from derive.runtime.closure_fineness import REACH, fineness, finer, largest
 from derive.runtime.closure_ops import contract, factor, spectral
 
@@ -214,7 +215,7 @@ def _frame(
     for H in bends:
         whole = whole + _scaled(contract("ij,jk,kl->il", root, H, root))
     whole = jax.lax.stop_gradient(whole)
-    turn = jnp.linalg.eigh((whole + whole.mT) / 2)[1][..., d - r :]
+    turn = small_matrices.eigh((whole + whole.mT) / 2)[1][..., d - r :]
     if r < d:
         turn = _followed(turn, seen)
     return Frame(contract("ij,jk->ik", root, turn), rows)
@@ -228,7 +229,7 @@ def _scaled(matrix: jax.Array) -> jax.Array:
 def _followed(turn: jax.Array, seen: jax.Array) -> jax.Array:
     """`turn`, whose columns span the range of `seen`, as a function of it to the second order."""
     fixed = jax.lax.stop_gradient(seen)
-    values, vectors = jnp.linalg.eigh((fixed + fixed.mT) / 2)
+    values, vectors = small_matrices.eigh((fixed + fixed.mT) / 2)
     good = values > 1e-13 * values[..., -1:]
     share = jnp.where(good, 1 / jnp.where(good, values, 1), 0)
     weights = contract("ij,j,kj,kl->il", vectors, share, vectors, turn)
@@ -252,7 +253,7 @@ def _centres(frame: Frame, slopes: list[tuple[jax.Array, jax.Array]], r: int) ->
         safe = jnp.where(known, bend / jnp.where(known, size, 1), one) + 1e-14 * one
         pull = contract("ji,j->i", G, g)[..., None]
         pull = jnp.where(known, pull / jnp.where(known, size, 1), 0)
-        out.append(jnp.clip(-jnp.linalg.solve(safe, pull)[..., 0], -FAR[r], FAR[r]))
+        out.append(jnp.clip(-small_matrices.solve(safe, pull)[..., 0], -FAR[r], FAR[r]))
     if not out:
         return jnp.zeros((*G.shape[:-2], 0, r), G.dtype)
     return jnp.sort(jnp.stack(out, axis=-2), axis=-2)
@@ -402,7 +403,7 @@ def _sums(
     if nodes.shifts > 1:  # what is linear in z, exactly
         mine = jnp.asarray(np.eye(nodes.shifts)[nodes.shift], kind) * nodes.weight[:, None]
         gram = jnp.einsum("ns,ni,nj->sij", mine, nodes.z, nodes.z)
-        inverse = jnp.linalg.inv(gram).reshape(nodes.shifts, *(1,) * len(lead), r, r)
+        inverse = small_matrices.inverse(gram).reshape(nodes.shifts, *(1,) * len(lead), r, r)
         out = out[0], contract("ij,jk->ik", out[1], inverse), out[2]
     return out[0], _gradient(out[1], frame), out[2]
 

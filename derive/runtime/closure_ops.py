@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import small_matrices
+
 EXACT = jax.lax.Precision.HIGHEST
 pi = np.pi
 exp, log, tanh, sin, cos, sqrt = jnp.exp, jnp.log, jnp.tanh, jnp.sin, jnp.cos, jnp.sqrt
@@ -79,12 +81,12 @@ def along(x: Any, like: Any, axis: int) -> jax.Array:
 
 def inverse(matrix: jax.Array) -> jax.Array:
     """(I + matrix)^-1."""
-    return jnp.linalg.inv(matrix + _eye_like(matrix))
+    return small_matrices.inverse(matrix + _eye_like(matrix))
 
 
 def det_root(matrix: jax.Array) -> jax.Array:
     """det(I + matrix)^(-1/2), for a positive determinant."""
-    _, value = jnp.linalg.slogdet(matrix + _eye_like(matrix))
+    _, value = small_matrices.slogdet(matrix + _eye_like(matrix))
     return jnp.exp(-value / 2)
 
 
@@ -126,14 +128,14 @@ def factor(cov: jax.Array) -> jax.Array:
 
     Differentiable where eigenvalues coincide too: at a singular cov for changes that keep its rank.
     """
-    values, vectors = jnp.linalg.eigh((cov + cov.mT) / 2)
+    values, vectors = small_matrices.eigh((cov + cov.mT) / 2)
     return _rebuilt(vectors, jnp.sqrt(jnp.maximum(values, 0)))
 
 
 @factor.defjvp
 def _factor_slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (cov,), (change,) = primals, tangents
-    values, vectors = jnp.linalg.eigh((cov + cov.mT) / 2)
+    values, vectors = small_matrices.eigh((cov + cov.mT) / 2)
     root = jnp.sqrt(jnp.maximum(values, 0))
     pair = root[..., :, None] + root[..., None, :]
     # F dF + dF F = dS; two eigenvalues zero: dS vanishes there as well
@@ -144,7 +146,7 @@ def _factor_slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def spectral(matrix: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """function(matrix) on the spectrum of a positive semi-definite matrix."""
-    values, vectors = jnp.linalg.eigh((matrix + matrix.mT) / 2)
+    values, vectors = small_matrices.eigh((matrix + matrix.mT) / 2)
     return _rebuilt(vectors, function(jnp.maximum(values, 0)))
 
 
@@ -154,7 +156,7 @@ def _spectral_slope(
 ) -> tuple[Any, Any]:
     """Divided differences of the function over pairs of eigenvalues (Daleckii and Krein)."""
     (matrix,), (change,) = primals, tangents
-    values, vectors = jnp.linalg.eigh((matrix + matrix.mT) / 2)
+    values, vectors = small_matrices.eigh((matrix + matrix.mT) / 2)
     values = jnp.maximum(values, 0)
     own = function(values)
     left, right = values[..., :, None], values[..., None, :]
@@ -180,7 +182,7 @@ def smallest_eigenvalue(matrix: jax.Array, cov: jax.Array) -> jax.Array:
     F = factor(cov)
     inner = contract("ji,jk,kl->il", F, matrix, F)
     inner = (inner + inner.mT) / 2
-    return 1 + jnp.linalg.eigvalsh(inner)[..., 0]
+    return 1 + small_matrices.eigvalsh(inner)[..., 0]
 
 
 def rate(gradient: jax.Array, cov: jax.Array) -> jax.Array:

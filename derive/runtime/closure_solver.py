@@ -105,7 +105,7 @@ def _stages(
     tableau: Tableau, rate: Callable[[State], State], local: State, slope: State, h: Any
 ) -> list[State]:
     """Rates at all stages; a long rate stands in a loop, so that it is compiled once."""
-    if len(jax.make_jaxpr(rate)(local).eqns) <= LONG:
+    if _length(jax.make_jaxpr(rate)(local)) <= LONG:
         slopes = [slope]
         for row in tableau.a[1:]:
             at = jax.lax.optimization_barrier(_add(local, h, row, slopes))
@@ -126,6 +126,12 @@ def _stages(
 
     kept = jax.lax.fori_loop(1, count, stage, kept)
     return [tuple(ks[i] for ks in kept) for i in range(count)]
+
+
+def _length(closed: Any) -> int:
+    """Equations of a program, a choice by platform counted as what stands for the CPU."""
+    choices = [e.params["branches"][-1] for e in closed.eqns if e.params.get("branches_platforms")]
+    return len(closed.eqns) + sum(len(c.eqns) - 2 for c in choices)
 
 
 def _total(x: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import small_matrices
 from derive.runtime.control_words import minimising_control
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _implicit_law(
 
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
         v, size, count, _ = state
-        change = jnp.linalg.solve(jax.jacfwd(residual)(v), residual(v))
+        change = small_matrices.solve(jax.jacfwd(residual)(v), residual(v))
         shares = 0.5 ** jnp.arange(12)
         sizes = jax.vmap(lambda s: jnp.linalg.norm(residual(v - s * change)))(shares)
         best = jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))
@@ -236,7 +237,7 @@ def _implicit_law(
     start = (fixed[2], jnp.linalg.norm(residual(fixed[2])), 0, jnp.ones((), z.dtype))
     v = jax.lax.stop_gradient(jax.lax.while_loop(more, step, start)[0])
     curvature = jax.lax.stop_gradient(jax.jacfwd(residual)(v))
-    return v - jnp.linalg.solve(curvature, stationarity(z, q, v, params))
+    return v - small_matrices.solve(curvature, stationarity(z, q, v, params))
 
 
 def bind_sizes(

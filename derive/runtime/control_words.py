@@ -15,6 +15,8 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
+from derive.runtime import small_matrices
+
 abs = jnp.abs
 sign = jnp.sign
 maximum = jnp.maximum
@@ -30,17 +32,17 @@ def heaviside(x: jax.Array) -> jax.Array:
 
 def linear_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """matrix^-1 right, for a matrix or a vector on the right."""
-    return jnp.linalg.solve(matrix, right)
+    return small_matrices.solve(matrix, right)
 
 
 def inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of a square matrix."""
-    return jnp.linalg.inv(matrix)
+    return small_matrices.inverse(matrix)
 
 
 def inv_sqrt_det(matrix: jax.Array) -> jax.Array:
     """det^(-1/2) of a square matrix; nan where the determinant is not positive."""
-    sign, size = jnp.linalg.slogdet(matrix)
+    sign, size = small_matrices.slogdet(matrix)
     return jnp.where(sign > 0, jnp.exp(-size / 2), jnp.nan)
 
 
@@ -109,7 +111,7 @@ def solved_control(
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
         slope = jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
-        return jnp.linalg.solve(matrix, slope)
+        return small_matrices.solve(matrix, slope)
 
     return whole(flat - change(flat, (x, p, params)))
 
@@ -165,7 +167,7 @@ def minimising_control(
         here = jnp.where(better, value, here)
         lower = jnp.where(shift > 1e-3, shift / 10, 0.0)
         shift = jnp.where(better, lower, jnp.maximum(10 * shift, 0.01))
-        levels, axes = jnp.linalg.eigh((bend + bend.T) / 2)
+        levels, axes = small_matrices.eigh((bend + bend.T) / 2)
         size = jnp.max(jnp.abs(levels)) + jnp.finfo(u.dtype).tiny
         below = jnp.maximum(jnp.abs(levels), 1e-8 * size) + shift * size
         step = axes @ ((axes.T @ slope) / below)  # downhill, whatever the signs of the levels
@@ -182,7 +184,7 @@ def minimising_control(
     state = (first, nil + jnp.inf, 0 * first, unit, nil, first, jnp.zeros((), int), nil == 0)
     state = jax.lax.while_loop(lambda s: (s[6] < steps) & s[7], one, state)
     u, bend = (jax.lax.stop_gradient(a) for a in (state[0], state[3]))
-    return whole(u - jnp.linalg.solve(bend, flat(stationarity(x, p, whole(u), params))))
+    return whole(u - small_matrices.solve(bend, flat(stationarity(x, p, whole(u), params))))
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

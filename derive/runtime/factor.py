@@ -5,14 +5,27 @@ A pivot that is zero to rounding gives a zero column: equal tokens keep equal ro
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from derive.runtime.elimination import steps
 from derive.runtime.ops import Tiles, staged_entries
+from derive.runtime.small_matrices import LARGEST, by_platform
 
 
 def psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lower triangular factor of V (..., m, m), and whether V is inside the cone (...,)."""
+    return by_platform(V.shape[-1], straight_psd_factor, _library_psd_factor, V)
+
+
+def straight_psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same without a library: regular or not, in m steps over all matrices."""
+    return _guarded((V + V.mT) / 2, straight=LARGEST)
+
+
+def _library_psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
     m = V.shape[-1]
     L = jnp.linalg.cholesky(V)
     pivots = jnp.diagonal(L, axis1=-2, axis2=-1)
@@ -31,14 +44,18 @@ def _floor(dtype: jnp.dtype, m: int) -> float:
     return 8 * m * float(jnp.finfo(dtype).eps)
 
 
-def _guarded(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _guarded(V: jax.Array, straight: int = 0) -> tuple[jax.Array, jax.Array]:
     m = V.shape[-1]
     rows = jnp.arange(m)
     floor = _floor(V.dtype, m)
     sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
-    pick = jax.lax.dynamic_index_in_dim
 
-    def column(j: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def pick(x: jax.Array, j: Any, axis: int, keepdims: bool = True) -> jax.Array:
+        if isinstance(j, int):
+            return jax.lax.index_in_dim(x, j, axis, keepdims)
+        return jax.lax.dynamic_index_in_dim(x, j, axis, keepdims)
+
+    def column(j: Any, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         L, inside = carry
         left = pick(V, j, axis=-1, keepdims=False) - (L * pick(L, j, axis=-2)).sum(-1)
         pivot = pick(left, j, axis=-1)
@@ -50,7 +67,7 @@ def _guarded(V: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.where(rows == j, new[..., None], L), inside
 
     start = (jnp.zeros_like(V), jnp.ones(V.shape[:-2], dtype=bool))
-    return jax.lax.fori_loop(0, m, column, start)
+    return steps(m, column, start, straight)
 
 
 def tiles_factor(V: Tiles) -> tuple[Tiles, jax.Array]:

@@ -15,11 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
+
+from derive.runtime.elimination import cholesky, pick, steps, substitute
 
 UNROLL = 8  # largest axis in an elementwise product
 SOLVE = 6  # ... and in an elementwise factorisation
-STRAIGHT = 4  # ... written without a loop
+STRAIGHT = 4  # ... written without a loop: twice as fast, and for larger n slow to compile
 
 ELEMENTWISE = frozenset(
     [
@@ -83,6 +85,8 @@ ELEMENTWISE = frozenset(
     ]
 )
 REDUCTIONS = frozenset({f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or")})
+WRITTEN = frozenset({"lu", "triangular_solve", "cholesky"})  # factorisations with a rule here
+UNWRITTEN = frozenset({"eigh", "svd", "qr", "lu_pivots_to_permutation"})  # ... and without one
 
 
 def over_lanes(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +147,10 @@ class _Evaluation:
 
     def equation(self, eqn: Any, values: list[Value]) -> list[Value]:
         name, params = eqn.primitive.name, eqn.params
+        if name == "platform_index":
+            return [(None, False)]  # bound again by the choice that uses it
+        if params.get("branches_platforms") is not None:
+            return self._choice(eqn, values)
         for field in ("jaxpr", "call_jaxpr"):
             inner = params.get(field)
             if inner is not None and name not in ("while", "scan", "cond"):
@@ -273,6 +281,33 @@ class _Evaluation:
         )
         return [(x, True) for x in (*carry, *ys)]
 
+    def _choice(self, eqn: Any, values: list[Value]) -> list[Value]:
+        """A choice by platform: the usual branch as if it stood alone, the others by vmap."""
+        *others, usual = eqn.params["branches"]
+        values = values[1:]
+        if _written_out(usual.jaxpr):
+            return self.run(usual.jaxpr, usual.consts, values)  # no library: for all of them
+
+        def walked(*xs: Any) -> list[Any]:
+            known = [(x, b) for x, (_, b) in zip(xs, values, strict=True)]
+            out = _Evaluation(self.lanes).run(usual.jaxpr, usual.consts, known)
+            return [_spread(x, b, self.lanes) for x, b in out]
+
+        def mapped(branch: Any) -> Callable[..., list[Any]]:
+            def call(*xs: Any) -> list[Any]:
+                return jaxpr_as_fun(branch)(*xs)
+
+            axes = tuple(-1 if b else None for _, b in values)
+            return jax.vmap(call, in_axes=axes, out_axes=-1, axis_size=self.lanes)
+
+        named = {
+            name: mapped(branch)
+            for names, branch in zip(eqn.params["branches_platforms"], others, strict=False)
+            for name in names
+        }
+        out = jax.lax.platform_dependent(*(x for x, _ in values), default=walked, **named)
+        return [(x, True) for x in out]
+
     def _custom_linear_solve(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         counts, inner = eqn.params["const_lengths"], eqn.params["jaxprs"].solve
         first = counts.matvec + counts.vecmat
@@ -299,11 +334,28 @@ class _Evaluation:
             a, lower = swap(a), not lower
         if not p["left_side"]:
             a, b, lower = swap(a), swap(b), not lower
-        x = _substitute(a, b, lower, p["unit_diagonal"])
+        x = substitute(a, b, lower, p["unit_diagonal"], STRAIGHT)
         return [(x if p["left_side"] else swap(x), True)]
 
     def _cholesky(self, eqn: Any, values: list[Value]) -> list[Value] | None:
-        return [(_cholesky(values[0][0]), True)] if self._small(eqn) else None
+        if not self._small(eqn):
+            return None
+        return [(cholesky(values[0][0], STRAIGHT), True)]
+
+
+def _written_out(jaxpr: Any) -> bool:
+    """Whether the rules above turn every factorisation in a jaxpr into straight-line code."""
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        shapes = [v.aval.shape for v in eqn.invars]
+        small = all(len(s) == 2 and max(s) <= STRAIGHT for s in shapes)
+        if name in UNWRITTEN or (name in WRITTEN and not small):
+            return False
+        parts = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns"))
+        inner = [getattr(p, "jaxpr", p) for p in parts]
+        if not all(_written_out(p) for p in inner if hasattr(p, "eqns")):
+            return False
+    return True
 
 
 def _scan_counts(eqn: Any) -> tuple[int, int] | None:
@@ -323,19 +375,6 @@ def _scan_counts(eqn: Any) -> tuple[int, int] | None:
     return (whole - carried, carried) if in_order and whole >= carried else None
 
 
-def _loop(n: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """Straight-line code is twice as fast as a loop, and for larger n slow to compile."""
-    if n > STRAIGHT:
-        return jax.lax.fori_loop(0, n, step, carry)
-    for k in range(n):
-        carry = jax.lax.optimization_barrier(step(k, carry))
-    return carry
-
-
-def _pick(x: Any, k: Any, axis: int = 0) -> Any:
-    return jax.lax.dynamic_index_in_dim(x, k, axis, keepdims=True)
-
-
 def _lu(a: Any) -> tuple[Any, Any, Any]:
     """LU factors of a (n, n, lanes) with partial pivoting, pivots and permutation (n, lanes)."""
     n, lanes = a.shape[0], a.shape[-1]
@@ -347,47 +386,17 @@ def _lu(a: Any) -> tuple[Any, Any, Any]:
         own = index.reshape(n, *(1,) * (x.ndim - 1))
         other = pivot.reshape(*(1,) * (x.ndim - 1), lanes)
         chosen = jnp.where(own == other, x, 0).sum(0, keepdims=True, dtype=x.dtype)
-        return jnp.where(own == k, chosen, jnp.where(own == other, _pick(x, k), x))
+        return jnp.where(own == k, chosen, jnp.where(own == other, pick(x, k), x))
 
     def step(k: Any, carry: Any) -> Any:
         a, order, pivots = carry
-        size = jnp.where(index[:, None] >= k, jnp.abs(_pick(a, k, 1)[:, 0]), -1)
+        size = jnp.where(index[:, None] >= k, jnp.abs(pick(a, k, 1)[:, 0]), -1)
         pivot = jnp.argmax(size, axis=0).astype(jnp.int32)
         a, order = swapped(a, k, pivot), swapped(order, k, pivot)
-        below = jnp.where(rows > k, _pick(a, k, 1) / _pick(_pick(a, k), k, 1), 0)
-        ahead = jnp.where(columns > k, _pick(a, k), 0)
+        below = jnp.where(rows > k, pick(a, k, 1) / pick(pick(a, k), k, 1), 0)
+        ahead = jnp.where(columns > k, pick(a, k), 0)
         a = jnp.where((rows > k) & (columns == k), below, a - below * ahead)
         return a, order, jnp.where(index[:, None] == k, pivot[None], pivots)
 
-    a, order, pivots = _loop(n, step, (a, order, order))
+    a, order, pivots = steps(n, step, (a, order, order), STRAIGHT)
     return a, pivots, order
-
-
-def _substitute(a: Any, b: Any, lower: bool, unit: bool) -> Any:
-    """x with a x = b, a (n, n, lanes) triangular, b (n, columns, lanes)."""
-    n = a.shape[0]
-    rows = jnp.arange(n)[:, None, None]
-
-    def step(i: Any, b: Any) -> Any:
-        k = i if lower else n - 1 - i
-        x = _pick(b, k)
-        if not unit:
-            x = x / _pick(_pick(a, k), k, 1)
-        rest = rows > k if lower else rows < k
-        return jnp.where(rows == k, x, b - jnp.where(rest, _pick(a, k, 1) * x, 0))
-
-    return _loop(n, step, b)
-
-
-def _cholesky(a: Any) -> Any:
-    """Lower factor of a (n, n, lanes); nan where a is not positive definite."""
-    n = a.shape[0]
-    rows, columns = jnp.arange(n)[:, None, None], jnp.arange(n)[None, :, None]
-
-    def step(k: Any, carry: Any) -> Any:
-        a, out = carry
-        column = _pick(a, k, 1) / jnp.sqrt(_pick(_pick(a, k), k, 1))
-        column = jnp.where(rows >= k, column, 0)
-        return a - column * jnp.swapaxes(column, 0, 1), jnp.where(columns == k, column, out)
-
-    return _loop(n, step, (a, jnp.zeros_like(a)))[1]

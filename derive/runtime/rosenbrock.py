@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 
+from derive.runtime import small_matrices
 from derive.runtime.closure_state import Attempt, own_rate, packed
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
         step = jnp.where(h > 0, h, 1)
         # LAPACK's layout, lanes first, for the factorisation alone
         left = one[None] / (GAMMA * step[:, None, None]) - jnp.moveaxis(jacobian, -1, 0)
-        lu = jax.scipy.linalg.lu_factor(left)
+        lu = small_matrices.factored(left)
         ks: list[Any] = []
         now = y
         for i in range(6):
@@ -74,7 +74,7 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
             right = pack(f(unpack(now), params)) if i else first
             if i:
                 right = right + sum(c * k for c, k in zip(C[i], ks, strict=True)) / step[None]
-            ks.append(jax.scipy.linalg.lu_solve(lu, right.T[..., None])[..., 0].T)
+            ks.append(small_matrices.solve_factored(lu, right.T[..., None])[..., 0].T)
         return Attempt(unpack(now + ks[-1]), unpack(ks[-1]), (), jnp.zeros_like(h))
 
     return attempt

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime import boundary_value as bvp
+from derive.runtime import small_matrices
 
 PIECES, FIRM, STRONG = 256, 1e-8, 1e9
 
@@ -50,7 +51,7 @@ def tested(flat: Any, problem: bvp.Problem, N: int) -> Any:
         A = J[:, :n, :n] - rho / 2 * jnp.eye(n)
         G, Q = -J[:, :n, n:], -J[:, n:, :n]
         G, Q = (G + jnp.swapaxes(G, 1, 2)) / 2, (Q + jnp.swapaxes(Q, 1, 2)) / 2
-        levels, axes = jnp.linalg.eigh(G)
+        levels, axes = small_matrices.eigh(G)
         S = axes * jnp.sqrt(jnp.maximum(levels, 0.0))[:, None]
         pulses, grazed = _pulses(problem, y, nodes, theta, n)
         pulses = jnp.zeros((N, parts, n, n)).at[:, 0].set(pulses[:-1]).reshape(-1, n, n)
@@ -99,10 +100,10 @@ def _pivots(forms: tuple[Any, Any], pulses: Any, left: Any, h: Any, last: Any) -
         (move, cost), pulse, t, h = now
         whole = cost + move.T @ E @ move
         pivot, mixed = whole[n:, n:], whole[n:, :n]
-        root = jnp.linalg.cholesky(pivot / h - FIRM * jnp.eye(n, dtype=E.dtype))
+        root = small_matrices.cholesky(pivot / h - FIRM * jnp.eye(n, dtype=E.dtype))
         sound = jnp.all(jnp.isfinite(root))
         safe = jnp.where(sound, pivot, jnp.eye(n, dtype=E.dtype))
-        new = whole[:n, :n] - mixed.T @ jnp.linalg.solve(safe, mixed) + pulse
+        new = whole[:n, :n] - mixed.T @ small_matrices.solve(safe, mixed) + pulse
         failed = (negative < 0) & ~sound
         negative = jnp.where(failed, t, negative)
         E = jnp.where(negative < 0, (new + new.T) / 2, E)
@@ -116,7 +117,7 @@ def _least(E: Any, free: tuple[bool, ...]) -> Any:
     if not free:
         return jnp.zeros((), E.dtype)
     own = np.flatnonzero(free)
-    values = jnp.linalg.eigvalsh(E[np.ix_(own, own)])
+    values = small_matrices.eigvalsh(E[np.ix_(own, own)])
     return values[0] / jnp.maximum(jnp.max(jnp.abs(values)), 1e-300)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime import small_matrices
 from derive.runtime.control_coordinates import Flat, on_sphere, radial, tangent
 
 
@@ -61,7 +62,7 @@ def _search(flat: Flat, most: int) -> Any:
             r, J = equations(w), jax.jacfwd(equations)(w)
             normal = J.T @ J
             scale = damping * jnp.minimum(jnp.sqrt(size), 1.0)
-            change = jnp.linalg.solve(normal + scale * jnp.eye(len(w)), J.T @ r)
+            change = small_matrices.solve(normal + scale * jnp.eye(len(w)), J.T @ r)
             new = equations(w - change)
             fresh = jnp.sum(new**2)
             good = fresh < size

@@ -1,0 +1,187 @@
+"""Lowered for CUDA, kernels and loops call no library but the documented ones.
+
+Nothing is compiled or run: lowering needs no GPU.  Every public function of every generated module
+and every program that the runtime compiles is lowered at sizes within `LARGEST`, where random
+numbers alone may come from a library; above it the documented factorisations appear.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import kernel_arguments as shapes
+import pytest
+import runtime_loops
+
+import derive.generated
+from derive.runtime import small_matrices as small
+from derive.runtime.covariance_sde import CovarianceModel
+from derive.runtime.custom_calls import LARGE, RANDOM, targets
+from derive.runtime.gaussian_closure import ClosureModel
+from derive.runtime.precision import precision
+from derive.runtime.stepping import TILES
+
+MODELS = sorted(
+    file.stem
+    for file in Path(derive.generated.__path__[0]).glob("*.py")
+    if not file.stem.startswith("_")
+)
+M = 12  # more than what has a step of its own, fewer than what is left to a library
+assert TILES < M <= small.LARGEST
+
+
+def module_of(model: str) -> ModuleType:
+    return importlib.import_module(f"derive.generated.{model}")
+
+
+def recipes(module: ModuleType) -> dict[str, Any]:
+    if isinstance(module._SPEC, CovarianceModel):
+        return runtime_loops.SDE
+    return (
+        runtime_loops.CLOSURE if isinstance(module._SPEC, ClosureModel) else runtime_loops.CONTROL
+    )
+
+
+def structure(model: str) -> tuple[Any, ...]:
+    """What decides which code of the runtime a model goes through."""
+    spec = module_of(model)._SPEC
+    if isinstance(spec, CovarianceModel):
+        return "sde", spec.at_width is not None, spec.reduced_layer is not None
+    if isinstance(spec, ClosureModel):
+        parts = (spec.noise, spec.margin, spec.rate_error, spec.factor_rate)
+        return "closure", spec.positional, *(part is not None for part in parts)
+    switches = (spec.sphere, spec.sparse, spec.implicit, spec.fixed_end, spec.constant)
+    return "control", *map(bool, switches)
+
+
+FIRST = {structure(model): model for model in reversed(MODELS)}
+
+
+def _marked(model: str) -> Any:
+    """Quick: the first model of each structure; of control problems, which take longest, one."""
+    key = structure(model)
+    of_control = [name for kind, name in FIRST.items() if kind[0] == "control"]
+    quick = model == (min(of_control) if key[0] == "control" else FIRST[key])
+    return pytest.param(model, marks=[] if quick else [pytest.mark.slow])
+
+
+def calls(program: Any, *arguments: Any) -> set[str]:
+    return targets(program, *arguments) - set(RANDOM)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_kernels_functions_call_no_library(model: str) -> None:
+    module = module_of(model)
+    with precision("float64") as kind:
+        found = {
+            name: calls(jax.jit(function), *shapes.arguments(module, function, M, kind))
+            for name, function in shapes.functions(module)
+        }
+    assert len(found) >= 5, f"{model} has more public functions than {sorted(found)}"
+    assert not any(found.values()), {name: names for name, names in found.items() if names}
+
+
+@pytest.mark.parametrize("model", ["shaped_attention", "l2_closure", "mean_tracking"])
+def test_nor_in_single_precision(model: str) -> None:
+    module = module_of(model)
+    with precision("float32") as kind:
+        for name, function in shapes.functions(module):
+            arguments = shapes.arguments(module, function, M, kind)
+            assert not calls(jax.jit(function), *arguments), name
+
+
+@pytest.mark.parametrize("model", map(_marked, MODELS))
+def test_a_kernels_loops_call_no_library(model: str) -> None:
+    module = module_of(model)
+    with precision("float64") as kind:
+        for place, recipe in recipes(module).items():
+            for what, program, arguments in recipe(module, M, kind):
+                assert not calls(program, *arguments), f"{place} {what}"
+
+
+def test_every_place_that_compiles_is_lowered_here() -> None:
+    known = {*runtime_loops.SDE, *runtime_loops.CLOSURE, *runtime_loops.CONTROL}
+    assert runtime_loops.places() == known
+
+
+def test_every_recipe_yields_programs() -> None:
+    """A recipe may yield nothing for a model without that part, but not for all of them."""
+    left = {*runtime_loops.SDE, *runtime_loops.CLOSURE, *runtime_loops.CONTROL}
+    with precision("float64") as kind:
+        for module in map(module_of, FIRST.values()):
+            left -= {
+                p for p, make in recipes(module).items() if p in left and any(make(module, M, kind))
+            }
+    assert not left
+
+
+@pytest.mark.parametrize("what", [{"fixed_end": True}, {"implicit": True, "control_law": None}])
+def test_what_no_kernel_has_calls_no_library_either(what: dict[str, Any]) -> None:
+    module = ModuleType("a module")
+    module._SPEC = replace(module_of("mean_tracking")._SPEC, **what)  # type: ignore[attr-defined]
+    with precision("float64") as kind:
+        for place in ("extremals.problem", "extremals._report"):
+            for _, program, arguments in runtime_loops.CONTROL[place](module, M, kind):
+                assert not calls(program, *arguments), place
+
+
+WORDS: dict[str, tuple[Callable[..., Any], set[str]]] = {
+    "solve": (lambda a: small.solve(a, a), {"cusolver_getrf_ffi", "cublas_trsm"}),
+    "inverse": (small.inverse, {"cusolver_getrf_ffi", "cublas_trsm"}),
+    "slogdet": (small.slogdet, {"cusolver_getrf_ffi"}),
+    "factored": (small.factored, {"cusolver_getrf_ffi"}),
+    "cholesky": (small.cholesky, {"cusolver_potrf_ffi"}),
+    "eigh": (small.eigh, {"cusolver_syevd_ffi"}),
+    "eigvalsh": (small.eigvalsh, {"cusolver_syevd_ffi"}),
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_threshold_is_where_it_is_said_to_be(word: str) -> None:
+    function, names = WORDS[word]
+    within, above = (
+        jax.ShapeDtypeStruct((3, n, n), jnp.float32) for n in (small.LARGEST, small.LARGEST + 1)
+    )
+    assert calls(jax.jit(function), within) == set()
+    found = calls(jax.jit(function), above)
+    assert names <= found <= set(LARGE)
+
+
+def test_above_the_threshold_a_kernel_calls_what_is_documented() -> None:
+    module = module_of("shaped_attention")
+    with precision("float64") as kind:
+        arguments = shapes.arguments(module, module.noise, small.LARGEST + 1, kind)
+        assert calls(jax.jit(module.noise), *arguments) == {"cusolver_potrf_ffi"}
+
+
+def test_the_cpu_keeps_its_library() -> None:
+    a = jax.ShapeDtypeStruct((3, 4, 4), jnp.float32)
+    assert targets(jax.jit(small.cholesky), a, platform="cpu") == {"lapack_spotrf_ffi"}
+
+
+def test_derivatives_call_no_library() -> None:
+    a = jax.ShapeDtypeStruct((3, 3), jnp.float32)
+
+    def everything(a: jax.Array) -> jax.Array:
+        a = a @ a.T
+        values, vectors = small.eigh(a)
+        solved = small.solve_factored(small.factored(a), a[0])
+        return (
+            small.inverse(a).sum()
+            + small.slogdet(a)[1]
+            + small.cholesky(a).sum()
+            + (vectors * values).sum()
+            + solved.sum()
+        )
+
+    for derivative in (jax.grad(everything), jax.hessian(everything)):
+        assert not calls(
+            jax.jit(jax.vmap(derivative)), jax.ShapeDtypeStruct((2, *a.shape), a.dtype)
+        )
