@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.matrix_functions import factor, sandwich, spectral
-from derive.runtime.rings import sqrt
+from derive.runtime.matrix_functions import factor as factor
+from derive.runtime.matrix_functions import sandwich as sandwich
+from derive.runtime.matrix_functions import spectral as spectral
+from derive.runtime.rings import sqrt as sqrt
 
 EXACT = jax.lax.Precision.HIGHEST
 pi = np.pi
