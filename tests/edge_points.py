@@ -60,7 +60,8 @@ def _covariances(rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
 
 
 def _scalar(rng: np.random.Generator, low: float, high: float) -> float:
-    return rng.uniform(max(low, 0.3), min(high, 0.8))
+    least = max(low, 0.3)
+    return rng.uniform(least, min(high, least + 0.5))
 
 
 # covariance SDEs

@@ -15,7 +15,16 @@ from collections.abc import Iterable, Mapping
 import sympy as sp
 
 from derive.emit.names import fresh, local
-from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, fraction, python, render, symbol_text
+from derive.emit.scalars import (
+    ATOM,
+    PRODUCT,
+    SUM,
+    factor_text,
+    fraction,
+    python,
+    render,
+    symbol_text,
+)
 from derive.notation.arrays import (
     Array,
     add,
