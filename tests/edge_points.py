@@ -99,7 +99,9 @@ def _sde_params(module: Any, name: str, rng: np.random.Generator) -> tuple[dict,
 
 
 def _dims(module: Any) -> Any:
-    return module.Dims(*(float({**SIZES, "n": 64, "d": 64}.get(f, 12)) for f in module.Dims._fields))
+    return module.Dims(
+        *(float({**SIZES, "n": 64, "d": 64}.get(f, 12)) for f in module.Dims._fields)
+    )
 
 
 def _sde_point(
