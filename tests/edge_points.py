@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,9 @@ import numpy as np
 SDE = ("drift", "diffusion", "mixing_rate", "mixing_effect", "volatility", "noise_from", "layer")
 SDE += ("reduced_layer", "step_layer", "drift_at_width", "lift_at_width", "step_layer_at_width")
 CLOSURE = ("velocity", "mean_rate", "jacobian", "cov_rate", "noise", "margin", "particle_velocity")
+CONTROL = ("running_cost", "terminal_cost", "terminal_rate", "hamiltonian", "state_rate")
+CONTROL += ("costate_rate", "stationarity", "control", "static_residual")
+GENERATED = Path(__file__).parent.parent / "generated"
 SIZES = {"n": 6, "width": 6, "n_k": 3, "H": 2, "d": 3, "d_k": 2, "B": 2, "N": 3}
 TOKENS = 3
 
@@ -32,13 +36,18 @@ class Point(NamedTuple):
     along: Any
 
 
-def points_of(module: Any) -> Iterator[Point]:
+def points_of(module: Any, functions: tuple[str, ...] | None = None) -> Iterator[Point]:
+    """Of the functions of a module that there are, or of some of them."""
+    known: tuple[str, ...]
+    make: Callable[[Any, list[str]], Iterator[Point]]
     if hasattr(module, "drift"):
-        yield from _of_sde(module)
+        known, make = SDE, _of_sde
     elif hasattr(module, "velocity"):
-        yield from _of_closure(module)
+        known, make = CLOSURE, _of_closure
     else:
-        yield from _of_control(module)
+        known, make = CONTROL, _of_control
+    names = [n for n in known if callable(getattr(module, n, None))]
+    yield from make(module, [n for n in names if functions is None or n in functions])
 
 
 def _into_cone(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -67,9 +76,8 @@ def _scalar(rng: np.random.Generator, low: float, high: float) -> float:
 # covariance SDEs
 
 
-def _of_sde(module: Any) -> Iterator[Point]:
+def _of_sde(module: Any, names: list[str]) -> Iterator[Point]:
     spec = module._SPEC
-    names = [n for n in SDE if hasattr(module, n)]
     for number, name in enumerate(names):
         rng = np.random.default_rng(number)
         call = _sde_call(module, name, rng)
@@ -79,7 +87,8 @@ def _of_sde(module: Any) -> Iterator[Point]:
             params, slopes = _sde_params(module, name, rng)
             yield _sde_point(module, name, edge, rng, V, params, slopes, call)
         for field in module.Params._fields:
-            _, high, _, high_open, _ = spec.ranges[field]
+            # a dimension among the parameters has no range
+            _, high, _, high_open, _ = spec.ranges.get(field, ("1", "inf", False, True, ""))
             if float(high) == np.inf and not high_open:
                 params, slopes = _sde_params(module, name, rng)
                 params[field], slopes[field] = np.inf, 0.0
@@ -124,7 +133,7 @@ def _sde_point(
     if "L" in wanted:
         tree["L"], along["L"] = root, 0.2 * rng.standard_normal(root.shape)
     if "X" in wanted:
-        n = SIZES["n"]
+        n = SIZES[module._SPEC.width]
         tree["X"] = np.concatenate([root, np.zeros((TOKENS, n - TOKENS))], 1) * np.sqrt(n)
         along["X"] = 0.2 * rng.standard_normal(tree["X"].shape)
     return Point(name, edge, call, tree, along)
@@ -150,7 +159,7 @@ def _sde_call(module: Any, name: str, rng: Any) -> Callable[[Any], Any]:
         fixed["dims"] = _dims(module)
     if "weights" in wanted:
         small = {f: SIZES.get(f, 2) for f in module.Dims._fields}
-        shape = lambda d: small[d] if d in small else _share(spec, d, small)  # noqa: E731
+        shape = lambda d: SIZES[d] if d in SIZES else _share(spec, d, small)  # noqa: E731
         fixed["weights"] = module.Weights(
             **{
                 w: rng.standard_normal([shape(d) for d in dims])
@@ -183,10 +192,10 @@ def _drawn(rng: Any, laws: Any) -> list[np.ndarray]:
 # Gaussian closures
 
 
-def _of_closure(module: Any) -> Iterator[Point]:
+def _of_closure(module: Any, names: list[str]) -> Iterator[Point]:
     spec = module._SPEC
     d = SIZES["d"]
-    for number, name in enumerate(n for n in CLOSURE if hasattr(module, n)):
+    for number, name in enumerate(names):
         rng = np.random.default_rng(50 + number)
         stack = (SIZES["B"],) if spec.positional else ()
         function = getattr(module, name)
@@ -230,13 +239,10 @@ def _of_closure(module: Any) -> Iterator[Point]:
 
 # optimal control
 
-CONTROL = ("running_cost", "terminal_cost", "terminal_rate", "hamiltonian", "state_rate")
-CONTROL += ("costate_rate", "stationarity", "control", "static_residual")
 
-
-def _of_control(module: Any) -> Iterator[Point]:
+def _of_control(module: Any, names: list[str]) -> Iterator[Point]:
     spec = module._SPEC
-    for number, name in enumerate(n for n in CONTROL if callable(getattr(module, n, None))):
+    for number, name in enumerate(names):
         function = getattr(module, name)
         wanted = set(inspect.signature(function).parameters)
 
@@ -298,6 +304,11 @@ def _moved(at: Any, along: Any, t: float) -> Any:
     )
 
 
+def value(point: Point, t: float) -> np.ndarray:
+    """The function's values, flat, at the time t along the direction."""
+    return _flat(_compiled(point.function)(_moved(point.at, point.along, t)))
+
+
 class Differences(NamedTuple):
     """From values at 0, h, ..., 8 h along the direction; `scale`: the size of these values."""
 
@@ -318,9 +329,7 @@ class Derivatives(NamedTuple):
 
 def differences(point: Point, step: float = STEP) -> Differences:
     times = np.arange(ORDER + 1)
-    values = [
-        _flat(_compiled(point.function)(_moved(point.at, point.along, t * step))) for t in times
-    ]
+    values = [value(point, t * step) for t in times]
     powers = np.linalg.solve(np.vander(times.astype(float), increasing=True), np.array(values))
     scale = float(np.max(np.abs(values)))
     return Differences(powers[0], powers[1] / step, 2 * powers[2] / step**2, scale)
