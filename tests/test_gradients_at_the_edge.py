@@ -9,6 +9,7 @@ one may be too wide or too narrow for a function: a derivative passes if either 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,9 @@ def excused(module: Any, point: edge.Point) -> set[str]:
     ):
         # differences of powers 3/2 do not see the first one either: it has a test of its own
         out = {"first", "second"}
+    if "relu(" in inspect.getsource(module) and point.edge in ("zero", "equal tokens"):
+        # a kink: the values on its way into the domain are not those of one polynomial
+        out = {"first", "second"}
     return out
 
 
@@ -153,7 +157,7 @@ def test_parallel_tokens_have_a_first_derivative() -> None:
         first = powers[2] / 0.02**2
         got = edge.derivatives(point, np.ones(len(first)))
         # powers of the root beyond the eighth are cut off
-        assert np.abs(got.first - first).max() < 1e-5 * np.abs(first).max() + 1e-15
+        assert np.abs(got.first - first).max() < 1e-5 * np.abs(values).max() / roots[-1] ** 2
         seen += 1
     assert seen == 2
 
