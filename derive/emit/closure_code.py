@@ -19,6 +19,7 @@ from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Factors, Index, Tensor
 from derive.calculus.scalar_functions import kinks_of
 from derive.emit import scalars
+from derive.emit.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
 
 NOMINAL = {"H": 4, "B": 4, "queries": 100, "keys": 100}
@@ -89,9 +90,7 @@ class Code:
                 return self.assign(tensor.name, f'mask("{tensor.name[5:]}", theta)')
             if tensor.kind == "factor":
                 self.words.add("factor")
-                cov = "S" if tensor.name == "F_S" else "key_cov"
-                self.used.add(cov)
-                return self.assign(tensor.name, f"factor({self.names.get(cov, cov)})")
+                return self.assign(tensor.name, f"factor({self._covariance(tensor)})")
             self.used.add(tensor.name)
             return self.names.get(tensor.name, tensor.name)
         return self._defined(tensor)
@@ -118,6 +117,22 @@ class Code:
             text = f"{WORDS_OF[kind]}({', '.join(bodies)})"
         return self.assign(tensor.name, text)
 
+    def _sandwich(self, found: Sandwich) -> str:
+        """F g(F^T M F) F^T, smooth in both, where F and g(F^T M F) are not."""
+        self.words.add("sandwich")
+        function = self.book.of[found.middle].data
+        own = self._covariance(found.factor)
+        middle = self.assign("t", self.expression(found.body))
+        t, body = function.variables[0], function.expr
+        name = found.middle.name.replace("D", "E")
+        return self.assign(name, f"sandwich({own}, {middle}, lambda {t}: {self._scalar(body)})")
+
+    def _covariance(self, tensor: Tensor) -> str:
+        """Name of the covariance that F F^T is."""
+        cov = "S" if tensor.name == "F_S" else "key_cov"
+        self.used.add(cov)
+        return self.names.get(cov, cov)
+
     def function(self, rule: object, order: int) -> str:
         """Name of a scalar function of the module: the k-th derivative of a rule."""
         key = (rule, order)
@@ -141,8 +156,11 @@ class Code:
 
     def _term(self, coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...]) -> str:
         operands: list[Operand] = []
-        for f in factors:
-            operands.append((self.tensor(f.tensor), f.indices))
+        left = list(factors)
+        for found in sandwiches(factors, self.book):
+            left = [f for f in left if f not in found.parts]
+            operands.append((self._sandwich(found), found.indices))
+        operands += [(self.tensor(f.tensor), f.indices) for f in left]
         present = {i for _, indices in operands for i in indices}
         missing = [i for i in free if i not in present]
         output = tuple(i for i in free if i in present)

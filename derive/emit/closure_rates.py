@@ -119,9 +119,14 @@ def add_cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) ->
             "return total(base[0], part[0]), total(base[1], part[1])",
         ]
     parts.kernels.append(Kernel("_rates", law, "Rate of the mean and mean gradient.", body))
+    # the root of cov that places the nodes has no others
+    edge = (
+        "\n\nDerivatives by cov: the first alone, and where cov is regular; at a singular cov only "
+        "those along changes that keep its range are right."
+    )
     for position, name in enumerate(("mean_rate", "jacobian")):
         line = f"return _rates(mean, cov, params)[{position}]"
-        parts.kernels.append(Kernel(name, law, docs[name], [line]))
+        parts.kernels.append(Kernel(name, law, docs[name] + edge, [line]))
     error = f"cubature_error({field_}, mean, cov, params, {axes}{through})"
     doc = (
         "Relative error of the cubature in mean_rate, jacobian and cov_rate, (...): four times the "

@@ -13,6 +13,7 @@ import sympy as sp
 from derive.calculus.text import show
 from derive.emit import latex
 from derive.emit.contraction import responses
+from derive.emit.edges import with_edges
 from derive.emit.layout import tidy
 from derive.emit.rendering import NO_HASH, body_hash, environment, filled
 from derive.emit.sde_at_width import at_width_entry, at_width_kernels, at_width_params
@@ -48,7 +49,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     kept = taken(result)
     kernels = [
         replace(numbered(k, kept), doc=filled(k.doc), scalars=single_numbers(k, result, at_width))
-        for k in kernels
+        for k in map(with_edges, kernels)
     ]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
     layer = next(k for k in kernels if k.name == "layer")

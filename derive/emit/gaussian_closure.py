@@ -208,6 +208,8 @@ def _parts(result: GaussianClosure) -> Parts:
         parts.words |= writer.words
         parts.sums |= writer.sums
         doc = "Velocity of queries x (N, d) among keys y (N, d), memory O(N d)."
+        if "sinkhorn_average" in writer.sums:  # iterations until they meet a tolerance
+            doc += "\n\nDerivatives: forward mode (jax.jvp, jax.jacfwd) alone."
         body = [*unpacked, *writer.lines]
         parts.kernels.append(Kernel("particle_velocity", "x, y, params", doc, body))
     parts.contractions = sum(line.count("contract(") for k in parts.kernels for line in k.body)

@@ -15,7 +15,16 @@ from collections.abc import Iterable, Mapping
 import sympy as sp
 
 from derive.emit.names import fresh, local
-from derive.emit.scalars import ATOM, PRODUCT, SUM, factor_text, python, render, symbol_text
+from derive.emit.scalars import (
+    ATOM,
+    PRODUCT,
+    SUM,
+    factor_text,
+    fraction,
+    python,
+    render,
+    symbol_text,
+)
 from derive.notation.arrays import (
     Array,
     add,
@@ -207,7 +216,7 @@ def _scaled(
     inner = words if strength >= PRODUCT else f"({words})"
     if coefficient == -1:
         return f"-{inner}", SUM
-    top, bottom = sp.fraction(coefficient, exact=True)
+    top, bottom = fraction(coefficient)
     if top == 1 and bottom != 1:
         below, binding = render(bottom)
         return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT

@@ -36,8 +36,8 @@ _KERNEL_WORDS = """
     abs sign maximum minimum tril triu heaviside linear_solve inverse inv_sqrt_det l1_norm
     linf_norm l2_norm l2_norm_of l1_vertex l2_direction solved_control minimising_control
     over_batches
-    contract i_times real total along det_root gate mask factor spectral smallest_eigenvalue rate
-    step finer quadrature_error fourier_mean cubature_rates cubature_error
+    contract i_times real total along det_root gate mask factor spectral sandwich
+    smallest_eigenvalue rate step finer quadrature_error fourier_mean cubature_rates cubature_error
     inner weighted_average log_average weighted_sum row_normalised sinkhorn_average
     sinkhorn_potentials
 """

@@ -2,9 +2,14 @@
 
 An allow-list: a node that is not on it is an error that names it, never a guess.  Powers are
 written as products, quotients and square roots, which cost a tenth of a general power.
+
+A parameter that may be infinite is inverted before it is raised: of c / tau**2 the derivative at
+tau = inf is computed as 0 * inf, of c * (1 / tau)**2 as 0.
 """
 
 from __future__ import annotations
+
+import math
 
 import sympy as sp
 
@@ -90,7 +95,7 @@ def _product(e: sp.Expr) -> tuple[str, int]:
     if _sign(e) < 0 and e.as_coeff_Mul()[0] < 0:
         text, strength = render(-e)
         return f"-{text}" if strength >= PRODUCT else f"-({text})", SUM
-    top, bottom = sp.fraction(e, exact=True)
+    top, bottom = fraction(e)
     over = [_factor(a) for a in _factors(top) if a != 1]
     under = [_factor(a) for a in _factors(bottom) if a != 1]
     if not under and len(over) == 1:
@@ -99,6 +104,26 @@ def _product(e: sp.Expr) -> tuple[str, int]:
     if under:
         text += f" / ({' * '.join(under)})" if len(under) > 1 else f" / {under[0]}"
     return text, PRODUCT
+
+
+def fraction(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """Top and bottom of a quotient; what is inverted before it is raised stays on top."""
+    top, bottom = sp.fraction(e, exact=True)
+    below = sp.Mul.make_args(bottom)
+    others = sum(bool(f.atoms(Param)) for f in below) > 1
+    inverted = [f for f in below if _unbounded(f) and (others or not isinstance(f, Param))]
+    if not inverted:
+        return top, bottom
+    kept = [f for f in below if f not in inverted]
+    return sp.Mul(top, *(1 / f for f in inverted)), sp.Mul(*kept)
+
+
+def _unbounded(factor: sp.Expr) -> bool:
+    """A parameter that may be infinite, or a power of one that has an infinite slope there."""
+    base, exponent = factor.as_base_exp()
+    if not isinstance(base, Param) or not exponent.is_Rational:
+        return False
+    return base.range.high == math.inf and not base.range.high_open and exponent >= 1
 
 
 def _factors(e: sp.Expr) -> list[sp.Expr]:
@@ -121,6 +146,11 @@ def _factor(e: sp.Expr) -> str:
 
 def _power(e: sp.Expr) -> tuple[str, int]:
     base, exponent = e.as_base_exp()
+    if exponent.is_negative and _unbounded(1 / e):
+        inverted = f"(1 / {symbol_text(base)})"
+        if exponent.is_Integer:
+            return (inverted, ATOM) if exponent == -1 else (f"{inverted}**{-exponent}", POWER)
+        return f"{symbol_text(base)}**({exponent})", POWER
     if exponent.is_negative:
         return f"1 / {_factor(1 / e)}", PRODUCT
     inner = _factor(base)

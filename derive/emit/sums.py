@@ -12,7 +12,7 @@ from derive.calculus.readable import readable
 from derive.emit.contraction import aligned, product_of
 from derive.emit.merging import Placed, Recipe, Split, placed_matrix, splits
 from derive.emit.program import RANKS, Program, Term, in_order
-from derive.emit.scalars import factor_text, python
+from derive.emit.scalars import factor_text, fraction, python
 
 
 def sum_text(terms: list[Term], order: tuple[Index, ...], program: Program) -> str:
@@ -201,7 +201,7 @@ def scaled(coefficient: sp.Expr, arrays: list[str]) -> str:
         for a, k in counts.items()
     ]
     ordered = sorted(powers, key=lambda a: (a.count(":"), a.count("None")))
-    top, bottom = sp.fraction(coefficient, exact=True)
+    top, bottom = fraction(coefficient)
     if top == 1 and bottom != 1 and _closed(ordered[0]) == ordered[0]:
         below = python(bottom)
         ordered[0] += f" / {below}" if re.fullmatch(r"[\w*]+", below) else f" / ({below})"

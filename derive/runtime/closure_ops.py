@@ -1,13 +1,11 @@
 """Array words of generated Gaussian closures: contractions, inverses, gates, roots.
 
 Every word takes arrays with leading batch axes that broadcast; named axes come last.  Imports jax
-and numpy alone.
+and numpy alone, and the words for functions of matrices.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime import small_matrices
+from derive.runtime.matrix_functions import factor as factor
+from derive.runtime.matrix_functions import sandwich as sandwich
+from derive.runtime.matrix_functions import spectral as spectral
+from derive.runtime.rings import sqrt as sqrt
 
 EXACT = jax.lax.Precision.HIGHEST
 pi = np.pi
-exp, log, tanh, sin, cos, sqrt = jnp.exp, jnp.log, jnp.tanh, jnp.sin, jnp.cos, jnp.sqrt
+exp, log, tanh, sin, cos = jnp.exp, jnp.log, jnp.tanh, jnp.sin, jnp.cos
 erf = jax.scipy.special.erf
 
 
@@ -120,61 +122,6 @@ def mask(relation: str, theta: Any) -> jax.Array:
         "after": key > query,
     }
     return jnp.asarray(table[relation], jnp.asarray(theta).dtype)
-
-
-@jax.custom_jvp
-def factor(cov: jax.Array) -> jax.Array:
-    """The symmetric F with F F = cov, for a positive semi-definite matrix that may be singular.
-
-    Differentiable where eigenvalues coincide too: at a singular cov for changes that keep its rank.
-    """
-    values, vectors = small_matrices.eigh((cov + cov.mT) / 2)
-    return _rebuilt(vectors, jnp.sqrt(jnp.maximum(values, 0)))
-
-
-@factor.defjvp
-def _factor_slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    (cov,), (change,) = primals, tangents
-    values, vectors = small_matrices.eigh((cov + cov.mT) / 2)
-    root = jnp.sqrt(jnp.maximum(values, 0))
-    pair = root[..., :, None] + root[..., None, :]
-    # F dF + dF F = dS; two eigenvalues zero: dS vanishes there as well
-    share = jnp.where(pair > 0, 1 / jnp.where(pair > 0, pair, 1), 0)
-    return _rebuilt(vectors, root), _turned(vectors, share, change)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def spectral(matrix: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """function(matrix) on the spectrum of a positive semi-definite matrix."""
-    values, vectors = small_matrices.eigh((matrix + matrix.mT) / 2)
-    return _rebuilt(vectors, function(jnp.maximum(values, 0)))
-
-
-@spectral.defjvp
-def _spectral_slope(
-    function: Callable[[jax.Array], jax.Array], primals: tuple[Any], tangents: tuple[Any]
-) -> tuple[Any, Any]:
-    """Divided differences of the function over pairs of eigenvalues (Daleckii and Krein)."""
-    (matrix,), (change,) = primals, tangents
-    values, vectors = small_matrices.eigh((matrix + matrix.mT) / 2)
-    values = jnp.maximum(values, 0)
-    own = function(values)
-    left, right = values[..., :, None], values[..., None, :]
-    gap, middle = left - right, (left + right) / 2
-    near = jnp.abs(gap) <= 1e-5 * (1 + middle)
-    _, slope = jax.jvp(function, (middle,), (jnp.ones_like(middle),))
-    rise = (own[..., :, None] - own[..., None, :]) / jnp.where(near, 1, gap)
-    return _rebuilt(vectors, own), _turned(vectors, jnp.where(near, slope, rise), change)
-
-
-def _rebuilt(vectors: jax.Array, values: jax.Array) -> jax.Array:
-    return contract("ij,kj->ik", vectors * values[..., None, :], vectors)
-
-
-def _turned(vectors: jax.Array, share: jax.Array, change: jax.Array) -> jax.Array:
-    """vectors (share * vectors^T change vectors) vectors^T, change symmetrised."""
-    inner = contract("ji,jk,kl->il", vectors, (change + change.mT) / 2, vectors)
-    return contract("ij,jk,lk->il", vectors, share * inner, vectors)
 
 
 def smallest_eigenvalue(matrix: jax.Array, cov: jax.Array) -> jax.Array:

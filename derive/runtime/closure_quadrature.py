@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closure_cubature import cubature_error, cubature_rates
-from derive.runtime.closure_fineness import REACH, fineness, finer, largest
+from derive.runtime.closure_fineness import fineness, finer, largest
 from derive.runtime.closure_ops import _padded
+from derive.runtime.normal_means import gaussian_mean
 
 __all__ = [
     "cubature_error",
@@ -29,7 +30,6 @@ __all__ = [
     "quadrature_error",
 ]
 
-NODES, SIDE = 241, 48
 LEVELS = 33  # scales 1, 2, 4, ... of the argument of a function
 
 
@@ -45,58 +45,6 @@ def quadrature_error(
     with finer():
         better = jax.tree.leaves(function(*arguments))
     return largest([(p - b, b) for p, b in zip(plain, better, strict=True)], axes)
-
-
-def gaussian_mean(
-    function: Callable[[jax.Array], jax.Array], mean: Any, var: Any, kinks: Any = ()
-) -> jax.Array:
-    """E function(s), s ~ N(mean, var), entry by entry.
-
-    Trapezoidal rule over the standard normal: for a function with its nearest singularity at
-    distance a from the real axis the error is exp(-2 pi a / (h sqrt(var))), h = 0.075.
-    """
-    nodes = NODES * fineness()
-    z = np.linspace(-REACH, REACH, nodes)
-    w = np.exp(-(z**2) / 2)
-    dtype = jnp.result_type(mean, var)
-    mean, var = jnp.asarray(mean)[..., None], jnp.asarray(var)[..., None]
-    rank = max(mean.ndim, var.ndim)
-    mean, var = _padded(mean, 0, rank), _padded(var, 0, rank)
-    shape = (1,) * (rank - 1) + (nodes,)
-    # the square root at a variance of zero has no derivative; none is needed there
-    safe = jnp.where(var > 0, var, 1)
-    spread = jnp.where(var > 0, jnp.sqrt(safe), 0)
-    if len(kinks):
-        return _piecewise_mean(function, mean[..., 0], spread[..., 0], kinks)
-    at = mean + spread * jnp.asarray(z, dtype).reshape(shape)
-    return (function(at) * jnp.asarray(w / w.sum(), dtype).reshape(shape)).sum(axis=-1)
-
-
-def _piecewise_mean(
-    function: Callable[[jax.Array], jax.Array], mean: jax.Array, spread: jax.Array, kinks: Any
-) -> jax.Array:
-    """The same for a function with kinks: Gauss-Legendre between them."""
-    dtype = mean.dtype
-    side = SIDE * fineness()
-    z, w = (jnp.asarray(a, dtype) for a in np.polynomial.legendre.leggauss(side))
-    safe = jnp.where(spread > 0, spread, 1)
-    ends = [jnp.full(mean.shape, -REACH, dtype)]
-    for kink in sorted(kinks):
-        place = jnp.where(spread > 0, (kink - mean) / safe, REACH)
-        ends.append(jnp.clip(place, -REACH, REACH))
-    ends.append(jnp.full(mean.shape, REACH, dtype))
-    out = jnp.zeros(mean.shape, dtype)
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
-        # two halves, so that the bulk of the normal stays resolved
-        middle = (low + high) / 2
-        for a, b in ((low, middle), (middle, high)):
-            half = ((b - a) / 2)[..., None]
-            at = ((a + b) / 2)[..., None] + half * z.reshape((1,) * mean.ndim + (side,))
-            density = jnp.exp(-at * at / 2) / np.sqrt(2 * np.pi)
-            values = function(mean[..., None] + spread[..., None] * at)
-            weight = w.reshape((1,) * mean.ndim + (side,))
-            out = out + (half * weight * density * values).sum(axis=-1)
-    return jnp.where(spread > 0, out, function(mean))
 
 
 @lru_cache(maxsize=64)

@@ -9,14 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from derive.runtime.elimination import steps
 from derive.runtime.ops import Tiles, staged_entries
-from derive.runtime.small_matrices import LARGEST, by_platform
+from derive.runtime.small_matrices import LARGEST, by_platform, cholesky
 
 
+@jax.custom_jvp
 def psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lower triangular factor of V (..., m, m), and whether V is inside the cone (...,)."""
+    """Lower triangular factor of V (..., m, m), and whether V is inside the cone (...,).
+
+    At a singular V its derivative is infinite along changes that raise the rank; the one given is
+    right along those that keep it.
+    """
     return by_platform(V.shape[-1], straight_psd_factor, _library_psd_factor, V)
 
 
@@ -26,17 +32,42 @@ def straight_psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _library_psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
-    m = V.shape[-1]
     L = jnp.linalg.cholesky(V)
-    pivots = jnp.diagonal(L, axis1=-2, axis2=-1)
-    sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
-    regular = jnp.all(pivots**2 > _floor(V.dtype, m) * sizes, axis=-1)
+    regular = _regular(L, V)
 
     def mended() -> tuple[jax.Array, jax.Array]:
         guarded, inside = _guarded(V)
         return jnp.where(regular[..., None, None], L, guarded), regular | inside
 
     return jax.lax.cond(jnp.all(regular), lambda: (L, regular), mended)
+
+
+@psd_factor.defjvp
+def _slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    """Cholesky's derivative where every pivot is regular, else that of the guarded columns: the
+    first is nan at a singular V, and a nan that is not taken still spoils a reverse sweep."""
+    (V,), (change,) = primals, tangents
+    L, inside = psd_factor(V)
+    regular = _regular(L, V)[..., None, None]
+    one = jnp.broadcast_to(jnp.eye(V.shape[-1], dtype=V.dtype), V.shape)
+
+    def plain() -> jax.Array:
+        safe = jnp.where(regular, V, one)
+        return jax.jvp(cholesky, (safe,), (change,))[1]
+
+    def mended() -> jax.Array:
+        guarded = jax.jvp(lambda v: _guarded(v)[0], (V,), (change,))[1]
+        return jnp.where(regular, plain(), guarded)
+
+    slope = jax.lax.cond(jnp.all(regular), plain, mended)
+    return (L, inside), (slope, np.zeros(inside.shape, jax.dtypes.float0))
+
+
+def _regular(L: jax.Array, V: jax.Array) -> jax.Array:
+    """Whether every pivot of the factor is more than rounding."""
+    pivots = jnp.diagonal(L, axis1=-2, axis2=-1)
+    sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
+    return jnp.all(pivots**2 > _floor(V.dtype, V.shape[-1]) * sizes, axis=-1)
 
 
 def _floor(dtype: jnp.dtype, m: int) -> float:

@@ -203,19 +203,39 @@ def of_correlation(
 ) -> Any:
     """(V_aa V_bb)^(degree / 2) shape(correlation), (..., m, m); r = 0 for a token of size zero.
 
-    `slope` is the derivative of `shape`, finite at r = 1, where that of its parts is not.
+    `slope` is the derivative of `shape`, finite at r = 1, where that of its parts is not.  A token
+    with itself has r = 1 whatever V is, which is said here so that its derivatives vanish.
     """
     root = sqrt(relu(diagonal(V)))
     size = root[..., :, None] * root[..., None, :]
     safe = _elementwise(lambda s: jnp.where(s > 0, s, 1))(size)
 
+    # rounding may carry r past one, where it is one, with the slope there
     @jax.custom_jvp
     def value(r: Any) -> Any:
-        return shape(r)
+        return shape(jnp.clip(r, -1, 1))
 
-    value.defjvp(lambda r, dr: (shape(r[0]), slope(r[0]) * dr[0]))
-    bent = _elementwise(lambda r: value(jnp.clip(r, -1, 1)))(V / safe)
+    value.defjvp(lambda r, dr: (value(r[0]), slope(jnp.clip(r[0], -1, 1)) * dr[0]))
+
+    def itself(s: Any) -> Any:
+        return shape(jnp.where(s > 0, jnp.ones_like(s), 0))
+
+    bent = _off_diagonal(value, itself, V / safe, size)
     return size * bent if degree == 1 else bent
+
+
+def _off_diagonal(rule: Callable[[Any], Any], own: Callable[[Any], Any], x: Any, size: Any) -> Any:
+    """rule(x) off the diagonal, own(size) on it, where `rule` is not differentiated."""
+    if isinstance(x, Tiles):
+        return Tiles.of(
+            x.shape,
+            lambda i, j: (
+                own(jax.lax.stop_gradient(size.entries[i, j])) if i == j else rule(x.entries[i, j])
+            ),
+        )
+    same = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=bool), x.shape)
+    fixed = own(jax.lax.stop_gradient(size))
+    return jnp.where(same, fixed, rule(jnp.where(same, 0, x)))
 
 
 def softmax(x: Any) -> Any:
