@@ -47,6 +47,7 @@ _ROUTE = ("axes", "cones", "continuation", "second_route")
 APART = {
     # The second route shares the definition with the calculus, and nothing else.
     "derive/verify/second_route.py": ["errors", "notation"],
+    "derive/verify/weight_powers.py": ["errors", "notation", "verify.second_route"],
     "derive/verify/unit_route.py": ["errors", "notation", *(f"verify.{m}" for m in _ROUTE)],
     **{f"derive/verify/{m}.py": ["errors", "notation", "verify.second_route"] for m in _ROUTE[:3]},
 }
