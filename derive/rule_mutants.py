@@ -15,7 +15,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -361,21 +361,25 @@ def killer(found: dict[str, str]) -> str:
     return next((r for r in RUNGS if found.get(r)), "")
 
 
-def table(outcomes: list[dict[str, str]]) -> str:
-    """The matrix rule x rung: x kills, . lives, nothing was run behind a kill."""
+def table(
+    outcomes: list[dict[str, str]], mutants: Sequence[Mutant] = MUTANTS, every: bool = False
+) -> str:
+    """The matrix rule x rung: x kills, . lives; empty where nothing was run, which is behind a
+    kill, and, with `every`, behind a derivation that ends."""
     head = "| rule | broken how | model | " + " | ".join(RUNGS) + " |\n"
     head += "|---|---|---|" + "---|" * len(RUNGS) + "\n"
     rows, notes = [], []
-    for mutant, found in zip(MUTANTS, outcomes, strict=True):
+    for mutant, found in zip(mutants, outcomes, strict=True):
         cells = [("x" if found[r] else ".") if r in found else "" for r in RUNGS]
         rows.append(f"| {mutant.rule} | {mutant.how} | {mutant.model} | {' | '.join(cells)} |")
         if not killer(found):
             why = mutant.note or "lives, and no reason is known why it may"
             notes.append(f"- {mutant.rule}, {mutant.how}: {why}.")
     killed = sum(bool(killer(f)) for f in outcomes)
+    behind = "where no derivation is left" if every else "behind a kill"
     return (
-        f"# Rules broken, and the rungs that notice\n\n{killed} of {len(MUTANTS)} mutants are "
-        "killed; `x` kills, `.` does not, behind a kill nothing is run.\n\n"
+        f"# Rules broken, and the rungs that notice\n\n{killed} of {len(mutants)} mutants are "
+        f"killed; `x` kills, `.` does not, {behind} nothing is run.\n\n"
         + head + "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "") + "\n"
     )  # fmt: skip
 
