@@ -341,7 +341,16 @@ def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[
 
         points = [control.inside(result.model, 10)]
         yield "L2", lambda: doubly(lambda: control.independent(result, module, points))
-        yield "L5", lambda: doubly(lambda: control.solver(result, module))
+
+        def solved() -> str:
+            """A solver that refuses every instance has noticed too: its own checks are a rung."""
+            import jax
+
+            with jax.enable_x64(True):
+                rung = control.solver(result, module)
+            return told(rung) or rung.unreached
+
+        yield "L5", solved
 
 
 def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:
