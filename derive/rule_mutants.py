@@ -4,8 +4,9 @@ Input: a rule's name and a model that uses it.  Output: which rung kills the mut
 one function replaced wherever it is bound; the model is derived, emitted and checked anew in a
 process of its own (`python -m derive.rule_mutants RULE`), so that nothing broken stays.  No
 golden file and no theorem takes part.  The rungs are those that take seconds: the derivation's own
-refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).  Rules for what
-is said in words count: no kernel holds them, and L1 checks each.
+refusals, L1, the gate (L3), L2, and the steps of the solvers written again (L5).  They are climbed
+until one kills, or all of them, which says which rungs notice and not only which notices first.
+Rules for what is said in words count: no kernel holds them, and L1 checks each.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 RUNGS = ("derivation", "L1", "L3", "L2", "L5")
@@ -29,7 +31,8 @@ Function = Callable[..., Any]
 class Mutant:
     """`target` is module:function or module:Class.method; `broken` makes the wrong one of it.
 
-    `note`: why a mutant may live, where it may.
+    `model`: a registered name, or that of a definition in `derive.mutant_models`.  `note`: why a
+    mutant may live, where it may.
     """
 
     rule: str
@@ -120,6 +123,73 @@ def _other_end(f: Function) -> Function:
     return lambda result: "fixed end: p(T) is free" if not result.fixed_end else f(result)
 
 
+def _ends_at(factor: sp.Expr) -> Callable[[Function], Function]:
+    """The costate at the end by a factor."""
+    return lambda f: lambda g, *a: tuple(g.scale(factor, x) for x in f(g, *a))
+
+
+def _wrong_weight(f: Function) -> Function:
+    """The weight of the midpoint in the collocation by 1.02."""
+
+    def equations(problem: Any, y: Any, h: Any, theta: Any) -> Any:
+        from derive.runtime.boundary_value import WEIGHTS, stages
+
+        first, inner, last = f(problem, y, h, theta)
+        _, g = stages(problem, y, h, theta)
+        return first, inner - 0.02 * WEIGHTS[4] * h[:, None] * g[4], last
+
+    return equations
+
+
+def _costate_of(share: float) -> Callable[[Function], Function]:
+    """p' by a factor where the solver integrates it."""
+
+    def broken(f: Function) -> Function:
+        def problem(flat: Any, *a: Any) -> Any:
+            import jax.numpy as jnp
+
+            right = f(flat, *a)
+            scale = np.concatenate([np.ones(flat.n), np.full(flat.n, share)])
+            return right._replace(field=lambda y, theta: jnp.asarray(scale) * right.field(y, theta))
+
+        return problem
+
+    return broken
+
+
+def _end_of(share: float) -> Callable[[Function], Function]:
+    """The gradient of the terminal cost by a factor where the solver meets it."""
+
+    def broken(f: Function) -> Function:
+        def problem(flat: Any, *a: Any) -> Any:
+            right = f(flat, *a)
+
+            def end(y: Any, theta: Any) -> Any:
+                gap = right.end(y, theta)  # q - gradient
+                return gap - (share - 1) * (y[flat.n :] - gap)
+
+            return right._replace(end=end)
+
+        return problem
+
+    return broken
+
+
+def _few(nodes: int) -> Callable[[Function], Function]:
+    """A Gauss-Hermite rule of so many nodes a direction."""
+
+    def broken(f: Function) -> Function:
+        def rule(r: int, level: int) -> Any:
+            z, w = np.polynomial.hermite_e.hermegauss(nodes * level)
+            grids = np.meshgrid(*[z] * r, indexing="ij")
+            weights = np.meshgrid(*[w / w.sum()] * r, indexing="ij")
+            return np.stack(grids, -1).reshape(-1, r), np.prod(weights, axis=0).reshape(-1)
+
+        return rule
+
+    return broken
+
+
 MUTANTS = (
     Mutant("Isserlis", "a pairing of four or more is lost", "derive.calculus.gaussian:pairings",
            _lost_pairing, "linear_attention"),
@@ -144,14 +214,20 @@ MUTANTS = (
            lambda f: lambda law, token: f(law, token) + (token + 1) / sp.Integer(4),
            "shaped_attention"),
     Mutant("step control", "mixing_rate by 1/20", "derive.methods.step_control:mixing",
-           _scaled(sp.Rational(1, 20)), "shaped_attention",
-           "the rate chooses the length of steps and stands in no law; no rung here compares it "
-           "with the text"),
+           _scaled(sp.Rational(1, 20)), "shaped_attention"),
     Mutant("square", "a covariance beside means is lost", "derive.calculus.tilt:isserlis",
            _covariance_lost, "linear_closure"),
     Mutant("tilt", "the determinant is lost", "derive.calculus.tilt:complete_square",
            _without_determinant, "l2_closure",
            "a normalised weight divides by the same determinant: equal in value"),
+    Mutant("tilt", "the determinant is lost, no normaliser",
+           "derive.calculus.tilt:complete_square", _without_determinant, "unnormalised_closure"),
+    Mutant("transversality", "p(T) is twice the gradient",
+           "derive.methods.optimal_control:end_costate", _ends_at(sp.Integer(2)),
+           "ending_tracking"),
+    Mutant("transversality", "p(T) has the other sign",
+           "derive.methods.optimal_control:end_costate", _ends_at(-sp.Integer(1)),
+           "ending_tracking"),
     Mutant("adjoint", "gradients have the other sign", "derive.calculus.array_derivative:gradient",
            _negated, "gaussian_tracking"),
     Mutant("explosion", "Feller's test off by one power", "derive.methods.one_dimension:_explosion",
@@ -173,6 +249,17 @@ MUTANTS = (
            _times(1.05), "linear_attention"),
     Mutant("runtime: factor", "F' by .98", "derive.runtime.closure_state:_factor_rate",
            _shrunk_factor, "softmax_closure"),
+    Mutant("runtime: cubature", "three nodes a direction",
+           "derive.runtime.closure_cubature:_hermite", _few(3), "masked_softmax_closure"),
+    Mutant("runtime: Fourier integral", "an eighth of the frequencies",
+           "derive.runtime.closure_quadrature:_frequencies",
+           lambda f: lambda *a: f(*a[:-1], a[-1] // 8), "sigmoid_closure"),
+    Mutant("runtime: collocation", "a weight by 1.02", "derive.runtime.boundary_value:equations",
+           _wrong_weight, "ending_tracking"),
+    Mutant("runtime: costate", "p' by 0.98", "derive.runtime.extremals:problem",
+           _costate_of(0.98), "ending_tracking"),
+    Mutant("runtime: end", "p(T) by 1.05",
+           "derive.runtime.extremals:problem", _end_of(1.05), "ending_tracking"),
 )  # fmt: skip
 
 
@@ -196,70 +283,104 @@ def break_rule(mutant: Mutant) -> None:
                 setattr(module, key, wrong)
 
 
-def outcome(mutant: Mutant) -> dict[str, str]:
-    """What each rung says of the broken rule, in this process; later rungs only while it lives."""
+def outcome(mutant: Mutant, every: bool = False) -> dict[str, str]:
+    """What each rung says of the broken rule, in this process; `every`: behind a kill too."""
     break_rule(mutant)
     from derive.derivation import derived, rendered
+    from derive.dispatch import emitter
     from derive.errors import CheckFailed
-    from derive.registry import find
 
-    entry, found = find(mutant.model), {}
+    entry, found = entry_of(mutant.model), {}
     try:
         result = derived(entry)
     except Exception as problem:  # a refusal, or an expression that no rule takes
         return {"derivation": f"{type(problem).__name__}: {problem}"}
     found["derivation"] = ""
-    for rung, says in _rungs(entry.method, result):
-        if rung == "L1":
-            try:
-                text = rendered(entry, result)
-            except CheckFailed as problem:
-                return {**found, "L1": str(problem)}
-            says = functools.partial(says, text)
+    try:
+        text = rendered(entry, result)
+        found["L1"] = ""
+    except CheckFailed as problem:
+        found["L1"] = str(problem)
+        if not every:
+            return found
+        text = emitter(entry.method).render(result, entry.source, entry.argument)
+    for rung, says in _rungs(entry.method, result, text):
         try:
             found[rung] = says()
         except Exception as problem:  # a kernel that does not run
             found[rung] = f"{type(problem).__name__}: {problem}"
-        if found[rung]:
+        if found[rung] and not every:
             break
     return found
 
 
-def _rungs(method: str, result: Any) -> Iterator[tuple[str, Callable[..., str]]]:
+def entry_of(model: str) -> Any:
+    """The entry of a registered model, or of one of `mutant_models`, in a folder of its own."""
+    import tempfile
+    from pathlib import Path
+
+    from derive.mutant_models import TEXTS
+    from derive.registry import entries, find
+
+    if model not in TEXTS:
+        return find(model)
+    file = Path(tempfile.mkdtemp()) / f"{model}.py"
+    file.write_text(TEXTS[model], encoding="utf-8")
+    (entry,) = entries(file)
+    return entry
+
+
+def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
     from derive.dispatch import ladder
     from derive.verify import rungs
     from derive.verify.compare import module_of
     from derive.verify.sde_replay import replayed
 
-    module: list[Any] = []
-
-    def emitted(text: str) -> str:
-        module.append(module_of(text, "mutant"))
-        return ""
+    module = module_of(text, "mutant")
 
     def gate() -> str:
         return "; ".join(
-            str(f) for f in ladder(method).gate(result, module[0]) if not f.error <= f.allowed
+            str(f) for f in ladder(method).gate(result, module) if not f.error <= f.allowed
         )
 
-    def told(rung: Any) -> str:
-        return str(rung.figures) if rung.failed else ""
+    def told(*found: Any) -> str:
+        return "; ".join(str(rung.figures) for rung in found if rung.failed)
 
-    yield "L1", emitted
     yield "L3", gate
     if method == "covariance_sde":
         yield "L2", lambda: told(rungs.independent(result))
-        yield "L5", lambda: told(replayed(result, module[0]))
+        yield "L5", lambda: told(replayed(result, module))
     elif method == "gaussian_closure":
         from derive.verify import closure_solver, gaussian_closure
 
-        yield "L2", lambda: told(gaussian_closure.second_route(result, module[0]))
-        yield "L5", lambda: told(closure_solver.solver(result, module[0]))
+        yield "L2", lambda: told(gaussian_closure.second_route(result, module))
+        yield "L5", lambda: told(closure_solver.solver(result, module))
+    else:
+        from derive.verify import optimal_control as control
+
+        def doubly(rung: Callable[[], Any]) -> str:
+            import jax
+
+            with jax.enable_x64(True):
+                return told(rung())
+
+        points = [control.inside(result.model, 10)]
+        yield "L2", lambda: doubly(lambda: control.independent(result, module, points))
+
+        def solved() -> str:
+            """A solver that refuses every instance has noticed too: its own checks are a rung."""
+            import jax
+
+            with jax.enable_x64(True):
+                rung = control.solver(result, module)
+            return told(rung) or rung.unreached
+
+        yield "L5", solved
 
 
-def tried(position: int, seconds: float = 300) -> dict[str, str]:
-    """The outcome of one mutant in a process of its own."""
-    command = [sys.executable, "-m", "derive.rule_mutants", str(position)]
+def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:
+    """The outcome of one mutant in a process of its own; `every`: all rungs, behind a kill too."""
+    command = [sys.executable, "-m", "derive.rule_mutants", str(position), *["all"] * every]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         return dict(json.loads(run.stdout.splitlines()[-1]))
@@ -274,24 +395,28 @@ def killer(found: dict[str, str]) -> str:
     return next((r for r in RUNGS if found.get(r)), "")
 
 
-def table(outcomes: list[dict[str, str]]) -> str:
-    """The matrix rule x rung: x kills, . lives, nothing was run behind a kill."""
+def table(
+    outcomes: list[dict[str, str]], mutants: Sequence[Mutant] = MUTANTS, every: bool = False
+) -> str:
+    """The matrix rule x rung: x kills, . lives; empty where nothing was run, which is behind a
+    kill, and, with `every`, behind a derivation that ends."""
     head = "| rule | broken how | model | " + " | ".join(RUNGS) + " |\n"
     head += "|---|---|---|" + "---|" * len(RUNGS) + "\n"
     rows, notes = [], []
-    for mutant, found in zip(MUTANTS, outcomes, strict=True):
+    for mutant, found in zip(mutants, outcomes, strict=True):
         cells = [("x" if found[r] else ".") if r in found else "" for r in RUNGS]
         rows.append(f"| {mutant.rule} | {mutant.how} | {mutant.model} | {' | '.join(cells)} |")
         if not killer(found):
             why = mutant.note or "lives, and no reason is known why it may"
             notes.append(f"- {mutant.rule}, {mutant.how}: {why}.")
     killed = sum(bool(killer(f)) for f in outcomes)
+    behind = "where no derivation is left" if every else "behind a kill"
     return (
-        f"# Rules broken, and the rungs that notice\n\n{killed} of {len(MUTANTS)} mutants are "
-        "killed; `x` kills, `.` does not, behind a kill nothing is run.\n\n"
+        f"# Rules broken, and the rungs that notice\n\n{killed} of {len(mutants)} mutants are "
+        f"killed; `x` kills, `.` does not, {behind} nothing is run.\n\n"
         + head + "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "") + "\n"
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    print(json.dumps(outcome(MUTANTS[int(sys.argv[1])])))
+    print(json.dumps(outcome(MUTANTS[int(sys.argv[1])], "all" in sys.argv[2:])))

@@ -57,6 +57,7 @@ _ROUTE = ("axes", "cones", "continuation", "second_route")
 APART = {
     # The second route shares the definition with the calculus, and random numbers; nothing else.
     "derive/verify/second_route.py": ["errors", "draws", "notation"],
+    "derive/verify/weight_powers.py": ["errors", "draws", "notation", "verify.second_route"],
     "derive/verify/unit_route.py": [
         "errors",
         "draws",

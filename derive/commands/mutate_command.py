@@ -1,7 +1,9 @@
-"""Break rules of the calculus and of the runtime, and show which rungs notice.
+"""Break the terms of a model's equations, or the rules of derive, and show which rungs notice.
 
-Each rule is broken in its typical ways, a model that uses it is derived and checked anew in a
-process of its own.  Exit code 1 if a mutant lives without a reason.
+MODEL alone: every term of its equations, against the rungs that compare values.  `--rules`, or no
+MODEL: rules of the calculus and of the runtime, each in its typical ways; a model that uses the
+rule is derived and checked anew in a process of its own.  Exit code 1 if a mutant lives without a
+reason.
 """
 
 from __future__ import annotations
@@ -10,21 +12,52 @@ import argparse
 import sys
 from pathlib import Path
 
+from derive.derivation import add_limit
 from derive.files import require_writable, write_whole
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="only rules tried on this model")
-    parser.add_argument("--rules", action="store_true", help="rules (the default)")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="break its terms; without one, rules are broken"
+    )
+    parser.add_argument(
+        "--rules", action="store_true", help="break rules; with MODEL only those tried on it"
+    )
+    parser.add_argument(
+        "--all-rungs",
+        action="store_true",
+        help="run the rungs behind a kill too (the terms of a model always meet all of theirs)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the matrix there as well")
+    add_limit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.out:
+        require_writable(options.out.parent)
+    if options.model and not options.rules:
+        return _terms(options)
+    return _rules(options)
+
+
+def _terms(options: argparse.Namespace) -> int:
+    from derive import term_mutants as terms
+    from derive.derivation import derived
+    from derive.registry import find
+
+    entry = find(options.model)
+    rows = list(terms.broken_terms(entry, derived(entry, options.limit)))
+    text = terms.table(entry.name, rows)
+    print(text, end="")
+    if options.out:
+        write_whole(options.out, text)
+    return 0 if all(any(r.killed.values()) for r in rows) else 1
+
+
+def _rules(options: argparse.Namespace) -> int:
     from derive import rule_mutants as rules
     from derive.errors import RequestError
 
-    if options.out:
-        require_writable(options.out.parent)
     chosen = [k for k, m in enumerate(rules.MUTANTS) if options.model in (None, m.model)]
     if not chosen:
         known = ", ".join(sorted({m.model for m in rules.MUTANTS}))
@@ -32,14 +65,16 @@ def run(options: argparse.Namespace) -> int:
     outcomes, alive = [], False
     for k in chosen:
         mutant = rules.MUTANTS[k]
-        found = rules.tried(k)
+        found = rules.tried(k, every=options.all_rungs)
         outcomes.append(found)
-        killer = rules.killer(found)
-        alive |= not killer and not mutant.note
-        word = f"killed by {killer}" if killer else "lives"
+        killers = [r for r in rules.RUNGS if found.get(r)]
+        alive |= not killers and not mutant.note
+        word = f"killed by {', '.join(killers)}" if killers else "lives"
         print(f"{word:<22} {mutant.rule}: {mutant.how} ({mutant.model})", flush=True)
-        if killer:
-            print(f"    {found[killer][:160]}", file=sys.stderr, flush=True)
-    if options.out and len(chosen) == len(rules.MUTANTS):
-        write_whole(options.out, rules.table(outcomes))
+        if killers:
+            print(f"    {found[killers[0]][:160]}", file=sys.stderr, flush=True)
+    if options.out:
+        chosen_mutants = [rules.MUTANTS[k] for k in chosen]
+        text = rules.table(outcomes, chosen_mutants, every=options.all_rungs)
+        write_whole(options.out, text)
     return 1 if alive else 0

@@ -49,7 +49,6 @@ class Block:
     mixing_rate: Expression
     mixing_effect: Expression
     fluctuation: Expression
-    weight_degrees: tuple[int, int]
     facts: tuple[Fact, ...]
     steps: tuple[Step, ...]
 
@@ -147,7 +146,6 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         rate,
         effect,
         first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
-        (_weight_degree(increment, law), 2 * _weight_degree(first, law)),
         facts,
         tuple(steps),
     )
@@ -287,7 +285,3 @@ def increment_of(layer: Expression, law: Law, top: Fraction | int) -> Expression
     ]
     old = (-sp.Integer(1), (law.gram[a, b],))
     return law.up_to(law.gram_of(collect((a, b), [*products, old])), top)
-
-
-def _weight_degree(expression: Expression, law: Law) -> int:
-    return max((sum(f.tensor in law.gaussian for f in fs) for _, fs in expression.terms), default=0)

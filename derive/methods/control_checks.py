@@ -7,7 +7,7 @@ with complex steps of the gradients, minimisers with other admissible controls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from derive.draws import generator
 from derive.methods.checks import sample
 from derive.methods.record import Check
 from derive.notation.arrays import Array
-from derive.notation.control import ControlDefinition, Slot, run_problem
+from derive.notation.control import ControlDefinition, Problem, Slot, run_problem
 from derive.notation.graph import value
 from derive.notation.scalars import number
 
@@ -112,13 +112,23 @@ def _draw(
     return out
 
 
-def text_values(
-    model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray]
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Dynamics, running and terminal cost from the text, with some arrays changed."""
+Norm = Callable[[str, tuple[str, ...]], float]
+
+
+def text_problem(
+    model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray], norm: Norm | None = None
+) -> Problem:
+    """The problem of the text, with some arrays changed; `norm`: see `run_problem`."""
     arrays = {s.name: at.arrays[s.name] for s in (*model.states, *model.controls, *model.data)}
     arrays |= {k: v for k, v in changes.items() if k in arrays}
-    found = run_problem(model, arrays, dims=at.dims, params=at.params)
+    return run_problem(model, arrays, dims=at.dims, params=at.params, norm=norm)
+
+
+def text_values(
+    model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray], norm: Norm | None = None
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Dynamics, running and terminal cost from the text, with some arrays changed."""
+    found = text_problem(model, at, changes, norm)
     return [np.asarray(f) for f in found.dynamics], found.running, found.terminal
 
 
@@ -140,7 +150,7 @@ def text_hamiltonian(
 ) -> complex:
     """H = L + p.f from the text; on spheres through x/|x| and |x| P_x p.
 
-    `smooth`: without the norms of controls, which cannot be differentiated.
+    `smooth`: without the norms of whole controls.
     """
     values = {**at.arrays, **changes}
     moved = dict(changes)
@@ -153,7 +163,8 @@ def text_hamiltonian(
             moved[slot.name] = unit = x / norm
             p = norm * (p - unit * (unit * p).sum(-1, keepdims=True))
         costates.append(p)
-    rates, running, _ = text_values(model, at, moved)
+    norm = (lambda *_: 0.0) if smooth else None
+    rates, running, _ = text_values(model, at, moved, norm)
     return running + sum((p * f).sum() for p, f in zip(costates, rates, strict=True))
 
 

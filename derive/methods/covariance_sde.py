@@ -51,8 +51,7 @@ class CovarianceSDE:
     `mixing_effect` is what it does to the tokens relative to tr V, and `volatility` the variance
     of the diagonal of V relative to its size: together the natural control of the step.
     `fluctuation`: the part of one increment of order eps, in the weights (of order eps^pace where
-    that is the clock; without noise, what fluctuates most).  `weight_degrees`: how
-    many weights the largest products hold that drift and diffusion need.
+    that is the clock; without noise, what fluctuates most).
     `reduction` is the exact m x m chain, or None with the reason in `facts`.
     """
 
@@ -66,7 +65,6 @@ class CovarianceSDE:
     mixing_effect: tuple[Expression, Expression]
     volatility: tuple[Expression, Expression]
     fluctuation: Expression
-    weight_degrees: tuple[int, ...]
     blocks: tuple[Block, ...]
     reduction: Reduction | None
     step: Congruence
@@ -174,7 +172,6 @@ def _derive(model: Model) -> CovarianceSDE:
         (effect, total(law)),
         volatility(diffusion, law),
         first,
-        tuple(max(b.weight_degrees[k] for b in blocks) for k in (0, 1)),
         tuple(blocks),
         reduction,
         step,

@@ -138,7 +138,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
     }
     if law.expressions is not None:
         equations["control_law"] = law.expressions
-    equations["terminal_rate"] = tuple(gradient(g, terminal, x))
+    equations["terminal_rate"] = end_costate(g, terminal, x)
     equations |= {
         "h_xx": tuple(along(g, h_x, to_x)),
         "h_xu": tuple(along(g, h_x, to_u)),
@@ -174,6 +174,11 @@ def derive(model: ControlDefinition) -> OptimalControl:
 
 
 _NO_LAW = Law((), False, None, ("no control depends on time: no control law",))
+
+
+def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
+    """Transversality: p(T) of a free end is the gradient of the terminal cost."""
+    return tuple(gradient(g, terminal, x))
 
 
 def _interned(

@@ -123,11 +123,7 @@ def run(
     """Velocity at the queries (n, d); their weights matter to bistochastic weights alone."""
     words = _words(queries, keys, sinkhorn_sweeps)
     function = _bound(model, words, arrays, params)
-    arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
-    if model.positional:
-        assert queries.position is not None and keys.position is not None
-        arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
-    out = function(*arguments)
+    out = function(*_arguments(model, queries, keys))
     value = np.asarray(out.values if isinstance(out, Points) else out)
     return np.broadcast_to(value[:, 0] if value.ndim == 3 else value, queries.at.shape)
 
@@ -154,13 +150,40 @@ def weights_of_averages(
         return plain[1](kernel)
 
     names = {**words, "average": average, "bistochastic": bistochastic}
+    with np.errstate(all="ignore"):
+        _bound(model, names, arrays, params)(*_arguments(model, queries, keys))
+    return found
+
+
+def noise_rate(
+    model: ClosureModel, *, arrays: Mapping[str, np.ndarray], params: Mapping[str, float]
+) -> np.ndarray:
+    """Sum of G G^T over the factors G that the text gives to `noise`; zero if there are none."""
+    total = [np.zeros(())]
+
+    def noise(factor: Any) -> float:
+        found = np.asarray(factor)
+        total.append(found @ found.T)
+        return 0.0
+
+    query, key = (Cloud(at[None], np.ones(1), np.zeros(1)) for at in _tokens(model, arrays))
+    words = {**_words(query, key, 1), "noise": noise}
+    _bound(model, words, arrays, params)(*_arguments(model, query, key))
+    return sum(total, np.zeros(()))
+
+
+def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of the sizes of a query and of a key."""
+    sizes = dimensions(model, arrays)
+    return np.ones(sizes[model.state_dim.name]), np.ones(sizes[model.key_dim.name])
+
+
+def _arguments(model: ClosureModel, queries: Cloud, keys: Cloud) -> list[Points]:
     arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
     if model.positional:
         assert queries.position is not None and keys.position is not None
         arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
-    with np.errstate(all="ignore"):
-        _bound(model, names, arrays, params)(*arguments)
-    return found
+    return arguments
 
 
 def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -618,16 +619,48 @@ def run_problem(
     *,
     dims: Mapping[str, float],
     params: Mapping[str, float],
+    norm: Callable[[str, tuple[str, ...]], float] | None = None,
 ) -> Problem:
-    """The second reading: the definition's text on NumPy arrays and numbers."""
+    """The second reading: the definition's text on NumPy arrays and numbers.
+
+    `norm`: what stands for a norm of whole controls, given the word and the names of the controls.
+    """
     from derive.notation.numeric import _bound
 
     def no_draw(*_: Any) -> np.ndarray:
         raise DefinitionError("a control problem draws no weights", model.place)
 
-    found = _bound(model.function, dims, params, no_draw)(**arrays)
+    function = _bound(model.function, dims, params, no_draw)
+    if norm is not None:
+        controls = {id(arrays[s.name]): s.name for s in model.controls}
+        _hear_norms(function, controls, norm)
+    found = function(**arrays)
     still = tuple(np.zeros_like(arrays[s.name]) for s in model.constants)
     return replace(found, dynamics=(*found.dynamics, *still)) if still else found
+
+
+def _hear_norms(
+    function: Callable[..., Any],
+    controls: Mapping[int, str],
+    norm: Callable[[str, tuple[str, ...]], float],
+) -> None:
+    """Norms of whole controls (by the identity of their arrays) are what `norm` says."""
+
+    def instead(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def word(*arrays: Any) -> Any:
+            names = tuple(controls.get(id(a), "") for a in arrays)
+            return norm(plain.__name__, names) if all(names) else plain(*arrays)
+
+        return word
+
+    names = function.__globals__
+    for name, value in list(names.items()):
+        if value in (l1_norm, l2_norm):
+            names[name] = instead(value)
+        elif isinstance(value, types.SimpleNamespace):  # the notation by its module's name
+            for plain in (l1_norm, l2_norm):
+                if getattr(value, plain.__name__, None) is plain:
+                    setattr(value, plain.__name__, instead(plain))
 
 
 _SHIM = Model("", "", lambda _: None, "", (), Dim("n"), Dim("n"), False, (), (), "", Place("", 0))

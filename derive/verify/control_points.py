@@ -12,6 +12,7 @@ import numpy as np
 from derive.methods.control_checks import Point
 from derive.methods.optimal_control import OptimalControl
 from derive.notation.arrays import Array, walk
+from derive.verify.control_text import text_facts
 
 
 def digit(value: float) -> float:
@@ -37,9 +38,10 @@ def arguments(module: ModuleType, result: OptimalControl, at: Point) -> dict[str
 
 def moved(leaves: Sequence[Array], at: Point, rng: np.random.Generator, result) -> dict:  # noqa: ANN001
     out = {}
+    symmetric = text_facts(result.model, at).symmetric
     for leaf in leaves:
         d = rng.standard_normal(at.arrays[leaf.data].shape)
-        out[leaf.data] = (d + d.T) / 2 if leaf in result.algebra.symmetric else d
+        out[leaf.data] = (d + d.T) / 2 if leaf.data in symmetric else d
     return out
 
 

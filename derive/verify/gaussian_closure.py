@@ -23,13 +23,12 @@ from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
 from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate, derive
 from derive.notation.closure import ClosureModel
+from derive.notation.closure_numeric import noise_rate
 from derive.verify.closure_gate import gate, params_of
+from derive.verify.closure_second_route import SCALE, second_route
 from derive.verify.closure_solver import solver, verdict
 from derive.verify.facts import facts
 from derive.verify.rung import Rung
-
-SCALE = 0.25  # of the matrices: quadrature of the text is then exact to rounding
-NODES = 32
 
 
 def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[GaussianClosure, Rung]]:
@@ -80,57 +79,6 @@ def steps(result: GaussianClosure) -> Rung:
 def evaluated(module: ModuleType, one: Instance, names: tuple[str, ...]) -> list[np.ndarray]:
     p = params_of(module, one)
     return [np.asarray(getattr(module, n)(one.arrays["m"], one.arrays["S"], p)) for n in names]
-
-
-def second_route(result: GaussianClosure, module: ModuleType) -> Rung:
-    """L2: quadrature of the text over keys and queries against the generated rates."""
-    figures: dict[str, float] = {}
-    tolerance = 1e-9 if result.route != CUBATURE else 1e-5
-    if checks.has_kinks(result.model):
-        return _second_route_of_kinks(result, module)
-    for label, rank in (("full rank", None), ("singular law", 1)):
-        one = checks.instance(result.model, 21, scale=SCALE, rank=rank)
-        nodes = NODES if not result.model.positional else 20
-        mean, cov = checks.text_rates(result.model, one, nodes)
-        with jax.enable_x64(True):
-            got_mean, got_cov = evaluated(module, one, ("mean_rate", "cov_rate"))
-            if result.noise is not None:
-                got_cov = got_cov - np.asarray(
-                    module.noise(one.arrays["m"], one.arrays["S"], params_of(module, one))
-                )
-        figures[f"mean rate, {label}"] = checks.residual(got_mean, mean)
-        figures[f"covariance rate, {label}"] = checks.residual(got_cov, cov)
-    return Rung(
-        "L2 second route",
-        "the text run on Gauss-Hermite points of keys and queries gives the rates",
-        max(figures.values()) < tolerance,
-        {k: checks.rounded(v) for k, v in figures.items()},
-        f"relative errors above {tolerance:.0e}",
-    )
-
-
-def _second_route_of_kinks(result: GaussianClosure, module: ModuleType) -> Rung:
-    """The same where Gauss-Hermite sees no kinks: tokens on a line, on dense grids."""
-    figures: dict[str, float] = {}
-    tolerance = 2e-3  # of a jump on the grid
-    for seed in (21, 22):
-        one = checks.instance(result.model, seed, scale=0.7, size=1)
-        mean, cov = checks.text_rates(result.model, one, 1200, 4800, dense=True)
-        with jax.enable_x64(True):
-            got_mean, got_cov = evaluated(module, one, ("mean_rate", "cov_rate"))
-            if result.noise is not None:
-                got_cov = got_cov - np.asarray(
-                    module.noise(one.arrays["m"], one.arrays["S"], params_of(module, one))
-                )
-        figures[f"mean rate, instance {seed}"] = checks.residual(got_mean, mean)
-        figures[f"covariance rate, instance {seed}"] = checks.residual(got_cov, cov)
-    return Rung(
-        "L2 second route",
-        "the text run on dense grids of keys and queries on a line gives the rates",
-        max(figures.values()) < tolerance,
-        {k: checks.rounded(v) for k, v in figures.items()},
-        f"relative errors above {tolerance:.0e}",
-    )
 
 
 def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
@@ -391,8 +339,7 @@ def mutants(result: GaussianClosure) -> Rung:
         mean, cov = checks.text_rates(result.model, one, 160, 120, dense=True, smooth_keys=12)
     else:
         mean, cov = np.zeros(()), np.zeros(())
-    if result.noise is not None:
-        cov = cov + checks.at(one, result.noise, result.book)
+    cov = cov + noise_rate(result.model, arrays=one.arrays, params=one.params)
     model = result.model
     if checks.coupled(result):
         cloud = checks.hermite_cloud(one.arrays["m"], one.arrays["S"], 24)
@@ -489,4 +436,4 @@ def broken(expression: Expression) -> Iterator[tuple[str, Expression]]:
                     )
 
 
-__all__ = ["climb", "gate", "model_signature"]
+__all__ = ["climb", "gate", "model_signature", "second_route"]

@@ -39,6 +39,7 @@ from derive.verify.sde_kernel import (
 from derive.verify.second_route import NotCovered, RouteError, second_route
 from derive.verify.text_layer import keeps_equal, permutes
 from derive.verify.unit_route import Limits, has_units, unit_route
+from derive.verify.weight_powers import weight_degrees
 
 _SEED = 41
 
@@ -187,44 +188,48 @@ def reference_of(
     at = instance(result, 2, seed, heads=1.0)
     whole = len(result.blocks) == 1 and block.trace.output is result.trace.output
     free: dict[str, Any] = {d.name: int(at.params.get(d.name, 1)) for d in result.model.dims}
-    free |= {d.name: (lambda n: n) for d in result.law.scaling.proportional}
+    free |= {d.name: (lambda n: n) for d in result.model.dims if d.scaling == "proportional"}
     free |= {d.name: free_size for d in result.law.scaling.free}
     # a limit that holds the width has a number for it, which is not that of the text
     params = {k: v for k, v in at.params.items() if k != result.model.width.name}
     nodes = walk(block.trace.output)
     # a normaliser that depends on the width makes the moments a long series in 1/n
     normalised = any(a.op == "full" and a.data.has(GaussianMean) for a in nodes)
-    # functions about random means have no power series in the weights at a finite width
-    analytic = not (normalised or block.law.centred or any(kinked(a) for a in nodes))
+    analytic = not (normalised or any(kinked(a) for a in nodes))
 
     def cubature() -> Reference:
-        drift, diffusion = block.weight_degrees
+        part = None if whole else block.trace
+        degrees = weight_degrees(result.model, params, at.V, free=free, part=part)
         targets = second_route(
             result.model,
             params,
             at.V,
-            drift_degree=drift,
-            diffusion_degree=diffusion,
+            drift_degree=degrees[0],
+            diffusion_degree=degrees[1],
             free=free,
-            part=None if whole else block.trace,
+            part=part,
         )
         # Cauchy's circle is small where a function's poles are near: digits are lost to its radius
         return Reference(label, block, at, *targets, bound=1e-8)
 
-    problem = ""
+    reason: RouteError | None = None
     # for hidden units a rule for one of them is far smaller than one for all weights
     if analytic and not has_units(block.trace, params, at.V, free):
         try:
             return cubature()
         except RouteError as found:
-            problem = str(found)
+            reason = found
     try:
         limits = unit_route(block.trace, params, at.V, free, text=whole)
     except NotCovered as found:
-        if analytic and not problem:
-            return cubature()
+        try:
+            if analytic and not reason:
+                return cubature()
+        except RouteError as other:
+            reason = other
         # a route that has run and found no limit is a reason to doubt the derivation
-        return Reference(label, block, at, problem=problem or str(found), contradicts=bool(problem))
+        ran = reason is not None and not isinstance(reason, NotCovered)
+        return Reference(label, block, at, problem=str(reason or found), contradicts=ran)
     except RouteError as found:
         return Reference(label, block, at, problem=str(found), contradicts=True)
     usual = result.model.pace == 1

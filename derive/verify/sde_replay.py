@@ -1,7 +1,8 @@
 """L5 of the simulator: its paths again, step by step in NumPy, from the same normals.
 
 The stream of normals is taken from the runtime (and its law is tested here); blocks, step sizes,
-times, dimensions and the step itself are written a second time, from the derivation alone.
+times, dimensions and the step itself are written a second time, from the derivation alone.  The
+rate that chooses the steps is compared with draws of the layer, see `mixing_draws`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from derive.notation.graph import value
 from derive.runtime.ensemble import IMPLEMENTATION, path_keys
 from derive.runtime.normals import normals
 from derive.verify.compare import worst
+from derive.verify.mixing_draws import WITHIN, mixing_ratios
 from derive.verify.rung import Rung
 from derive.verify.sde_instance import instance
 from derive.verify.sde_kernel import congruence_step
@@ -41,14 +43,18 @@ def replayed(result: CovarianceSDE, module: ModuleType) -> Rung:
         figures[f"{scheme} steps replayed"] = float(f"{off:.0e}")
         gap = worst(gap, off)
     z, limit = _law_of_normals()
+    ratios = mixing_ratios(result)
+    figures |= {name: float(f"{ratio:.1g}") for name, ratio in ratios.items()}
     figures |= {"normals, largest |z|": round(z, 2), "threshold": round(limit, 2)}
     return Rung(
         "L5 simulator",
         f"{PATHS} paths of {STEPS} fixed steps at {TOKENS} tokens, written again in NumPy from the "
-        "derivation and the same normals; moments and correlations of 2^17 normals",
-        gap < BOUND and z < limit,
+        "derivation and the same normals; moments and correlations of 2^17 normals; the rate that "
+        "chooses steps against draws of the layer",
+        gap < BOUND and z < limit and all(1 / WITHIN < ratio < WITHIN for ratio in ratios.values()),
         figures,
-        f"relative errors of a step above {BOUND / STEPS:.0e}; of moments of normals above 1 %",
+        f"relative errors of a step above {BOUND / STEPS:.0e}; of moments of normals above 1 %; "
+        f"of the rate of mixing a factor of {WITHIN:g}",
     )
 
 

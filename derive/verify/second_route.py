@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,16 +122,14 @@ class Layer:
         self.shapes = self._shapes()
         self.rng = generator(7)
         self._require_batches()
-        self.active = self._active()
         self.radius = 0.5
-        self.degrees = self._degrees()
 
     def mean_increment(self, degree: int) -> np.ndarray:
         """E[V' - V], kept to total weight degree `degree`; exact at this width."""
         needed = [max(d[p] for p in range(degree + 1)) for d in self.degrees]
         total = -self.V0
         for nodes, weights in self._cubature(needed):
-            total = total + np.einsum("k,kpab->ab", weights, self._parts(nodes, degree))
+            total = total + np.einsum("k,kpab->ab", weights, self.parts(nodes, degree))
         return total
 
     def covariance(self, degree: int) -> np.ndarray:
@@ -142,7 +141,7 @@ class Layer:
         second = np.zeros(self.V0.shape * 2)
         means = np.zeros((degree + 1, *self.V0.shape))
         for nodes, weights in self._cubature(needed):
-            parts = self._parts(nodes, degree)
+            parts = self.parts(nodes, degree)
             means += np.einsum("k,kpab->pab", weights, parts)
             partial = np.cumsum(parts, axis=1)
             second += np.einsum("k,kpab,kpcd->abcd", weights, parts, partial[:, ::-1])
@@ -183,23 +182,24 @@ class Layer:
         )
         return recorder.shapes
 
-    def _random(self, count: int) -> list[np.ndarray]:
+    def random(self, count: int) -> list[np.ndarray]:
         return [self.rng.standard_normal((count, *shape)) for shape in self.shapes]
 
     def _require_batches(self) -> None:
         """The batched reading must be the plain one."""
-        sample = [0.05 * w for w in self._random(3)]  # well inside the radius of convergence
+        sample = [0.05 * w for w in self.random(3)]  # well inside the radius of convergence
         for position, together in enumerate(self.new(sample)):
             alone = np.asarray(self._run(self.state, [w[position] for w in sample]))
             if not np.allclose(alone @ alone.T / self.weight, together, rtol=1e-12, atol=1e-13):
                 raise RouteError("the text reads differently on a batch of weights")
 
-    def _active(self) -> list[np.ndarray]:
+    @cached_property
+    def active(self) -> list[np.ndarray]:
         """Flat positions of the weight entries on which V' depends at this state."""
         out = []
         for chosen, shape in enumerate(self.shapes):
             size = math.prod(shape)
-            batch = [np.repeat(0.1 * w, size + 1, axis=0) for w in self._random(1)]
+            batch = [np.repeat(0.1 * w, size + 1, axis=0) for w in self.random(1)]
             flat = batch[chosen].reshape(size + 1, size)
             flat[np.arange(size), np.arange(size)] += 0.1
             values = self.new(batch)
@@ -207,9 +207,10 @@ class Layer:
             out.append(np.flatnonzero(change > 1e-13))
         return out
 
-    def _degrees(self) -> list[list[int]]:
+    @cached_property
+    def degrees(self) -> list[list[int]]:
         """For every weight, the largest degree in it of each homogeneous part of V'."""
-        sample = self._random(1)
+        sample = self.random(1)
         powers = np.arange(self.points)
         degrees = []
         for chosen in range(len(sample)):
@@ -218,15 +219,13 @@ class Layer:
                 np.multiply.outer(circle if i == chosen else np.ones(self.points), w[0])
                 for i, w in enumerate(sample)
             ]
-            parts = self._parts(batch, self.points - 1, scaled=True)
+            parts = self.parts(batch, self.points - 1, scaled=True)
             found = np.abs(np.fft.fft(parts, axis=0, norm="forward")).max(axis=(2, 3))
             present = (found > 1e-14 * found.max()) & (powers[:, None] <= powers)
             degrees.append([int(np.flatnonzero(column).max(initial=0)) for column in present.T])
         return degrees
 
-    def _parts(
-        self, weights: Sequence[np.ndarray], degree: int, scaled: bool = False
-    ) -> np.ndarray:
+    def parts(self, weights: Sequence[np.ndarray], degree: int, scaled: bool = False) -> np.ndarray:
         """Homogeneous parts of V' up to `degree`: (nodes, degree + 1, m, m).
 
         `scaled`: for complex weights, and with part p multiplied by radius**p.
