@@ -101,7 +101,8 @@ class Writer:
             code = self._code()
             text = code._scalar(scalar.data)
             self._merge(code)
-            return f"({text}) * {self.of(other)}"
+            shown = text if text.startswith("(1 / ") and text.count("(") == 1 else f"({text})"
+            return f"{shown} * {self.of(other)}"
         if node.op == "matmul" and node.args[1].ndim == 1:
             reader = _Reader(self.names, self.book)
             matrix, axes = reader.of(node.args[0])

@@ -15,6 +15,7 @@ positive semi-definite).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import sympy as sp
 
@@ -122,6 +123,7 @@ def corrected(result: CovarianceSDE, found: FiniteWidth | None = None) -> Correc
     return Corrected(sde, found, width, rates, shown)
 
 
+@lru_cache(maxsize=1)  # asked for by the emitter, and by the gate again
 def corrected_or_none(result: CovarianceSDE) -> Corrected | None:
     """The corrected SDE where there is one."""
     try:

@@ -42,7 +42,7 @@ from derive.notation.arrays import Array
 from derive.notation.model import Model, Trace, power_code, power_text, trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and remembered as one object
 class CovarianceSDE:
     """What is derived of a layer: dV = drift dt + noise, <noise, noise> = diffusion dt.
 

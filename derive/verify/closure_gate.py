@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import sympy as sp
 
 from derive.calculus.index import Expression
 from derive.draws import generator
 from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
-from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate
+from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate, is_gram
 from derive.notation.closure_numeric import Cloud
 from derive.verify.compare import Finding, Target, findings, strict_jax
 
@@ -42,6 +43,8 @@ def targets(result: GaussianClosure, module: ModuleType, d: int) -> Iterator[Tar
     for name, expression in equations(result).items():
         first = (x,) if name == "velocity" else ()
         yield Target(name, (*first, m, S, p), checks.at(one, expression, result.book), 1e-3)
+    if hasattr(module, "margin"):
+        yield Target("margin", (m, S, p), margin(result, one), 1e-3)
     if result.route != CLOSED:
         yield from _integrated(result, module, one, p)
     if hasattr(module, "particle_velocity"):
@@ -58,6 +61,24 @@ def equations(result: GaussianClosure) -> dict[str, Expression]:
             "cov_rate": cov_rate(result),
         }
     return found if result.noise is None else {**found, "noise": result.noise}
+
+
+def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
+    """Smallest eigenvalue of I + F M F, F F = cov, over the conditions that structure does not
+    meet: the Gaussian integrals exist while it is positive."""
+    values = []
+    for matrix, law in result.book.conditions:
+        if is_gram(matrix) or any(c.has(sp.I) for c, _ in matrix.terms):
+            continue
+        M, cov = checks.at(one, matrix, result.book), one.arrays[law.name]
+        sizes, vectors = np.linalg.eigh(cov)
+        root = (vectors * np.sqrt(np.maximum(sizes, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
+        if M.ndim > cov.ndim:
+            root = root[..., None, :, :]
+        inner = root @ M @ root + np.eye(M.shape[-1])
+        least = np.linalg.eigvalsh((inner + inner.swapaxes(-1, -2)) / 2)[..., 0]
+        values.append(least if result.model.positional else least.min())
+    return np.asarray(np.minimum.reduce(values))
 
 
 def params_of(module: ModuleType, one: Instance) -> Any:
