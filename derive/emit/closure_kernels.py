@@ -14,6 +14,7 @@ from derive.emit.names import local
 from derive.methods.gaussian_closure import (
     GaussianClosure,
     defined_in,
+    has_frequency,
     is_gram,
 )
 from derive.notation.arrays import walk
@@ -195,8 +196,8 @@ def add_margin(parts: Parts, result: GaussianClosure) -> None:
 
 
 def _needed(result: GaussianClosure) -> list[tuple[Expression, Tensor]]:
-    """The conditions that are not met by structure: (M, covariance), I + F^T M F > 0."""
-    needed = [(m, c) for m, c in result.book.conditions if not is_gram(m)]
+    """The conditions that not every law meets: (M, covariance), I + F^T M F > 0."""
+    needed = [(m, c) for m, c in result.book.conditions if not (is_gram(m) or has_frequency(m))]
     return [(m, c) for m, c in needed if not any(k.has(sp.I) for k, _ in m.terms)]
 
 

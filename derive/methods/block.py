@@ -60,7 +60,9 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     steps: list[Step] = []
 
     _require_quiet(law, traced, weights)
-    expansion, wider = _expand(law, traced, weights)
+    expansion = _expand(law, traced, weights)
+    # odd functions skip an order: what a longer series leaves alone is seen two orders on
+    wider = Expansion(law, weights, expansion.reach + 2)
     layer = expansion.of(traced.output)
     steps.append(
         Step(
@@ -232,8 +234,8 @@ def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
     return Law(tuple(weights.values()), state, gram, scaling, size), weights
 
 
-def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expansion, Expansion]:
-    """The shortest expansion whose increment a longer one confirms, and that longer one."""
+def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Expansion:
+    """The shortest expansion whose increment a longer one confirms."""
     top = 2 * law.scaling.pace
     gain = _exact_gain(law, traced.output)
     # a fourth root of the width comes in half orders
@@ -245,7 +247,7 @@ def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> tuple[Expa
         longer = Expansion(law, weights, reach + step)
         pair = [increment_of(e.of(traced.output), law, top) for e in (shorter, longer)]
         if pair[0] == pair[1]:
-            return shorter, longer
+            return shorter
         if reach > 6 + _whole(top):
             raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
         shorter, reach = longer, reach + step

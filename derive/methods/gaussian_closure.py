@@ -396,9 +396,18 @@ def _conditions(result: GaussianClosure) -> tuple[Fact, ...]:
     for matrix, cov in result.book.conditions:
         if is_gram(matrix):
             continue
+        if has_frequency(matrix):
+            words = f"integrable at every frequency u: M = {text(matrix)} is positive semi-definite"
+            out.append(closure_facts.at_every_frequency(words, result, matrix, U))
+            continue
         words = f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}"
         out.append(closure_facts.condition(words, result, matrix, cov))
     return tuple(dict.fromkeys(out))
+
+
+def has_frequency(matrix: Expression) -> bool:
+    """Does the frequency of a Fourier integral stand in it?"""
+    return any(U in c.free_symbols for c, _ in matrix.terms)
 
 
 def is_gram(matrix: Expression) -> bool:

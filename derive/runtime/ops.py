@@ -270,6 +270,8 @@ def matvec(M: Any, x: Any) -> Any:
 
 def permuted(x: Any, order: tuple[int, ...]) -> Any:
     """The last axes of an array in another order."""
+    if isinstance(x, Tiles):
+        return Tiles(x.entries.transpose(order))
     kept = x.ndim - len(order)
     return jnp.transpose(x, (*range(kept), *(kept + k for k in order)))
 

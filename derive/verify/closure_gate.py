@@ -18,7 +18,14 @@ from derive.calculus.index import Expression
 from derive.draws import generator
 from derive.methods import closure_checks as checks
 from derive.methods.closure_checks import Instance
-from derive.methods.gaussian_closure import CLOSED, CUBATURE, GaussianClosure, cov_rate, is_gram
+from derive.methods.gaussian_closure import (
+    CLOSED,
+    CUBATURE,
+    GaussianClosure,
+    cov_rate,
+    has_frequency,
+    is_gram,
+)
 from derive.notation.closure_numeric import Cloud
 from derive.verify.compare import Finding, Target, findings, strict_jax
 
@@ -68,7 +75,8 @@ def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
     meet: the Gaussian integrals exist while it is positive."""
     values = []
     for matrix, law in result.book.conditions:
-        if is_gram(matrix) or any(c.has(sp.I) for c, _ in matrix.terms):
+        settled = is_gram(matrix) or has_frequency(matrix)
+        if settled or any(c.has(sp.I) for c, _ in matrix.terms):
             continue
         M, cov = checks.at(one, matrix, result.book), one.arrays[law.name]
         sizes, vectors = np.linalg.eigh(cov)
