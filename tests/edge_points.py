@@ -107,6 +107,13 @@ def _sde_params(module: Any, name: str, rng: np.random.Generator) -> tuple[dict,
     return values, {field: 0.1 * rng.standard_normal() for field in values}
 
 
+@lru_cache(maxsize=4)  # one function, compiled once
+def _at_counts(
+    call: Callable[[Any], Any], counts: tuple[tuple[str, float], ...]
+) -> Callable[[Any], Any]:
+    return lambda tree: call({**tree, "params": {**tree["params"], **dict(counts)}})
+
+
 def _dims(module: Any) -> Any:
     return module.Dims(
         *(float({**SIZES, "n": 64, "d": 64}.get(f, 12)) for f in module.Dims._fields)
@@ -123,8 +130,12 @@ def _sde_point(
     slopes: dict,
     call: Callable[[Any], Any],
 ) -> Point:
-    tree: dict[str, Any] = {"params": params}
-    along: dict[str, Any] = {"params": slopes}
+    # sizes (heads, a key width) are counts: nobody differentiates by them
+    smooth = set(module._SPEC.ranges) | {"width"}
+    counts = tuple((f, v) for f, v in params.items() if f not in smooth)
+    call = _at_counts(call, counts)
+    tree: dict[str, Any] = {"params": {f: v for f, v in params.items() if f in smooth}}
+    along: dict[str, Any] = {"params": {f: v for f, v in slopes.items() if f in smooth}}
     wanted = list(inspect.signature(getattr(module, name)).parameters)
     values, vectors = np.linalg.eigh(V)
     root = vectors * np.sqrt(np.maximum(values, 0))
@@ -335,9 +346,10 @@ def differences(point: Point, step: float = STEP) -> Differences:
     return Differences(powers[0], powers[1] / step, 2 * powers[2] / step**2, scale)
 
 
-def derivatives(point: Point, weights: np.ndarray) -> Derivatives:
+def derivatives(point: Point, weights: np.ndarray, reverse: bool = True) -> Derivatives:
+    """`reverse`: False where the function's docstring says forward mode alone."""
     along = jax.tree.map(lambda a, d: np.broadcast_to(d, np.shape(a)) * 1.0, point.at, point.along)
-    return jax.tree.map(np.asarray, _derived(point.function)(point.at, along, weights))
+    return jax.tree.map(np.asarray, _derived(point.function, reverse)(point.at, along, weights))
 
 
 @lru_cache(maxsize=4)
@@ -346,7 +358,7 @@ def _compiled(function: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=4)
-def _derived(function: Callable[[Any], Any]) -> Callable[..., Any]:
+def _derived(function: Callable[[Any], Any], both: bool) -> Callable[..., Any]:
     def flat(x: Any) -> Any:
         return jnp.concatenate([jnp.ravel(a) for a in jax.tree.leaves(function(x))])
 
@@ -359,7 +371,7 @@ def _derived(function: Callable[[Any], Any]) -> Callable[..., Any]:
             return jax.vjp(flat, x)[1](weights)[0]
 
         first, second = jax.jvp(forward, (at,), (along,))
-        gradient, bent = jax.jvp(reverse, (at,), (along,))
+        gradient, bent = jax.jvp(reverse, (at,), (along,)) if both else (None, None)
         return Derivatives(first, second, gradient, bent)
 
     return run

@@ -54,11 +54,11 @@ def _along(gradient: Any, along: Any) -> float:
     return float(sum(np.sum(a * np.asarray(b)) for a, b in pairs))
 
 
-def faults(point: edge.Point) -> set[str]:
+def faults(point: edge.Point, reverse: bool = True) -> set[str]:
     """Which derivatives are not right: "first", "second" (or of the other mode)."""
     some = [edge.differences(point, step) for step in STEPS]
     weights = np.random.default_rng(0).standard_normal(some[0].value.shape)
-    got = edge.derivatives(point, weights)
+    got = edge.derivatives(point, weights, reverse)
     out = set()
     size = max(d.scale + np.abs(d.first).max() for d in some) + 1e-9
     bend = size + max(np.abs(d.second).max() for d in some)
@@ -70,11 +70,18 @@ def faults(point: edge.Point) -> set[str]:
         "first": (got.gradient, got.first, size),
         "second": (got.bent, got.second, bend),
     }
-    for order, (reverse, forward, scale) in by_mode.items():
-        apart = abs(_along(reverse, point.along) - weights @ forward)
-        if not (_finite((reverse, forward)) and apart < MODES * scale):
+    if not reverse:
+        return out
+    for order, (backward, forward, scale) in by_mode.items():
+        apart = abs(_along(backward, point.along) - weights @ forward)
+        if not (_finite((backward, forward)) and apart < MODES * scale):
             out.add(order)
     return out
+
+
+def forward_alone(module: Any, point: edge.Point) -> bool:
+    doc = " ".join((getattr(module, point.name).__doc__ or "").split())
+    return "forward mode (jax.jvp, jax.jacfwd) alone" in doc
 
 
 def excused(module: Any, point: edge.Point) -> set[str]:
@@ -104,7 +111,7 @@ def _wrong(name: str, functions: tuple[str, ...] | None = None) -> list[str]:
         for p in edge.points_of(module, functions)
         # a parameter that may be infinite and has no limit: `simulate` refuses it
         if not p.edge.endswith("= inf") or np.all(np.isfinite(edge.value(p, 0.0)))
-        if (wrong := faults(p) - excused(module, p))
+        if (wrong := faults(p, not forward_alone(module, p)) - excused(module, p))
     ]
 
 
