@@ -1,13 +1,16 @@
 """The library calls that programs of this package make on a GPU, and how to list those of one.
 
 `targets` lowers a jitted program for a platform that need not be at hand; tests hold every kernel
-and every loop to the tables below.  Imports jax alone.
+and every loop to the tables below.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
+
+from derive.runtime import small_matrices
 
 RANDOM = {"cu_threefry2x32_ffi": "random numbers: JAX's own kernel, one call a draw"}
 LARGE = {
@@ -24,7 +27,9 @@ def targets(program: Any, *arguments: Any, platform: str = "cuda") -> set[str]:
 
     `arguments`: arrays, or jax.ShapeDtypeStruct for each of them.
     """
-    text = program.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    here = platform == "cpu" or small_matrices._for_gpu.get()
+    with contextlib.nullcontext() if here else small_matrices.for_gpu():
+        text = program.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
     return called(text)
 
 

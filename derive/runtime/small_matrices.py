@@ -3,14 +3,18 @@
 On a GPU every call of a library for one small matrix costs more than its arithmetic, and keeps the
 code around it from being fused.  So up to n = `LARGEST` the words of this module are written out as
 array operations there (`elimination`, `jacobi`); above, and on every other platform, they are
-jnp.linalg's.  The choice is made when a program is lowered: a traced one serves all platforms.
+jnp.linalg's.  Where JAX has a GPU the choice is made when a program is lowered.  Where it has none
+only the library's part is traced, which halves the time to a first answer; a program that is to be
+lowered for a GPU elsewhere is traced under `for_gpu`.
 
 Every word has leading batch axes, and derivatives.  Imports jax and numpy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -24,11 +28,29 @@ EXACT = jax.lax.Precision.HIGHEST
 Factors = tuple[jax.Array, jax.Array]
 
 
+_for_gpu = ContextVar("for_gpu", default=False)
+
+
+@contextmanager
+def for_gpu() -> Iterator[None]:
+    """Within, programs are traced so that they can be lowered for a GPU that is not here.
+
+    Forgets what JAX has traced before, on entry and at the end.
+    """
+    token = _for_gpu.set(True)
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _for_gpu.reset(token)
+        jax.clear_caches()
+
+
 def by_platform(
     size: int, straight: Callable[..., Any], library: Callable[..., Any], *arguments: Any
 ) -> Any:
     """`straight(*arguments)` on a GPU for matrices of up to `LARGEST` rows, else `library(...)`."""
-    if size > LARGEST:
+    if size > LARGEST or not (_for_gpu.get() or jax.default_backend() != "cpu"):
         return library(*arguments)
     return jax.lax.platform_dependent(*arguments, cuda=straight, rocm=straight, default=library)
 

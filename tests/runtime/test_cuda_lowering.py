@@ -8,7 +8,7 @@ numbers alone may come from a library; above it the documented factorisations ap
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +72,12 @@ def _marked(model: str) -> Any:
     return pytest.param(model, marks=[] if quick else [pytest.mark.slow])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _traced_for_a_gpu() -> Iterator[None]:
+    with small.for_gpu():
+        yield
+
+
 def calls(program: Any, *arguments: Any) -> set[str]:
     return targets(program, *arguments) - set(RANDOM)
 
@@ -97,7 +103,7 @@ def test_nor_in_single_precision(model: str) -> None:
             assert not calls(jax.jit(function), *arguments), name
 
 
-@pytest.mark.parametrize("model", map(_marked, MODELS))
+@pytest.mark.parametrize("model", [_marked(name) for name in MODELS])
 def test_a_kernels_loops_call_no_library(model: str) -> None:
     module = module_of(model)
     with precision("float64") as kind:
@@ -164,6 +170,21 @@ def test_above_the_threshold_a_kernel_calls_what_is_documented() -> None:
 def test_the_cpu_keeps_its_library() -> None:
     a = jax.ShapeDtypeStruct((3, 4, 4), jnp.float32)
     assert targets(jax.jit(small.cholesky), a, platform="cpu") == {"lapack_spotrf_ffi"}
+
+
+def test_without_a_gpu_programs_are_traced_for_the_library_alone() -> None:
+    """`targets` traces anew where nothing was said; `for_gpu` ends with its block."""
+    a = jax.ShapeDtypeStruct((3, 4, 4), jnp.float32)
+    token = small._for_gpu.set(False)
+    try:
+        plain = jax.jit(lambda a: small.cholesky(a) + 1)
+        assert "platform_index" not in str(plain.trace(a).jaxpr)
+        assert targets(plain, a) == set()  # a library's call, had it not been traced anew
+        assert "platform_index" not in str(plain.trace(a).jaxpr)
+        with small.for_gpu():
+            assert "platform_index" in str(plain.trace(a).jaxpr)
+    finally:
+        small._for_gpu.reset(token)
 
 
 def test_derivatives_call_no_library() -> None:

@@ -252,7 +252,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_lanes_take_the_platforms_branch(n: int) -> None:
     """Both branches of a choice inside `over_lanes` give what vmap gives."""
     rng = np.random.default_rng(n)
-    with precision("float64"):
+    with small.for_gpu(), precision("float64"):
         a = jnp.asarray(rng.standard_normal((n, n, 4)) + 3 * np.eye(n)[..., None])
 
         def f(a: Any, _: Any) -> Any:
