@@ -47,6 +47,7 @@ def _draw(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import ladder
     from derive.verify import ladder as ladders
+    from derive.verify.compare import drop_compiled
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
                 if status == "failed":
                     print(f"          {rung.figures}", file=sys.stderr)
         failed |= any(rung.failed for rung in found)
+        drop_compiled()
         if options.draw:
             continue
         target = folder / f"{entry.name}.cert.json"

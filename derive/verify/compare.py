@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -134,3 +135,10 @@ def module_of(text: str, name: str) -> ModuleType:
 def load_module(file: Path) -> ModuleType:
     """A generated module from its file."""
     return module_of(file.read_text(encoding="utf-8"), file.stem)
+
+
+def drop_compiled() -> None:
+    """Forget compiled programs: each maps memory, of which a process may hold only so many maps;
+    a run over many models once died of it inside the compiler."""
+    jax.clear_caches()
+    gc.collect()
