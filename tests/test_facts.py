@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import odd_closures
 import odd_layers
 import pytest
+import sympy as sp
 
 from derive.derivation import derived
 from derive.errors import CheckFailed
@@ -18,9 +20,10 @@ from derive.methods import closure_facts, control_facts, explosion_checks, sde_f
 from derive.methods import control_checks as checks
 from derive.methods.block import laws
 from derive.methods.clock_checks import Moments
-from derive.methods.covariance_sde import CovarianceSDE
+from derive.methods.covariance_sde import CovarianceSDE, derive
+from derive.methods.one_dimension import scalars
 from derive.methods.record import Check, Fact, Step, all_facts, merged, require_sound
-from derive.registry import find, registered
+from derive.registry import entries, find, load, registered
 from derive.verify.facts import facts as facts_rung
 
 #: derived in about a second each; the rest is marked slow
@@ -144,8 +147,9 @@ def changed(name: str, part: str, *swaps: tuple[str, str]) -> str:
 def scalar(name: str, symbol: str, *swaps: tuple[str, str]) -> Fact:
     result = of(name)
     words = changed(name, f": d{symbol}", *swaps)
+    (one,) = [s for s in scalars(result.drift, result.diffusion) if s.kind == symbol]
     return Fact(
-        words, "scalar", explosion_checks.scalar(words, symbol, result.drift, result.diffusion)
+        words, "scalar", explosion_checks.scalar(words, one, result.drift, result.diffusion)
     )
 
 
@@ -338,3 +342,43 @@ def test_the_rung_at_finite_widths_finds_a_parameter_that_was_lost() -> None:
     }
     wrong = facts_at_width(replace(result, blocks=(replace(block, **frozen),)))
     assert wrong.failed, wrong.figures
+
+
+NAMED = """from derive.notation import *
+m, n = dims("m: tokens", "n: width")
+{one}, {two} = params("{one}: in (0, 1)", "{two}: positive")
+@covariance_sde(state="X[m, n]", width=n)
+def named(X):
+    Q, K = gaussian(n, n), gaussian(n, n)
+    A = eye(m) + (X @ Q) @ (X @ K).T / n / ({two} * n)
+    return sqrt(1 - {one}**2) * X + {one} * A @ X @ gaussian(n, n) / sqrt(n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("v", "w"), ("rho", "v"), ("w", "v_"), ("S", "E"), ("Symbol", "Float"), ("dt", "dB")],
+)
+def test_facts_read_the_same_whatever_parameters_are_called(
+    tmp_path: Path, one: str, two: str
+) -> None:
+    """Words that SymPy would run, and names of the scalars themselves."""
+    texts = []
+    for names in ((one, two), ("gamma", "tau")):
+        file = tmp_path / f"{names[0]}.py"
+        file.write_text(NAMED.format(one=names[0], two=names[1]), encoding="utf-8")
+        (entry,) = entries(file)
+        result = derive(load(entry))
+        assert all(f.check is None or f.check.passed for f in result.facts)
+        (found,) = [f for f in result.facts if "one token" in f]
+        own = found.partition("one token, ")[2].partition(" =")[0]
+        assert own not in names
+        texts.append(
+            str(
+                explosion_checks.parsed(
+                    found.partition(": d")[2].partition(" = ")[2].rpartition(" dt + ")[0],
+                    [sp.Symbol(own), *(sp.Symbol(n) for n in names)],
+                ).subs({sp.Symbol(own): 2, sp.Symbol(names[0]): 3, sp.Symbol(names[1]): 5})
+            )
+        )
+    assert texts[0] == texts[1]

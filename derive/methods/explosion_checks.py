@@ -23,6 +23,7 @@ from derive.calculus.evaluate import evaluate
 from derive.calculus.index import Expression
 from derive.draws import generator
 from derive.methods.checks import symbols_of
+from derive.methods.one_dimension import Scalar
 from derive.methods.record import Check, worst_of
 from derive.notation.scalars import Opaque, Param
 
@@ -95,6 +96,7 @@ def _correlation() -> Chart:
     return Chart(states, first, second)
 
 
+_WORD = re.compile(r"[^\W\d]\w*+(?!\()")
 CHARTS = {"v": _variance, "w": _gap, "rho": _correlation}
 
 
@@ -113,7 +115,8 @@ class Generator:
         coefficients = [
             c.subs(self.token, self.tokens) for e in (drift, diffusion) for c, _ in e.terms
         ]
-        self.coefficients = sp.lambdify(self.symbols, [_plain(c) for c in coefficients], "numpy")
+        coefficients = [_plain(c) for c in coefficients]
+        self.coefficients = sp.lambdify(self.symbols, coefficients, "numpy", dummify=True)
         # products of entries of V are the same at all parameters, functions of V may not be
         tensors = {f.tensor for e in (drift, diffusion) for _, fs in e.terms for f in fs}
         self.plain = {t.kind for t in tensors} <= {"covariance", "delta"}
@@ -158,18 +161,19 @@ def _plain(coefficient: sp.Expr) -> sp.Expr:
     return coefficient
 
 
-def scalar(words: str, name: str, drift: Expression, diffusion: Expression) -> Check:
-    """All that is said of a scalar: its equation, and where there is a word on it explosion."""
-    found = [equation(words, name, drift, diffusion)]
-    if "explode" in words:
-        found.append(explosion(words, name, drift, diffusion))
+def scalar(words: str, one: Scalar, drift: Expression, diffusion: Expression) -> Check:
+    """All that is said of a scalar: its equation, and whether it explodes where that is said."""
+    found = [equation(words, one, drift, diffusion)]
+    if one.decided:
+        found.append(explosion(words, one.kind, drift, diffusion))
     return worst_of(found)
 
 
-def equation(words: str, name: str, drift: Expression, diffusion: Expression) -> Check:
+def equation(words: str, one: Scalar, drift: Expression, diffusion: Expression) -> Check:
     """The equation in words against Ito's formula, at states that share the scalar's value."""
+    name = one.kind
     numbers = _numbers(drift, diffusion)
-    ours = _read_equation(words, name, numbers)
+    ours = _read_equation(words, one.name.name, numbers)
     generator = Generator(drift, diffusion, name)
     values = np.array([-0.6, 0.2, 0.7]) if name == "rho" else np.array([0.3, 1.7, 12.0])
     # on the unit sphere both tokens have size one, and no other state is legal
@@ -301,7 +305,15 @@ def _numbers(
 
 
 def parsed(text: str, symbols: Iterable[sp.Symbol]) -> sp.Expr:
-    return sp.sympify(text, locals={s.name: s for s in symbols})
+    """The expression that a printed text stands for.
+
+    Names of the definition are replaced before SymPy reads it: they may be called like one of its
+    words (Integer, Float, S), and what is followed by a bracket is a function.
+    """
+    held = {s.name: sp.Symbol(f"held_{k}") for k, s in enumerate(symbols)}
+    back = dict(zip(held.values(), symbols, strict=True))
+    plain = _WORD.sub(lambda m: str(held.get(m[0], m[0])), text)
+    return sp.sympify(plain).xreplace(back)
 
 
 def _read_equation(
@@ -320,9 +332,9 @@ def _read_equation(
     root = root.removesuffix(" dB")
 
     def function(text: str) -> Callable[[np.ndarray], np.ndarray]:
-        expression = parsed(text, (*numbers, variable))
+        expression = parsed(text, [*numbers, variable])
         expression = expression.xreplace({s: sp.Float(v) for s, v in numbers.items()})
-        call = sp.lambdify(variable, expression, "numpy")
+        call = sp.lambdify(variable, expression, "numpy", dummify=True)
         return lambda x: np.broadcast_to(np.asarray(call(x), dtype=float), np.shape(x))
 
     b, r = function(drift), function(root)
@@ -338,5 +350,5 @@ def _read_verdict(words: str, symbols: Iterable[sp.Symbol]) -> Callable[[Numbers
     if found is None:
         says = "explodes" in words
         return lambda numbers: says
-    condition = sp.lambdify(symbols, parsed(found[1], symbols), "numpy")
+    condition = sp.lambdify(symbols, parsed(found[1], symbols), "numpy", dummify=True)
     return lambda numbers: bool(condition(*(numbers[s] for s in symbols)))

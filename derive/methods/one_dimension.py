@@ -14,8 +14,9 @@ follows an ODE, and a power of f above the first with a positive coefficient end
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy as sp
@@ -27,13 +28,18 @@ from derive.calculus.readable import readable
 from derive.draws import generator
 from derive.notation.scalars import Param
 
+NO_WORD = "no word on explosion"
 Entries = dict[tuple[int, int], sp.Expr]
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """d f = drift dt + sqrt(square) dB, functions of the symbol `name`."""
+    """d f = drift dt + sqrt(square) dB, functions of the symbol `name`.
 
+    `kind`: v, w or rho, whatever the symbol has to be called beside the parameters.
+    """
+
+    kind: str
     name: sp.Symbol
     meaning: str
     drift: sp.Expr
@@ -45,14 +51,20 @@ class Scalar:
         Feller's test is one of coefficients that are constant in time: where a parameter
         depends on depth, nothing is said but that.
         """
-        if self.name.name == "rho":
+        if self.kind == "rho":
             return ""
         symbols = sorted(self.drift.free_symbols | self.square.free_symbols, key=str)
         moving = [s.name for s in symbols if isinstance(s, Param) and s.varying]
         if moving:
             verb = "depend" if len(moving) > 1 else "depends"
-            return f"no word on explosion: {' and '.join(moving)} {verb} on depth"
+            return f"{NO_WORD}: {' and '.join(moving)} {verb} on depth"
         return _explosion(self.drift, self.square, self.name)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the words say that it explodes, or does not."""
+        said = self.explosion()
+        return bool(said) and not said.startswith(NO_WORD)
 
     @property
     def text(self) -> str:
@@ -101,7 +113,21 @@ def scalars(drift: Expression, diffusion: Expression) -> list[Scalar]:
             scalar = one(drift, diffusion, unit)
             if scalar is not None:
                 found.append(scalar)
-    return [s for s in found if s.drift != 0 or s.square != 0]
+    return [_named_apart(s) for s in found if s.drift != 0 or s.square != 0]
+
+
+def _named_apart(scalar: Scalar) -> Scalar:
+    """Under another name where a parameter has its own: v_ beside a parameter v."""
+    symbols = (scalar.drift.free_symbols | scalar.square.free_symbols) - {scalar.name}
+    own = name = scalar.name.name
+    while name in {s.name for s in symbols}:
+        name += "_"
+    if name == own:
+        return scalar
+    symbol = sp.Symbol(name, real=True, positive=scalar.name.is_positive)
+    drift, square = (e.xreplace({scalar.name: symbol}) for e in (scalar.drift, scalar.square))
+    meaning = re.sub(rf"\b{own}\b", name, scalar.meaning)
+    return replace(scalar, name=symbol, meaning=meaning, drift=drift, square=square)
 
 
 def _gap(V: np.ndarray) -> float:
@@ -164,7 +190,7 @@ def _one_token(drift: Expression, diffusion: Expression) -> Scalar:
     entries = {(0, 0): v}
     b = _entry(drift, (0, 0), 1, entries)
     q = _entry(diffusion, (0, 0, 0, 0), 1, entries)
-    return Scalar(v, "one token, v = V", sp.factor(b), sp.factor(q))
+    return Scalar("v", v, "one token, v = V", sp.factor(b), sp.factor(q))
 
 
 def _distance(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | None:
@@ -183,7 +209,7 @@ def _distance(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | 
     b, q = sp.expand(b), sp.expand(q)
     if (b.free_symbols | q.free_symbols) & {x, y}:
         return None
-    return Scalar(w, "two tokens, w = V_11 - 2 V_12 + V_22", sp.factor(b), sp.collect(q, w))
+    return Scalar("w", w, "two tokens, w = V_11 - 2 V_12 + V_22", sp.factor(b), sp.collect(q, w))
 
 
 def _correlation(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | None:
@@ -212,7 +238,7 @@ def _correlation(drift: Expression, diffusion: Expression, unit: bool) -> Scalar
         return None
     name = sp.Symbol("rho", real=True)
     change = {rho: name}
-    return Scalar(name, "two tokens, correlation rho", out.subs(change), square.subs(change))
+    return Scalar("rho", name, "two tokens, correlation rho", out.subs(change), square.subs(change))
 
 
 def _entry(

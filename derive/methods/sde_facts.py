@@ -54,8 +54,8 @@ def _symbol(name: str, traced: Trace) -> sp.Symbol:
 def of_scalar(scalar: Scalar, drift: Expression, diffusion: Expression) -> Fact:
     """A diffusion in one dimension: its equation, and whether it explodes."""
     words = scalar.text
-    kind = "explosion" if "explode" in words else "scalar"
-    return Fact(words, kind, explosion_checks.scalar(words, scalar.name.name, drift, diffusion))
+    kind = "explosion" if scalar.decided else "scalar"
+    return Fact(words, kind, explosion_checks.scalar(words, scalar, drift, diffusion))
 
 
 def of_reduction(why: str) -> Fact:
