@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sympy as sp
 
+from derive.emit.scalars import python
+from derive.notation import dims, params
 from derive.runtime.normal_means import gaussian_mean
 
 QUICK = ("shaped_attention", "sinkhorn_closure", "gaussian_tracking")
@@ -191,3 +194,17 @@ def test_a_normal_mean_differentiates_at_no_variance(var: float, kinks: tuple[in
 def test_at_a_kink_the_slope_by_the_variance_passes_every_bound() -> None:
     assert jax.grad(lambda v: gaussian_mean(jax.nn.relu, 0.0, v, (0,)))(0.0) > 1e50
     assert jax.grad(lambda m: gaussian_mean(jax.nn.relu, m, 0.0, (0,)))(0.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("power", [1, 2, sp.Rational(3, 2), 4])
+def test_a_printed_number_differentiates_where_a_parameter_is_infinite(power: sp.Expr) -> None:
+    """c / tau^k, its first and second derivatives by c and by tau: all vanish at tau = inf."""
+    c, tau = params("c: in (0, 1)", "tau: positive")
+    (m,) = (dims("m: tokens"),)
+    text = python(c**2 / (2 * m * tau**power))
+    number = eval(f"lambda x: {text}".replace("tau", "x[1]").replace("c**", "x[0]**"),
+                  {"m": 3, "sqrt": jnp.sqrt})  # fmt: skip
+    at = jnp.array([0.7, 2.0])
+    assert number(at) == pytest.approx(0.49 / 6 / 2 ** float(power), rel=1e-14)
+    for derivative in (jax.jacfwd(number), jax.jacrev(number), jax.hessian(number)):
+        assert np.array_equal(np.abs(derivative(jnp.array([0.7, jnp.inf]))), 0 * derivative(at))

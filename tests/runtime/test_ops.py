@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from derive.generated import shaped_attention as model
 from derive.runtime import ops
 from derive.runtime.blocks import gaussian_blocks, total
 from derive.runtime.factor import psd_factor, tiles_factor
-from derive.runtime.ops import Tiles
+from derive.runtime.ops import Tiles, permuted
 from derive.runtime.precision import precision
 
 M, PATHS = 3, 5
@@ -207,3 +208,15 @@ def test_gradient_of_the_drift_is_finite(name: str) -> None:
     slope = jax.jacobian(lambda V: model.drift(V, PARAMS))(jnp.asarray(CASES[name]))
     assert slope.shape == (M, M, M, M)
     assert np.all(np.isfinite(slope))
+
+
+def test_tiles_are_permuted_like_arrays() -> None:
+    """A cycle of three axes, which is not its own inverse."""
+    x = np.arange(24.0).reshape(2, 3, 4)
+    tiles = Tiles.of(x.shape, lambda *index: jnp.asarray(x[index]))
+    for order in itertools.permutations(range(3)):
+        found = permuted(tiles, order)
+        assert found.shape == np.transpose(x, order).shape
+        entries = np.vectorize(float)(found.entries)
+        np.testing.assert_array_equal(entries, np.asarray(permuted(jnp.asarray(x), order)))
+        np.testing.assert_array_equal(entries, np.transpose(x, order))
