@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _DRAW = ContextVar("draw", default=0)
 
@@ -32,6 +34,8 @@ def redrawn(number: int) -> Iterator[None]:
 
 def generator(*key: int) -> np.random.Generator:
     """The generator of the check that has this key."""
+    import numpy as np  # here: `derive list` starts without it
+
     number = _DRAW.get()
     return np.random.default_rng([*key, *([number] if number else [])])
 

@@ -60,6 +60,8 @@ def gated(folder: Path, text: str) -> None:
         dict(K="score_1", V="weight_1", beta="inner_1"),
         dict(k="vector", K="half", V="matrix", beta="lambda_", scale="größe"),
         dict(k="count", K="array", V="γ", beta="State", scale="t"),
+        dict(V="KQ", beta="SKQ", scale="first"),  # products are called by their factors
+        dict(K="first", V="M", beta="QK", scale="mK"),
     ],
     ids=lambda names: " ".join(names.values()),
 )

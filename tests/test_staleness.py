@@ -100,7 +100,7 @@ def test_a_certificate_of_no_definition_is_an_orphan(
     ("old", "new"),
     [
         ("    m = V.shape[-1]\n", "    m = V.shape[-1]  # hand\n"),
-        ("gamma**2 / (m * tau_0**2)", "2 * gamma**2 / (m * tau_0**2)"),
+        ("gamma / (m * tau_0)", "2 * gamma / (m * tau_0)"),
         ("\n", "\n# appended\n"),
     ],
 )

@@ -10,7 +10,7 @@ from derive.calculus import chains
 from derive.calculus.defined import Book
 from derive.calculus.index import Expression, Tensor
 from derive.emit.closure_code import Code
-from derive.emit.names import local
+from derive.emit.names import fresh, local
 from derive.methods.gaussian_closure import (
     GaussianClosure,
     defined_in,
@@ -18,6 +18,7 @@ from derive.methods.gaussian_closure import (
     is_gram,
 )
 from derive.notation.arrays import walk
+from derive.notation.closure import ClosureModel
 from derive.notation.scalars import Dim
 
 
@@ -62,9 +63,10 @@ def param_fields(result: GaussianClosure) -> list[dict[str, str]]:
     return out
 
 
-def _array_names(result: GaussianClosure) -> set[str]:
-    """Names that kernels give to the arrays of a definition: no temporary may have them."""
-    return {m.data for m in result.model.matrices}
+def taken_by(model: ClosureModel) -> set[str]:
+    """What kernels call the arrays, numbers and sizes of a definition: no temporary may have it."""
+    matrices = {m.data for m in model.matrices}
+    return matrices | {local(p.name) for p in model.params} | {local(d.name) for d in model.dims}
 
 
 def _symbols(result: GaussianClosure) -> set[sp.Symbol]:
@@ -82,7 +84,7 @@ def add_kernel(
     names: dict[str, str] | None = None,
 ) -> None:
     code = Code(result.book, {"m": "mean", "S": "cov", **(names or {})}, functions=parts.functions)
-    code._taken = {"x", "mean", "cov", "params"} | _array_names(result)
+    code._taken = {"x", "mean", "cov", "params"} | taken_by(result.model)
     text = code.expression(expression)
     if _complex(expression, result.book):
         code.words.add("real")
@@ -102,15 +104,17 @@ def add_pair(
     doc: str,
 ) -> None:
     code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
-    code._taken = {"u", "mean", "cov", "params"} | _array_names(result)
+    code._taken = {"u", "mean", "cov", "params"} | taken_by(result.model)
     one = code.expression(mean) if mean.terms else _nothing(code, "mean")
-    code.lines.append(f"first = {one}")
+    first = fresh("first", code._taken)
+    code._taken.add(first)
+    code.lines.append(f"{first} = {one}")
     two = code.expression(jacobian) if jacobian.terms else _nothing(code, "cov")
     if not arguments.startswith("u,") and any(_complex(e, result.book) for e in (mean, jacobian)):
         code.words.add("real")
-        code.lines.append("first = real(first)")
+        code.lines.append(f"{first} = real({first})")
         two = f"real({two})"
-    body = [*prelude(result, code.used), *code.lines, f"return first, {two}"]
+    body = [*prelude(result, code.used), *code.lines, f"return {first}, {two}"]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body))
 
@@ -170,16 +174,19 @@ def add_margin(parts: Parts, result: GaussianClosure) -> None:
     if not needed:
         return
     code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
-    code._taken = {"mean", "cov", "params"}
+    code._taken = {"mean", "cov", "params"} | taken_by(result.model)
     values = []
     for matrix, cov in needed:
         name = code.assign("M", code.expression(matrix))
         code.used.add(cov.name)
         own = code.names.get(cov.name, cov.name)
-        stacks = len(matrix.free) - 2
+        # heads come first, then the positions that the law has too
+        along = ":, " * result.model.positional
+        heads = len(matrix.free) - 2 - result.model.positional
         value = f"smallest_eigenvalue({name}, {own})"
-        if stacks and not result.model.positional:
-            value = f"smallest_eigenvalue({name}, {own}[..., None, :, :]).min(axis=-1)"
+        if heads > 0:
+            axis = -1 - result.model.positional
+            value = f"smallest_eigenvalue({name}, {own}[..., None, {along}:, :]).min(axis={axis})"
         values.append(value)
     parts.words.add("smallest_eigenvalue")
     out = values[0]

@@ -24,6 +24,7 @@ from derive.calculus.index import (
 )
 from derive.emit import names as words
 from derive.emit.closure_code import Code
+from derive.emit.closure_kernels import taken_by
 from derive.errors import Refusal
 from derive.methods.closure_fields import Names, Reader, Rule
 from derive.notation.arrays import Array, walk
@@ -62,15 +63,9 @@ class _Reader(Reader):
         return collect((), [(sp.Integer(1), ())]), ()
 
 
-def _declared(names: Names) -> set[str]:
-    """What the definition calls its own, which no name of ours may be."""
-    model = names.model
-    return {m.data for m in model.matrices} | {p.name for p in model.params}
-
-
 def _of_a_head(stack: str, names: Names) -> str:
     """The local that holds one head's share of a stack."""
-    return words.fresh(f"{stack}_h", _declared(names))
+    return words.fresh(f"{stack}_h", taken_by(names.model))
 
 
 @dataclass
@@ -121,7 +116,7 @@ class Writer:
 
     def _code(self) -> Code:
         code = Code(self.book, {"queries": "xb", "keys": "yb"}, functions=self.functions)
-        code._taken = {"x", "y", "xb", "yb", "params"}
+        code._taken = {"x", "y", "xb", "yb", "params"} | taken_by(self.names.model)
         return code
 
     def _merge(self, code: Code) -> None:
@@ -144,7 +139,7 @@ class Writer:
 
     def _numbered(self, label: str) -> str:
         self.count += 1
-        return words.fresh(f"{label}_{self.count}", _declared(self.names))
+        return words.fresh(f"{label}_{self.count}", taken_by(self.names.model))
 
     def _plain(self, node: Array) -> str:
         """A part without averages: an expression of x."""

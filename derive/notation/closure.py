@@ -226,7 +226,6 @@ RESERVED = frozenset(  # noqa: SIM905
         "part",
         "rate_error",
         "velocity_error",
-        "first",
         "F_S",
         "F_key",
         "runtime",

@@ -81,11 +81,12 @@ def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
         M, cov = checks.at(one, matrix, result.book), one.arrays[law.name]
         sizes, vectors = np.linalg.eigh(cov)
         root = (vectors * np.sqrt(np.maximum(sizes, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
-        if M.ndim > cov.ndim:
-            root = root[..., None, :, :]
         inner = root @ M @ root + np.eye(M.shape[-1])
         least = np.linalg.eigvalsh((inner + inner.swapaxes(-1, -2)) / 2)[..., 0]
-        values.append(least if result.model.positional else least.min())
+        # of positions each has a law of its own, and leads last; heads before them
+        values.append(
+            least.reshape(-1, len(cov)).min(0) if result.model.positional else least.min()
+        )
     return np.asarray(np.minimum.reduce(values))
 
 

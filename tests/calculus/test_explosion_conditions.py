@@ -38,8 +38,8 @@ def test_nothing_is_said_of_explosion_where_coefficients_move(varying: tuple[str
         f"{k}: {r}" + (", depends on depth" if k in varying else "") for k, r in ranges.items()
     ]
     gamma, tau = params(*words)
-    gap = Scalar(w, "two tokens, w", gamma**2 * w**3 / tau**2, gamma**4 * w**4 / tau**2)
+    gap = Scalar("w", w, "two tokens, w", gamma**2 * w**3 / tau**2, gamma**4 * w**4 / tau**2)
     assert "explodes" not in gap.text and "does not explode" not in gap.text
     assert all(name in gap.explosion() for name in varying) and "depth" in gap.explosion()
-    ode = Scalar(w, "two tokens, w", gamma**2 * w**2 / tau, sp.Integer(0))
+    ode = Scalar("w", w, "two tokens, w", gamma**2 * w**2 / tau, sp.Integer(0))
     assert "explodes" not in ode.text

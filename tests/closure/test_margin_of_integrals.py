@@ -28,6 +28,13 @@ BODIES = {
     + "return integral(V @ y, exp(-(Q @ x - K @ y) @ (Q @ x - K @ y)))",
     "heads": STACK + DEFINED + "def head(h):\n        return average(V[h] @ y, exp((Q[h] @ x) @ "
     "(K[h] @ y) + (M[h] @ y) @ (M[h] @ y) / 2))\n    return sum_over(H, head)",
+    "causal": ONE + DEFINED.replace("(x, y)", "(x, y, s, tau)")
+    + "return average(V @ y, exp((Q @ x) @ (K @ y) + (M @ y) @ (M @ y) / 8) * (tau <= s))",
+    "causal heads": STACK + DEFINED.replace("(x, y)", "(x, y, s, tau)")
+    + "def head(h):\n        return average(V[h] @ y, exp((Q[h] @ x) @ (K[h] @ y) + "
+    "(M[h] @ y) @ (M[h] @ y) / 8) * (tau <= s))\n    return sum_over(H, head)",
+    "two windows": ONE + DEFINED + "return integral(V @ y, exp((Q @ x) @ (K @ y) + (M @ y) @ "
+    "(M @ y) / 8)) + average(y, exp((K @ y) @ (K @ y) / 9))",
 }  # fmt: skip
 
 
