@@ -41,7 +41,7 @@ slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed ru
 	$(BIN)/python -m pytest -q -m slow
 
 hostile: $(INSTALLED) ## thousands of hostile definitions, names, command lines and damaged files
-	DERIVE_HOSTILE=1 $(BIN)/python -m pytest -q tests/test_hostile.py
+	DERIVE_HOSTILE=1 $(BIN)/python -m pytest -q tests/commands/test_hostile.py
 
 format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ from typing import Any
 from derive import errors
 from derive.errors import CheckFailed, DefinitionError, OutOfTime, Place, RequestError
 from derive.registry import Entry, load, shown
-from derive.runtime.memory import free
+from derive.runtime.common.memory import free
 
 LIMIT = 120.0  # seconds of one derivation; the slowest registered model takes a tenth
 GRACE = 5.0  # after it, until the process is ended from outside the derivation
@@ -56,7 +56,7 @@ def derived(entry: Entry, limit: float = LIMIT) -> Any:
 def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     """The generated module's text of a derivation; CheckFailed where a step fails its check."""
     from derive.dispatch import emitter
-    from derive.methods.record import require_sound
+    from derive.methods.common.record import require_sound
 
     require_sound(result.steps, entry.argument, result.facts)
     with told(entry), limited(entry, limit):
@@ -191,7 +191,7 @@ def _step(frame: FrameType | None) -> str:
         if not found and errors.is_user_file(file):
             return "the definition's own code"
         folder, name = os.path.split(os.path.abspath(file))
-        if folder in [os.path.join(here, s) for s in _STAGES]:
+        if os.path.relpath(folder, here).split(os.sep)[0] in _STAGES:
             part = name.removesuffix(".py").replace("_", " ")
             found.append((part, frame.f_code.co_name.strip("_<>").replace("_", " ")))
         frame = frame.f_back

@@ -1,7 +1,6 @@
 """What a method provides, found by its name.
 
-A method NAME has `derive.methods.NAME`, an emitter, a report and a ladder, each under its name
-unless a table says otherwise.
+A method NAME has a folder NAME in methods/, emit/ and verify/.
 """
 
 from __future__ import annotations
@@ -9,21 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-REPORTS = {"covariance_sde": "derive.emit.report", "gaussian_closure": "derive.emit.closure_report"}
-LADDERS = {"covariance_sde": "derive.verify.ladder"}
-
 
 def method(name: str) -> ModuleType:
-    return import_module(f"derive.methods.{name}")
+    return import_module(f"derive.methods.{name}.derivation")
 
 
 def emitter(name: str) -> ModuleType:
-    return import_module(f"derive.emit.{name}")
+    return import_module(f"derive.emit.{name}.module")
 
 
 def report(name: str) -> ModuleType:
-    return import_module(REPORTS.get(name, f"derive.emit.{name}_report"))
+    return import_module(f"derive.emit.{name}.report")
 
 
 def ladder(name: str) -> ModuleType:
-    return import_module(LADDERS.get(name, f"derive.verify.{name}"))
+    return import_module(f"derive.verify.{name}.ladder")

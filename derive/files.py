@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from derive.errors import RequestError
-from derive.runtime import whole_files
+from derive.runtime.common import whole_files
 
 LARGEST = 2**26  # bytes of a text that derive writes or reads: far beyond any of them
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from derive.dispatch import ladder
 from derive.errors import CheckFailed
-from derive.verify.compare import module_of
+from derive.verify.common.compare import module_of
 
 
 def require_right(result: Any, text: str, method: str, name: str) -> None:

@@ -17,7 +17,7 @@ def kernel_text(file: Path, entry: Entry) -> str:
 
 def kernel(file: Path, argument: str) -> ModuleType:
     """The module itself; `argument`: what `derive build` takes for it."""
-    from derive.verify.compare import load_module
+    from derive.verify.common.compare import load_module
 
     mend = f"run: derive build {argument}"
     _checked(file, mend)
@@ -30,7 +30,7 @@ def kernel(file: Path, argument: str) -> ModuleType:
 
 
 def _checked(file: Path, mend: str) -> str:
-    from derive.emit.rendering import body_is_untouched
+    from derive.emit.common.rendering import body_is_untouched
 
     text = text_there(file, mend)
     if not body_is_untouched(text):

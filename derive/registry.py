@@ -163,7 +163,7 @@ def find(request: str) -> Entry:
 
 def load(entry: Entry) -> Any:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
-    from derive.notation.options import choosing
+    from derive.notation.common.options import choosing
 
     name = f"_derive_definition_{entry.file.stem}"
     errors.definitions.add(str(entry.file))

@@ -60,13 +60,12 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def reached(text: str) -> set[str]:
-    """Modules of derive.runtime that a file imports, at its top or later."""
+    """Modules of derive.runtime that a file imports, at its top or later, as folder/name."""
     found = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == "derive.runtime":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("derive.runtime."):
-            found.add((node.module or "").split(".")[2])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("derive.runtime."):
+            _, _, folder, *rest = (node.module or "").split(".")
+            found |= {f"{folder}/{name}" for name in rest or (alias.name for alias in node.names)}
     return found
 
 

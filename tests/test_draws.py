@@ -28,7 +28,7 @@ def test_a_draw_changes_every_key_and_comes_back() -> None:
 def test_no_check_draws_past_the_draw() -> None:
     """Generators of the derivation's and of the ladder's checks all come from `derive.draws`."""
     for folder in ("methods", "verify"):
-        for file in (REPOSITORY / "derive" / folder).glob("*.py"):
+        for file in (REPOSITORY / "derive" / folder).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             assert not re.search(r"default_rng|RandomState", text), file.name
 

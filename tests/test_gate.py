@@ -10,7 +10,7 @@ from derive.derivation import derived, rendered
 from derive.dispatch import ladder
 from derive.errors import CheckFailed
 from derive.registry import find
-from derive.verify.compare import module_of
+from derive.verify.common.compare import module_of
 
 MODELS = (
     "shaped_attention",
@@ -77,7 +77,7 @@ def test_a_module_that_does_not_run_is_not_written(line):
 
 
 def test_build_ends_with_one_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    from derive.emit import covariance_sde
+    from derive.emit.covariance_sde import module as covariance_sde
 
     render = covariance_sde.render
     monkeypatch.setattr(covariance_sde, "render", lambda *a: broken(render(*a), ["step_layer"]))

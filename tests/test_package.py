@@ -56,15 +56,27 @@ _ROUTE = ("axes", "cones", "continuation", "second_route")
 # Modules that are worth something only as long as they stay apart from the rest of their layer.
 APART = {
     # The second route shares the definition with the calculus, and random numbers; nothing else.
-    "derive/verify/second_route.py": ["errors", "draws", "notation"],
-    "derive/verify/weight_powers.py": ["errors", "draws", "notation", "verify.second_route"],
-    "derive/verify/unit_route.py": [
+    "derive/verify/covariance_sde/second_route.py": ["errors", "draws", "notation"],
+    "derive/verify/covariance_sde/weight_powers.py": [
         "errors",
         "draws",
         "notation",
-        *(f"verify.{m}" for m in _ROUTE),
+        "verify.covariance_sde.second_route",
     ],
-    **{f"derive/verify/{m}.py": ["errors", "notation", "verify.second_route"] for m in _ROUTE[:3]},
+    "derive/verify/covariance_sde/unit_route.py": [
+        "errors",
+        "draws",
+        "notation",
+        *(f"verify.covariance_sde.{m}" for m in _ROUTE),
+    ],
+    **{
+        f"derive/verify/covariance_sde/{m}.py": [
+            "errors",
+            "notation",
+            "verify.covariance_sde.second_route",
+        ]
+        for m in _ROUTE[:3]
+    },
 }
 
 
@@ -139,7 +151,7 @@ def test_independent_routes_stay_independent(module: str) -> None:
 def test_every_layer_is_known() -> None:
     """A new sub-package gets a place in the order, or is the command line, which may import all."""
     found = {f.parent.name for f in (REPOSITORY / "derive").glob("*/__init__.py")}
-    assert found == {*LAYERS, "commands"}
+    assert found == {*LAYERS, "commands", "mutants"}
 
 
 def test_runtime_imports_jax_and_numpy_alone() -> None:

@@ -58,7 +58,7 @@ def text_of(entry: Entry, limit: float = LIMIT) -> str:
 def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
     """The same, once every function in it has been compared with its equation."""
     from derive.gate import require_right
-    from derive.verify.compare import drop_compiled
+    from derive.verify.common.compare import drop_compiled
 
     result = derived(entry, limit)
     text = rendered(entry, result, limit)

@@ -15,7 +15,7 @@ from derive import certificate
 from derive.commands.build_command import text_of
 from derive.files import present, text_in
 from derive.registry import Entry, generated_folder, registered, shown
-from derive.runtime.whole_files import left_over
+from derive.runtime.common.whole_files import left_over
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def _kernel(folder: Path, entry: Entry) -> list[str]:
-    from derive.emit.rendering import body_is_untouched
+    from derive.emit.common.rendering import body_is_untouched
 
     target = folder / f"{entry.name}.py"
     mend = f"mend it: derive build {entry.name}"

@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     if foreign:
         raise RequestError(f"{shown(foreign[0])} is not of an export, and is left as it is")
     require_writable(folder, "--to")
-    require_writable(folder / RUNTIME, "--to")
+    for place in {str(Path(name).parent) for name in files}:
+        require_writable(folder / place, "--to")
     for name, text in files.items():
         write_whole(folder / name, text)
     certificate = f"{entry.name}.cert.json"
@@ -95,7 +96,9 @@ def copies(name: str, text: str) -> dict[str, str]:
     """Contents by path in the target folder: the module and every runtime file it reaches."""
     runtime = Path(__file__).parent.parent / "runtime"
     out = {f"{name}.py": NOTE + _certificate_beside(rewritten(text, f".{RUNTIME}"))}
-    for part in ["__init__", *needed(text)]:
+    parts = needed(text)
+    folders = sorted({part.partition("/")[0] for part in parts})
+    for part in ["__init__", *(f"{folder}/__init__" for folder in folders), *parts]:
         source = (runtime / f"{part}.py").read_text(encoding="utf-8")
         out[f"{RUNTIME}/{part}.py"] = NOTE + rewritten(source, ".")
     return out
@@ -105,10 +108,9 @@ def rewritten(text: str, package: str) -> str:
     """The file with derive.runtime taken from `package`, a relative name."""
 
     def relative(match: re.Match[str]) -> str:
-        space, part = match.group(1), match.group(2) or ""
-        return f"{space}from {(package + part).replace('..', '.')} import"
+        return f"{match.group(1)}from {package}{match.group(2)} import"
 
-    text = re.sub(r"(?m)^(\s*)from derive\.runtime(\.\w+)? import", relative, text)
+    text = re.sub(r"(?m)^(\s*)from derive\.runtime((?:\.\w+)+) import", relative, text)
     for node in ast.walk(ast.parse(text)):
         named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         named += [a.name for a in node.names] if isinstance(node, ast.Import) else []

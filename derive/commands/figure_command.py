@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         ) from None
     del matplotlib
     from derive.figures.cache import cached, key
-    from derive.runtime.progress import reporter
+    from derive.runtime.common.progress import reporter
 
     chosen = figure(options.name)
     require_writable(options.out)

@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _terms(options: argparse.Namespace) -> int:
-    from derive import term_mutants as terms
     from derive.derivation import derived
+    from derive.mutants import terms
     from derive.registry import find
 
     entry = find(options.model)
@@ -55,26 +55,27 @@ def _terms(options: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from derive import rule_mutants as rules
     from derive.errors import RequestError
+    from derive.mutants import trial
+    from derive.mutants.rules import MUTANTS
 
-    chosen = [k for k, m in enumerate(rules.MUTANTS) if options.model in (None, m.model)]
+    chosen = [k for k, m in enumerate(MUTANTS) if options.model in (None, m.model)]
     if not chosen:
-        known = ", ".join(sorted({m.model for m in rules.MUTANTS}))
+        known = ", ".join(sorted({m.model for m in MUTANTS}))
         raise RequestError(f"no rule is tried on {options.model!r}; models: {known}")
     outcomes, alive = [], False
     for k in chosen:
-        mutant = rules.MUTANTS[k]
-        found = rules.tried(k, every=options.all_rungs)
+        mutant = MUTANTS[k]
+        found = trial.tried(k, every=options.all_rungs)
         outcomes.append(found)
-        killers = [r for r in rules.RUNGS if found.get(r)]
+        killers = [r for r in trial.RUNGS if found.get(r)]
         alive |= not killers and not mutant.note
         word = f"killed by {', '.join(killers)}" if killers else "lives"
         print(f"{word:<22} {mutant.rule}: {mutant.how} ({mutant.model})", flush=True)
         if killers:
             print(f"    {found[killers[0]][:160]}", file=sys.stderr, flush=True)
     if options.out:
-        chosen_mutants = [rules.MUTANTS[k] for k in chosen]
-        text = rules.table(outcomes, chosen_mutants, every=options.all_rungs)
+        chosen_mutants = [MUTANTS[k] for k in chosen]
+        text = trial.table(outcomes, chosen_mutants, every=options.all_rungs)
         write_whole(options.out, text)
     return 1 if alive else 0

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from derive.runtime.results import Paths
+from derive.runtime.paths.results import Paths
 
 BANDS = ((5, 95), (25, 75))
 BLUE, RED = "#1f5fa8", "#b8432f"

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import report
-    from derive.methods.record import require_sound
+    from derive.methods.common.record import require_sound
 
     entry = find(options.model)
     if options.finite_width and (entry.method != "covariance_sde" or options.steps):
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     result = derived(entry, options.limit)
     with told(entry), limited(entry, options.limit):
         if options.finite_width:
-            from derive.emit import finite_width_report
+            from derive.emit.covariance_sde import finite_width_report
 
             text = finite_width_report.report(result, options.format)
         else:

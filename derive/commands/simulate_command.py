@@ -88,7 +88,7 @@ def count(least: int) -> Callable[[str], int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.runtime import inputs
+    from derive.runtime.common import inputs
 
     entry = find(options.model)
     if entry.method != "covariance_sde":
@@ -136,7 +136,7 @@ def _simulated(
     module: ModuleType, V0: np.ndarray, params: Any, times: np.ndarray, options: argparse.Namespace
 ) -> tuple[Any, Any]:
     """Paths of the SDE and of the network, or None for it."""
-    from derive.runtime.results import LEFT
+    from derive.runtime.paths.results import LEFT
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=f".*{LEFT}")  # printed with the results
@@ -209,7 +209,7 @@ def _params(module: ModuleType, given: list[str]) -> Any:
         low, high = float(low), float(high)
         low = -1.0 if np.isinf(low) else low
         values.setdefault(name, low + (min(high, low + 3.0) - low) / 3)
-    from derive.runtime import inputs
+    from derive.runtime.common import inputs
 
     return inputs.parameters(values, module.Params, module._SPEC.ranges)
 

@@ -46,8 +46,8 @@ def _draw(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import ladder
-    from derive.verify import ladder as ladders
-    from derive.verify.compare import drop_compiled
+    from derive.verify.common.compare import drop_compiled
+    from derive.verify.covariance_sde import ladder as ladders
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()

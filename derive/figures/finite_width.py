@@ -19,7 +19,7 @@ import numpy as np
 from derive.figures import style
 from derive.figures.models import model
 from derive.registry import find, load
-from derive.verify.layer_mean import layer_mean
+from derive.verify.covariance_sde.layer_mean import layer_mean
 
 REQUEST: dict[str, Any] = {
     "model": "shaped_relu_mlp",

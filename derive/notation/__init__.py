@@ -6,7 +6,7 @@
 from sympy import Rational, pi
 
 from derive.errors import DefinitionError, Refusal
-from derive.notation.closure import (
+from derive.notation.closures.model import (
     average,
     bistochastic,
     dot,
@@ -16,23 +16,7 @@ from derive.notation.closure import (
     noise,
     sum_over,
 )
-from derive.notation.control import (
-    box,
-    inner,
-    inverse,
-    l1_ball,
-    l1_norm,
-    l2_ball,
-    l2_norm,
-    log_det,
-    optimal_control,
-    problem,
-    project,
-    squared_norm,
-    trace,
-)
-from derive.notation.dynamics import covariance_rate, moment_rates, particle_velocity
-from derive.notation.functions import (
+from derive.notation.common.functions import (
     concatenate,
     cos,
     erf,
@@ -51,10 +35,26 @@ from derive.notation.functions import (
     sqrt,
     tanh,
 )
-from derive.notation.model import Model, covariance_sde
-from derive.notation.options import option
-from derive.notation.patterns import causal, pattern
-from derive.notation.scalars import dims, params
+from derive.notation.common.options import option
+from derive.notation.common.patterns import causal, pattern
+from derive.notation.common.scalars import dims, params
+from derive.notation.control.dynamics import covariance_rate, moment_rates, particle_velocity
+from derive.notation.control.problem import (
+    box,
+    inner,
+    inverse,
+    l1_ball,
+    l1_norm,
+    l2_ball,
+    l2_norm,
+    log_det,
+    optimal_control,
+    problem,
+    project,
+    squared_norm,
+    trace,
+)
+from derive.notation.layers.model import Model, covariance_sde
 
 __all__ = [
     "DefinitionError",

@@ -37,11 +37,11 @@ import numpy as np
 import scipy
 from scipy.integrate import odeint
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from attention_models import Params, l2, softmax
 
-from derive.runtime.closure_inputs import factor
-from derive.runtime.gaussian_closure import solve
+from derive.runtime.closures.entry import solve
+from derive.runtime.closures.inputs import factor
 
 D, LAWS, SAMPLE = 4, 4096, 32
 RTOL, ATOL, T1 = 1e-8, 1e-11, 1.0

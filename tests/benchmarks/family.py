@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime import ensemble
-from derive.runtime.blocks import Block, gaussian_blocks, total
+from derive.runtime.paths import ensemble
+from derive.runtime.paths.blocks import Block, gaussian_blocks, total
 
 RESULTS = Path(__file__).parent / "results" / "family.json"
 VALUES = {"gamma": 0.5, "tau_0": 1.0, "c_plus": 0.0, "c_minus": -1.0, "a": 1.0, "H": 4.0,

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-for _folder in ("runtime", "published"):
+for _folder in ("support", "published"):
     sys.path.insert(0, str(Path(__file__).parents[1] / _folder))
 
 import closures  # noqa: E402
@@ -116,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     from attention_models import Params, softmax
 
-    from derive.runtime.gaussian_closure import solve
+    from derive.runtime.closures.entry import solve
 
     rows = experiment(lambda *a, **k: solve(softmax, *a, **k), Params, args.draws)
     result = {

@@ -36,8 +36,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.generated import shaped_attention as kernel
-from derive.runtime import ensemble
-from derive.runtime.blocks import Block, gaussian_blocks, total
+from derive.runtime.paths import ensemble
+from derive.runtime.paths.blocks import Block, gaussian_blocks, total
 
 PARAMS = kernel.Params(0.5, 1.0)
 FIELDS = {n: Block(k) for n, k in kernel._SPEC.noise_fields.items()}

@@ -34,14 +34,15 @@ if hasattr(os, "sched_setaffinity"):
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 )
-sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import control_models as models
 import jax
 import numpy as np
 from scipy.integrate import solve_bvp
 
-from derive.runtime import mesh, optimal_control
+from derive.runtime.control import entry as optimal_control
+from derive.runtime.control import mesh
 
 GOAL = 1e-8
 

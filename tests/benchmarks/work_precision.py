@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "published"))
 import two_token_gap as gap
 
 from derive.generated import shaped_attention as kernel
-from derive.runtime.blocks import Block, gaussian_blocks, total
+from derive.runtime.paths.blocks import Block, gaussian_blocks, total
 
 ROW, W0, PATHS = (0.25, 0.5, 0.5), 1.6, 2**16
 PARAMS = kernel.Params(0.5, 0.5)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import sympy as sp
 
-from derive.calculus.index import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, Index, Tensor, collect
 
 _FACTOR = re.compile(r"(\w+)\[([\w,]+)\]")
 
@@ -53,7 +53,7 @@ def _terms(text: str) -> list[str]:
 
 def evaluate_at(expression: Expression, V, m: int, numbers: Mapping[sp.Symbol, float]):  # type: ignore[no-untyped-def]
     """Value at a NumPy covariance."""
-    from derive.calculus.evaluate import evaluate
+    from derive.calculus.index.evaluate import evaluate
 
     dims = {i.dim for _, fs in expression.terms for f in fs for i in f.indices}
     dims |= {i.dim for i in expression.free}

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derive.methods.control_checks import Point, evaluate, point
-from derive.methods.optimal_control import OptimalControl, derive
+from derive.methods.optimal_control.checks import Point, evaluate, point
+from derive.methods.optimal_control.derivation import OptimalControl, derive
 from derive.notation import (
     Refusal,
     dims,

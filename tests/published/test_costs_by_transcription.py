@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from derive.emit.optimal_control import render
-from derive.methods.optimal_control import derive
+from derive.emit.optimal_control.module import render
+from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
 
 ca = pytest.importorskip("casadi")

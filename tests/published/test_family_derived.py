@@ -15,11 +15,11 @@ import sympy as sp
 from scipy.integrate import quad
 from scipy.special import gammainc
 
-from derive.calculus.evaluate import evaluate
-from derive.emit.covariance_sde import render
+from derive.calculus.index.evaluate import evaluate
+from derive.emit.covariance_sde.module import render
 from derive.errors import DefinitionError, Refusal
-from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.methods.one_dimension import Scalar, scalars
+from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.one_dimension import Scalar, scalars
 from derive.notation import (
     cos,
     covariance_sde,
@@ -418,7 +418,7 @@ def test_a_wrong_sign_in_nu_would_be_seen() -> None:
 
 
 def test_kinked_expectation_is_the_one_of_prices_rule() -> None:
-    from derive.calculus.kinks import CORRELATION, price
+    from derive.calculus.gaussian.kinks import CORRELATION, price
 
     assert (
         sp.simplify(sp.diff(price(2), CORRELATION, 2) - 2 / (sp.pi * sp.sqrt(1 - CORRELATION**2)))

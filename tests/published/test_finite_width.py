@@ -15,10 +15,10 @@ import pytest
 import sympy as sp
 from scipy.special import erf
 
-from derive.calculus.evaluate import evaluate
-from derive.calculus.index import Expression
-from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.methods.finite_width import FiniteWidth, finite_width
+from derive.calculus.index.evaluate import evaluate
+from derive.calculus.index.expressions import Expression
+from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
 from derive.registry import find, load
 
 from .one_layer_mlp_moments import shaped_relu, shaped_smooth

@@ -15,12 +15,12 @@ import pytest
 import two_token_relu as relu
 from two_token_relu import Case
 
-from derive.calculus.evaluate import evaluate
+from derive.calculus.index.evaluate import evaluate
 from derive.generated import shaped_relu_mlp as module
-from derive.methods.corrected import corrected
-from derive.methods.covariance_sde import derive
+from derive.methods.covariance_sde.corrected import corrected
+from derive.methods.covariance_sde.derivation import derive
 from derive.registry import find, load
-from derive.verify.layer_mean import layer_mean
+from derive.verify.covariance_sde.layer_mean import layer_mean
 
 CASE = Case(0.8, 0.0, -2.0, 0.2)
 T = 0.5

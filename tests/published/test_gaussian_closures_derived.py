@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from derive.methods import closure_checks as checks
+from derive.methods.gaussian_closure import checks
 
 PLAIN = {
     "softmax_closure": theorems.softmax,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derive.methods import control_checks as checks
-from derive.methods.optimal_control import derive
+from derive.methods.optimal_control import checks
+from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
 
 TEXT = """from derive.notation import *

@@ -14,14 +14,14 @@ import pytest
 import shaped_attention_theorem as theorem
 from scipy.integrate import solve_ivp
 
-from derive.calculus.evaluate import evaluate
-from derive.emit import report
-from derive.emit.covariance_sde import render
+from derive.calculus.index.evaluate import evaluate
+from derive.emit.covariance_sde import report
+from derive.emit.covariance_sde.module import render
 from derive.errors import DefinitionError, Refusal
 from derive.generated import relu_attention
-from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.methods.finite_width import finite_width
-from derive.methods.one_dimension import scalars
+from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.finite_width import finite_width
+from derive.methods.covariance_sde.one_dimension import scalars
 from derive.notation import (
     Rational,
     covariance_sde,
@@ -34,7 +34,7 @@ from derive.notation import (
     sqrt,
 )
 from derive.registry import find, load
-from derive.verify import rungs
+from derive.verify.covariance_sde import rungs
 
 m, n, n_k, k = dims("m: tokens", "n: width", "n_k: key width", "k: another, fixed")
 gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")

@@ -18,11 +18,11 @@ import shaped_attention_theorem as theorem
 import sympy as sp
 from index_expressions import evaluate_at, read
 
-from derive.calculus.evaluate import evaluate
-from derive.calculus.gaussian import contract_gram, expectation
-from derive.calculus.index import Expression, Index
-from derive.methods.covariance_sde import CovarianceSDE, derive
-from derive.notation.model import Model
+from derive.calculus.gaussian.expectation import contract_gram, expectation
+from derive.calculus.index.evaluate import evaluate
+from derive.calculus.index.expressions import Expression, Index
+from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.notation.layers.model import Model
 
 
 def load() -> Model:

@@ -17,8 +17,8 @@ from scipy.integrate import quad
 from scipy.linalg import solve_continuous_are
 from scipy.optimize import brentq
 
-from derive.emit.optimal_control import render
-from derive.methods.optimal_control import derive
+from derive.emit.optimal_control.module import render
+from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
 
 A0 = np.array([[1.0, 0.3], [-0.2, 0.8]])

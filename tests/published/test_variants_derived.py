@@ -14,11 +14,11 @@ import pytest
 import sympy as sp
 from index_expressions import read
 
-from derive.calculus.evaluate import evaluate
-from derive.calculus.index import Expression
-from derive.methods.covariance_sde import CovarianceSDE, derive
+from derive.calculus.index.evaluate import evaluate
+from derive.calculus.index.expressions import Expression
+from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
 from derive.notation import Refusal
-from derive.notation.functions import (
+from derive.notation.common.functions import (
     cos,
     exp,
     eye,
@@ -30,9 +30,9 @@ from derive.notation.functions import (
     softmax,
     sqrt,
 )
-from derive.notation.model import covariance_sde
-from derive.notation.scalars import dims, params
-from derive.verify.second_route import second_route
+from derive.notation.common.scalars import dims, params
+from derive.notation.layers.model import covariance_sde
+from derive.verify.covariance_sde.second_route import second_route
 
 m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
 gamma, tau_0, kappa = params("gamma: in (0, 1)", "tau_0: positive", "kappa: positive")

@@ -21,12 +21,12 @@ import pytest
 import runtime_loops
 
 import derive.generated
-from derive.runtime import small_matrices as small
-from derive.runtime.covariance_sde import CovarianceModel
-from derive.runtime.custom_calls import LARGE, RANDOM, targets
-from derive.runtime.gaussian_closure import ClosureModel
-from derive.runtime.precision import precision
-from derive.runtime.stepping import TILES
+from derive.runtime.closures.entry import ClosureModel
+from derive.runtime.common import small_matrices as small
+from derive.runtime.common.custom_calls import LARGE, RANDOM, targets
+from derive.runtime.common.precision import precision
+from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.stepping import TILES
 
 MODELS = sorted(
     file.stem
@@ -133,7 +133,7 @@ def test_what_no_kernel_has_calls_no_library_either(what: dict[str, Any]) -> Non
     module = ModuleType("a module")
     module._SPEC = replace(module_of("mean_tracking")._SPEC, **what)  # type: ignore[attr-defined]
     with precision("float64") as kind:
-        for place in ("extremals.problem", "extremals._report"):
+        for place in ("control.extremals.problem", "control.extremals._report"):
             for _, program, arguments in runtime_loops.CONTROL[place](module, M, kind):
                 assert not calls(program, *arguments), place
 

@@ -11,7 +11,7 @@ import pytest
 
 from derive.cli import main
 from derive.generated import shaped_attention
-from derive.runtime import memory
+from derive.runtime.common import memory
 
 PARAMS = shaped_attention.Params(gamma=0.6, tau_0=0.8)
 V0 = np.eye(3)

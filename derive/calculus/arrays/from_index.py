@@ -1,0 +1,202 @@
+"""Index expressions as array expressions: products of matrices and vectors, no axis to spare.
+
+Input: an expression of `derive.calculus.index` whose tensors have at most two slots, the book of
+its defined tensors, and an array for every other tensor.  Output: an array over the expression's
+free indices, built in an `Algebra`.
+
+A chain of matrices becomes a product in its own order; everything else is contracted one summed
+index at a time, the cheapest first.
+
+Not supported, and said by `NoArray`: arrays of more than two axes, tensors that need a quadrature
+or the eigenvalues of a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+import sympy as sp
+
+from derive.calculus.arrays.algebra import Algebra
+from derive.calculus.index.defined import Book
+from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.notation.common.arrays import Array
+from derive.notation.common.elementwise import named
+
+Placed = tuple[Array, tuple[Index, ...]]
+
+WHY_NOT = {
+    "spectral": "a function of the eigenvalues of a matrix (a matrix square root, say)",
+    "smooth": "the Gaussian mean of a function without a closed form, which takes a quadrature",
+    "gate": "weights over blocks of tokens",
+}
+
+
+class NoArray(Exception):
+    """The expression has no form in arrays of at most two axes; the message says why."""
+
+
+@dataclass
+class Arrays:
+    """Conversion in one algebra; `given` by name, `symbols` replace sizes and parameters."""
+
+    algebra: Algebra
+    book: Book
+    given: Mapping[str, Array]
+    symbols: Mapping[sp.Symbol, sp.Expr]
+    done: dict[Tensor, Array] = field(default_factory=dict)
+
+    def of(self, expression: Expression) -> Array:
+        """Array of shape (sizes of the free indices)."""
+        g = self.algebra
+        free = expression.free
+        if len(free) > 2:
+            raise NoArray(f"an array of {len(free)} axes")
+        shape = tuple(self.size(i) for i in free)
+        if expression.is_zero:
+            return g.full(shape, sp.Integer(0)) if shape else g.scalar(sp.Integer(0))
+        parts = [g.scale(self.scalar(c), self.term(f, free)) for c, f in expression.terms]
+        return g.spread(reduce(g.add, parts), shape)
+
+    def size(self, index: Index) -> sp.Expr:
+        return sp.sympify(index.dim).xreplace(dict(self.symbols))
+
+    def scalar(self, coefficient: sp.Expr) -> sp.Expr:
+        out = coefficient.xreplace(dict(self.symbols))
+        if out.has(sp.I):
+            raise NoArray("complex numbers")
+        return out
+
+    def tensor(self, tensor: Tensor) -> Array:
+        if tensor not in self.done:
+            self.done[tensor] = self._tensor(tensor)
+        return self.done[tensor]
+
+    def _tensor(self, tensor: Tensor) -> Array:
+        g = self.algebra
+        if tensor.kind == "delta":
+            return g.eye(sp.sympify(tensor.dims[0]).xreplace(dict(self.symbols)))
+        if tensor not in self.book.of:
+            return self.given[tensor.name]
+        meaning = self.book.of[tensor]
+        if meaning.kind in WHY_NOT:
+            raise NoArray(WHY_NOT[meaning.kind])
+        if len(tensor.dims) > 2:
+            raise NoArray(f"an array of {len(tensor.dims)} axes")
+        bodies = [self.of(b) for b in meaning.bodies]
+        if meaning.kind == "exp":
+            return g.function("exp", bodies[0])
+        if meaning.kind == "reciprocal":
+            return g.function("reciprocal", bodies[0], named("reciprocal"))
+        if meaning.kind in ("inverse", "det"):
+            whole = g.add(g.eye(bodies[0].shape[0]), bodies[0])
+            return g.inverse(whole) if meaning.kind == "inverse" else g.inv_sqrt_det(whole)
+        raise NoArray(f"a {meaning.kind} of queries and keys")
+
+    # one product
+
+    def term(self, factors: Factors, free: tuple[Index, ...]) -> Array:
+        """The product over its indices, spread over `free` by broadcasting."""
+        g = self.algebra
+        work: list[Placed] = [
+            self._diagonal((self.tensor(f.tensor), f.indices), free) for f in factors
+        ]
+        chain = self._chain(work, free)
+        if chain is not None:
+            return chain
+        while True:
+            dummies = {i for _, ix in work for i in ix if i not in free}
+            if not dummies:
+                break
+            best = min(dummies, key=lambda d: (_cost(d, work), d.name))
+            group = [p for p in work if best in p[1]]
+            rest = [p for p in work if best not in p[1]]
+            work = [self._summed(group, best), *rest]
+        if not work:
+            return g.scalar(sp.Integer(1))
+        return reduce(g.multiply, [self._aligned(p, free) for p in work])
+
+    def _diagonal(self, placed: Placed, free: tuple[Index, ...]) -> Placed:
+        array, indices = placed
+        if len(indices) < 2 or indices[0] != indices[1]:
+            return placed
+        g = self.algebra
+        return g.total(g.multiply(array, g.eye(array.shape[0])), -1), indices[:1]
+
+    def _chain(self, work: Sequence[Placed], free: tuple[Index, ...]) -> Array | None:
+        """A product of matrices in order, perhaps applied to a vector; None if it is none."""
+        g = self.algebra
+        ends = [p for p in work if len(p[1]) == 1]
+        if len(free) != len(set(free)) or not free or len(free) + len(ends) != 2:
+            return None
+        left, at, order = list(work), free[0], []
+        while left:
+            hits = [p for p in left if at in p[1]]
+            if len(hits) != 1:
+                return None
+            array, indices = hits[0]
+            left.remove(hits[0])
+            if len(indices) == 1:
+                order.append(array)
+                break
+            order.append(array if indices[0] == at else g.transpose(array))
+            at = indices[1] if indices[0] == at else indices[0]
+            if at in free:
+                break
+        if left or not order:
+            return None
+        if order[-1].ndim == 1:
+            return reduce(lambda v, M: g.matmul(M, v), reversed(order))
+        return reduce(g.matmul, order)
+
+    def _summed(self, group: list[Placed], dummy: Index) -> Placed:
+        """The product of a group summed over an index."""
+        g = self.algebra
+        while len(group) > 2:
+            pairs = [(p, q) for k, p in enumerate(group) for q in group[k + 1 :]]
+            first, second = min(pairs, key=lambda pq: len({*pq[0][1], *pq[1][1]}))
+            legs = tuple(dict.fromkeys((*first[1], *second[1])))
+            product = self._product(first, second, legs)
+            group = [(product, legs), *(p for p in group if p is not first and p is not second)]
+        if len(group) == 1:
+            array, indices = group[0]
+            return g.total(array, indices.index(dummy)), tuple(i for i in indices if i != dummy)
+        (a, ix), (b, jx) = group
+        if len(ix) == 1 and len(jx) == 2:
+            (a, ix), (b, jx) = (b, jx), (a, ix)
+        legs = tuple(dict.fromkeys(i for i in (*ix, *jx) if i != dummy))
+        if set(ix) == set(jx):
+            whole = tuple(dict.fromkeys((*ix, *jx)))
+            product = self._product((a, ix), (b, jx), whole)
+            return g.total(product, whole.index(dummy)), legs
+        if len(ix) == 2 and ix[0] == dummy:
+            a, ix = g.transpose(a), ix[::-1]
+        if len(jx) == 2 and jx[1] == dummy:
+            b, jx = g.transpose(b), jx[::-1]
+        if len(ix) == 2:
+            return g.matmul(a, b), legs
+        raise NoArray("a contraction of arrays that are no matrices")
+
+    def _product(self, first: Placed, second: Placed, legs: tuple[Index, ...]) -> Array:
+        if len(legs) > 2:
+            raise NoArray(f"a product of {len(legs)} axes")
+        return self.algebra.multiply(self._aligned(first, legs), self._aligned(second, legs))
+
+    def _aligned(self, placed: Placed, order: tuple[Index, ...]) -> Array:
+        """Axes in `order`, missing ones of size one (in front: left to broadcasting)."""
+        g = self.algebra
+        array, indices = placed
+        if len(indices) > 2:
+            raise NoArray(f"an array of {len(indices)} axes")
+        if len(indices) == 2:
+            return array if indices == order else g.transpose(array)
+        if len(indices) == 1 and len(order) == 2 and indices[0] == order[0]:
+            return g.expand(array, 1)
+        return array
+
+
+def _cost(dummy: Index, work: Sequence[Placed]) -> tuple[int, int]:
+    group = [p for p in work if dummy in p[1]]
+    return len({i for _, ix in group for i in ix}), len(group)

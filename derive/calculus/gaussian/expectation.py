@@ -1,0 +1,127 @@
+"""Gaussian expectation: Isserlis' theorem on index expressions with symbolic dimensions.
+
+Input: an expression and the names of the Gaussian tensors to average over.  Output: the exact
+expectation, as an expression in what remains.  Closed loops of indices become powers of the
+dimensions, so the result is exact in every dimension (no large-width approximation is made).
+
+Entries of a tensor of kind "gaussian" are iid N(0, 1); those of a symmetric one have the law of
+(G + G^T)/sqrt(2): covariance delta delta + delta delta swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sympy as sp
+
+from derive.calculus.index.expressions import (
+    Expression,
+    Factor,
+    Factors,
+    Index,
+    Tensor,
+    delta_tensor,
+)
+
+
+def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
+    """E of `expression` over independent Gaussian tensors, everything else held fixed.
+
+    Tensors inside kinked functions come last: the others join the units first.
+    """
+    from derive.calculus.gaussian.envelopes import average_envelopes
+
+    kinked = {t.meaning[1] for t in expression.tensors() if t.kind == "magnitude"}
+    if any(t.kind == "envelope" for t in expression.tensors()):
+        expression = expression.map_terms(average_envelopes)
+    for tensor in sorted(over, key=lambda t: (t in kinked, t.name)):
+        expression = expression.map_terms(lambda c, f, t=tensor: _average(c, f, t))
+    return expression
+
+
+def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple[sp.Expr, Factors]]:
+    from derive.calculus.gaussian.kinks import average_kinks
+
+    if any(f.tensor.kind == "magnitude" and f.tensor.meaning[1] == tensor for f in factors):
+        yield from average_kinks(coeff, factors, tensor)
+        return
+    drawn = [f for f in factors if f.tensor == tensor]
+    rest = tuple(f for f in factors if f.tensor != tensor)
+    if len(drawn) % 2:
+        return
+    for pairing in pairings(len(drawn)):
+        products: list[Factors] = [rest]
+        for p, q in pairing:
+            alternatives = covariance(drawn[p], drawn[q])
+            products = [done + deltas for done in products for deltas in alternatives]
+        for product in products:
+            yield coeff, product
+
+
+def pairings(count: int) -> Iterable[tuple[tuple[int, int], ...]]:
+    """All perfect matchings of range(count)."""
+
+    def extend(left: tuple[int, ...]) -> Iterable[tuple[tuple[int, int], ...]]:
+        if not left:
+            yield ()
+            return
+        first, *others = left
+        for position, partner in enumerate(others):
+            remaining = tuple(others[:position] + others[position + 1 :])
+            for tail in extend(remaining):
+                yield ((first, partner), *tail)
+
+    return extend(tuple(range(count)))
+
+
+def covariance(first: Factor, second: Factor) -> list[Factors]:
+    """E of the product of two entries of one Gaussian tensor: a sum of products of deltas."""
+    straight = tuple(_delta(i, j) for i, j in zip(first.indices, second.indices, strict=True))
+    if not first.tensor.symmetric:
+        return [straight]
+    swapped = tuple(
+        _delta(i, j) for i, j in zip(first.indices, reversed(second.indices), strict=True)
+    )
+    return [straight, swapped]
+
+
+def _delta(i: Index, j: Index) -> Factor:
+    return delta_tensor(i.dim)[i, j]
+
+
+def contract_gram(expression: Expression, row: Tensor, gram: Tensor, weight: sp.Expr) -> Expression:
+    """Replace sum_i row[a, i] row[b, i] by weight * gram[a, b].
+
+    Only an index that occurs exactly twice, both times in the last slot of `row`, is a Gram
+    contraction; any other occurrence is left as it stands.
+    """
+
+    def rule(coeff: sp.Expr, factors: Factors) -> Iterable[tuple[sp.Expr, Factors]]:
+        work = list(factors)
+        while True:
+            pair = _gram_pair(work, row, expression.free)
+            if pair is None:
+                break
+            first, second = pair
+            work.remove(first)
+            work.remove(second)
+            work.append(gram[first.indices[0], second.indices[0]])
+            coeff = coeff * weight
+        yield coeff, tuple(work)
+
+    return expression.map_terms(rule)
+
+
+def _gram_pair(
+    factors: list[Factor], row: Tensor, free: tuple[Index, ...]
+) -> tuple[Factor, Factor] | None:
+    seen: dict[Index, list[tuple[Factor, int]]] = {}
+    for factor in factors:
+        for slot, index in enumerate(factor.indices):
+            seen.setdefault(index, []).append((factor, slot))
+    for index, places in seen.items():
+        if index in free or len(places) != 2:
+            continue
+        if all(f.tensor == row and slot == 1 for f, slot in places):
+            return places[0][0], places[1][0]
+    return None

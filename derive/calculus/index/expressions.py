@@ -1,0 +1,320 @@
+"""Index expressions: sums of products of tensors with named, typed indices.
+
+Input: tensors and indices.  Output: `Expression`, the one representation that every rule of the
+calculus reads and writes.  Coefficients are SymPy expressions in parameters and symbolic
+dimensions; a dimension is never a number here.
+
+Semantics are einsum's: an index of a term that is not free is summed over its dimension, once; a
+repeated free index is a diagonal; a free index that a term does not carry means the term is
+constant along it.
+
+Not supported here: functions of expressions (they are expanded before they arrive, see
+`derive.calculus.limit.series`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from derive.notation.common.scalars import extent
+
+_fresh = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Index:
+    """A named, typed index; `dim` is the symbol of the dimension that it runs over."""
+
+    name: str
+    dim: sp.Symbol = field(compare=False)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def fresh(dim: sp.Symbol) -> Index:
+    """A new index over `dim` that no other expression uses."""
+    return Index(f"_{next(_fresh)}", dim)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor by name.
+
+    `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
+    own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
+    (given numbers), "pattern" (rows summing to one), "delta", and, each with a module of its own
+    in `derive.calculus`: "magnitude" and "kernel" (kinks), "envelope", "response", "joint".
+    `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
+    other than these names is built from.
+    """
+
+    name: str
+    dims: tuple[sp.Symbol, ...]
+    kind: str
+    symmetric: bool = False
+    meaning: Any = None
+
+    def __getitem__(self, indices: tuple[Index, ...]) -> Factor:
+        return Factor(self, tuple(indices))
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    tensor: Tensor
+    indices: tuple[Index, ...]
+
+    def rename(self, names: Mapping[Index, Index]) -> Factor:
+        return Factor(self.tensor, tuple(names.get(i, i) for i in self.indices))
+
+
+Factors = tuple[Factor, ...]
+
+
+def delta_tensor(dim: sp.Symbol) -> Tensor:
+    return Tensor("delta", (dim, dim), "delta", symmetric=True)
+
+
+def indices_of(factors: Iterable[Factor]) -> set[Index]:
+    return {i for f in factors for i in f.indices}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Sum of coefficient * product of factors, with `free` output indices.
+
+    `terms` is in normal form: canonical products, distinct, nonzero coefficients, sorted.  Two
+    expressions over the same free indices are equal as functions of generic tensors iff their
+    terms are equal.
+    """
+
+    free: tuple[Index, ...]
+    terms: tuple[tuple[sp.Expr, Factors], ...]
+
+    def __add__(self, other: Expression) -> Expression:
+        return collect(self.free, (*self.terms, *other.terms))
+
+    def __neg__(self) -> Expression:
+        return self.scaled(sp.Integer(-1))
+
+    def __sub__(self, other: Expression) -> Expression:
+        return self + (-other)
+
+    def __mul__(self, other: Expression) -> Expression:
+        """Product; free indices of equal name are identified (entrywise product)."""
+        free = self.free + tuple(i for i in other.free if i not in self.free)
+        products = []
+        for coeff, factors in self.terms:
+            for c2, f2 in other.terms:
+                products.append((coeff * c2, factors + apart(f2, other.free)))
+        return collect(free, products)
+
+    def scaled(self, coefficient: sp.Expr) -> Expression:
+        return collect(self.free, [(coefficient * c, f) for c, f in self.terms])
+
+    def summed(self, *over: Index) -> Expression:
+        """Sum over free indices; a term without the index contributes the dimension."""
+        free = tuple(i for i in self.free if i not in over)
+        products = []
+        for coeff, factors in self.terms:
+            present = indices_of(factors)
+            for index in over:
+                if index not in present:
+                    coeff = coeff * extent(index.dim)
+            products.append((coeff, apart(factors, free)))
+        return collect(free, products)
+
+    def renamed(self, names: Mapping[Index, Index]) -> Expression:
+        """Rename free indices (simultaneously); mapping two to one takes a diagonal."""
+        free = tuple(dict.fromkeys(names.get(i, i) for i in self.free))
+        return collect(
+            free,
+            [
+                (c, tuple(f.rename(names) for f in apart(factors, self.free)))
+                for c, factors in self.terms
+            ],
+        )
+
+    def map_terms(
+        self, rule: Callable[[sp.Expr, Factors], Iterable[tuple[sp.Expr, Factors]]]
+    ) -> Expression:
+        """Apply a rule term by term and collect what it returns."""
+        return collect(self.free, [p for c, f in self.terms for p in rule(c, f)])
+
+    def map_coefficients(self, rule: Callable[[sp.Expr], sp.Expr]) -> Expression:
+        return collect(self.free, [(rule(c), f) for c, f in self.terms])
+
+    @property
+    def is_zero(self) -> bool:
+        return not self.terms
+
+    def placed(self, ends: Iterable[Index]) -> list[tuple[sp.Expr, Factors]]:
+        """The products with the free indices put at `ends` and every dummy new.
+
+        For building larger products by hand; `collect` the result.
+        """
+        names = dict(zip(self.free, ends, strict=True))
+        return [
+            (c, tuple(f.rename(names) for f in apart(factors, self.free)))
+            for c, factors in self.terms
+        ]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Tensors in order of name."""
+        found = {f.tensor for _, factors in self.terms for f in factors}
+        return tuple(sorted(found, key=lambda t: t.name))
+
+
+def apart(factors: Factors, free: Iterable[Index]) -> Factors:
+    """Give every bound index a new name, so that products never share a dummy."""
+    kept = set(free)
+    names = {i: fresh(i.dim) for i in _ordered(factors) if i not in kept}
+    return tuple(f.rename(names) for f in factors)
+
+
+def _ordered(factors: Factors) -> Iterator[Index]:
+    return iter(dict.fromkeys(i for f in factors for i in f.indices))
+
+
+def contract_deltas(
+    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
+) -> tuple[sp.Expr, Factors]:
+    """Remove every delta that touches a bound index; delta_ii over a bound i is the dimension."""
+    kept = set(free)
+    work = list(factors)
+    position = 0
+    while position < len(work):
+        factor = work[position]
+        if factor.tensor.kind != "delta":
+            position += 1
+            continue
+        i, j = factor.indices
+        if i == j:
+            work.pop(position)
+            bound_elsewhere = i in kept or any(i in f.indices for f in work)
+            if not bound_elsewhere:
+                coeff = coeff * extent(i.dim)
+            continue
+        if i in kept and j in kept:
+            # entries are zero or one: a square of a delta is the delta
+            if any(set(f.indices) == {i, j} for f in work[:position] if f.tensor.kind == "delta"):
+                work.pop(position)
+            else:
+                position += 1
+            continue
+        work.pop(position)
+        old, new = (i, j) if i not in kept else (j, i)
+        work = [f.rename({old: new}) for f in work]
+        if new not in kept and not any(new in f.indices for f in work):
+            coeff = coeff * extent(new.dim)
+        position = 0
+    return coeff, tuple(work)
+
+
+def contract_rows(
+    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
+) -> tuple[sp.Expr, Factors]:
+    """sum_k p[a, k] = 1 for a base pattern p, whose rows sum to one."""
+    if not any(f.tensor.kind == "pattern" for f in factors):
+        return coeff, factors
+    kept, work = set(free), list(factors)
+    while True:
+        counts: dict[Index, int] = {}
+        for f in work:
+            for i in f.indices:
+                counts[i] = counts.get(i, 0) + 1
+        done = next(
+            (
+                f
+                for f in work
+                if f.tensor.kind == "pattern"
+                and f.indices[1] not in kept
+                and counts[f.indices[1]] == 1
+            ),
+            None,
+        )
+        if done is None:
+            return coeff, tuple(work)
+        work.remove(done)
+        row = done.indices[0]
+        if row not in kept and counts[row] == 1:
+            coeff = coeff * extent(row.dim)
+
+
+UNIT = "unit diagonal"
+
+
+def contract_units(
+    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
+) -> tuple[sp.Expr, Factors]:
+    """V_aa = 1 for tokens on the sphere."""
+    ones = [f for f in factors if f.tensor.meaning == UNIT and f.indices[0] == f.indices[1]]
+    if not ones:
+        return coeff, factors
+    rest = tuple(f for f in factors if f not in ones)
+    present = indices_of(rest) | set(free)
+    for index in {f.indices[0] for f in ones} - present:
+        coeff = coeff * extent(index.dim)
+    return coeff, rest
+
+
+def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
+    """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
+    from derive.calculus.index.canonical import canonical
+    from derive.calculus.index.joints import contract_joints
+
+    free = tuple(free)
+    found: dict[tuple, tuple[list[sp.Expr], Factors]] = {}
+    for coeff, factors in products:
+        if coeff == 0:
+            continue
+        coeff, factors = contract_deltas(coeff, factors, free)
+        coeff, factors = contract_joints(coeff, factors, free)
+        coeff, factors = contract_rows(coeff, factors, free)
+        coeff, factors = contract_units(coeff, factors, free)
+        key, normal = canonical(factors, free)
+        if key in found:
+            found[key][0].append(coeff)
+        else:
+            found[key] = ([coeff], normal)
+    terms = []
+    for key in sorted(found):
+        coeffs, factors = found[key]
+        total = normal_coefficient(sp.Add(*coeffs))
+        if total != 0:
+            terms.append((total, factors))
+    return Expression(free, tuple(terms))
+
+
+_normal: dict[sp.Expr, sp.Expr] = {}
+
+
+def normal_coefficient(coeff: sp.Expr) -> sp.Expr:
+    """Expanded coefficient, zero exactly when it vanishes as a rational function.
+
+    Radicals of the parameters (sqrt(1 - gamma**2), say) are algebraic: SymPy reduces their even
+    powers on expansion, which is what cancellation needs.
+    """
+    if coeff not in _normal:
+        expanded = sp.expand(coeff)
+        # only sums in denominators can hide a zero from expansion
+        hidden = expanded.is_Add and any(
+            p.exp.is_negative and p.base.is_Add for p in expanded.atoms(sp.Pow)
+        )
+        if hidden and sp.expand(sp.fraction(sp.together(expanded))[0]) == 0:
+            expanded = sp.Integer(0)
+        _normal[coeff] = expanded
+    return _normal[coeff]
+
+
+def scalar(coefficient: sp.Expr, free: Iterable[Index] = ()) -> Expression:
+    return collect(free, [(sp.sympify(coefficient), ())])
+
+
+def single(factor: Factor, free: Iterable[Index]) -> Expression:
+    return collect(free, [(sp.Integer(1), (factor,))])

@@ -1,0 +1,263 @@
+"""One product of tensors as array statements: one dummy at a time, the cheapest first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable
+
+import sympy as sp
+
+from derive.calculus.gaussian.kinks import CORRELATION
+from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.emit.common.graph_code import statements
+from derive.emit.common.merging import Placed, Recipe
+from derive.emit.common.names import local
+from derive.emit.common.program import LONGEST, RANKS, Program, in_order
+from derive.emit.common.scalars import factor_text, python, symbol_text
+
+
+def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> list[Placed]:
+    """Evaluate one component; its legs are the free indices in it."""
+    if len(part) == 1 and part[0].tensor.kind == "delta":
+        name = program.assign(("delta",), "delta", f"identity({program.like})", "delta", 2)
+        program.symmetric.add(name)
+        return [(name, part[0].indices)]
+    arrays: list[Placed] = []
+    for factor in part:
+        name = _named(factor.tensor, program)
+        if factor.tensor.symmetric:
+            program.symmetric.add(name)
+        arrays.append((name, factor.indices))
+    arrays = [_diagonal(a, program) for a in arrays]
+    while True:
+        dummies = {i for _, ix in arrays for i in ix if i not in free}
+        if not dummies:
+            return arrays
+        best = min(dummies, key=lambda d: (_cost(d, arrays), d.name))
+        group = [a for a in arrays if best in a[1]]
+        rest = [a for a in arrays if best not in a[1]]
+        also = {d for d in dummies if all((d in a[1]) == (a in group) for a in arrays)}
+        arrays = [*rest, _eliminate(group, also, free, program)]
+
+
+def _named(tensor: Tensor, program: Program) -> str:
+    """The array behind a tensor; a function of V is computed first."""
+    if tensor.kind == "kernel":
+        shape, degree, gram = tensor.meaning
+        slope = sp.simplify(sp.diff(shape, CORRELATION))
+        functions = ", ".join(f"lambda {CORRELATION}: {python(f)}" for f in (shape, slope))
+        text = f"of_correlation({gram.name}, {degree}, {functions})"
+        return program.assign(("kernel", tensor.name), "pair", text, 2)
+    if tensor.kind == "pattern":
+        given, like, own = tensor.meaning.given, program.like, local(tensor.name)
+        if given:  # the field's own name, read as an array
+            name = program.rebind(("pattern", own), own, f"constant({own}, {like})")
+        else:
+            text = f"causal({symbol_text(tensor.dims[0])}, {like})"
+            name = program.assign(("pattern", own), "pattern", text, 2)
+        program.shared.add(name)
+        return name
+    if tensor.kind == "response":
+        return _response(tensor, program)
+    if tensor.kind == "spread":
+        factor, gram = tensor.meaning
+        text = f"sqrt(diagonal({gram.name}))"
+        if factor != 1:
+            text = f"{factor_text(factor)} * {text}"
+        return program.assign(("spread", tensor.name), "spread", text, 1)
+    return tensor.name
+
+
+def _response(tensor: Tensor, program: Program) -> str:
+    """A nonlinear function of V, written out as in the definition."""
+    meaning = tensor.meaning
+    leaves = {meaning.gram: meaning.tensor.name}
+    dtype = f"{meaning.tensor.name}.dtype"
+    lines, text = statements(meaning.root, {}, leaves, dtype, program.given)
+    known = {s.name: s.text for s in program.statements}
+    if any(name in program.taken and known.get(name) != words for name, words in lines):
+        # another function's parts have these names
+        lines, text = statements(meaning.root, {}, leaves, dtype, program.taken)
+    for name, words in lines:
+        if name not in program.taken:
+            program.assign(("line", name, words), name, words, 2)
+    rank = len(tensor.dims)
+    wish = "mixing" if rank == 2 else "size"
+    return program.assign(("response", tensor.name), wish, text, rank)
+
+
+def responses(expressions: Iterable[Expression]) -> list[str]:
+    """What the functions of V in the equations are, a line each: S_1 = softmax(beta * V)."""
+    found = {t for e in expressions for t in e.tensors() if t.kind == "response"}
+    out = []
+    for tensor in sorted(found, key=lambda t: t.name):
+        meaning = tensor.meaning
+        name = meaning.tensor.name
+        lines, text = statements(meaning.root, {}, {meaning.gram: name}, f"{name}.dtype")
+        where = "".join(f", {n} = {words}" for n, words in lines)
+        out.append(f"{tensor.name} = {text}{where}")
+    return out
+
+
+def _cost(dummy: Index, arrays: list[Placed]) -> tuple[int, int]:
+    group = [a for a in arrays if dummy in a[1]]
+    involved = {i for _, ix in group for i in ix}
+    return len(involved), len(group)
+
+
+def _diagonal(placed: Placed, program: Program) -> Placed:
+    name, indices = placed
+    if len(indices) == 2 and indices[0] == indices[1]:
+        new = program.assign(("diag", name), f"{name}_diag", f"diagonal({name})", 1)
+        return new, indices[:1]
+    assert len(set(indices)) == len(indices), "only matrices have diagonals here"
+    return placed
+
+
+def _eliminate(
+    group: list[Placed], dummies: set[Index], free: tuple[Index, ...], program: Program
+) -> Placed:
+    """Sum the product of a group over `dummies`; rank-one partners are multiplied in first."""
+    group = sorted((_oriented(p, dummies, program) for p in group), key=in_order)
+    while len(group) > 2:
+        # the pair that makes the smallest array
+        first, second = min(
+            itertools.combinations(reversed(group), 2),
+            key=lambda pair: len({*pair[0][1], *pair[1][1]}),
+        )
+        rest = [p for p in group if p is not first and p is not second]
+        group = sorted([product_of([first, second], set(), free, program), *rest], key=in_order)
+    return product_of(group, dummies, free, program)
+
+
+def _oriented(placed: Placed, dummies: set[Index], program: Program) -> Placed:
+    """A symmetric matrix is read with the summed index last."""
+    name, indices = placed
+    flip = name in program.symmetric and len(indices) == 2 and indices[0] in dummies
+    return (name, indices[::-1]) if flip and indices[1] not in dummies else placed
+
+
+def product_of(
+    group: list[Placed], dummies: set[Index], free: tuple[Index, ...], program: Program
+) -> Placed:
+    """The product of one or two arrays, summed over `dummies`, as a named value."""
+    if len(group) == 1 and len(dummies) > 1:  # a partial sum may be there already
+        last = group[0][1][-1]
+        rows = product_of(group, {last}, free, program)
+        return product_of([rows], dummies - {last}, free, program)
+    legs = tuple(
+        sorted(
+            dict.fromkeys(i for _, ix in group for i in ix if i not in dummies),
+            key=lambda i: (0, free.index(i), "") if i in free else (1, 0, i.name),
+        )
+    )
+    matmul = _matmul(group, dummies, legs, program)
+    if matmul:
+        text, legs, word = matmul
+    turned = _key(group, legs[::-1], dummies)
+    if turned in program.known and len(legs) == 2:
+        return program.known[turned], legs[::-1]
+    involved = {i for _, ix in group for i in ix}
+    if not matmul:
+        text, wish = _product_text(group, legs, dummies, program)
+    else:
+        wish = "_".join(n for n, _ in word)
+    if len(wish) > LONGEST:
+        wish = RANKS[min(len(legs), 3)]
+    name = program.assign(_key(group, legs, dummies), wish, text, len(involved))
+    if text.endswith(".sum(-2)"):
+        program.column_sums[name] = group[0][0]
+    if text.startswith("matvec("):
+        (matrix, ix), (vector, _) = group
+        flip = ix[1] not in dummies and matrix not in program.symmetric
+        program.recipes[name] = Recipe(matrix, flip, vector)
+    if matmul:
+        (left, left_turned), (right, right_turned) = word
+        program.recipes[name] = Recipe(left, left_turned, right, right_turned)
+        program.words[name] = tuple(w for n, flip in word for w in program.word(n, flip))
+        if program.words[name] == program.word(name, True):
+            program.symmetric.add(name)
+    elif len(legs) == 2 and all(n in program.symmetric and len(ix) == 2 for n, ix in group):
+        program.symmetric.add(name)  # entry by entry, on the same two indices
+    return name, legs
+
+
+def _key(group: list[Placed], legs: tuple[Index, ...], dummies: set[Index]) -> object:
+    """What a product is, whatever its indices are called."""
+    names: dict[Index, str] = {}
+    for index in [*legs, *(i for _, ix in group for i in ix)]:
+        names.setdefault(index, "abcdefgh"[len(names)])
+    pattern = "; ".join(f"{n}[{','.join(names[i] for i in ix)}]" for n, ix in group)
+    return pattern, "".join(names[i] for i in legs)
+
+
+def _product_text(
+    group: list[Placed], legs: tuple[Index, ...], dummies: set[Index], program: Program
+) -> tuple[str, str]:
+    """Text of a product that is not one of two matrices, and a name for it."""
+    if len(group) == 1:
+        ((name, indices),) = group
+        (axis,) = [indices.index(d) - len(indices) for d in dummies]
+        side = "_sum" if axis == -1 else "_column_sum"
+        if not legs:
+            name, side = name.removesuffix("_sum"), "_total"
+        return f"{group[0][0]}.sum({axis})", name + side
+    (first, ix), (second, jx) = group
+    if dummies and len(ix) == 2 and len(jx) == 1 and dummies == set(jx):
+        turned = ix[1] not in dummies and first not in program.symmetric
+        return f"matvec({first}{'.mT' if turned else ''}, {second})", f"{first}_{second}"
+    order = (*legs, *sorted(dummies))
+    text = " * ".join(aligned(p, order, program.symmetric) for p in group)
+    if not dummies:
+        return text, f"{first}_squared" if first == second else f"{first}_times_{second}"
+    axes = tuple(range(-len(dummies), 0))
+    if len(order) == 2 and text.count(".mT") == 2:  # down the columns of both
+        text = " * ".join(aligned(p, order[::-1], program.symmetric) for p in group)
+        axes = (-2,)
+    return f"({text}).sum({axes[0] if len(axes) == 1 else axes})", f"{first}_{second}_dot"
+
+
+Matmul = tuple[str, tuple[Index, ...], tuple[tuple[str, bool], ...]]
+
+
+def _matmul(
+    group: list[Placed], dummies: set[Index], legs: tuple[Index, ...], program: Program
+) -> Matmul | None:
+    """A product of two matrices: text, legs and factors, in the order that transposes least.
+
+    A transposed matrix on the left is the dear one: batched products then leave the fast path.
+    One that all paths share stands better on the right: then it is one large product.
+    """
+    if len(group) != 2 or len(dummies) != 1 or any(len(ix) != 2 for _, ix in group):
+        return None
+    (dummy,) = dummies
+    if len(legs) != 2:
+        return None
+    found: list[tuple[tuple[int, int], Matmul]] = []
+    for (first, ix), (second, jx) in (group, group[::-1]):
+        outer = tuple(next(i for i in pair if i != dummy) for pair in (ix, jx))
+        left = ix[1] != dummy and first not in program.symmetric
+        right = jx[0] != dummy and second not in program.symmetric
+        text = f"{first}{'.mT' if left else ''} @ {second}{'.mT' if right else ''}"
+        dear = 16 * left + 4 * right + 3 * (first in program.shared) + 2 * (outer != legs)
+        cost = (dear, len(found))
+        found.append((cost, (text, outer, ((first, left), (second, right)))))
+    return min(found)[1]
+
+
+def aligned(
+    placed: Placed, order: tuple[Index, ...], symmetric: Collection[str] = frozenset()
+) -> str:
+    """An array read with its axes in `order`, missing ones as axes of size one."""
+    name, indices = placed
+    if not indices:
+        return f"{name}[..., {', '.join(['None'] * len(order))}]" if order else name
+    positions = [order.index(i) for i in indices]
+    text = name
+    if positions != sorted(positions) and name not in symmetric:
+        ranked = sorted(range(len(positions)), key=lambda k: positions[k])
+        text = f"{name}.mT" if len(positions) == 2 else f"permuted({name}, {tuple(ranked)})"
+    if len(indices) == len(order):
+        return text
+    where = [":" if i in indices else "None" for i in order]
+    return f"{text}[..., {', '.join(where)}]"

@@ -1,0 +1,111 @@
+"""Equations as LaTeX: one line a term, a document that compiles as it stands."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.calculus.index.expressions import Expression, Factors
+from derive.calculus.index.readable import readable
+from derive.calculus.index.text import index_names
+
+_SYMBOLS = {"F": "F", "V": "V"}
+
+
+def equation(left: str, expression: Expression) -> str:
+    """The equation `left` = sum of terms, without line breaks."""
+    terms = lines(expression)
+    return f"{left} = " + (" ".join(terms) if terms else "0")
+
+
+def lines(expression: Expression) -> list[str]:
+    """Signed terms in order."""
+    out = []
+    for position, (coefficient, factors) in enumerate(expression.terms):
+        coefficient = readable(coefficient)
+        sign = "-" if coefficient.as_coeff_Mul()[0] < 0 else "+" if position else ""
+        size = -coefficient if sign == "-" else coefficient
+        out.append(f"{sign} {_term(size, factors, expression)}".strip())
+    return out
+
+
+def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str:
+    names = index_names(expression.free, factors)
+    bound = [names[i] for i in names if i not in expression.free]
+    total = rf"\sum_{{{' '.join(bound)}}} " if bound else ""
+    product = " ".join(
+        f"{tensor_name(f.tensor.name)}{_scripts([names[i] for i in f.indices], f.tensor.name)}"
+        for f in factors
+    )
+    front = sp.latex(coefficient, symbol_names=_signed_names(coefficient))
+    if coefficient == 1 and product:
+        front = ""
+    elif coefficient.is_Add:
+        front = rf"\left({front}\right)"
+    return f"{front} {total}{product}".strip()
+
+
+def _signed_names(coefficient: sp.Expr) -> dict[sp.Symbol, str]:
+    """c_plus and c_minus by the signs they are named after."""
+    signs = {"plus": "+", "minus": "-"}
+    parts = {s: s.name.rpartition("_") for s in coefficient.free_symbols}
+    return {s: f"{h}_{{{signs[t]}}}" for s, (h, _, t) in parts.items() if h and t in signs}
+
+
+def tensor_name(name: str) -> str:
+    if name == "delta":
+        return r"\delta"
+    head, _, tail = name.partition("_")
+    if len(head) > 1 and head.isalpha():
+        head = rf"\mathrm{{{head}}}"
+    return f"{head}^{{({tail})}}" if tail else head
+
+
+def _scripts(indices: list[str], name: str) -> str:
+    if not indices:
+        return ""
+    return f"_{{{' '.join(indices)}}}"
+
+
+def document(title: str, parts: list[tuple[str, str, list[str]]], notes: list[str]) -> str:
+    """A whole document: (heading, left side, terms) and notes in words."""
+    out = [
+        r"\documentclass{article}",
+        r"\usepackage{amsmath,amssymb}",
+        r"\usepackage[margin=2.5cm]{geometry}",
+        r"\allowdisplaybreaks",
+        r"\begin{document}",
+        rf"\section*{{{escape(title)}}}",
+    ]
+    for heading, left, terms in parts:
+        out.append(rf"\subsection*{{{escape(heading)}}}")
+        out.append(r"\begin{align*}")
+        rows = terms or ["0"]
+        body = [rf"{left} ={{}}& {rows[0]}"] + [rf"& {row}" for row in rows[1:]]
+        out.append(" \\\\\n".join(body))
+        out.append(r"\end{align*}")
+    if notes:
+        out.append(r"\begin{itemize}")
+        out.extend(rf"\item {escape(note)}" for note in notes)
+        out.append(r"\end{itemize}")
+    out.append(r"\end{document}")
+    return "\n".join(out) + "\n"
+
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "_": r"\_",
+    "^": r"\^{}",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\~{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def escape(text: str) -> str:
+    return "".join(_ESCAPES.get(c, c) for c in text)

@@ -1,0 +1,290 @@
+"""One block of a layer: from its trace to drift, diffusion and noise.
+
+Input: the trace of a block (a whole layer, or a part of one, see `compose`).
+Output: `Block`, with the record of the steps: trace, expand, average, count powers and take the
+limit, map the noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sympy as sp
+
+from derive.calculus.index.expressions import UNIT, Expression, Index, Tensor, collect, fresh
+from derive.calculus.limit.centred import opened
+from derive.calculus.limit.opaque import hide, reveal
+from derive.calculus.limit.order import Law, Scaling
+from derive.calculus.limit.series import Expansion
+from derive.errors import Refusal
+from derive.methods.common.record import Fact, Step, of_step
+from derive.methods.covariance_sde import checks
+from derive.methods.covariance_sde import facts as sde_facts
+from derive.methods.covariance_sde.clock_checks import Moments
+from derive.methods.covariance_sde.dropped import dimension_facts
+from derive.methods.covariance_sde.noise import NoiseMap, noise_map
+from derive.methods.covariance_sde.powers import (
+    count_powers,
+    finer_powers,
+    limit,
+    require_closed,
+    require_small_mean,
+    require_small_spread,
+    too_quiet,
+)
+from derive.methods.covariance_sde.step_control import mixing
+from derive.notation.common.arrays import Array, walk
+from derive.notation.layers.model import Trace
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is derived of one block; see `CovarianceSDE` for the quantities."""
+
+    trace: Trace
+    law: Law
+    drift: Expression
+    diffusion: Expression
+    noise: NoiseMap
+    mixing_rate: Expression
+    mixing_effect: Expression
+    fluctuation: Expression
+    facts: tuple[Fact, ...]
+    steps: tuple[Step, ...]
+
+
+def derive_block(traced: Trace, still: bool = False) -> Block:
+    """Derive one block; `still`: it may be too weak to move V on the clock, others do."""
+    law, weights = laws(traced)
+    model = traced.model
+    steps: list[Step] = []
+
+    _require_quiet(law, traced, weights)
+    expansion = _expand(law, traced, weights)
+    # odd functions skip an order: what a longer series leaves alone is seen two orders on
+    wider = Expansion(law, weights, expansion.reach + 2)
+    layer = expansion.of(traced.output)
+    steps.append(
+        Step(
+            "expand",
+            f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
+            {"layer": layer},
+            (),
+            checks.series(traced, law, layer, wider.of(traced.output)),
+        )
+    )
+
+    pace, clock = law.scaling.pace, law.scaling.clock
+    increment = increment_of(layer, law, 2 * pace)
+    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), pace)
+    increment, first = opened(increment), opened(first)
+    if any(t.kind == "envelope" for t in increment.tensors()):
+        # their products are not averaged: the mean of order eps must be known not to vanish first
+        loud = law.mean(law.up_to(increment, pace)).scaled(clock)
+        require_small_mean(_revealed(loud, law), law, traced)
+    drift_exact = law.mean(increment).scaled(clock)
+    drift_series = _revealed(drift_exact, law)
+    require_closed(drift_exact, law, model)
+    require_small_mean(drift_series, law, traced)
+    other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
+    diffusion_exact = law.covariance(first, other).scaled(clock)
+    require_closed(diffusion_exact, law, model)
+    diffusion_series = _revealed(diffusion_exact, law)
+    orders = count_powers(drift_series, diffusion_series, increment, law, traced, still)
+    unit = "n" if pace == 1 else model.clock_text
+    steps.append(
+        Step(
+            "average",
+            "Isserlis' theorem over the weights, X X^T = n V; exact in every dimension",
+            {f"{unit} E[V' - V]": drift_exact, f"{unit} Cov[V']": diffusion_exact},
+            (),
+            checks.average(law, increment, drift_exact, first, diffusion_exact),
+        )
+    )
+
+    drift = limit(drift_series, law, model)
+    diffusion = limit(diffusion_series, law, model)
+    words = (*orders, *dimension_facts(law, traced, (drift, diffusion)))
+    moments = Moments(law, drift_exact, diffusion_exact)
+    facts = sde_facts.of_block(words, moments, traced)
+    steps.append(
+        Step(
+            "limit",
+            f"{law.scaling.width} to infinity",
+            {"drift": drift, "diffusion": diffusion},
+            facts,
+            checks.limit(law, [(drift_exact, drift), (diffusion_exact, diffusion)]),
+        )
+    )
+
+    noise = noise_map(first, law, pace)
+    left = noise.covariance() - diffusion
+    if not left.is_zero:
+        raise Refusal(
+            f"the structured noise misses the diffusion by {len(left.terms)} terms: two "
+            "fluctuating parts of one product matter at the same order",
+            model.place,
+        )
+    replaced = checks.noise(noise, diffusion)
+    steps.append(
+        Step(
+            "map the noise",
+            "cores to independent Gaussian fields; Cov - diffusion has 0 terms left",
+            {"noise": noise.compact},
+            of_step((f"{f.tensor.name} replaces {f.core}" for f in noise.fields), replaced),
+            replaced,
+        )
+    )
+
+    noisy = {w for f in noise.fields for w in f.core.split()}
+    facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
+    rate, effect = mixing(expansion, traced, law)
+    return Block(
+        traced,
+        law,
+        drift,
+        diffusion,
+        noise,
+        rate,
+        effect,
+        first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
+        facts,
+        tuple(steps),
+    )
+
+
+def _loudest(increment: Expression, law: Law, noisy: bool) -> Expression:
+    """What fluctuates most where that is more than the noise of the limit.
+
+    The part of order eps, on slow clocks one order beyond the noise.  Without |Y| of logits, whose
+    mean is not known beyond its leading order.
+    """
+    pace = law.scaling.pace
+    top = pace + 1 if noisy and pace > 1 else max(pace, Fraction(1))
+    kept = increment.map_terms(
+        lambda c, f: [] if any(x.tensor.kind == "envelope" for x in f) else [(c, f)]
+    )
+    return law.up_to(kept.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), top)
+
+
+def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> None:
+    """Refuse early what fluctuates by more than eps: its full expansion would have no end.
+
+    Only finer powers of the width than its square root, or a slow clock, can be so loud.
+    """
+    pace = law.scaling.pace
+    if not finer_powers(traced.output, law.scaling.width) and pace <= 1:
+        return
+    short = Expansion(law, weights, _whole(pace) + _gain(law, traced.output))
+    increment = increment_of(short.of(traced.output), law, pace)
+    loud = increment.map_terms(
+        lambda c, f: [(c, f)] if law.order(c, f, increment.free) < pace else []
+    )
+    if pace > 1 and any(t.kind == "envelope" for t in loud.tensors()):
+        _require_small_first(increment, law, traced)
+    other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
+    spread = law.covariance(loud, other).scaled(law.scaling.clock)
+    require_small_spread(spread, law, traced.model)
+
+
+def _require_small_first(increment: Expression, law: Law, traced: Trace) -> None:
+    """Refuse a mean of order eps, which a slow clock makes large, before products are averaged."""
+    mean = _revealed(law.mean(law.up_to(increment, 1)).scaled(law.scaling.clock), law)
+    least = law.scaling.pace - Fraction(1, 2)
+
+    def known(c: sp.Expr) -> sp.Expr:
+        """What monomials of order eps give whole."""
+        found = [(t, law.scaling.degree(t)) for t in sp.Add.make_args(sp.expand(c))]
+        return sp.Add(*(t for t, d in found if d is not None and d.bounded >= least))
+
+    require_small_mean(mean.map_coefficients(known), law, traced)
+
+
+def _whole(order: Fraction) -> int:
+    """The least whole number of orders that holds so many."""
+    return -int(-order // 1)
+
+
+def _revealed(moment: Expression, law: Law) -> Expression:
+    """n times a moment with its hidden scalars as power series: four orders reach eps^2."""
+    pace = law.scaling.pace
+    order = 4 if pace == 1 else 1 + _whole(2 * pace)
+    return moment.map_coefficients(lambda c: reveal(c, law.scaling.width, order))
+
+
+def laws(traced: Trace) -> tuple[Law, dict[Array, Tensor]]:
+    """The tensors of a trace and how they scale."""
+    model = traced.model
+    token, width = model.state_dims
+    others = [d for d in model.dims if d not in (token, width, model.clock)]
+    small = [width] if model.clock != width else []
+    scaling = Scaling(
+        model.clock,
+        frozenset([token, *small, *(d for d in others if d.scaling == "fixed")]),
+        frozenset(d for d in others if d.scaling == "proportional"),
+        frozenset(d for d in others if d.scaling in (None, "free")),
+        model.pace,
+    )
+    state = Tensor(model.state_name, model.state_dims, "state")
+    gram = Tensor(
+        "V", (token, token), "covariance", symmetric=True, meaning=UNIT if model.unit_rows else None
+    )
+    weights = {a: Tensor(name, a.shape, "gaussian") for name, a in traced.weights}
+    size = width if model.clock == width else sp.Integer(1)
+    return Law(tuple(weights.values()), state, gram, scaling, size), weights
+
+
+def _expand(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Expansion:
+    """The shortest expansion whose increment a longer one confirms."""
+    top = 2 * law.scaling.pace
+    gain = _exact_gain(law, traced.output)
+    # a fourth root of the width comes in half orders
+    half = law.scaling.pace != 1 and gain.denominator == 2
+    step = Fraction(1, 2) if half else Fraction(1)
+    reach = top + gain if half else Fraction(_whole(top) + _whole(gain))
+    shorter = Expansion(law, weights, reach)
+    while True:
+        longer = Expansion(law, weights, reach + step)
+        pair = [increment_of(e.of(traced.output), law, top) for e in (shorter, longer)]
+        if pair[0] == pair[1]:
+            return shorter
+        if reach > 6 + _whole(top):
+            raise Refusal("the expansion in 1/sqrt(width) does not settle", traced.model.place)
+        shorter, reach = longer, reach + step
+
+
+def _gain(law: Law, output: Array) -> int:
+    return _whole(_exact_gain(law, output))
+
+
+def _exact_gain(law: Law, output: Array) -> Fraction:
+    """How many orders the growing scalar prefactors of a graph can win back."""
+    gain = Fraction(0)
+    for array in walk(output):
+        if array.op == "full":
+            growing = law.scaling.proportional | law.scaling.free
+            degree = law.scaling.degree(hide(array.data, law.scaling.width, growing))
+            if degree is not None and max(degree) > 0:
+                gain += 2 * max(degree)
+    return gain
+
+
+def increment_of(layer: Expression, law: Law, top: Fraction | int) -> Expression:
+    """V' - V to order eps^top.
+
+    Orders are those of root mean squares, so by Cauchy and Schwarz a mean over the units of a
+    product is of the order of both together: what is too small is never multiplied out.
+    """
+    token, width = law.state.dims
+    a, b, i = Index("a", token), Index("b", token), fresh(width)
+    sizes = [law.order(c, f, layer.free) for c, f in layer.terms]
+    left, right = (layer.placed((end, i)) for end in (a, b))
+    products = [
+        (c * d / law.gram_weight, f + g)
+        for (c, f), p in zip(left, sizes, strict=True)
+        for (d, g), q in zip(right, sizes, strict=True)
+        if p + q <= top
+    ]
+    old = (-sp.Integer(1), (law.gram[a, b],))
+    return law.up_to(law.gram_of(collect((a, b), [*products, old])), top)

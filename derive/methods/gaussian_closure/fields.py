@@ -1,0 +1,390 @@
+"""A velocity field as an index expression: reading the graph, integrating over the keys.
+
+Input: the graph of a definition and the law of its keys.  Output: the velocity, an expression in
+x, the parameters and the law, over one free index.
+
+Not supported here: bistochastic couplings (`derive.methods.gaussian_closure.coupling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from derive.calculus.gaussian.tilt import Law, NoTilt, _standard, average, indices_of_expression
+from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
+from derive.calculus.index.expressions import (
+    Expression,
+    Factors,
+    Index,
+    Tensor,
+    collect,
+    fresh,
+    indices_of,
+    scalar,
+    single,
+)
+from derive.errors import Refusal
+from derive.notation.closures.model import ClosureModel
+from derive.notation.common.arrays import Array
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A scalar function by name and formula."""
+
+    name: str
+    body: sp.Lambda
+
+
+@dataclass
+class Names:
+    """The tensors of a derivation."""
+
+    model: ClosureModel
+    block: bool = True  # laws that depend on the position
+    x: Tensor = field(init=False)
+    y: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        d, e = self.model.state_dim, self.model.key_dim
+        self.y = Tensor("y", (e,), "key")
+        self.blocks = sp.Symbol("B", positive=True, integer=True)
+        self.s, self.tau = Index("s", self.blocks), Index("tau", self.blocks)
+        self.theta = Tensor("theta", (self.blocks,), "constant")
+        blocked = self.model.positional and self.block
+        own = (self.blocks,) if blocked else ()
+        self.x = Tensor("x", (*own, d), "query")
+        self.mean = Tensor("m", (*own, d), "mean")
+        # a tensor with a block axis is symmetric in its last two slots only: not declared
+        self.cov = Tensor("S", (*own, d, d), "covariance", symmetric=not blocked)
+        if self.model.cross:
+            self.key_mean = Tensor("key_mean", (e,), "mean")
+            self.key_cov = Tensor("key_cov", (e, e), "covariance", symmetric=True)
+        else:
+            self.key_mean, self.key_cov = self.mean, self.cov
+
+    def key_law(self) -> Law:
+        block = self.tau if self.model.positional and self.block else None
+        return Law(self.y, self.key_mean, self.key_cov, block)
+
+    def query_law(self) -> Law:
+        block = self.s if self.model.positional and self.block else None
+        return Law(self.x, self.mean, self.cov, block)
+
+    def mask(self, relation: str) -> Tensor:
+        words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}
+        return Tensor(f"mask_{words[relation]}", (self.blocks, self.blocks), "constant")
+
+
+@dataclass
+class Reader:
+    """Node by node to expressions; every result has its axes, heads and masks as free indices."""
+
+    names: Names
+    book: Book
+    heads: dict[str, Index] = field(default_factory=dict)
+    # what stands for f(s) when s depends on a key; by default f itself
+    ridge_as: Callable[[Rule, Expression, Reader], Expression] | None = None
+    replaced: int = 0
+
+    def of(self, node: Array) -> tuple[Expression, tuple[Index, ...]]:
+        """Expression of a node, and the indices of its axes in order."""
+        return getattr(self, f"_{node.op}")(node)
+
+    def scalar_of(self, node: Array) -> Expression:
+        return self.of(node)[0]
+
+    def _axes(self, node: Array) -> tuple[Index, ...]:
+        return tuple(fresh(n) for n in node.shape)
+
+    def _query(self, node: Array):  # type: ignore[no-untyped-def]
+        axes = self._axes(node)
+        own = (self.names.s, *axes) if len(self.names.x.dims) == 2 else axes
+        return single(self.names.x[own], own), axes
+
+    def _key(self, node: Array):  # type: ignore[no-untyped-def]
+        axes = self._axes(node)
+        return single(self.names.y[axes], axes), axes
+
+    def _constant(self, node: Array):  # type: ignore[no-untyped-def]
+        axes = self._axes(node)
+        return single(Tensor(node.data, node.shape, "constant")[axes], axes), axes
+
+    def _select(self, node: Array):  # type: ignore[no-untyped-def]
+        stack = node.args[0]
+        head = self.heads[node.data.name]
+        axes = self._axes(node)
+        own = (head, *axes)
+        return single(Tensor(stack.data, stack.shape, "constant")[own], own), axes
+
+    def _full(self, node: Array):  # type: ignore[no-untyped-def]
+        axes = self._axes(node)
+        return scalar(node.data, axes), axes
+
+    def _eye(self, node: Array):  # type: ignore[no-untyped-def]
+        axes = self._axes(node)
+        delta = Tensor("delta", (axes[0].dim, axes[1].dim), "delta", symmetric=True)
+        return single(delta[axes], axes), axes
+
+    def _transpose(self, node: Array):  # type: ignore[no-untyped-def]
+        inner, axes = self.of(node.args[0])
+        return inner, (*axes[:-2], axes[-1], axes[-2])
+
+    def _add(self, node: Array):  # type: ignore[no-untyped-def]
+        (a, b), axes = self._aligned(node)
+        return plus(a, b), axes
+
+    def _multiply(self, node: Array):  # type: ignore[no-untyped-def]
+        (a, b), axes = self._aligned(node)
+        return a * b, axes
+
+    def _aligned(self, node: Array):  # type: ignore[no-untyped-def]
+        """Two operands with their axes identified (NumPy's rule)."""
+        axes = self._axes(node)
+        out = []
+        for arg in node.args:
+            value, own = self.of(arg)
+            target = axes[len(axes) - len(own) :]
+            out.append(placed(value, dict(zip(own, target, strict=True))))
+        return out, axes
+
+    def _matmul(self, node: Array):  # type: ignore[no-untyped-def]
+        a, left = self.of(node.args[0])
+        b, right = self.of(node.args[1])
+        if len(right) > 2 or len(left) > 2:
+            raise Refusal("@ joins matrices and vectors; take one of a stack with [h]", node.place)
+        link = fresh(left[-1].dim)
+        inner = 0 if len(right) == 1 else len(right) - 2
+        rest = right[:inner] + right[inner + 1 :]
+        product = placed(a, {left[-1]: link}) * placed(b, {right[inner]: link})
+        return product.summed(link), (*left[:-1], *rest)
+
+    def _sum(self, node: Array):  # type: ignore[no-untyped-def]
+        inner, axes = self.of(node.args[0])
+        axis, keep = node.data
+        if keep:
+            raise Refusal("keepdims has no use in a velocity field", node.place)
+        return inner.summed(axes[axis]), axes[:axis] + axes[axis + 1 :]
+
+    def _composite(self, node: Array):  # type: ignore[no-untyped-def]
+        return self.of(node.args[1])
+
+    def _mask(self, node: Array):  # type: ignore[no-untyped-def]
+        own = (self.names.s, self.names.tau)
+        return single(self.names.mask(node.data)[own], own), ()
+
+    def _sum_over(self, node: Array):  # type: ignore[no-untyped-def]
+        head = Index(f"h{len(self.heads)}" if self.heads else "h", node.data.dim)
+        self.heads[node.data.name] = head
+        inner, axes = self.of(node.args[0])
+        del self.heads[node.data.name]
+        return spread(inner, union(inner.free, (head,))).summed(head), axes
+
+    def _function(self, node: Array):  # type: ignore[no-untyped-def]
+        base, name, body = composed(node)
+        if name == "exp_power" and not self._needs_ridge(base, body, node):
+            base, (name, body) = node.args[0], node.data
+        argument, axes = self.of(base)
+        if not argument.tensors():
+            value = sp.Add(*(c for c, _ in argument.terms))
+            return scalar(body(value), argument.free), axes
+        if name == "exp":
+            return self._exponential(argument), axes
+        if name in ("sin", "cos"):
+            up = self._exponential(argument.scaled(sp.I))
+            down = self._exponential(argument.scaled(-sp.I))
+            if name == "cos":
+                return plus(up, down).scaled(sp.Rational(1, 2)), axes
+            return plus(up, -down).scaled(1 / (2 * sp.I)), axes
+        if not any(depends(argument, v, self.book) for v in (self.names.x, self.names.y)):
+            raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
+        rule = Rule(name, body)
+        if self.ridge_as is not None and depends(argument, self.names.y, self.book):
+            self.replaced += 1
+            return self.ridge_as(rule, argument, self), axes
+        return self.defined("ridge", argument, (rule, 0)), axes
+
+    def _needs_ridge(self, base: Array, body: sp.Lambda, node: Array) -> bool:
+        """Is exp of a polynomial in s no exponential of a quadratic function of x or of y?
+
+        Raises Refusal where it grows so fast that Gaussian integrals diverge.
+        """
+        exponent = sp.Poly(sp.expand_log(sp.log(body.expr), force=True), *body.variables)
+        argument = self.of(base)[0]
+        both = all(depends(argument, v, self.book) for v in (self.names.x, self.names.y))
+        if exponent.degree() < 2 or (exponent.degree() == 2 and not both):
+            return False
+        if exponent.degree() % 2 or not exponent.LC().is_negative:
+            raise Refusal(
+                "the Gaussian integral of the weight diverges, or may: exp of "
+                f"{exponent.as_expr()} in s = an affine function of tokens, which is unbounded; "
+                "the leading power must be even and its coefficient negative",
+                node.place,
+            )
+        return True
+
+    def _exponential(self, argument: Expression) -> Expression:
+        return self.defined("exp", argument, None)
+
+    def defined(self, kind: str, argument: Expression, data: object) -> Expression:
+        used = indices_of_expression(argument)
+        own = tuple(n for n in argument.free if n in used)
+        tensor = self.book.tensor(kind, *_standard(own, (argument,)), data)
+        return single(tensor[own], own)
+
+    def _integral(self, node: Array):  # type: ignore[no-untyped-def]
+        value, axes = self.of(node.args[0])
+        if node.args[1].op == "bistochastic":
+            return self._coupled(value, node), axes
+        weight = self.scalar_of(node.args[1])
+        return self._over_keys(value * weight, node), axes
+
+    def _average(self, node: Array):  # type: ignore[no-untyped-def]
+        value, axes = self.of(node.args[0])
+        if node.args[1].op == "bistochastic":
+            return self._coupled(value, node), axes
+        before = self.replaced
+        weight = self.scalar_of(node.args[1])
+        if self.replaced != before:
+            raise NoTilt("the velocity is a quotient of integrals")
+        top = self._raw(value * weight, node)
+        bottom = self._raw(weight, node)
+        return quotient(top, bottom, self.names, self.book), axes
+
+    def _raw(self, integrand: Expression, node: Array) -> Expression:
+        """Average over the keys of every block, weights theta included, blocks still free."""
+        tau = self.names.tau
+        if self.names.model.positional:
+            free = union(integrand.free, (tau,))
+            integrand = spread(integrand, free) * single(self.names.theta[(tau,)], (tau,))
+        try:
+            return average(integrand, self.names.key_law(), self.book)
+        except NoTilt as problem:
+            raise Refusal(f"undecided: {problem}", node.place) from None
+
+    def _over_keys(self, integrand: Expression, node: Array) -> Expression:
+        out = self._raw(integrand, node)
+        return out.summed(self.names.tau) if self.names.tau in out.free else out
+
+    def _coupled(self, value: Expression, node: Array) -> Expression:
+        """Integral against a bistochastic weight: the mean of the value given x."""
+        from derive.methods.gaussian_closure.coupling import conditional
+
+        kernel = self.scalar_of(node.args[1].args[0])
+        law = conditional(kernel, self.names, self.book, node.place)
+        try:
+            return average(value, law, self.book)
+        except NoTilt as problem:
+            raise Refusal(f"undecided: {problem}", node.place) from None
+
+    def _bistochastic(self, node: Array):  # type: ignore[no-untyped-def]
+        raise Refusal(
+            "a bistochastic weight stands as the weight of one integral or average: "
+            "integral(V @ y, bistochastic(exp(...))), times a number",
+            node.place,
+        )
+
+
+_S = sp.Symbol("s", real=True)
+
+
+def composed(node: Array) -> tuple[Array, str, sp.Lambda]:
+    """A function of functions as one function: log(1 + exp(s)) is softplus of s."""
+    name, body = node.data
+    base, inner, names = _profile(node.args[0])
+    if base is None or not names or base.shape != node.shape:
+        return node.args[0], name, body
+    return base, "_".join((name, *dict.fromkeys(names))), sp.Lambda(_S, body(inner))
+
+
+def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:
+    """(base, expression of s, functions in it): the node is that expression of s = base."""
+    if node.op == "full":
+        return None, node.data, ()
+    if node.op == "function":
+        base, inner, names = _profile(node.args[0])
+        return base, node.data[1](inner), (node.data[0], *names)
+    if node.op in ("add", "multiply"):
+        left, right = (_profile(a) for a in node.args)
+        bases = {id(p[0]): p[0] for p in (left, right) if p[0] is not None}
+        names = (*left[2], *right[2])
+        if node.op == "multiply" and None not in (left[0], right[0]) and len(bases) == 1:
+            names = (*names, "power")
+        # a sum without functions inside is the argument itself
+        if len(bases) <= 1 and names:
+            join_ = sp.Add if node.op == "add" else sp.Mul
+            return next(iter(bases.values()), None), join_(left[1], right[1]), names
+    return node, _S, ()
+
+
+def quotient(top: Expression, bottom: Expression, names: Names, book: Book) -> Expression:
+    """top / bottom (blocks still free), common factors cancelled.
+
+    Where `bottom` is one product w, every term of `top` that holds w is rest * w: a rest without
+    the block index cancels against sum w; otherwise sum (rest * w) / sum w stays, with w / sum w a
+    gate (if w is an exponential of x) or w times the reciprocal of its sum.
+    """
+    tau = names.tau
+    total = bottom.summed(tau) if tau in bottom.free else bottom
+    if len(bottom.terms) == 1:
+        coefficient, factors = bottom.terms[0]
+        single_valued = all(i in bottom.free for i in indices_of(factors))
+        left = _divided(top, coefficient, factors, bottom) if single_valued else None
+        if left is not None:
+            if tau not in left.free:
+                return left
+            whole = [(c, f) for c, f in left.terms if tau not in indices_of(f)]
+            mixed = [(c, f) for c, f in left.terms if tau in indices_of(f)]
+            outer = tuple(i for i in left.free if i != tau)
+            out = collect(outer, whole)
+            if mixed:
+                share = _share(coefficient, factors, bottom, total, names, book)
+                out = plus(out, (collect(left.free, mixed) * share).summed(tau))
+            return spread(out, outer)
+    own = tuple(i for i in total.free if i in indices_of_expression(total))
+    tensor = book.tensor("reciprocal", *_standard(own, (total,)))
+    over = top.summed(tau) if tau in top.free else top
+    return over * single(tensor[own], own)
+
+
+def _share(
+    coefficient: sp.Expr,
+    factors: Factors,
+    bottom: Expression,
+    total: Expression,
+    names: Names,
+    book: Book,
+) -> Expression:
+    """w / sum of w over the blocks."""
+    tau = names.tau
+    exponentials = [f for f in factors if f.tensor.kind == "exp"]
+    plain = tuple(f for f in factors if f.tensor.kind != "exp")
+    known = not any(depends(single(f, f.indices), names.x, book) for f in plain)
+    if exponentials and known:
+        own = tuple(i for i in bottom.free if i != tau and i in indices_of(factors))
+        exponent = plus(*(book.of[f.tensor].body(f.indices) for f in exponentials))
+        exponent = spread(exponent, (*own, tau))
+        weight = collect((*own, tau), [(coefficient, plain)])
+        gate = book.tensor("gate", *_standard((*own, tau), (exponent, weight)))
+        return single(gate[(*own, tau)], (*own, tau))
+    own = tuple(i for i in total.free if i in indices_of_expression(total))
+    tensor = book.tensor("reciprocal", *_standard(own, (total,)))
+    return bottom * single(tensor[own], own)
+
+
+def _divided(
+    top: Expression, coefficient: sp.Expr, factors: tuple, bottom: Expression
+) -> Expression | None:
+    """Every term of `top` holds the factors: take them out; None if one does not."""
+    out = []
+    for c, f in top.terms:
+        left = list(f)
+        for factor in factors:
+            if factor not in left:
+                return None
+            left.remove(factor)
+        out.append((c / coefficient, tuple(left)))
+    return collect(union(top.free, bottom.free), out)

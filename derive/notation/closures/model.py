@@ -1,0 +1,436 @@
+"""The words of a Gaussian-closure definition: matrices, averages over the tokens, heads, positions.
+
+Input: a velocity field written as in the papers.  Output: `ClosureModel`, and on request the graph
+of its velocity.
+
+>>> @gaussian_closure(state="x[d]")
+... def softmax_closure(x, y):
+...     return average(V @ y, exp((Q @ x) @ (K @ y)))
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from derive.errors import DefinitionError, Place, Refusal
+from derive.notation.common.arrays import Array, lift, node, show_shape, walk
+from derive.notation.common.names import identifier
+from derive.notation.common.scalars import Dim, Param
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Array):
+    """A declared matrix, vector or stack of matrices; `Q[h]` takes one of a stack."""
+
+    def __getitem__(self, head: Any) -> Array:
+        if not isinstance(head, Head):
+            raise DefinitionError(
+                f"{self.data}[...] takes the head of a sum: "
+                f"sum_over(H, lambda h: ... {self.data}[h] ...)"
+            )
+        if not self.shape or self.shape[0] != head.dim:
+            raise DefinitionError(
+                f"{self.data} has shape {show_shape(self.shape)}; its first axis is not the heads "
+                f"{head.dim}"
+            )
+        return node("select", (self,), self.shape[1:], head)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The bound index of a sum over heads."""
+
+    name: str
+    dim: Dim
+
+
+@dataclass(frozen=True)
+class Position:
+    """The position of a token; comparing two of them makes a mask."""
+
+    name: str
+
+    def _mask(self, other: Any, relation: str) -> Array:
+        if not isinstance(other, Position) or other.name == self.name:
+            raise DefinitionError("a mask compares the position of the key with that of the query")
+        if self.name == "tau":
+            return node("mask", (), (), relation)
+        flipped = {"<=": ">=", "<": ">", ">=": "<=", ">": "<"}[relation]
+        return node("mask", (), (), flipped)
+
+    def __le__(self, other: Any) -> Array:
+        return self._mask(other, "<=")
+
+    def __lt__(self, other: Any) -> Array:
+        return self._mask(other, "<")
+
+    def __ge__(self, other: Any) -> Array:
+        return self._mask(other, ">=")
+
+    def __gt__(self, other: Any) -> Array:
+        return self._mask(other, ">")
+
+
+def matrices(**shapes: tuple[Dim, ...]) -> Any:
+    """Declare matrices (vectors, stacks): ``Q, V = matrices(Q=(d_k, d), V=(d, d))``, in order."""
+    made = []
+    for written, shape in shapes.items():
+        name = identifier(written, "matrix")
+        for size in shape:
+            if not isinstance(size, Dim):
+                raise DefinitionError(f"matrices: {name} has the size {size!r}, not a dimension")
+        made.append(Matrix("constant", (), tuple(shape), name, None))
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def dot(left: Any, right: Any) -> Array:
+    """Inner product <left, right> of two vectors."""
+    return left @ right
+
+
+def average(value: Any, weight: Any) -> Array:
+    """Average of the value over the keys, weights normalised: int value w dmu / int w dmu."""
+    value, weight = _integrand("average", value, weight)
+    return node("average", (value, weight), value.shape)
+
+
+def integral(value: Any, weight: Any = 1) -> Array:
+    """Integral of value times weight over the keys, not normalised: int value w dmu."""
+    value, weight = _integrand("integral", value, weight)
+    return node("integral", (value, weight), value.shape)
+
+
+def bistochastic(kernel: Any) -> Array:
+    """The scaling k(x, y) a(x) b(y) of a positive kernel, with marginals one."""
+    kernel = lift(kernel)
+    _scalar("bistochastic", "kernel", kernel)
+    return node("bistochastic", (kernel,), ())
+
+
+def sum_over(dim: Dim, term: Callable[[Any], Any]) -> Array:
+    """Sum of term(h) over the heads h = 1 ... H."""
+    if not isinstance(dim, Dim):
+        raise DefinitionError(f"sum_over takes a declared dimension, got {dim!r}")
+    head = Head(f"head_{dim.name}", dim)
+    inside = lift(term(head))
+    return node("sum_over", (inside,), inside.shape, head)
+
+
+def noise(factor: Any) -> Array:
+    """Additive noise factor dB: adds factor factor^T to the rate of the covariance."""
+    factor = lift(factor)
+    if factor.ndim != 2:
+        raise DefinitionError("noise takes a matrix G; its covariance rate is G G^T")
+    return node("noise", (factor,), factor.shape[:1])
+
+
+def _integrand(word: str, value: Any, weight: Any) -> tuple[Array, Array]:
+    value, weight = lift(value), lift(weight)
+    _scalar(word, "weight", weight)
+    if value.ndim > 1:
+        raise DefinitionError(f"{word} takes a vector or a number as its value")
+    return value, weight
+
+
+def _scalar(word: str, what: str, array: Array) -> None:
+    if array.ndim:
+        raise DefinitionError(
+            f"{word} takes a {what} that is a number for each pair, got shape "
+            f"{show_shape(array.shape)}"
+        )
+
+
+@dataclass(frozen=True)
+class ClosureModel:
+    """One velocity field under a Gaussian law."""
+
+    name: str
+    method: str
+    function: Callable[..., Any] = field(compare=False)
+    state: str
+    state_dim: Dim
+    key_dim: Dim
+    cross: bool
+    positional: bool
+    dims: tuple[Dim, ...]
+    params: tuple[Param, ...]
+    matrices: tuple[Matrix, ...]
+    doc: str
+    place: Place
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+@dataclass(frozen=True)
+class ClosureTrace:
+    """The velocity as a graph, its noise factors apart."""
+
+    model: ClosureModel
+    velocity: Array
+    noises: tuple[Array, ...]
+    used: tuple[Matrix, ...]
+
+
+RESERVED = frozenset(  # noqa: SIM905
+    [
+        "x",
+        "y",
+        "m",
+        "S",
+        "s",
+        "tau",
+        "theta",
+        "mean",
+        "cov",
+        "params",
+        "u",
+        "h",
+        "xb",
+        "yb",
+        "one",
+        "key_mean",
+        "key_cov",
+        "rate",
+        "total",
+        "contract",
+        "along",
+        "inverse",
+        "det_root",
+        "gate",
+        "spectral",
+        "factor",
+        "identity",
+        "mask",
+        "exp",
+        "log",
+        "tanh",
+        "sin",
+        "cos",
+        "sqrt",
+        "erf",
+        "pi",
+        "maximum",
+        "minimum",
+        "step",
+        "sign",
+        "real",
+        "base",
+        "part",
+        "rate_error",
+        "velocity_error",
+        "F_S",
+        "F_key",
+        "runtime",
+        "np",
+        "velocity",
+        "mean_rate",
+        "jacobian",
+        "cov_rate",
+        "noise",
+        "margin",
+        "particle_velocity",
+        "solve",
+        "particles",
+        "causal",
+    ]
+)
+_DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
+_VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
+
+
+def gaussian_closure(*, state: str, keys: str | None = None) -> Callable[[Callable], ClosureModel]:
+    """Declare a velocity field Gamma(x) = f(x, law) of tokens x in R^d.
+
+    **Arguments:** `state`: name and dimension of a token, ``"x[d]"``.  `keys`: the same for keys
+    that have a Gaussian law of their own (cross-attention), ``"y[d_y]"``; by default the keys are
+    the tokens.  The function takes (x, y), or (x, y, s, tau) where tokens carry positions.
+    """
+
+    def decorate(function: Callable[..., Any]) -> ClosureModel:
+        code = function.__code__
+        place = Place(code.co_filename, code.co_firstlineno)
+        return _model(function, state, keys, place)
+
+    return decorate
+
+
+def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tuple[str, Dim]:
+    match = _VECTOR.match(text)
+    if not match:
+        raise DefinitionError(f'{word}={text!r} is not of the form "x[d]"', place)
+    if match[2] not in declared:
+        raise DefinitionError(
+            f"{word}={text!r} uses the dimension {match[2]}, which is not declared; declare it: "
+            f'{match[2]} = dims("{match[2]}: meaning")',
+            place,
+        )
+    return match[1], declared[match[2]]
+
+
+def _model(function: Callable, state: str, keys: str | None, place: Place) -> ClosureModel:
+    names = function.__globals__
+    declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
+    scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
+    found = {v.data: v for v in names.values() if isinstance(v, Matrix)}
+    identifier(function.__name__, "model", place)
+    for given in sorted({*found, *scalars}):
+        roles = [
+            role
+            for role, names_ in (
+                ("a matrix", found),
+                ("a parameter", scalars),
+                ("a dimension", declared),
+            )
+            if given in names_
+        ]
+        if len(roles) > 1:
+            raise DefinitionError(f"{given} is declared as {' and as '.join(roles)}", place)
+        if given in RESERVED or _DEFINED.match(given) or keyword.iskeyword(given):
+            raise DefinitionError(
+                f"the name {given} is taken: kernels use it for the law or for derived quantities; "
+                "rename it",
+                place,
+            )
+    name, dim = _vector(state, declared, place, "state")
+    key_dim = _vector(keys, declared, place, "keys")[1] if keys else dim
+    count = function.__code__.co_argcount
+    if count not in (2, 4):
+        raise DefinitionError(
+            f"{function.__name__} takes (x, y), or (x, y, s, tau) with positions; it takes {count} "
+            "arguments",
+            place,
+        )
+    if keys and count == 4:
+        raise DefinitionError("keys with a law of their own carry no positions", place)
+    doc = function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
+    return ClosureModel(
+        function.__name__,
+        "gaussian_closure",
+        function,
+        name,
+        dim,
+        key_dim,
+        keys is not None,
+        count == 4,
+        tuple(declared.values()),
+        tuple(scalars.values()),
+        tuple(found.values()),
+        doc.strip(),
+        place,
+    )
+
+
+def trace_closure(model: ClosureModel) -> ClosureTrace:
+    """Run the definition once on symbols."""
+    x = node("query", (), (model.state_dim,), "x")
+    y = node("key", (), (model.key_dim,), "y")
+    more = (Position("s"), Position("tau")) if model.positional else ()
+    try:
+        output = model.function(x, y, *more)
+    except DefinitionError:
+        raise
+    except Exception as problem:
+        raise DefinitionError(
+            f"{model.name} raised {type(problem).__name__}: {problem}", model.place
+        ) from problem
+    if not isinstance(output, Array) or output.shape != (model.state_dim,):
+        shown = show_shape(output.shape) if isinstance(output, Array) else type(output).__name__
+        raise DefinitionError(
+            f"{model.name} returns {shown}, but a velocity has shape ({model.state_dim})",
+            model.place,
+        )
+    velocity, noises = _without_noise(output)
+    nodes = [*walk(velocity), *(n for g in noises for n in walk(g))]
+    _check(model, nodes)
+    _require_averaged(velocity, model.place, set())
+    used = {a.data for a in nodes if a.op == "constant"}
+    return ClosureTrace(
+        model, velocity, tuple(noises), tuple(m for m in model.matrices if m.data in used)
+    )
+
+
+def _without_noise(output: Array) -> tuple[Array, list[Array]]:
+    """Noise may be added to the velocity, and stand nowhere else."""
+    if output.op == "noise":
+        return lift(sp.Integer(0)), [output.args[0]]
+    if output.op == "add":
+        parts = [_without_noise(a) for a in output.args]
+        found = [n for _, ns in parts for n in ns]
+        if found:
+            return node("add", tuple(a for a, _ in parts), output.shape), found
+        return output, []
+    for inner in walk(output):
+        if inner.op == "noise":
+            raise DefinitionError("noise is added to the velocity, nowhere else", inner.place)
+    return output, []
+
+
+def _check(model: ClosureModel, nodes: list[Array]) -> None:
+    known = set(model.dims) | set(model.params)
+    declared = {m.data for m in model.matrices}
+    used = {array.data for array in nodes if array.op == "constant"}
+    sized = {d for m in model.matrices if m.data in used for d in m.shape}
+    sized |= {model.state_dim, model.key_dim}
+    for array in nodes:
+        if array.op == "constant" and array.data not in declared:
+            raise DefinitionError(
+                f"the matrix {array.data} is no global name of the file", model.place
+            )
+        if array.op in ("state", "gaussian"):
+            raise Refusal(
+                f"{array.op} weights do not belong to a velocity field; declare given matrices "
+                "with matrices(...)",
+                array.place,
+            )
+        if array.op == "full":
+            for symbol in sorted(array.data.free_symbols - known, key=str):
+                raise DefinitionError(f"the symbol {symbol} is not declared", array.place)
+            for dim in sorted(set(model.dims) & array.data.free_symbols - sized, key=str):
+                raise DefinitionError(
+                    f"the dimension {dim} stands in a number, but it is the size of no array that "
+                    "the velocity reads; declare it as a parameter",
+                    array.place,
+                )
+
+
+def _require_averaged(array: Array, place: Place | None, seen: set[int]) -> None:
+    """A velocity depends on x alone: a key stands within an average or an integral.
+
+    `place`: of the array that holds this one.
+    """
+    if array.op in ("average", "integral") or id(array) in seen:
+        return
+    seen.add(id(array))
+    if array.op in ("key", "bistochastic"):
+        what = f"the key {array.data}" if array.op == "key" else "bistochastic(...)"
+        raise DefinitionError(
+            f"{what} stands outside of average(value, weight) and integral(value, weight); the "
+            "velocity of x is what remains when all keys are averaged over",
+            place if array.op == "key" else array.place,
+        )
+    for inner in array.args:
+        _require_averaged(inner, array.place or place, seen)
+
+
+__all__ = [
+    "ClosureModel",
+    "ClosureTrace",
+    "Matrix",
+    "average",
+    "bistochastic",
+    "dot",
+    "gaussian_closure",
+    "integral",
+    "matrices",
+    "noise",
+    "sum_over",
+    "trace_closure",
+]

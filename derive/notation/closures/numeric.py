@@ -1,0 +1,295 @@
+"""The second reading of a velocity field: the same text, run on arrays of points.
+
+Input: a definition, arrays for its matrices, numbers for its parameters, query points and a
+weighted cloud of key points.  Output: the velocity at the queries.  Nothing of the calculus takes
+part: the text's global names are bound to numbers and to the words below.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.notation.closures import model as closure
+from derive.notation.closures.model import ClosureModel, Matrix
+from derive.notation.common import functions
+from derive.notation.common.numeric import vocabulary
+from derive.notation.common.scalars import Dim, Param, number
+
+
+class Points:
+    """A number or vector for each (query, key) pair: shape (queries or 1, keys or 1, ...)."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = np.asarray(values)
+
+    def _with(self, other: Any, op: Callable) -> Points:
+        a, b = self.values, other.values if isinstance(other, Points) else np.asarray(other)
+        if not isinstance(other, Points):
+            return Points(op(a, b))
+        while a.ndim < b.ndim:
+            a = a[..., None]
+        while b.ndim < a.ndim:
+            b = b[..., None]
+        return Points(op(a, b))
+
+    def __add__(self, other: Any) -> Points:
+        return self._with(other, np.add)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Points:
+        return self._with(other, np.subtract)
+
+    def __rsub__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: b - a)
+
+    def __mul__(self, other: Any) -> Points:
+        return self._with(other, np.multiply)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Points:
+        return self._with(other, np.divide)
+
+    def __rtruediv__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: b / a)
+
+    def __neg__(self) -> Points:
+        return Points(-self.values)
+
+    def __pow__(self, power: Any) -> Points:
+        return Points(self.values**power)
+
+    def __matmul__(self, other: Any) -> Points:
+        if np.ndim(other) == 2:  # a matrix from the right
+            return Points(self.values @ np.asarray(other))
+        other = other if isinstance(other, Points) else Points(np.asarray(other)[None, None])
+        return Points(np.einsum("xyk,xyk->xy", *np.broadcast_arrays(self.values, other.values)))
+
+    def __rmatmul__(self, matrix: Any) -> Points:
+        matrix = np.asarray(matrix)
+        if matrix.ndim == 1:
+            return Points(self.values @ matrix)
+        return Points(self.values @ matrix.T)
+
+    def sum(self, axis: int | None = None) -> Points:
+        return Points(self.values.sum(axis=-1))
+
+    def mean(self, axis: int | None = None) -> Points:
+        return Points(self.values.mean(axis=-1))
+
+    @property
+    def T(self) -> Points:
+        return self
+
+    def __le__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: (a <= b).astype(float))
+
+    def __lt__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: (a < b).astype(float))
+
+    def __ge__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: (a >= b).astype(float))
+
+    def __gt__(self, other: Any) -> Points:
+        return self._with(other, lambda a, b: (a > b).astype(float))
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Weighted points: `at` (N, d), `weight` (N,) of sum one, `position` (N,) or None."""
+
+    at: np.ndarray
+    weight: np.ndarray
+    position: np.ndarray | None = None
+
+
+def run(
+    model: ClosureModel,
+    queries: Cloud,
+    keys: Cloud,
+    *,
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, float],
+    sinkhorn_sweeps: int = 2000,
+) -> np.ndarray:
+    """Velocity at the queries (n, d); their weights matter to bistochastic weights alone."""
+    words = _words(queries, keys, sinkhorn_sweeps)
+    function = _bound(model, words, arrays, params)
+    out = function(*_arguments(model, queries, keys))
+    value = np.asarray(out.values if isinstance(out, Points) else out)
+    return np.broadcast_to(value[:, 0] if value.ndim == 3 else value, queries.at.shape)
+
+
+def weights_of_averages(
+    model: ClosureModel,
+    queries: Cloud,
+    keys: Cloud,
+    *,
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, float],
+) -> list[np.ndarray]:
+    """The weights that the text normalises, (queries, keys) each, in the order of its averages."""
+    found: list[np.ndarray] = []
+    words = _words(queries, keys, 1)
+    plain = words["average"], words["bistochastic"]
+
+    def average(value: Any, weight: Any) -> Points:
+        found.append(np.asarray(weight.values if isinstance(weight, Points) else weight))
+        return plain[0](value, weight)
+
+    def bistochastic(kernel: Points) -> Points:
+        found.append(kernel.values)
+        return plain[1](kernel)
+
+    names = {**words, "average": average, "bistochastic": bistochastic}
+    with np.errstate(all="ignore"):
+        _bound(model, names, arrays, params)(*_arguments(model, queries, keys))
+    return found
+
+
+def noise_rate(
+    model: ClosureModel, *, arrays: Mapping[str, np.ndarray], params: Mapping[str, float]
+) -> np.ndarray:
+    """Sum of G G^T over the factors G that the text gives to `noise`; zero if there are none."""
+    total = [np.zeros(())]
+
+    def noise(factor: Any) -> float:
+        found = np.asarray(factor)
+        total.append(found @ found.T)
+        return 0.0
+
+    query, key = (Cloud(at[None], np.ones(1), np.zeros(1)) for at in _tokens(model, arrays))
+    words = {**_words(query, key, 1), "noise": noise}
+    _bound(model, words, arrays, params)(*_arguments(model, query, key))
+    return sum(total, np.zeros(()))
+
+
+def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of the sizes of a query and of a key."""
+    sizes = dimensions(model, arrays)
+    return np.ones(sizes[model.state_dim.name]), np.ones(sizes[model.key_dim.name])
+
+
+def _arguments(model: ClosureModel, queries: Cloud, keys: Cloud) -> list[Points]:
+    arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
+    if model.positional:
+        assert queries.position is not None and keys.position is not None
+        arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
+    return arguments
+
+
+def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
+    def over_keys(value: Any, weight: Any) -> np.ndarray:
+        product = value * weight
+        values = product.values if isinstance(product, Points) else np.asarray(product)[None, None]
+        shape = (values.shape[0], len(keys.weight), *values.shape[2:])
+        return np.einsum("xy...,y->x...", np.broadcast_to(values, shape), keys.weight)[:, None]
+
+    def integral(value: Any, weight: Any = 1) -> Points:
+        return Points(over_keys(value, weight))
+
+    def average(value: Any, weight: Any) -> Points:
+        one = Points(np.ones((1, len(keys.weight))))
+        return Points(over_keys(value, weight)) / Points(over_keys(one, weight))
+
+    def bistochastic(kernel: Points) -> Points:
+        """Sinkhorn's iterations until both marginals are one."""
+        k = kernel.values
+        b = np.ones(k.shape[1])
+        for _ in range(sweeps):
+            a = 1 / (k @ (b * keys.weight))
+            new = 1 / ((a * queries.weight) @ k)
+            if np.max(np.abs(new / b - 1)) < 1e-15:
+                b = new
+                break
+            b = new
+        a = 1 / (k @ (b * keys.weight))
+        return Points(a[:, None] * k * b[None, :])
+
+    def entrywise(word: Callable) -> Callable:
+        def apply(value: Any) -> Any:
+            return Points(word(value.values)) if isinstance(value, Points) else word(value)
+
+        return apply
+
+    plain = vocabulary(lambda *_: None)
+    out = {n: entrywise(f) for n, f in plain.items() if n not in ("gaussian", "eye", "ones")}
+    return out | {
+        "eye": plain["eye"],
+        "average": average,
+        "integral": integral,
+        "bistochastic": bistochastic,
+        "dot": lambda a, b: a @ b,
+        "sum_over": lambda count, term: _total([term(h) for h in range(int(count))]),
+        "noise": lambda factor: 0.0,
+    }
+
+
+def _total(parts: list[Any]) -> Any:
+    out = parts[0]
+    for part in parts[1:]:
+        out = out + part
+    return out
+
+
+def _bound(
+    model: ClosureModel,
+    words: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, float],
+) -> Callable[..., Any]:
+    home = model.function.__globals__
+    sizes = dimensions(model, arrays)
+    symbols = {v: float(params[v.name]) for v in model.params}
+    symbols |= {v: float(sizes[v.name]) for v in model.dims if v.name in sizes}
+    names: dict[str, Any] = {}
+
+    def meaning(value: Any) -> Any:
+        if isinstance(value, Matrix):
+            return np.asarray(arrays[value.data]) if value.data in arrays else value
+        if isinstance(value, Dim):
+            return sizes.get(value.name, value)
+        if isinstance(value, Param):
+            return params[value.name]
+        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
+            return types.SimpleNamespace(**{**vars(value), **words})
+        if isinstance(value, sp.Expr):
+            return number(value, symbols)
+        if value is sp.Rational:
+            return lambda p, q=1: p / q
+        word = getattr(value, "__name__", None)
+        known = getattr(closure, str(word), None) or getattr(functions, str(word), None)
+        if word in words and known is value:
+            return words[word]
+        if isinstance(value, types.FunctionType) and value.__globals__ is home:
+            return _rebind(value, names)
+        return value
+
+    for name, value in home.items():
+        names[name] = meaning(value)
+    return _rebind(model.function, names)
+
+
+def _rebind(function: Any, names: dict[str, Any]) -> Callable[..., Any]:
+    return types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+def dimensions(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Sizes of the dimensions, read off the arrays."""
+    sizes: dict[str, int] = {}
+    for matrix in model.matrices:
+        if matrix.data in arrays:
+            for dim, size in zip(matrix.shape, np.shape(arrays[matrix.data]), strict=True):
+                sizes.setdefault(dim.name, size)
+    return sizes

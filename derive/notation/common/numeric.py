@@ -1,0 +1,186 @@
+"""The second reading of a definition: the same text, run on numbers and NumPy arrays.
+
+Input: a definition, numbers for its dimensions and parameters, a state, the weights (or a
+generator to draw them).  Output: the layer's value.  Nothing of the graph or the calculus takes
+part: the text's global names are bound to numbers and NumPy functions and the function is called.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.notation.common import functions, patterns
+from derive.notation.common.arrays import Array
+from derive.notation.common.patterns import causal_matrix
+from derive.notation.common.scalars import Dim, Param, number
+
+
+def run(
+    function: Callable[..., Any],
+    state: np.ndarray,
+    *,
+    dims: Mapping[str, float],
+    params: Mapping[str, float],
+    weights: Sequence[np.ndarray] | np.random.Generator,
+) -> np.ndarray:
+    """Value of the definition at `state` (m, n).
+
+    `weights` are taken in the order in which the text asks for them; a generator draws them.
+    For many readings at once pass `derive.notation.common.batch.Batch` arrays; complex values are
+    legal wherever the functions are analytic.
+    """
+    return _bound(function, dims, params, _source(weights))(state)
+
+
+def _source(
+    weights: Sequence[np.ndarray] | np.random.Generator,
+) -> Callable[..., np.ndarray]:
+    if isinstance(weights, np.random.Generator):
+        return lambda *shape: weights.standard_normal([int(s) for s in shape])
+    left: Iterator[np.ndarray] = iter(weights)
+    return lambda *shape: next(left)
+
+
+def _bound(
+    function: Callable[..., Any],
+    dims: Mapping[str, float],
+    params: Mapping[str, float],
+    draw: Callable[..., np.ndarray],
+) -> Callable[..., Any]:
+    words = vocabulary(draw, params)
+    home = function.__globals__
+    names: dict[str, Any] = {}
+    known = {**dims, **params}  # a file may declare more, for its other definitions
+    declared = [v for v in home.values() if isinstance(v, (Dim, Param)) and v.name in known]
+    symbols = {v: float(known[v.name]) for v in declared}
+
+    def meaning(value: Any) -> Any:
+        if isinstance(value, (Dim, Param)):
+            return known.get(value.name, value)
+        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
+            return types.SimpleNamespace(**{**vars(value), **words})
+        if isinstance(value, Array) and value.op == "constant":
+            if isinstance(value.data, str):  # a matrix of a velocity field, which binds its own
+                return value
+            return _pattern(value, dims, params)
+        if isinstance(value, sp.Expr):
+            return number(value, symbols) if value.free_symbols <= set(symbols) else value
+        if value is sp.Rational:
+            return _EXACT["Rational"]
+        word = getattr(value, "__name__", None)
+        if isinstance(word, str) and word in words and _word(word) is value:
+            return words[word]
+        if value is sp:
+            return types.SimpleNamespace(**{**vars(sp), **_EXACT})
+        if isinstance(value, types.FunctionType) and value.__globals__ is home:
+            return _rebind(value, names, meaning)
+        return value
+
+    for name, value in home.items():
+        names[name] = meaning(value)
+    return _rebind(function, names, meaning)
+
+
+#: exact numbers, where a text takes them from SymPy itself
+_EXACT = {"Rational": lambda p, q=1: p / q, "Integer": int, "pi": math.pi, "sqrt": np.sqrt}
+
+
+def _word(name: str) -> Any:
+    return getattr(functions, name, getattr(patterns, name, None))
+
+
+def _pattern(array: Array, dims: Mapping[str, float], params: Mapping[str, Any]) -> np.ndarray:
+    """A declared base pattern: as given, or a generic instance."""
+    if array.data.name in params:
+        return np.asarray(params[array.data.name])
+    return array.data.sample(int(dims[array.shape[0].name]))
+
+
+def _rebind(
+    function: types.FunctionType, names: dict[str, Any], meaning: Callable[[Any], Any]
+) -> types.FunctionType:
+    cells = tuple(types.CellType(meaning(c.cell_contents)) for c in function.__closure__ or ())
+    # declared dimensions and parameters may stand as defaults too
+    defaults = tuple(meaning(d) for d in function.__defaults__ or ())
+    out = types.FunctionType(function.__code__, names, function.__name__, defaults, cells)
+    out.__kwdefaults__ = {k: meaning(d) for k, d in (function.__kwdefaults__ or {}).items()}
+    return out
+
+
+def vocabulary(
+    draw: Callable[..., np.ndarray], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """NumPy meanings of the notation's words; every word must have one (tested).
+
+    `given`: the base patterns by name.
+    """
+
+    def pattern(declaration: str, m: float) -> np.ndarray:
+        data = patterns.declared(declaration)
+        known = given or {}
+        return np.asarray(known[data.name]) if data.name in known else data.sample(int(m))
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        weight = np.exp(x - x.real.max(axis=-1, keepdims=True))
+        return weight / weight.sum(axis=-1, keepdims=True)
+
+    return {
+        "gaussian": draw,
+        "eye": lambda m: np.eye(int(m)),
+        "causal": lambda m: causal_matrix(int(m)),
+        "pattern": pattern,
+        "ones": lambda *shape: np.ones([int(s) for s in shape]),
+        "softmax": softmax,
+        "concatenate": concatenated,
+        "exp": np.exp,
+        "log": _log,
+        "sqrt": np.sqrt,
+        "tanh": np.tanh,
+        "sin": np.sin,
+        "cos": np.cos,
+        "erf": erf,
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "relu": lambda x: np.maximum(x, 0),
+        "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
+        "silu": lambda x: x / (1 + np.exp(-x)),
+        "gaussian_mean": gaussian_mean,
+    }
+
+
+def concatenated(heads: np.ndarray) -> np.ndarray:
+    """(..., H, m, k) as (..., m, H k)."""
+    moved = np.moveaxis(heads, -3, -2)
+    return moved.reshape(*moved.shape[:-2], -1)
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):  # the logarithm of a masked entry
+        return np.log(x)
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function; complex arguments by its power series, which is for |x| < 4."""
+    if not np.iscomplexobj(x):
+        return np.vectorize(math.erf, otypes=[float])(x)
+    x = np.asarray(x)
+    term = total = x
+    for k in range(1, 90):
+        term = -term * x * x / k
+        total = total + term / (2 * k + 1)
+    return 2 / math.sqrt(math.pi) * total
+
+
+def gaussian_mean(function: Callable[[np.ndarray], np.ndarray]) -> float:
+    """E f(g), panels of Gauss-Legendre with an edge at zero, where functions may have a kink."""
+    x, w = np.polynomial.legendre.leggauss(64)
+    panels = ((-14, -5), (-5, 0), (0, 5), (5, 14))
+    nodes = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in panels])
+    weights = np.concatenate([(b - a) / 2 * w for a, b in panels])
+    weights = weights * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+    return float(np.sum(weights * function(nodes)))

@@ -1,0 +1,152 @@
+"""Checks of what a user passes to a Gaussian closure: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from derive.runtime.closures.entry import ClosureModel
+
+
+class Laws(NamedTuple):
+    """Checked input: float64 arrays, `lead` the common batch axes; `dims` sizes by name."""
+
+    mean: np.ndarray  # (*lead, d) or (*lead, B, d)
+    cov: np.ndarray
+    params: dict[str, np.ndarray]
+    batched: frozenset[str]  # parameters that differ from law to law, broadcast to `lead`
+    lead: tuple[int, ...]
+    dims: dict[str, int]
+
+
+def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
+    mean, cov = numbers("mean0", mean0), numbers("cov0", cov0)
+    own = 2 if spec.positional else 1
+    wanted = "(..., B, d) and (..., B, d, d)" if spec.positional else "(..., d) and (..., d, d)"
+    if mean.ndim < own or cov.ndim < own + 1:
+        raise ValueError(
+            f"mean0 and cov0 must have shapes {wanted}, got {mean.shape} and {cov.shape}"
+        )
+    sizes = mean.shape[-own:]
+    if cov.shape[-own - 1 :] != (*sizes, sizes[-1]):
+        raise ValueError(
+            f"mean0 and cov0 must have shapes {wanted}; mean0 has {mean.shape}, "
+            f"cov0 has {cov.shape}: the last axes do not match"
+        )
+    cov = covariances("cov0", cov)
+    dims = {"d": sizes[-1], **({"B": sizes[0]} if spec.positional else {})}
+    values, axes = parameters(spec, params, dims)
+    leads = {"mean0": mean.shape[:-own], "cov0": cov.shape[: -own - 1], **axes}
+    try:
+        lead = np.broadcast_shapes(*leads.values())
+    except ValueError:
+        shown = ", ".join(f"{name} {shape}" for name, shape in leads.items() if shape)
+        raise ValueError(f"batch axes do not broadcast against each other: {shown}") from None
+    batched = frozenset(name for name, shape in axes.items() if shape)
+    for name in batched:
+        x = values[name]
+        values[name] = np.broadcast_to(x, (*lead, *x.shape[len(axes[name]) :]))
+    return Laws(
+        np.broadcast_to(mean, (*lead, *sizes)),
+        np.broadcast_to(cov, (*lead, *sizes, sizes[-1])),
+        values,
+        batched,
+        lead,
+        dims,
+    )
+
+
+def covariances(name: str, cov: np.ndarray) -> np.ndarray:
+    """Symmetric and positive semi-definite in the last two axes; singular is legal."""
+    if not cov.size:
+        raise ValueError(f"{name} is empty, shape {cov.shape}")
+    size = np.max(np.abs(cov), axis=(-1, -2))
+    skew = np.max(np.abs(cov - np.swapaxes(cov, -1, -2)), axis=(-1, -2))
+    if np.any(skew > 1e-6 * size):
+        where = np.unravel_index(np.argmax(skew - 1e-6 * size), skew.shape)
+        raise ValueError(
+            f"{name}{_place(where)} is not symmetric: it differs from its transpose by "
+            f"{skew[where]:.3g}; pass (S + S.T) / 2 if that is what you mean"
+        )
+    cov = (cov + np.swapaxes(cov, -1, -2)) / 2
+    least = np.linalg.eigvalsh(cov)[..., 0]
+    if np.any(least < -1e-8 * size):
+        where = np.unravel_index(np.argmin(least), least.shape)
+        raise ValueError(
+            f"{name}{_place(where)} is not positive semi-definite: its smallest eigenvalue is "
+            f"{least[where]:.3g}; a covariance never has a negative one (zero is legal)"
+        )
+    return cov
+
+
+def parameters(
+    spec: ClosureModel, params: Any, dims: dict[str, int], source: str = "mean0"
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
+    """Arrays by name, and their batch axes; sizes not known before are added to `dims`."""
+    names = spec.params._fields  # type: ignore[attr-defined]
+    if isinstance(params, Mapping):
+        unknown, missing = sorted(set(params) - set(names)), [n for n in names if n not in params]
+        if unknown or missing:
+            raise ValueError(
+                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
+            )
+        params = [params[n] for n in names]
+    if not isinstance(params, (tuple, list)) or len(params) != len(names):
+        wanted = ", ".join(f"{n}=..." for n in names)
+        raise ValueError(f"pass Params({wanted}), got {type(params).__name__}")
+    values, axes = {}, {}
+    origin = dict.fromkeys(dims, source)
+    for name, given in zip(names, params, strict=True):
+        x = numbers(name, given)
+        shape = tuple(spec.param_shapes.get(name, ()))
+        text = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
+        if x.ndim < len(shape):
+            raise ValueError(f"{name} must have shape {text}, got {x.shape}")
+        own = x.shape[x.ndim - len(shape) :]
+        for symbol, size in zip(shape, own, strict=True):
+            if dims.setdefault(symbol, size) != size:
+                raise ValueError(
+                    f"{name} must have shape {text}, got {own}: {symbol} is {size} here and "
+                    f"{dims[symbol]} in {origin[symbol]}"
+                )
+            origin.setdefault(symbol, name)
+        values[name], axes[name] = x, x.shape[: x.ndim - len(shape)]
+    return values, axes
+
+
+def numbers(name: str, given: Any) -> np.ndarray:
+    """`given` as float64; complex, masked and non-finite entries are refused with their place."""
+    if np.ma.isMaskedArray(given) and np.ma.getmaskarray(given).any():
+        where = np.argwhere(np.ma.getmaskarray(given))[0]
+        raise ValueError(
+            f"{name}{_place(tuple(where))} is masked; fill it: {name}.filled(...), or leave those "
+            "rows out"
+        )
+    try:
+        raw = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    if np.iscomplexobj(raw):
+        raise ValueError(f"{name} is complex; pass its real part, {name}.real, if that is meant")
+    try:
+        x = raw.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    if not np.all(np.isfinite(x)):
+        where = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"{name}{_place(tuple(where))} is {x[tuple(where)]}, not a finite number")
+    return x
+
+
+def _place(where: tuple[Any, ...]) -> str:
+    return f"[{', '.join(str(int(i)) for i in where)}]" if where else ""
+
+
+def factor(cov: np.ndarray) -> np.ndarray:
+    """F with F F^T = cov, by eigenvectors; eigenvalues that are rounding give zero columns."""
+    values, vectors = np.linalg.eigh(cov)
+    floor = 8 * cov.shape[-1] * np.finfo(cov.dtype).eps * np.maximum(values[..., -1:], 0)
+    return vectors * np.sqrt(np.where(values > floor, values, 0))[..., None, :]

@@ -1,0 +1,366 @@
+"""Adaptive integration of many laws at once, each with its own time and step.
+
+A block of laws (lanes) advances in one `while_loop`; every lane has its own step size, and a lane
+that is done stands still.  When few lanes of a block are left under way the block is handed back to
+the host, which packs the stragglers of all blocks into new ones: a lane that needs many steps, as
+near a blow-up, does not hold up the others.
+
+A blow-up at t* shows as q / q' -> 0 for q = trace cov + |mean|^2.  The integration follows it until
+q / q' < SHARP t and reports t* = t + q / q', exact for q ~ 1 / (t* - t) and within SHARP t for any
+power.  Growth that is only exponential never meets that test.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derive.runtime.closures.rosenbrock import make_attempt as implicit_attempt
+from derive.runtime.closures.state import Attempt, State, equation, own_rate
+from derive.runtime.common.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
+
+if TYPE_CHECKING:
+    from derive.runtime.closures.entry import ClosureModel
+
+RUNNING, BLOW_UP, MARGIN, OVERFLOW, STEP_LIMIT, STIFF = range(6)
+SHARP = 1e-9  # of float64; float32 cannot resolve it and stops at 64 roundings
+STIFF_SIGNS = 15  # successive-step signs of stiffness after which a lane is handed on
+STIFF_STEPS = 500  # ... if so many steps of the present size are left
+LONG = 400  # equations of a rate that is compiled once, not once a stage
+SMALLER = 16  # the small block, for the last stragglers, as a fraction of a block
+
+
+class Flight(NamedTuple):
+    """Lanes in flight; `state` arrays have lanes last, the others are (lanes,).
+
+    `slope`: rate at the present state, kept by schemes whose last stage is the next first.
+    `stop`: where a lane ended before its target (nan while it runs).
+    """
+
+    state: State
+    slope: State
+    t: Any
+    h: Any
+    error: Any
+    steps: Any
+    signs: Any
+    status: Any
+    stop: Any
+
+
+class Control(NamedTuple):
+    rtol: Any
+    max_steps: Any
+    end: Any  # of the whole integration
+
+
+def _wide(x: Any, like: Any) -> Any:
+    """A number of each lane, to stand beside an array of each lane."""
+    return x.reshape(*(1,) * (like.ndim - 1), -1)
+
+
+def _add(state: State, h: Any, weights: tuple[float, ...], slopes: list[State]) -> State:
+    def one(y: Any, *ks: Any) -> Any:
+        terms = [w * k for w, k in zip(weights, ks, strict=False) if w]
+        return y + _wide(h, y) * functools.reduce(lambda a, b: a + b, terms)
+
+    return tuple(one(y, *(s[i] for s in slopes)) for i, y in enumerate(state))
+
+
+def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Attempt]:
+    """One step of an explicit pair."""
+    eq = equation(spec)
+
+    def attempt(base: State, slope: State, h: Any, params: Any) -> Attempt:
+        local = eq.begin(base)
+        rate = lambda state: eq.rate(state, base, params)  # noqa: E731
+        slopes = _stages(tableau, rate, local, slope, h)
+        before, now = (_add(local, h, row, slopes) for row in tableau.a[-2:])
+        new = now if tableau.first_same_as_last else _add(local, h, tableau.b, slopes)
+        moved = eq.end(new, base)
+        wrong = tuple(-e for e in tableau.e)
+        if spec.noise is None:
+            zero = tuple(jnp.zeros_like(y) for y in local)
+            error = _add(zero, h, tableau.e, slopes)
+        else:
+            low = eq.end(_add(new, h, wrong, slopes), base)
+            error = tuple(a - b for a, b in zip(moved, low, strict=True))
+        if not tableau.first_same_as_last:
+            return Attempt(moved, error, (), jnp.zeros_like(h))
+        # the last two stages stand at the same time: their difference shows the largest eigenvalue
+        bend = sum(_total((a - b) ** 2) for a, b in zip(slopes[-1], slopes[-2], strict=True))
+        gap = sum(_total((a - b) ** 2) for a, b in zip(now, before, strict=True))
+        stretch = jnp.where(gap > 0, h * jnp.sqrt(bend / jnp.where(gap > 0, gap, 1)), 0)
+        return Attempt(moved, error, slopes[-1], stretch)
+
+    return attempt
+
+
+def _stages(
+    tableau: Tableau, rate: Callable[[State], State], local: State, slope: State, h: Any
+) -> list[State]:
+    """Rates at all stages; a long rate stands in a loop, so that it is compiled once."""
+    if _length(jax.make_jaxpr(rate)(local)) <= LONG:
+        slopes = [slope]
+        for row in tableau.a[1:]:
+            at = jax.lax.optimization_barrier(_add(local, h, row, slopes))
+            slopes.append(rate(at))
+        return slopes
+    count = len(tableau.b)
+    table = np.array([row + (0.0,) * (count - len(row)) for row in tableau.a])
+    weights = jnp.asarray(table, h.dtype)
+    kept = tuple(jnp.zeros((count, *k.shape), k.dtype).at[0].set(k) for k in slope)
+
+    def stage(i: Any, kept: State) -> State:
+        def at(y: Any, ks: Any) -> Any:
+            # stages to come have weight zero and rate zero
+            return y + _wide(h, y) * jnp.tensordot(weights[i], ks, axes=1)
+
+        new = rate(tuple(at(y, ks) for y, ks in zip(local, kept, strict=True)))
+        return tuple(ks.at[i].set(k) for ks, k in zip(kept, new, strict=True))
+
+    kept = jax.lax.fori_loop(1, count, stage, kept)
+    return [tuple(ks[i] for ks in kept) for i in range(count)]
+
+
+def _length(closed: Any) -> int:
+    """Equations of a program, a choice by platform counted as what stands for the CPU."""
+    choices = [e.params["branches"][-1] for e in closed.eqns if e.params.get("branches_platforms")]
+    return len(closed.eqns) + sum(len(c.eqns) - 2 for c in choices)
+
+
+def _total(x: jax.Array) -> jax.Array:
+    return x.sum(axis=tuple(range(x.ndim - 1)))
+
+
+def _tableau(spec: ClosureModel) -> Tableau:
+    return DORMAND_PRINCE if spec.noise is None else CASH_KARP
+
+
+@functools.lru_cache(maxsize=64)
+def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, jax.Array]]:
+    """Jitted: advance lanes to `target`, until at most `leave` of them are still under way."""
+    eq = equation(spec)
+    if method == "stiff":
+        attempt, order, keeps = implicit_attempt(spec), 4, False
+    else:
+        tableau = _tableau(spec)
+        attempt, order = explicit_attempt(spec, tableau), tableau.order
+        keeps = tableau.first_same_as_last
+    hand_on = method == "auto" and keeps
+
+    @jax.jit
+    def advance(
+        flight: Flight, atol: Any, params: Any, control: Control, target: Any, leave: Any
+    ) -> tuple[Flight, jax.Array]:
+        tiny = jnp.finfo(flight.t.dtype)
+        sharp = max(SHARP, 64 * float(tiny.eps))
+        largest = float(tiny.max) ** 0.9
+        # products of the law with parameters have to be numbers too
+        strength = functools.reduce(
+            jnp.maximum,
+            [jnp.abs(x).max(axis=tuple(range(x.ndim - 1))) for x in params[0].values()]
+            + [jnp.abs(x).max() for x in params[1].values()],
+            jnp.ones((), flight.t.dtype),
+        )
+        largest = largest / jnp.minimum(strength, largest**0.1) ** 4
+
+        def under_way(f: Flight) -> Any:
+            return (f.status == RUNNING) & (f.t < target)
+
+        def go(f: Flight) -> Any:
+            return jnp.sum(under_way(f), dtype=jnp.int32) > leave
+
+        def body(f: Flight) -> Flight:
+            active = under_way(f)
+            local = eq.begin(f.state)
+            slope = f.slope if keeps else eq.rate(local, f.state, params)
+            q, dq = eq.size(f.state, slope)
+            scale_time = q / dq
+            singular = (scale_time > 0) & (scale_time < sharp * f.t)
+            left = target - f.t
+            last = f.h * (1 + 1e-6) >= left
+            h = jnp.where(active, jnp.where(last, left, f.h), 0)
+            trial = attempt(f.state, slope, h, params)
+            total, count = jnp.zeros_like(h), 0
+            for old, new, e in zip(f.state, trial.state, trial.error, strict=True):
+                allowed = _wide(atol, new) + control.rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
+                total = total + _total((e / allowed) ** 2)
+                count += e.size // e.shape[-1]
+            error = jnp.sqrt(total / count)
+            finite = jnp.isfinite(error)
+            if spec.margin is not None:
+                finite = finite & (eq.margin(trial.state, params) > 0)
+            lost = ~jnp.isfinite(q + dq) | (q > largest)
+            accept = active & finite & (error <= 1) & ~singular & ~lost
+            # proportional-integral control (Hairer, Norsett, Wanner, II.4 and IV.2)
+            small = jnp.maximum(error, 1e-10)
+            change = 0.9 * small ** (-0.7 / order) * f.error ** (0.4 / order)
+            plain = 0.9 * small ** (-1 / order)
+            change = jnp.where(error <= 1, jnp.clip(change, 0.2, 6.0), jnp.clip(plain, 0.1, 0.9))
+            change = jnp.where(finite, change, 0.2)
+            # a step cut short by a save time says little about the next one
+            next_h = jnp.where(accept & last, jnp.maximum(f.h, h * change), h * change)
+            t = jnp.where(last, target, f.t + h)
+            steps = f.steps + active.astype(f.steps.dtype)
+            stuck = active & ~accept & (next_h < 4 * tiny.eps * f.t)
+            status = f.status
+            signs = f.signs
+            if hand_on:
+                more = jnp.where(trial.stretch > 3.25, signs + 1, jnp.maximum(signs - 1, 0))
+                signs = jnp.where(accept, more, signs)
+                many = control.end - t > STIFF_STEPS * next_h
+                status = jnp.where(accept & (signs >= STIFF_SIGNS) & many, STIFF, status)
+            status = jnp.where(active & (steps >= control.max_steps), STEP_LIMIT, status)
+            short = MARGIN if spec.margin is not None else OVERFLOW
+            status = jnp.where(stuck, short, status)
+            status = jnp.where(active & lost, OVERFLOW, status)
+            status = jnp.where(active & singular & ~lost, BLOW_UP, status)
+            ended = active & (status != RUNNING)
+            stop = jnp.where(singular, f.t + scale_time, jnp.where(accept, t, f.t))
+            return Flight(
+                _where(accept, trial.state, f.state),
+                _where(accept, trial.slope, f.slope) if keeps else (),
+                jnp.where(accept, t, f.t),
+                jnp.where(active, next_h, f.h),
+                jnp.where(accept, jnp.maximum(small, 1e-4), f.error),
+                steps,
+                signs,
+                status,
+                jnp.where(ended, stop, f.stop),
+            )
+
+        flight = jax.lax.while_loop(go, body, flight)
+        return flight, under_way(flight)
+
+    return advance
+
+
+def _where(which: Any, new: State, old: State) -> State:
+    return tuple(jnp.where(_wide(which, a), a, b) for a, b in zip(new, old, strict=True))
+
+
+@functools.lru_cache(maxsize=64)
+def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]]:
+    """Jitted: slopes to keep, and a first step that changes nothing by more than one per cent."""
+    eq = equation(spec)
+    keeps = method != "stiff" and _tableau(spec).first_same_as_last
+    # run once: by vmap, which compiles faster; with noise a step has a state of its own
+    whole = own_rate(spec)
+
+    @jax.jit
+    def start(state: State, atol: Any, params: Any, t1: Any) -> tuple[State, Any]:
+        if spec.noise is None:
+            slope = whole(state, params)
+        else:
+            slope = eq.rate(eq.begin(state), state, params)
+        size = sum(_total((y / _wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
+        speed = sum(
+            _total((k / _wide(atol + jnp.abs(y).max(), k)) ** 2)
+            for y, k in zip(eq.begin(state), slope, strict=True)
+        )
+        ratio = jnp.sqrt(size / jnp.where(speed > 0, speed, 1))
+        h = jnp.where(speed > 0, jnp.minimum(0.01 * ratio, t1), t1)
+        return (slope if keeps else ()), jnp.maximum(h, 1e-12 * t1)
+
+    return start
+
+
+def take(tree: Any, lanes: np.ndarray) -> Any:
+    return jax.tree.map(lambda x: np.take(x, lanes, axis=-1), tree)
+
+
+def put(tree: Any, lanes: np.ndarray, part: Any) -> None:
+    """Write the first len(lanes) lanes of `part` into the host arrays of `tree`."""
+    for old, new in zip(jax.tree.leaves(tree), jax.tree.leaves(part), strict=True):
+        old[..., lanes] = np.asarray(new)[..., : len(lanes)]
+
+
+class Task(NamedTuple):
+    """What stays the same over an integration; host arrays."""
+
+    spec: ClosureModel
+    params: Any  # (per lane: lanes last, shared)
+    atol: np.ndarray  # (lanes,)
+    control: Control
+    numbers: int  # in the state of one lane
+
+    def block(self, method: str) -> int:
+        """Lanes in a block: what a step touches should stay in a core's cache."""
+        numbers = self.numbers * (16 if method != "stiff" else 8 + 2 * self.numbers)
+        fits = 1 << int(np.log2(max(1.0, 2**20 / (8 * numbers))))
+        return int(min(np.clip(fits, 16, 1024), 1 << (len(self.atol) - 1).bit_length()))
+
+    def of(self, lanes: np.ndarray) -> Any:
+        return take(self.params[0], lanes), self.params[1]
+
+
+def launch(task: Task, method: str, state: Any, t: Any) -> Flight:
+    """Host arrays of all lanes, made in blocks, so that one compilation serves them all."""
+    lanes = state[0].shape[-1]
+    kind = state[0].dtype
+    size = task.block(method)
+    start = starting(task.spec, method)
+    slopes, steps = [], []
+    for first in range(0, lanes, size):
+        chosen = np.minimum(np.arange(first, first + size), lanes - 1)
+        slope, h = start(
+            take(state, chosen), task.atol[chosen], task.of(chosen), kind.type(task.control.end)
+        )
+        slopes.append(jax.tree.map(np.asarray, slope))
+        steps.append(np.asarray(h))
+    join = lambda *xs: np.concatenate(xs, axis=-1)[..., :lanes].copy()  # noqa: E731
+    zero = np.zeros(lanes, np.int32)
+    return Flight(
+        tuple(jax.tree.map(np.array, state)),
+        jax.tree.map(join, *slopes),
+        np.array(np.broadcast_to(np.asarray(t, kind), (lanes,))),
+        join(*steps),
+        np.full(lanes, 1e-4, kind),
+        zero.copy(),
+        zero.copy(),
+        zero.copy(),
+        np.full(lanes, np.nan, kind),
+    )
+
+
+def to_target(
+    task: Task,
+    method: str,
+    flight: Flight,
+    target: float,
+    report: Callable[[float], None],
+) -> None:
+    """Advance the host arrays of `flight` in place, until every lane is at `target` or ended."""
+    kind = flight.t.dtype.type
+    advance = advancing(task.spec, method)
+    rtol, max_steps, end = task.control
+    control = Control(kind(rtol), np.int32(max_steps), kind(end))
+    size = task.block(method)
+    small = max(1, size // SMALLER)
+    late = np.flatnonzero((flight.status == RUNNING) & (flight.t < target))
+    total = len(late)
+    while len(late):
+        block = size if len(late) > small else small
+        rest = []
+        for first in range(0, len(late), block):
+            lanes = late[first : first + block]
+            # a short block is filled up with copies of its first lane
+            chosen = np.concatenate([lanes, np.full(block - len(lanes), lanes[0])])
+            moved, pending = advance(
+                take(flight, chosen),
+                task.atol[chosen],
+                task.of(chosen),
+                control,
+                kind(target),
+                np.int32(block // 8 if len(late) > block else 0),
+            )
+            put(flight, lanes, moved)
+            rest.append(lanes[np.asarray(pending)[: len(lanes)]])
+        late = np.concatenate(rest)
+        report(1 - len(late) / total)

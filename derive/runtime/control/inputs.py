@@ -1,0 +1,174 @@
+"""What a user passes to a control problem, held to its declaration: shapes, kinds and ranges.
+
+Every refusal is a ValueError that says which array, what is wrong with it, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from derive.runtime.common.inputs import _in_range
+from derive.runtime.control.coordinates import bind_sizes
+from derive.runtime.control.results import Turnpike
+
+if TYPE_CHECKING:
+    from derive.runtime.control.entry import ControlModel
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """`value` as an array of float64, finite; what NumPy would change without a word is refused."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.getmaskarray(value).any():
+            raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(...)")
+        value = value.data
+    try:
+        found = np.asarray(value)
+        if found.dtype.kind == "c":
+            raise ValueError(
+                f"{name} is complex; a control problem takes real numbers: {name}.real"
+            )
+        if found.dtype.kind in "USMm":
+            raise TypeError(f"entries of type {found.dtype}")
+        found = found.astype(np.float64)
+    except (TypeError, ValueError) as problem:
+        if str(problem).startswith(f"{name} is complex"):
+            raise
+        raise ValueError(f"{name} is no array of real numbers: {problem}") from None
+    if not np.all(np.isfinite(found)):
+        raise ValueError(f"{name} has entries that are not finite")
+    if not found.size:
+        raise ValueError(f"{name} is empty: its shape is {found.shape}")
+    return found
+
+
+def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
+    """Params of float64 arrays that are what the definition declared, and the sizes they fix."""
+    names = spec.params._fields  # type: ignore[attr-defined]
+    if isinstance(params, Mapping):
+        unknown = sorted(set(params) - set(names))
+        missing = [n for n in names if n not in params]
+        if unknown or missing:
+            raise ValueError(
+                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
+            )
+        params = spec.params(**params)
+    if not isinstance(params, tuple) or len(params) != len(names):
+        raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
+    values = spec.params(*(real_array(n, v) for n, v in zip(names, params, strict=True)))
+    sizes: dict[str, tuple] = {}
+    bind_sizes(spec.param_shapes, values._asdict(), sizes)
+    for name, value in values._asdict().items():
+        for number in np.ravel(value) if name in spec.ranges else ():
+            _in_range(name, float(number), spec.ranges)
+        _check_kind(name, value, spec.kinds.get(name, ""))
+    _check_bounds(spec, values)
+    if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):
+        raise ValueError(
+            f"the discount {float(np.min(spec.discount(values))):g} is negative: costs at time t "
+            "would count more and more; a rate rho >= 0 counts them exp(-rho t)"
+        )
+    return values, sizes
+
+
+def _check_kind(name: str, value: np.ndarray, kind: str) -> None:
+    if kind == "symmetric":
+        _check_symmetric(name, value, name)
+    if kind == "positive" and np.min(value) <= 0:
+        where = tuple(int(k) for k in np.unravel_index(np.argmin(value), value.shape))
+        raise ValueError(f"{name} is declared positive, but {name}{list(where)} = {value[where]:g}")
+
+
+def _check_symmetric(label: str, value: np.ndarray, name: str) -> None:
+    skew = float(np.max(np.abs(value - np.swapaxes(value, -1, -2))))
+    if skew > 1e-8 * (1 + float(np.max(np.abs(value)))):
+        raise ValueError(
+            f"{label} is not symmetric (off by {skew:.3g}); "
+            f"pass ({name} + {name}.T) / 2 if that is what you mean"
+        )
+
+
+def _number(value: Any, params: Any) -> Any:
+    if callable(value):
+        return value(params)
+    return getattr(params, value) if isinstance(value, str) else value
+
+
+def _check_bounds(spec: ControlModel, params: Any) -> None:
+    for name, (kind, *limits) in spec.bounds.items():
+        limits = [_number(v, params) for v in limits]
+        if kind == "box" and np.any(np.asarray(limits[0]) >= np.asarray(limits[1])):
+            raise ValueError(
+                f"the bounds of {name} cross: low {limits[0]} is not below high {limits[1]}"
+            )
+        if kind != "box" and np.any(np.asarray(limits[-1]) <= 0):
+            raise ValueError(f"the bound on the norm of {name} must be positive, got {limits[-1]}")
+
+
+def checked_state(
+    spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
+) -> tuple[Any, int | None]:
+    """A State of arrays, and the size of its leading batch axis (None: no batch)."""
+    names = spec.state._fields  # type: ignore[attr-defined]
+    if isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise ValueError(f"{what} must have the fields {', '.join(names)}, got {sorted(x)}")
+        x = spec.state(**x)
+    if not isinstance(x, tuple) and len(names) == 1:
+        x = spec.state(x)
+    if not isinstance(x, tuple) or len(x) != len(names):
+        raise ValueError(f"{what} must be State({', '.join(f'{n}=...' for n in names)})")
+    extra = {np.ndim(v) - len(spec.state_shapes[n]) for n, v in zip(names, x, strict=True)}
+    batch = len(x[0]) if extra == {1} else None
+    if batch == 0:
+        raise ValueError(f"{what} is an empty batch")
+    x = spec.state(*(real_array(f"{what}.{n}", v) for n, v in zip(names, x, strict=True)))
+    one = x._asdict() if batch is None else {n: v[0] for n, v in x._asdict().items()}
+    bind_sizes(spec.state_shapes, one, sizes)
+    if batch is not None and len({len(v) for v in x}) > 1:
+        raise ValueError(f"the fields of {what} have different batch sizes")
+    for name, value in x._asdict().items():
+        if name in spec.symmetric:
+            _check_symmetric(f"{what}.{name}", value, name)
+        if name in spec.sphere:
+            norms = np.linalg.norm(value, axis=-1)
+            if np.max(np.abs(norms - 1)) > 1e-6:
+                raise ValueError(
+                    f"the rows of {what}.{name} must have norm 1, got {norms.min():.6g} to "
+                    f"{norms.max():.6g}; divide each row by its norm"
+                )
+    return x, batch
+
+
+def sizes_of(sizes: dict[str, tuple]) -> dict[str, int]:
+    return {name: int(size) for name, (size, _) in sizes.items()}
+
+
+def checked_turnpike(near: Any) -> Turnpike:
+    if not isinstance(near, Turnpike):
+        raise ValueError(f"near takes what turnpike(...) returns, got {type(near).__name__}")
+    return near
+
+
+def horizon(T: Any) -> float:
+    """T as a positive, finite time."""
+    try:
+        value = float(T)
+    except (TypeError, ValueError):
+        raise ValueError(f"the horizon T must be a positive, finite time, got {T!r}") from None
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"the horizon T = {value:g} must be a positive, finite time")
+    return value
+
+
+def small_number(name: str, value: Any) -> float:
+    """A positive number below one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a positive number, got {value!r}") from None
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be positive and below 1, got {number:g}")
+    return number

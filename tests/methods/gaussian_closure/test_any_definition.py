@@ -1,0 +1,237 @@
+"""Definitions that are in no paper go through, with the right verdict and the right rates.
+
+The reference is Gauss-Hermite quadrature of the definition's text.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import odd_closures as odd
+import pytest
+from built_closures import built
+
+from derive.errors import DefinitionError, Refusal
+from derive.generated import sigmoid_closure
+from derive.methods.gaussian_closure import checks
+from derive.methods.gaussian_closure.derivation import CLOSED, CUBATURE, FOURIER, derive
+from derive.notation.closures.numeric import Cloud
+from derive.theory.sigmoid_closure import sigmoid_closure as shipped
+
+EXACT = [
+    "key_penalised",
+    "differential",
+    "cross",
+    "noisy",
+    "l2_heads",
+    "cross_sinkhorn",
+    "differential_l2",
+    "key_repelled",
+]
+CLOSED_FORM = [
+    "unnormalised",
+    "polynomial",
+    "polynomial_times_softmax",
+    "cosine",
+    "sine",
+    "gauss_times_cosine",
+    "two_kinds_a_head",
+    "tanh_network",
+]
+INTEGRAL = [
+    "probit",
+    "gelu_weight",
+    "sigmoid_heads",
+    "tanh_weight",
+    "softplus_weight",
+    "gaussian_of_product",
+    "quartic_of_product",
+    "cross_sigmoid",
+    "mixed_heads",
+    "causal_sigmoid",
+    "sigmoid_and_gauss",
+]
+QUADRATURE = [
+    "normalised_sigmoid",
+    "two_exponentials",
+    "after_softmax",
+    "quadratic_in_both",
+    "normalised_wave",
+    "polynomial_normaliser",
+    "capped",
+    "neural_value",
+    "slow_tails",
+]
+
+
+def rates(name: str, scale: float = 0.2) -> tuple[float, float]:
+    result, module = built(name)
+    one = checks.instance(result.model, 91, scale=scale)
+    with (
+        jax.enable_x64(True),
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+    ):
+        p = module.Params(
+            *(np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields)
+        )
+        law = (one.arrays["m"], one.arrays["S"])
+        both = jax.jit(lambda m, S: (module.mean_rate(m, S, p), module.cov_rate(m, S, p)))
+        mean, cov = (np.asarray(a) for a in both(*law))
+        if result.noise is not None:
+            G = one.arrays["G"]
+            cov = cov - G @ G.T
+    wanted = checks.text_rates(result.model, one, 20 if result.model.positional else 32)
+    return checks.residual(mean, wanted[0]), checks.residual(cov, wanted[1])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_affine_velocities_are_exact(name: str) -> None:
+    assert derive(getattr(odd, name)).exact
+    assert max(rates(name)) < 1e-10
+
+
+@pytest.mark.parametrize("name", CLOSED_FORM)
+def test_other_tilts_are_projected_in_closed_form(name: str) -> None:
+    result, _ = built(name)
+    assert not result.exact and result.route == CLOSED
+    assert max(rates(name)) < 1e-10
+
+
+@pytest.mark.parametrize("name", INTEGRAL)
+def test_scalar_functions_by_a_fourier_integral(name: str) -> None:
+    result, _ = built(name)
+    assert not result.exact and result.route == FOURIER
+    assert max(rates(name, 0.12)) < 1e-10
+
+
+@pytest.mark.parametrize("name", QUADRATURE)
+def test_quotients_by_cubature(name: str) -> None:
+    result, _ = built(name)
+    assert not result.exact and result.route == CUBATURE
+    assert max(rates(name)) < 1e-10
+
+
+@pytest.mark.parametrize("name", [*EXACT, *CLOSED_FORM, *INTEGRAL, *QUADRATURE])
+def test_every_step_passes_its_check(name: str) -> None:
+    result, _ = built(name)
+    assert all(s.check.passed for s in result.steps if s.check is not None)
+
+
+def test_a_relu_network_has_its_exact_projected_rates() -> None:
+    """E W relu(Ux + b) = W (mu Phi + sigma phi), gradient W diag(Phi) U."""
+    from scipy.stats import norm
+
+    result, module = built("feed_forward")
+    one = checks.instance(result.model, 92, size=3)
+    a = one.arrays
+    with jax.enable_x64(True):
+        p = module.Params(*(a[n] for n in module.Params._fields))
+        mean = np.asarray(module.mean_rate(a["m"], a["S"], p))
+        gradient = np.asarray(module.jacobian(a["m"], a["S"], p))
+    mu = a["U"] @ a["m"] + a["b"]
+    sigma = np.sqrt(np.diag(a["U"] @ a["S"] @ a["U"].T))
+    A = a["K"].T @ a["Q"]
+    plain = a["V"] @ (a["m"] + a["S"] @ A @ a["m"]) + a["F"] @ a["m"] + a["c"]
+    relu = mu * norm.cdf(mu / sigma) + sigma * norm.pdf(mu / sigma)
+    assert checks.residual(mean, plain + a["W"] @ relu) < 1e-12
+    slope = a["V"] @ a["S"] @ A + a["F"] + a["W"] @ np.diag(norm.cdf(mu / sigma)) @ a["U"]
+    assert checks.residual(gradient, slope) < 1e-12
+    assert not result.exact
+
+
+def test_a_diverging_weight_has_a_negative_margin() -> None:
+    """Unnormalised softmax: S (A^T S A) must stay below one; solve refuses and names the margin."""
+    result, module = built("unnormalised")
+    assert any("integrable while I + L^T M L > 0" in f for f in result.facts)
+    one = checks.instance(result.model, 93)
+    with jax.enable_x64(True):
+        p = module.Params(*(one.arrays[n] for n in module.Params._fields))
+        small = module.margin(one.arrays["m"], one.arrays["S"], p)
+        large = module.margin(one.arrays["m"], 400 * one.arrays["S"], p)
+    A = one.arrays["K"].T @ one.arrays["Q"]
+    L = np.linalg.cholesky(one.arrays["S"])
+    exact = np.linalg.eigvalsh(np.eye(2) - L.T @ A.T @ one.arrays["S"] @ A @ L)[0]
+    assert abs(float(small) - exact) < 1e-12
+    assert float(large) < 0
+    with pytest.raises(
+        ValueError, match=r"I \+ F\^T M F, F F\^T = cov, M = .* must be positive definite"
+    ):
+        module.solve(one.arrays["m"], 400 * one.arrays["S"], p, t1=1.0)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("quartic", "undecided: the exponent has degree 4 in y"),
+        ("two_sigmoids", "undecided: a product of two functions"),
+        ("sigmoid_of_distance", "undecided: the argument of sigmoid is not affine in y"),
+        ("cubic", r"integral of the weight diverges.*s\*\*3.*must be even"),
+        ("growing_square", r"integral of the weight diverges.*s\*\*2/4.*coefficient negative"),
+    ],
+)
+def test_what_is_out_of_reach_is_refused_with_reason_and_place(name: str, words: str) -> None:
+    with pytest.raises(Refusal, match=words) as caught:
+        derive(getattr(odd, name))
+    assert caught.value.place is not None and caught.value.place.file.endswith("odd_closures.py")
+
+
+def test_a_changed_definition_changes_the_equations() -> None:
+    from derive.emit.gaussian_closure.module import model_signature
+
+    names = [*EXACT, *CLOSED_FORM, *INTEGRAL, *QUADRATURE]
+    assert len({model_signature(built(n)[0]) for n in names}) == len(names)
+
+
+def test_mistakes_in_a_definition_are_named() -> None:
+    with pytest.raises(DefinitionError, match="must be the same.*transpose") as caught:
+        derive(odd.transposed)
+    assert caught.value.place is not None and caught.value.place.file.endswith("odd_closures.py")
+    with pytest.raises(DefinitionError, match="a number for each pair"):
+        derive(odd.vector_weight)
+
+
+@pytest.mark.parametrize("name", ["key_penalised", "gelu_weight", "l2_heads", "after_softmax"])
+def test_latex_has_no_double_scripts_and_balanced_braces(name: str) -> None:
+    import re
+
+    _, module = built(name)
+    for equation in module.EQUATIONS.values():
+        assert not re.search(r"\^\{[^{}]*\}\s*\^|_\{[^{}]*\}\s*_", equation), equation
+        assert equation.count("{") == equation.count("}")
+        assert equation.count(r"\left") == equation.count(r"\right")
+
+
+GELU = pytest.param("gelu_weight", marks=pytest.mark.slow)
+
+
+def trapezoid(mean: np.ndarray, cov: np.ndarray, nodes: int) -> Cloud:
+    """N(mean, cov) on the line: exponentially convergent where Gauss-Hermite points are too few."""
+    z = np.linspace(-9.5, 9.5, nodes)
+    weight = np.exp(-(z**2) / 2)
+    return Cloud(mean + z[:, None] * np.sqrt(cov[0, 0]), weight / weight.sum())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sigmoid_closure", "tanh_weight", "probit", GELU, "cosine", "normalised_sigmoid"],
+)
+def test_large_arguments_too(name: str) -> None:
+    """Scores with a standard deviation of several units, against a double trapezoidal sum."""
+    result, module = built(name) if hasattr(odd, name) else (derive(shipped), sigmoid_closure)
+    one = checks.instance(result.model, 95, size=1, scale=1.3)
+    one.arrays["S"], one.arrays["m"] = np.array([[1.5]]), np.array([0.8])
+    queries = trapezoid(one.arrays["m"], one.arrays["S"], 801)
+    gamma = checks.text_velocity(
+        result.model, one, queries, trapezoid(one.arrays["m"], one.arrays["S"], 1601)
+    )
+    mean = queries.weight @ gamma
+    across = (queries.weight[:, None] * gamma).T @ (queries.at - one.arrays["m"])
+    p = module.Params(*(np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields))
+    with jax.enable_x64(True):
+        both = jax.jit(lambda m, S: (module.mean_rate(m, S, p), module.cov_rate(m, S, p)))
+        found = both(one.arrays["m"], one.arrays["S"])
+    score = (one.arrays["K"].T @ one.arrays["Q"])[0, 0] * 1.5
+    assert abs(score) > 1
+    assert checks.residual(np.asarray(found[0]), mean) < 1e-10
+    assert checks.residual(np.asarray(found[1]), across + across.T) < 1e-10
