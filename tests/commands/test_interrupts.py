@@ -29,9 +29,15 @@ SWALLOW = (
 
 
 def _start(*argv: str | Path, **options: object) -> subprocess.Popen[str]:
+    """The command with Ctrl-C as a terminal has it: a shell's background jobs ignore it."""
     command = [sys.executable, "-m", "derive", *map(str, argv)]
     pipe = subprocess.PIPE
+    options.setdefault("preexec_fn", _heeding)
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def _heeding() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(99)", SWALLOW])

@@ -90,16 +90,26 @@ def _never_convex(result: OptimalControl, points: list[Point]) -> float:
 
 
 def _third(result: OptimalControl, at: Point) -> tuple[float, float]:
-    """Third and second difference of the text's H along a direction of the controls, relative."""
+    """Third and second difference of the text's H along a direction of the controls, relative.
+
+    Directions are drawn and the step is halved until H has values there: a logarithm has none at
+    negative controls.  What is returned is scaled as if the step had been 1.
+    """
     rng = generator(52)
-    move = {u.data: rng.standard_normal(at.arrays[u.data].shape) for u in result.u}
-    values = [
-        _hamiltonian(result, at, {n: at.arrays[n] + k * move[n] for n in move})
-        for k in (-1.5, -0.5, 0.5, 1.5)
-    ]
+    for attempt in range(48):
+        step = 0.5 ** (attempt // 8)
+        move = {u.data: rng.standard_normal(at.arrays[u.data].shape) for u in result.u}
+        with np.errstate(all="ignore"):
+            values = [
+                _hamiltonian(result, at, {n: at.arrays[n] + k * step * move[n] for n in move})
+                for k in (-1.5, -0.5, 0.5, 1.5)
+            ]
+        if np.all(np.isfinite(values)):
+            break
     size = max(map(abs, values)) + 1e-3
     third = abs(values[3] - 3 * values[2] + 3 * values[1] - values[0]) / size
-    return third, (values[3] - values[2] - values[1] + values[0]) / size
+    second = (values[3] - values[2] - values[1] + values[0]) / size
+    return third / step**3, second / step**2
 
 
 def _linear(result: OptimalControl, points: list[Point], words: str) -> float:
