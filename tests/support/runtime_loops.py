@@ -45,7 +45,7 @@ PATHS, LAWS, NODES, BATCH = 64, 8, 5, 2
 
 
 def places() -> set[str]:
-    """'folder.module.function' for each outermost function of the runtime that compiles something."""
+    """'folder.module.function' of each outermost function of the runtime that compiles."""
     found = set()
     home = Path(derive.runtime.__path__[0])
     for file in sorted(home.rglob("*.py")):
