@@ -21,7 +21,8 @@ import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.notation.common.arrays import Array
 from derive.notation.common.elementwise import named
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factors, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Tensor
 from derive.calculus.index.text import show
 from derive.calculus.limit.order import Law
 from derive.errors import Place, Refusal

@@ -14,14 +14,8 @@ from collections.abc import Iterable
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    delta_tensor,
-)
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, delta_tensor
 
 
 def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:

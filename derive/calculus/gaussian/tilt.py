@@ -26,19 +26,16 @@ from derive.calculus.index.defined import (
     spread,
     union,
 )
-from derive.calculus.index.expressions import (
-    Expression,
+from derive.calculus.index.expressions import Expression, collect, scalar, single
+from derive.calculus.index.factors import (
     Factor,
     Factors,
     Index,
     Tensor,
     apart,
-    collect,
     delta_tensor,
     fresh,
     indices_of,
-    scalar,
-    single,
 )
 
 HALF = sp.Rational(1, 2)

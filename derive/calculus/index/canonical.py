@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from derive.calculus.index.expressions import Factor, Factors, Index
+from derive.calculus.index.factors import Factor, Factors, Index
 
 Key = tuple
 

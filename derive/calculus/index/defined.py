@@ -23,15 +23,8 @@ from typing import Any
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    fresh,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh
 
 KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate", "spectral")
 _LETTERS = {"exp": "G", "ridge": "f", "smooth": "J", "inverse": "P", "det": "c"}

@@ -16,7 +16,8 @@ import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import derivative_of, kinks_of, regular_order
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Tensor
 
 
 def value(

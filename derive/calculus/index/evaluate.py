@@ -13,7 +13,8 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
-from derive.calculus.index.expressions import Expression, Factors, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Tensor
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import number, size
 

@@ -12,14 +12,8 @@ from collections.abc import Iterable
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    contract_deltas,
-    delta_tensor,
-)
+from derive.calculus.index.contractions import contract_deltas
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, delta_tensor
 from derive.notation.common.scalars import Share, extent
 
 

@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    indices_of,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, indices_of
 from derive.calculus.limit.response import Response, leaf, number_of, sizes
 from derive.notation.common.arrays import (
     Array,

@@ -20,16 +20,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.canonical import components
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    apart,
-    collect,
-    indices_of,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, apart, indices_of
 from derive.calculus.limit.opaque import leading
 from derive.notation.common.scalars import GaussianMean, Opaque
 

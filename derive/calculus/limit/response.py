@@ -11,7 +11,7 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Tensor
+from derive.calculus.index.factors import Tensor
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array, composite, multiply, node, scale, total, walk

@@ -17,17 +17,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.envelopes import envelope
 from derive.calculus.gaussian.kinks import magnitude, split
-from derive.calculus.index.expressions import (
-    UNIT,
-    Expression,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    delta_tensor,
-    fresh,
-    single,
-)
+from derive.calculus.index.expressions import Expression, collect, single
+from derive.calculus.index.factors import UNIT, Factors, Index, Tensor, delta_tensor, fresh
 from derive.calculus.index.joints import joint_tensor
 from derive.calculus.limit.centred import at_mean, centred
 from derive.calculus.limit.opaque import hide

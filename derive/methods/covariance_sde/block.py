@@ -12,7 +12,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import UNIT, Expression, Index, Tensor, collect, fresh
+from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.factors import UNIT, fresh
 from derive.calculus.limit.centred import opened
 from derive.calculus.limit.opaque import hide, reveal
 from derive.calculus.limit.order import Law, Scaling

@@ -17,7 +17,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.cubature import joint_rule, kinked_rule, product_rule, star_rule
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression, Factor, Factors, Tensor, collect
+from derive.calculus.index.expressions import Expression, Factor, Factors, Tensor, collect
+from derive.calculus.index.factors import UNIT
 from derive.calculus.limit.centred import opened
 from derive.calculus.limit.order import Law, ratio
 from derive.draws import generator

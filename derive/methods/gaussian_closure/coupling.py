@@ -21,7 +21,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.tilt import Law, join
 from derive.calculus.index.defined import Book, depends, differentiate, placed, plus, spread, unit
-from derive.calculus.index.expressions import Expression, Factor, Index, Tensor, fresh, single
+from derive.calculus.index.expressions import Expression, Factor, Index, Tensor, single
+from derive.calculus.index.factors import fresh
 from derive.errors import Place, Refusal
 from derive.methods.gaussian_closure.fields import Names
 

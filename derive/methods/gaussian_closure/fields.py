@@ -21,11 +21,11 @@ from derive.calculus.index.expressions import (
     Index,
     Tensor,
     collect,
-    fresh,
     indices_of,
     scalar,
     single,
 )
+from derive.calculus.index.factors import fresh
 from derive.errors import Refusal
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import Array
