@@ -17,7 +17,7 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.gaussian.expectation import covariance
+from derive.calculus.gaussian.pairings import covariance
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor, delta_tensor, indices_of
 from derive.errors import Refusal
 from derive.notation.common.scalars import extent

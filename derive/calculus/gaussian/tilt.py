@@ -46,7 +46,7 @@ class NoTilt(Exception):
 
 
 @dataclass(frozen=True)
-class Law:
+class GaussianLaw:
     """N(mean, cov) of a variable; `block`: an index that both carry first (a mixture), or None."""
 
     variable: Tensor
@@ -82,7 +82,7 @@ class Quadratic:
     j: Index
 
 
-def average(expression: Expression, law: Law, book: Book) -> Expression:
+def average(expression: Expression, law: GaussianLaw, book: Book) -> Expression:
     """E over the law's variable.  The law's block index becomes free."""
     free = union(expression.free, (law.block,) if law.block else ())
     parts = [_term(c, f, free, law, book) for c, f in expression.terms]
@@ -129,7 +129,7 @@ class Tilted:
     matrix: Expression
 
 
-def complete_square(exponent: Expression, law: Law, book: Book) -> Tilted:
+def complete_square(exponent: Expression, law: GaussianLaw, book: Book) -> Tilted:
     """The rule of the module's head, on one exponent."""
     q = split(exponent, law.variable, book)
     i, j = q.i, q.j
@@ -181,7 +181,7 @@ def _inside(expression: Expression, book: Book) -> set[Tensor]:
 
 
 def _term(
-    coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...], law: Law, book: Book
+    coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...], law: GaussianLaw, book: Book
 ) -> Expression:
     variable = law.variable
     factors = apart(factors, free)
@@ -253,7 +253,7 @@ def _stein(
     cov: Expression,
     i: Index,
     j: Index,
-    law: Law,
+    law: GaussianLaw,
     book: Book,
 ) -> Expression:
     """E of a product of entries times f^(k)(s0 + a.y): E[y g] = mean E g + cov E grad g."""
@@ -293,7 +293,7 @@ def _stein(
 
 
 __all__ = [
-    "Law",
+    "GaussianLaw",
     "NoTilt",
     "Tilted",
     "average",

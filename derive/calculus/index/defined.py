@@ -24,7 +24,7 @@ from typing import Any
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression, collect
-from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, fresh
 
 KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate", "spectral")
 _LETTERS = {"exp": "G", "ridge": "f", "smooth": "J", "inverse": "P", "det": "c"}
@@ -125,9 +125,7 @@ def differentiate(expression: Expression, variable: Tensor, at: Index, book: Boo
     return collect(free, parts)
 
 
-def _slope(
-    factor: Factor, variable: Tensor, at: Index, book: Book
-) -> list[tuple[sp.Expr, Factors]] | None:
+def _slope(factor: Factor, variable: Tensor, at: Index, book: Book) -> Terms | None:
     """Derivative of one factor as products that keep the factor's indices."""
     one = sp.Integer(1)
     if factor.tensor == variable:
@@ -138,7 +136,7 @@ def _slope(
         return None
     own = factor.indices
 
-    def inner(which: int = 0) -> list[tuple[sp.Expr, Factors]]:
+    def inner(which: int = 0) -> Terms:
         body = meaning.bodies[which]
         slope = differentiate(body, variable, at, book)
         # bound names of the slope are made new; its free indices are put at the factor's own

@@ -21,7 +21,7 @@ import sympy as sp
 
 from derive.calculus.index.canonical import canonical
 from derive.calculus.index.contractions import contract_deltas, contract_rows, contract_units
-from derive.calculus.index.factors import Factor, Factors, Index, Tensor, apart, indices_of
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, apart, indices_of
 from derive.calculus.index.joints import contract_joints
 from derive.notation.common.scalars import extent
 
@@ -95,7 +95,7 @@ class Expression:
     def is_zero(self) -> bool:
         return not self.terms
 
-    def placed(self, ends: Iterable[Index]) -> list[tuple[sp.Expr, Factors]]:
+    def placed(self, ends: Iterable[Index]) -> Terms:
         """The products with the free indices put at `ends` and every dummy new.
 
         For building larger products by hand; `collect` the result.

@@ -68,6 +68,7 @@ class Factor:
 
 
 Factors = tuple[Factor, ...]
+Terms = list[tuple[sp.Expr, Factors]]
 
 
 def delta_tensor(dim: sp.Symbol) -> Tensor:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import Law, NoTilt, _standard, average, indices_of_expression
+from derive.calculus.gaussian.tilt import (
+    GaussianLaw,
+    NoTilt,
+    _standard,
+    average,
+    indices_of_expression,
+)
 from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
 from derive.calculus.index.expressions import (
     Expression,
@@ -66,13 +72,13 @@ class Names:
         else:
             self.key_mean, self.key_cov = self.mean, self.cov
 
-    def key_law(self) -> Law:
+    def key_law(self) -> GaussianLaw:
         block = self.tau if self.model.positional and self.block else None
-        return Law(self.y, self.key_mean, self.key_cov, block)
+        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
 
-    def query_law(self) -> Law:
+    def query_law(self) -> GaussianLaw:
         block = self.s if self.model.positional and self.block else None
-        return Law(self.x, self.mean, self.cov, block)
+        return GaussianLaw(self.x, self.mean, self.cov, block)
 
     def mask(self, relation: str) -> Tensor:
         words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}

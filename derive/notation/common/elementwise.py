@@ -26,6 +26,9 @@ BODIES: dict[str, sp.Expr] = {
     "heaviside": sp.Heaviside(x_symbol, 0),
 }
 
+#: SymPy's functions that are not smooth
+KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
+
 #: SymPy's functions that have a word
 WORDS: dict[type, str] = {
     sp.exp: "exp",
