@@ -14,7 +14,9 @@ import numpy as np
 import sympy as sp
 
 from derive.errors import DefinitionError
+from derive.notation.common.arrays import node
 from derive.notation.common.names import identifier
+from derive.notation.common.scalars import Dim
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,6 @@ def declared(declaration: str) -> Pattern:
 
 
 def _constant(data: Pattern, dim: sp.Symbol) -> Any:
-    from derive.notation.common.arrays import node
-    from derive.notation.common.scalars import Dim
-
     if not isinstance(dim, Dim):
         raise DefinitionError(f"{data.name} takes a declared dimension, got {dim!r}")
     return node("constant", (), (dim, dim), data)
