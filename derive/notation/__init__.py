@@ -1,4 +1,4 @@
-"""The words in which a definition is written.
+"""The words in which a definition is written stand here under one name.
 
 >>> from derive.notation import covariance_sde, dims, eye, gaussian, params, softmax, sqrt
 """

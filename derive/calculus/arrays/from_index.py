@@ -1,4 +1,4 @@
-"""Index expressions as array expressions: products of matrices and vectors, no axis to spare.
+"""Turns index expressions into array expressions: products of matrices and vectors.
 
 Input: an expression of `derive.calculus.index` whose tensors have at most two slots, the book of
 its defined tensors, and an array for every other tensor.  Output: an array over the expression's

@@ -1,4 +1,4 @@
-"""The average of |Y| for logits Y that are normal in the limit (see `calculus.limit.normal`).
+"""Averages |Y| of logits Y that are normal in the limit (see `derive.calculus.limit.normal`).
 
 Only the leading order of E |Y| is known this way, so a product of two of them is not averaged.
 """

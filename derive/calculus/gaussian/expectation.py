@@ -1,4 +1,4 @@
-"""Gaussian expectation: Isserlis' theorem on index expressions with symbolic dimensions.
+"""Takes Gaussian expectations of index expressions by Isserlis' theorem, in any dimension.
 
 Input: an expression and the names of the Gaussian tensors to average over.  Output: the exact
 expectation, as an expression in what remains.  Closed loops of indices become powers of the
@@ -8,6 +8,7 @@ dimensions, so the result is exact in every dimension (no large-width approximat
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import sympy as sp
 
@@ -27,11 +28,11 @@ def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
     if any(t.kind == "envelope" for t in expression.tensors()):
         expression = expression.map_terms(average_envelopes)
     for tensor in sorted(over, key=lambda t: (t in kinked, t.name)):
-        expression = expression.map_terms(lambda c, f, t=tensor: _average(c, f, t))
+        expression = expression.map_terms(partial(_average, tensor))
     return expression
 
 
-def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple[sp.Expr, Factors]]:
+def _average(tensor: Tensor, coeff: sp.Expr, factors: Factors) -> Iterable[tuple[sp.Expr, Factors]]:
     if any(f.tensor.kind == "magnitude" and f.tensor.meaning[1] == tensor for f in factors):
         yield from average_kinks(coeff, factors, tensor)
         return

@@ -1,4 +1,4 @@
-"""Pairings of the entries of a Gaussian tensor, and the covariance of a pair: Isserlis' theorem.
+"""Isserlis' theorem sums over pairings of the entries of a Gaussian tensor, pair by pair.
 
 Entries of a tensor of kind "gaussian" are iid N(0, 1); those of a symmetric one have the law of
 (G + G^T)/sqrt(2): covariance delta delta + delta delta swapped.

@@ -1,4 +1,4 @@
-"""Gaussian averages of polynomials times exponentials: completing the square, by rule.
+"""Averages polynomials times exponentials over a Gaussian law by completing the square.
 
 Input: an expression in a variable y, its law N(m, S), and the book of defined tensors.  Output:
 E over y, an expression without y.  S^-1 is never formed, so a singular S is legal.
@@ -58,15 +58,15 @@ class GaussianLaw:
 
     def at(self, i: Index) -> Expression:
         if self.given is not None:
-            mean, _, own, _ = self.given
-            return placed(mean, {own: i})
+            mean, _, at, _ = self.given
+            return placed(mean, {at: i})
         own = (self.block, i) if self.block else (i,)
         return single(self.mean[own], own)
 
     def covariance(self, i: Index, j: Index) -> Expression:
         if self.given is not None:
-            _, cov, *own = self.given
-            return placed(cov, dict(zip(own, (i, j), strict=True)))
+            _, cov, row, column = self.given
+            return placed(cov, {row: i, column: j})
         own = (self.block, i, j) if self.block else (i, j)
         return single(self.cov[own], own)
 

@@ -1,4 +1,4 @@
-"""Matrix notation of index expressions: V S K^T Q m instead of sums over indices.
+"""Writes index expressions in matrix notation: V S K^T Q m instead of sums over indices.
 
 Input: an expression over at most one block index and one or two coordinates.  Output: text or
 LaTeX.  A product that is no chain of matrices is written with its indices.

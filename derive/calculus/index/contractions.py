@@ -1,4 +1,4 @@
-"""Contractions: sums over indices that have a value in closed form.
+"""Takes the sums over indices that have a value in closed form.
 
 Each rule takes a coefficient, a product and its free indices, and returns them without the factors
 whose sums it took: deltas, rows of a pattern (which sum to one), the unit diagonal on the sphere.

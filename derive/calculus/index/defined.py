@@ -1,4 +1,4 @@
-"""Tensors defined by an equation: exponentials, inverses, ridges, gates.
+"""Some tensors are defined by an equation: exponentials, inverses, ridges, gates.
 
 Input: index expressions that say what a tensor is.  Output: a `Tensor` that stands for it, the
 same tensor for the same meaning, so that equal things cancel.  The differentiation rule of each

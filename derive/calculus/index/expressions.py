@@ -1,4 +1,4 @@
-"""Index expressions: sums of products of tensors with named, typed indices.
+"""Index expressions are sums of products of tensors with named, typed indices.
 
 Input: tensors and indices.  Output: `Expression`, the one representation that every rule of the
 calculus reads and writes.  Coefficients are SymPy expressions in parameters and symbolic

@@ -1,4 +1,4 @@
-"""Indices, tensors and factors: what index expressions are made of.
+"""Index expressions are made of indices, tensors and factors.
 
 An index is named and typed by its dimension, a factor is a tensor with an index in each slot, and
 a product is a tuple of factors in which an index that is not free is summed.

@@ -1,4 +1,4 @@
-"""Concatenation of heads: the columns of a whole, and the columns of its parts.
+"""Concatenating heads maps the columns of the parts to those of the whole, one to one.
 
 J[h, i, u] is one where column u of the whole is column i of part h.  Sums over it close by the
 rules of a bijection, so that heads side by side need nothing else of the calculus.

@@ -1,4 +1,4 @@
-"""Index expressions as readable plain text."""
+"""Writes index expressions as readable plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions of something random that has a mean: |x_a W|^2, which stays near its expectation.
+"""Expands functions of something random about its mean, near which it stays: |x_a W|^2.
 
 Such a monomial M is large but fluctuates little, so a function of it is expanded about E M.  What
 is left, M - E M, is one tensor C until all truncation is done: its two parts are each as large as

@@ -1,4 +1,4 @@
-"""The largest number of sums that a pairing of Gaussian factors leaves, by branch and bound.
+"""Finds the largest number of sums that a pairing of Gaussian factors leaves.
 
 Input: groups of factors that pair among themselves, each factor a tuple of index numbers.  Pairing
 two factors joins their indices slot by slot; what is joined is one class, one sum.

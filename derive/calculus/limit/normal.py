@@ -1,4 +1,4 @@
-"""Arguments of kinked functions that are normal in the limit: logits Y = Q K^T.
+"""Decides whether the argument of a kinked function, logits Y = Q K^T, is normal in the limit.
 
 Given all weights but one such a Y is normal, and its covariance settles as the width grows.  That
 is decided, not assumed: a polynomial of fixed degree in Gaussians is normal in the limit iff its

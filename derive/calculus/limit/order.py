@@ -1,4 +1,4 @@
-"""Power counting: how large a random monomial is as the width grows.
+"""Counts powers: how large a random monomial is as the width grows.
 
 Input: a product of factors, the law of its random tensors and the scaling of the dimensions.
 Output: its order in the small parameter eps = width**(-1/2): the exponent p for which
@@ -67,7 +67,7 @@ class Law:
         degrees = [self.scaling.degree(coefficient)]
         degrees += [self._core_degree(core, free) for core in self.cores(factors, free)]
         found = [d for d in degrees if d is not None]
-        return -2 * max(sum(d.bounded for d in found), sum(d.growing for d in found))
+        return -2 * max(sum((d[kind] for d in found), Fraction(0)) for kind in (0, 1))
 
     def cores(self, factors: Factors, free: tuple[Index, ...] = ()) -> list[Factors]:
         """Groups of factors joined by growing bound indices; other indices are their legs."""

@@ -1,4 +1,4 @@
-"""The remainder M - E M of a random monomial M: one tensor C, opened into its two parts here."""
+"""The remainder M - E M of a random monomial M is one tensor C, opened here into its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How dimensions grow with the width, and the degree of a coefficient in it."""
+"""Says how dimensions grow with the width, and which degree a coefficient has in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a definition's graph to index expressions: power series in the small parameter.
+"""Turns a definition's graph into index expressions by power series in the small parameter.
 
 Input: a node of the graph, the laws, and how far to go.  Output: an `Expression` whose free
 indices stand for the node's axes.

@@ -1,4 +1,4 @@
-"""Where a function of an array is expanded, and its derivatives there.
+"""Says where a function of an array is expanded, and gives its derivatives there.
 
 About a number, a derivative is a number; about a mean that depends on V, it is a tensor over
 tokens (see `derive.calculus.limit.centred`).

@@ -1,4 +1,4 @@
-"""A velocity field of tokens as an object: its definition and its trace.
+"""A velocity field of tokens is an object: its definition and its trace.
 
 Input: a velocity field written as in the papers.  Output: `ClosureModel`, and on request the graph
 of its velocity.

@@ -1,4 +1,4 @@
-"""The second reading of a velocity field: the same text, run on arrays of points.
+"""The second reading of a velocity field runs the same text on arrays of points.
 
 Input: a definition, arrays for its matrices, numbers for its parameters, query points and a
 weighted cloud of key points.  Output: the velocity at the queries.  Nothing of the calculus takes
@@ -220,7 +220,7 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
 
         return apply
 
-    plain = vocabulary(lambda *_: None)
+    plain = vocabulary(_no_draw)
     out = {n: entrywise(f) for n, f in plain.items() if n not in ("gaussian", "eye", "ones")}
     return out | {
         "eye": plain["eye"],
@@ -231,6 +231,10 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
         "sum_over": lambda count, term: _total([term(h) for h in range(int(count))]),
         "noise": lambda factor: 0.0,
     }
+
+
+def _no_draw(*_: Any) -> np.ndarray:
+    raise AssertionError("a velocity field draws no weights")
 
 
 def _total(parts: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers and vectors for each pair of points, kept as arrays of at most two axes.
+"""Keeps numbers and vectors for each pair of points as arrays of at most two axes.
 
 A number for each pair of a query and a key is an array (n, n_k); a vector for each pair is a sum
 of (number for each pair) * (vector of one point).
@@ -7,6 +7,7 @@ of (number for each pair) * (vector of one point).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import overload
 
 import sympy as sp
 
@@ -53,7 +54,14 @@ def _joined(a: Number, b: Number) -> tuple[Array, Array, str]:
     return left, right, of
 
 
+@overload
+def times(a: Number, b: Number | None) -> Number: ...
+@overload
+def times(a: Number | None, b: Number) -> Number: ...
+@overload
+def times(a: Number | None, b: Number | None) -> Number | None: ...
 def times(a: Number | None, b: Number | None) -> Number | None:
+    """a * b; None is one."""
     if a is None or b is None:
         return a or b
     left, right, of = _joined(a, b)
@@ -95,6 +103,4 @@ def inner(s: Term, t: Term) -> Number:
         own = Number(matmul(a, b), s.of)
     else:
         own = Number(matmul(b, a), t.of)
-    out = times(front, own)
-    assert out is not None
-    return out
+    return times(front, own)

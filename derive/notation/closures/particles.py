@@ -1,4 +1,4 @@
-"""A velocity field on a cloud of points, as arrays: the particle system of an attention.
+"""Writes a velocity field on a cloud of points as arrays: the particle system of an attention.
 
 Input: the graph of a `gaussian_closure` definition, arrays for its matrices, the points x (n, d)
 and the keys (n_k, d_k).  Output: the velocities (n, d) at x, as one array expression: the law of
@@ -178,9 +178,7 @@ class _Reader:
     def _multiply(self, array: Array) -> Value:
         a, b = (self.of(arg) for arg in array.args)
         if isinstance(a, Number) and isinstance(b, Number):
-            out = times(a, b)
-            assert out is not None
-            return out
+            return times(a, b)
         if isinstance(b, Number):
             a, b = b, a
         if isinstance(a, Number):
@@ -230,9 +228,7 @@ class _Reader:
         parts = [times(t.front, Number(total(t.vectors, -1, False), t.of)) for t in value]
         out = parts[0]
         for part in parts[1:]:
-            assert out is not None and part is not None
             out = plus(out, part)
-        assert out is not None
         return out
 
     def _function(self, array: Array) -> Value:
@@ -292,7 +288,6 @@ class _Reader:
         one = Number(lift(1 / self.keys.shape[0]), "")
         own = self.number(weight)
         share = times(one, own) if not is_one(own) else one
-        assert share is not None
         return self._over_keys(value, share, normalised=False)
 
     def _bistochastic(self, array: Array) -> Value:
@@ -327,13 +322,11 @@ class _Reader:
         inside = self.of(value)
         if isinstance(inside, Number):
             whole = times(share, inside)
-            assert whole is not None
             return Number(self._summed(whole), "q")
         assert isinstance(inside, tuple)
         out = []
         for term in inside:
             front = times(share, term.front)
-            assert front is not None
             if term.of == "k":
                 if "q" in front.of:
                     pulled = matmul(self._pairs(front), term.base)

@@ -1,4 +1,4 @@
-"""The words of a velocity field: matrices, averages over the tokens, heads, positions, noise."""
+"""The words of a velocity field are matrices, averages over tokens, heads, positions, noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a definition may give: identifiers that a kernel can carry as fields and locals.
+"""Says which names a definition may give: those that a kernel can carry as fields and locals.
 
 Input: a name as the definition writes it.  Output: the name as Python reads it (identifiers are
 normalised: the ligature in "ﬁeld" is two letters there), or a `DefinitionError` at the line.

@@ -1,4 +1,4 @@
-"""The second reading of a definition: the same text, run on numbers and NumPy arrays.
+"""The second reading of a layer runs the same text on numbers and NumPy arrays.
 
 Input: a definition, numbers for its dimensions and parameters, a state, the weights (or a
 generator to draw them).  Output: the layer's value.  Nothing of the graph or the calculus takes

@@ -1,4 +1,4 @@
-"""Base patterns of attention: constant matrices of symbolic size whose rows sum to one.
+"""A base pattern of attention is a constant square matrix whose rows sum to one.
 
 `causal(m)` is known for every size.  `pattern("p: window of three", m)` declares one that is given
 with the parameters, as an array (m, m); derivations use only that its rows sum to one.

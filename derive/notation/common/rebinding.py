@@ -1,4 +1,4 @@
-"""A definition's function with other meanings for its global names: how a text is read on numbers.
+"""Gives the global names of a definition's function numeric meanings, so that it runs on numbers.
 
 The second reading runs the same code.  What the text's file binds gets a numeric meaning: declared
 symbols, the words of the notation, numbers of SymPy, and the file's own functions in turn.

@@ -1,4 +1,4 @@
-"""Running the text of a definition, and what passes between a run and the words in it.
+"""Runs the text of a definition and carries what passes between a run and the words in it.
 
 A definition is a plain function, so its words do not know who calls it.  What a run tells them, and
 what they say of the arrays that they make, goes through one `Run`: whoever runs a text enters it,

@@ -1,4 +1,4 @@
-"""An optimal control problem as an object: the decorated function and what it declares."""
+"""An optimal control problem is an object: the decorated function and what it declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamics of a control problem that come from the definition of an attention.
+"""The definition of an attention gives a control problem its dynamics.
 
 Input: a `gaussian_closure` definition, the state, and arrays for the definition's matrices by
 name.  Output: arrays to give to `problem(dynamics=...)`.

@@ -1,4 +1,4 @@
-"""Names of a control problem: each means one thing, and the function takes what is declared."""
+"""Checks the names of a control problem: each means one thing, and the function takes them all."""
 
 from __future__ import annotations
 

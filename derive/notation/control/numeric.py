@@ -1,4 +1,4 @@
-"""The second reading of a control problem: the same text, run on NumPy arrays and numbers."""
+"""The second reading of a control problem runs the same text on NumPy arrays and numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimal control problems as graphs: the first reading of a definition.
+"""The first reading of an optimal control problem turns its text into graphs.
 
 >>> @optimal_control(state="x[d]", control="u[d]", data="goal[d]")
 ... def reach(x, u, goal):

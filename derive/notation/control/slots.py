@@ -1,4 +1,4 @@
-"""Named arrays of a control problem, read off their declarations: "x[N, d] on sphere"."""
+"""Reads the named arrays of a control problem off their declarations, "x[N, d] on sphere"."""
 
 from __future__ import annotations
 

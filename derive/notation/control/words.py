@@ -1,4 +1,4 @@
-"""The words of a control problem: its dynamics and costs, norms and inner products, bounds.
+"""The words of a control problem say its dynamics and costs, norms and bounds.
 
 Each word takes arrays of a definition, or NumPy arrays for the checks.
 """

@@ -1,4 +1,4 @@
-"""A definition as an object: the decorated function, what its method needs, and its trace.
+"""A layer is an object: the decorated function, what its method needs of it, and its trace.
 
 Input: an ordinary Python function and the decorator's options.  Output: `Model`, and on request
 `Trace`, the graph of one layer with the names that the text gives to its parts.
