@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from derive.calculus.limit.order import ratio
+from derive.calculus.limit.scaling import ratio
 from derive.emit.covariance_sde.kernels import Kernel
 from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of, words_in
 from derive.methods.covariance_sde.derivation import CovarianceSDE

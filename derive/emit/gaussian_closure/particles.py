@@ -18,10 +18,10 @@ from derive.calculus.index.expressions import (
     Index,
     Tensor,
     collect,
-    fresh,
     indices_of,
     single,
 )
+from derive.calculus.index.factors import fresh
 from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import taken_by

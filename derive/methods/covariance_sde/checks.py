@@ -17,9 +17,11 @@ import sympy as sp
 
 from derive.calculus.gaussian.cubature import joint_rule, kinked_rule, product_rule, star_rule
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression, Factor, Factors, Tensor, collect
-from derive.calculus.limit.centred import opened
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.index.expressions import Expression, Factor, Factors, Tensor, collect
+from derive.calculus.index.factors import UNIT
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.remainders import opened
+from derive.calculus.limit.scaling import ratio
 from derive.draws import generator
 from derive.methods.common.record import Check
 from derive.methods.covariance_sde.noise import NoiseMap

@@ -28,10 +28,9 @@ from derive.calculus.index.expressions import (
     Tensor,
     apart,
     collect,
-    delta_tensor,
-    fresh,
     indices_of,
 )
+from derive.calculus.index.factors import delta_tensor, fresh
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
 

@@ -18,7 +18,8 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression, Index, collect
+from derive.calculus.index.expressions import Expression, Index, collect
+from derive.calculus.index.factors import UNIT
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import peeled
 from derive.draws import generator

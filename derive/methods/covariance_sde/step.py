@@ -11,7 +11,8 @@ import sympy as sp
 
 from derive.calculus.index.expressions import Expression, Index, Tensor, collect
 from derive.calculus.limit.opaque import reveal
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import ratio
 from derive.calculus.limit.series import Expansion
 from derive.methods.covariance_sde.reduce import Chain, step_law
 from derive.notation.common.arrays import Array

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import Law, NoTilt, _standard, average, indices_of_expression
+from derive.calculus.gaussian.tilt import (
+    GaussianLaw,
+    NoTilt,
+    _standard,
+    average,
+    indices_of_expression,
+)
 from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
 from derive.calculus.index.expressions import (
     Expression,
@@ -21,11 +27,11 @@ from derive.calculus.index.expressions import (
     Index,
     Tensor,
     collect,
-    fresh,
     indices_of,
     scalar,
     single,
 )
+from derive.calculus.index.factors import fresh
 from derive.errors import Refusal
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import Array
@@ -66,13 +72,13 @@ class Names:
         else:
             self.key_mean, self.key_cov = self.mean, self.cov
 
-    def key_law(self) -> Law:
+    def key_law(self) -> GaussianLaw:
         block = self.tau if self.model.positional and self.block else None
-        return Law(self.y, self.key_mean, self.key_cov, block)
+        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
 
-    def query_law(self) -> Law:
+    def query_law(self) -> GaussianLaw:
         block = self.s if self.model.positional and self.block else None
-        return Law(self.x, self.mean, self.cov, block)
+        return GaussianLaw(self.x, self.mean, self.cov, block)
 
     def mask(self, relation: str) -> Tensor:
         words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}

@@ -17,10 +17,13 @@ import sympy as sp
 from derive.draws import generator
 from derive.methods.common.record import Check
 from derive.methods.covariance_sde.checks import sample
+from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import ControlDefinition, Problem, Slot, run_problem
+from derive.notation.control.definition import ControlDefinition
+from derive.notation.control.slots import Slot
+from derive.notation.control.words import Problem
 
 if TYPE_CHECKING:
     from derive.methods.optimal_control.derivation import OptimalControl

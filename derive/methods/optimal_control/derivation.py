@@ -32,7 +32,9 @@ from derive.methods.optimal_control import facts as control_facts
 from derive.methods.optimal_control.law import Law, Price, control_law
 from derive.methods.optimal_control.moment_dynamics import Expansion, expand
 from derive.notation.common.arrays import Array
-from derive.notation.control.problem import Bound, ControlDefinition, ControlTrace, trace_problem
+from derive.notation.control.definition import ControlDefinition
+from derive.notation.control.problem import ControlTrace, trace_problem
+from derive.notation.control.words import Bound
 
 Leaves = tuple[Array, ...]
 Parts = tuple[Array, ...]

@@ -18,8 +18,8 @@ from derive.methods.common.record import Check, Fact
 from derive.methods.gaussian_closure import checks as closure_checks
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control.checks import INSTANCES, TOLERANCE, Point, relative
+from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import run_problem
 
 if TYPE_CHECKING:
     from derive.methods.gaussian_closure.derivation import GaussianClosure

@@ -25,7 +25,7 @@ from derive.calculus.arrays.derivative import along, write
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.common.arrays import Array
 from derive.notation.common.elementwise import x_symbol
-from derive.notation.control.problem import Bound
+from derive.notation.control.words import Bound
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import jax
 
 from derive.methods.optimal_control.checks import inside
 from derive.methods.optimal_control.derivation import OptimalControl, derive
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
 from derive.verify.common.rung import Rung

@@ -18,7 +18,7 @@ from derive.methods.optimal_control import checks
 from derive.methods.optimal_control.checks import Point, inside
 from derive.methods.optimal_control.derivation import OptimalControl
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 from derive.runtime.control.results import Turnpike
 from derive.verify.common.rung import Rung
 from derive.verify.optimal_control.points import digit
