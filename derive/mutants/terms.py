@@ -19,6 +19,7 @@ import numpy as np
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.errors import RequestError
+from derive.methods.gaussian_closure import instances, singular
 from derive.registry import Entry
 
 RUNGS = ("L2", "L4")
@@ -66,7 +67,7 @@ def _of_sde(result: Any) -> Iterator[Broken]:
 
 def _of_closure(result: Any) -> Iterator[Broken]:
     from derive.methods.gaussian_closure import checks
-    from derive.methods.gaussian_closure.derivation import CLOSED, cov_rate
+    from derive.methods.gaussian_closure.result import CLOSED, cov_rate
     from derive.verify.gaussian_closure.ladder import broken
     from derive.verify.gaussian_closure.second_route import ON_GRIDS, TOLERANCE, by_gauss, by_grids
 
@@ -76,8 +77,8 @@ def _of_closure(result: Any) -> Iterator[Broken]:
             f"{model.name} has no closed rates whose terms could be broken ({result.route}); its "
             "velocity is broken by rung L6 of `derive verify`"
         )
-    kinked = checks.has_kinks(model)
-    one = checks.instance(model, 61, scale=0.7 if kinked else 0.25, size=1 if kinked else 2)
+    kinked = singular.has_kinks(model)
+    one = instances.instance(model, 61, scale=0.7 if kinked else 0.25, size=1 if kinked else 2)
     text = (by_grids if kinked else by_gauss)(model, one)
     limit = ON_GRIDS if kinked else TOLERANCE
     equations: dict[str, tuple[Expression, np.ndarray]] = {
@@ -85,9 +86,9 @@ def _of_closure(result: Any) -> Iterator[Broken]:
         "cov_rate": (cov_rate(result), text.cov),
     }
     for name, (expression, target) in equations.items():
-        right = checks.at(one, expression, result.book)
+        right = instances.at(one, expression, result.book)
         for how, mutant in broken(expression):
-            found = checks.at(one, mutant, result.book)
+            found = instances.at(one, mutant, result.book)
             if not _differs(found, right):
                 continue
             shape = name == "cov_rate" and _differs(found, found.swapaxes(-1, -2))

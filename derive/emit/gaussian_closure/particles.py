@@ -26,7 +26,8 @@ from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import taken_by
 from derive.errors import Refusal
-from derive.methods.gaussian_closure.fields import Names, Reader, Rule
+from derive.methods.gaussian_closure.fields import Reader, Rule
+from derive.methods.gaussian_closure.names import Names
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.common.arrays import Array, walk
 

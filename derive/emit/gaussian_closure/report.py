@@ -10,7 +10,7 @@ from derive.calculus.index import chains
 from derive.emit.common import latex
 from derive.emit.common.facts_report import fact_checks, fact_lines
 from derive.emit.gaussian_closure.module import equations_latex, equations_text, model_signature
-from derive.methods.gaussian_closure.derivation import GaussianClosure
+from derive.methods.gaussian_closure.result import GaussianClosure
 
 HEADINGS = {
     "velocity": "Velocity under a Gaussian law",

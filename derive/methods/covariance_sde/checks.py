@@ -21,6 +21,7 @@ from derive.calculus.index.expressions import UNIT, Expression, Factor, Factors,
 from derive.calculus.limit.centred import opened
 from derive.calculus.limit.order import Law, ratio
 from derive.draws import generator
+from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check
 from derive.methods.covariance_sde.noise import NoiseMap
 from derive.methods.covariance_sde.reduce import Chain
@@ -44,13 +45,6 @@ def numbers(model: Model, rng: np.random.Generator, **sizes: int) -> dict[sp.Sym
     for dim in model.dims:
         out[ratio(dim)] = 0.75
     return out
-
-
-def sample(parameter: Param, rng: np.random.Generator) -> float:
-    low, high = parameter.range.low, parameter.range.high
-    low = -2.0 if np.isinf(low) else low
-    high = low + 2.0 if np.isinf(high) else high
-    return low + (high - low) * rng.uniform(0.2, 0.8)
 
 
 def _named(values: dict[sp.Symbol, float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import UNIT, Expression
 from derive.calculus.limit.order import Law, ratio
 from derive.draws import generator
+from derive.methods.common import parameters
 from derive.methods.common.record import Check
 from derive.methods.covariance_sde import checks
 from derive.methods.covariance_sde.powers import power
@@ -105,7 +106,7 @@ def independent(symbol: sp.Symbol, moments: Moments) -> Check:
     digits = 16.0 if moments.law.scaling.pace == 1 else 18 / float(moments.law.scaling.pace)
     if isinstance(symbol, Param):
         rng = generator(_SEED + 1)
-        values = [checks.sample(symbol, rng) for _ in range(3)]
+        values = [parameters.sample(symbol, rng) for _ in range(3)]
     else:  # a dimension: held, or growing with the width
         values = [1.0, 7.0, 10.0**digits]
     found = [moments.at(digits, {symbol: v}) for v in values]
@@ -122,7 +123,7 @@ def independent(symbol: sp.Symbol, moments: Moments) -> Check:
 def quiet_parameter(symbol: Param, traced: Trace, law: Law) -> Check:
     """One layer at two values of a parameter, the same weights: less apart than the noise."""
     rng = generator(_SEED + 2)
-    low, high = (checks.sample(symbol, rng) for _ in range(2))
+    low, high = (parameters.sample(symbol, rng) for _ in range(2))
     return _falling(
         traced, law, lambda draw: (draw({symbol: low}, ()), draw({symbol: high}, ())), "two values"
     )
@@ -134,7 +135,7 @@ def same_in_law(symbol: Param, traced: Trace, law: Law) -> Check:
     Beyond five standard errors, one false alarm in a million.
     """
     rng = generator(_SEED + 2)
-    low, high = (checks.sample(symbol, rng) for _ in range(2))
+    low, high = (parameters.sample(symbol, rng) for _ in range(2))
     draw = Draws(traced, law, WIDTHS[1], 8 * _DRAWS)
     one, other = (np.sum(np.square(draw({symbol: v}, ())), axis=(-2, -1)) for v in (low, high))
     gap = one - other

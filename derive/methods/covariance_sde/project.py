@@ -23,8 +23,9 @@ from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import peeled
 from derive.draws import generator
 from derive.errors import Refusal
+from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check, Step
-from derive.methods.covariance_sde.checks import sample, symbols_of
+from derive.methods.covariance_sde.checks import symbols_of
 from derive.methods.covariance_sde.noise import NoiseMap, substitute
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Param

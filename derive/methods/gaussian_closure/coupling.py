@@ -23,7 +23,7 @@ from derive.calculus.gaussian.tilt import Law, join
 from derive.calculus.index.defined import Book, depends, differentiate, placed, plus, spread, unit
 from derive.calculus.index.expressions import Expression, Factor, Index, Tensor, fresh, single
 from derive.errors import Place, Refusal
-from derive.methods.gaussian_closure.fields import Names
+from derive.methods.gaussian_closure.names import Names
 
 
 def factor_tensor(names: Names) -> Tensor:

@@ -15,8 +15,8 @@ import numpy as np
 import sympy as sp
 
 from derive.draws import generator
+from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check
-from derive.methods.covariance_sde.checks import sample
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import number

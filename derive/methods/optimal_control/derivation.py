@@ -26,7 +26,7 @@ from derive.calculus.arrays.algebra import ZERO, Algebra
 from derive.calculus.arrays.derivative import along, gradient
 from derive.errors import Refusal
 from derive.methods.common.record import Fact, Step
-from derive.methods.gaussian_closure.derivation import GaussianClosure
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control import facts as control_facts
 from derive.methods.optimal_control.law import Law, Price, control_law

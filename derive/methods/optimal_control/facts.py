@@ -16,13 +16,14 @@ import numpy as np
 from derive.draws import generator
 from derive.methods.common.record import Check, Fact
 from derive.methods.gaussian_closure import checks as closure_checks
+from derive.methods.gaussian_closure import clouds, instances, singular
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control.checks import INSTANCES, TOLERANCE, Point, relative
 from derive.notation.common.scalars import number
 from derive.notation.control.problem import run_problem
 
 if TYPE_CHECKING:
-    from derive.methods.gaussian_closure.derivation import GaussianClosure
+    from derive.methods.gaussian_closure.result import GaussianClosure
     from derive.methods.optimal_control.derivation import OptimalControl
 
 _STEP = 1e-30
@@ -243,17 +244,17 @@ def _of_closure(words: str, said: str, closure: GaussianClosure) -> Fact:
     model = closure.model
     if model.cross:
         return Fact(words, "mean", None, "its keys have a law that the control problem gives")
-    one = closure_checks.instance(model, 41)
+    one = instances.instance(model, 41)
     rest = replace(one, arrays={**one.arrays, "m": np.zeros_like(one.arrays["m"])})
     nodes = 40
-    here, there = (closure_checks.text_rates(model, o, nodes) for o in (one, rest))
+    here, there = (clouds.text_rates(model, o, nodes) for o in (one, rest))
     if "the mean stays zero" in said:
         off = float(np.max(np.abs(there[0])) / max(float(np.max(np.abs(here[0]))), 1e-3))
         return Fact(words, "mean", Check("m' at m = 0 by quadrature of the text", off, 1e-9))
     if "does not depend on the mean" in said:
         off = closure_checks.residual(here[1], there[1])
         # Gauss-Hermite is a coarse reference for kinks
-        allowed = 1e-2 if closure_checks.has_kinks(model) else 1e-7
+        allowed = 1e-2 if singular.has_kinks(model) else 1e-7
         return Fact(words, "mean", Check("S' by quadrature of the text at two means", off, allowed))
     raise AssertionError(f"no check is known of these words: {words}")
 

@@ -24,13 +24,8 @@ from derive.calculus.arrays.from_index import Arrays, NoArray
 from derive.calculus.index.defined_values import value
 from derive.calculus.index.expressions import Expression
 from derive.errors import DefinitionError, Refusal
-from derive.methods.gaussian_closure.derivation import (
-    CLOSED,
-    FOURIER,
-    GaussianClosure,
-    cov_rate,
-    derive,
-)
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClosure, cov_rate
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import Array, walk
 from derive.notation.control.dynamics import Rate, read_rates_by
@@ -230,7 +225,7 @@ def _by_text(
     params: Mapping[str, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """m' = E v, S' = E (x - m) v^T + its transpose, v from the text; noise by its own matrix."""
-    from derive.methods.gaussian_closure.checks import hermite_cloud
+    from derive.methods.gaussian_closure.clouds import hermite_cloud
     from derive.notation.closures.numeric import run
 
     nodes = {1: (24, 40), 2: (14, 26), 3: (7, 13)}[min(3, len(mean))]

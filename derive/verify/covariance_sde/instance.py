@@ -11,7 +11,7 @@ import sympy as sp
 from derive.calculus.index.expressions import UNIT
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
-from derive.methods.covariance_sde.checks import sample
+from derive.methods.common.parameters import sample
 from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.notation.common.arrays import walk
 

@@ -19,14 +19,15 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression, collect
 from derive.draws import generator
 from derive.emit.gaussian_closure.module import model_signature
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.checks import Instance
-from derive.methods.gaussian_closure.derivation import (
+from derive.methods.gaussian_closure import checks, clouds, instances, singular
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.result import (
     CLOSED,
     CUBATURE,
     GaussianClosure,
+    coupled,
     cov_rate,
-    derive,
 )
 from derive.notation.closures.model import ClosureModel
 from derive.notation.closures.numeric import noise_rate
@@ -82,7 +83,7 @@ def steps(result: GaussianClosure) -> Rung:
     )
 
 
-def evaluated(module: ModuleType, one: Instance, names: tuple[str, ...]) -> list[np.ndarray]:
+def evaluated(module: ModuleType, one: ClosureInstance, names: tuple[str, ...]) -> list[np.ndarray]:
     p = params_of(module, one)
     return [np.asarray(getattr(module, n)(one.arrays["m"], one.arrays["S"], p)) for n in names]
 
@@ -105,12 +106,12 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
         jax.numpy_dtype_promotion("strict"),
     ):
         for size in (1, 3):
-            one = checks.instance(result.model, 30 + size, size=size)
+            one = instances.instance(result.model, 30 + size, size=size)
             p = params_of(module, one)
             law = (one.arrays["m"], one.arrays["S"])
             for name, expression in wanted.items():
                 first = (one.arrays["x"],) if name == "velocity" else ()
-                value = checks.at(one, expression, result.book)
+                value = instances.at(one, expression, result.book)
                 f = getattr(module, name)
                 kinds = {"eager": f(*first, *law, p), "jit": jax.jit(f)(*first, *law, p)}
                 batched = [np.stack([a, 1.5 * a]) for a in (*first, *law)]
@@ -124,12 +125,12 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
                     )
             figures["grad"] = max(figures.get("grad", 0.0), _gradient(module, one, p))
     with jax.enable_x64(False):
-        one = checks.instance(result.model, 33, size=3)
+        one = instances.instance(result.model, 33, size=3)
         single = [np.asarray(one.arrays[n], np.float32) for n in ("x", "m", "S")]
         p = params_of(module, one)
         p = type(p)(*(np.asarray(a, np.float32) for a in p))
         got = module.velocity(*single, p)
-        error = checks.residual(np.asarray(got), checks.at(one, result.velocity, result.book))
+        error = checks.residual(np.asarray(got), instances.at(one, result.velocity, result.book))
         kept = got.dtype == np.float32
     exact = {k: v for k, v in figures.items() if k != "grad"}
     passed = max(exact.values()) < 1e-10 and figures["grad"] < 1e-6 and error < 1e-4 and kept
@@ -142,7 +143,7 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
     )
 
 
-def _gradient(module: ModuleType, one: Instance, p: Any) -> float:
+def _gradient(module: ModuleType, one: ClosureInstance, p: Any) -> float:
     """Reverse-mode derivative of the velocity by x against central differences."""
     law = (one.arrays["m"], one.arrays["S"])
     x = one.arrays["x"]
@@ -158,7 +159,7 @@ def _gradient(module: ModuleType, one: Instance, p: Any) -> float:
     return checks.residual(got, wanted)
 
 
-def rotated(result: GaussianClosure, one: Instance) -> tuple[Instance, np.ndarray]:
+def rotated(result: GaussianClosure, one: ClosureInstance) -> tuple[ClosureInstance, np.ndarray]:
     """Tokens and every matrix axis over the token dimension turned by one orthogonal matrix."""
     model = result.model
     d = one.sizes[model.state_dim.name]
@@ -182,7 +183,7 @@ def rotated(result: GaussianClosure, one: Instance) -> tuple[Instance, np.ndarra
 def invariants(result: GaussianClosure, module: ModuleType) -> Rung:
     """L4: symmetry, orthogonal equivariance, PSD and rank along the flow."""
     figures: dict[str, float] = {}
-    one = checks.instance(result.model, 41, size=3, scale=SCALE)
+    one = instances.instance(result.model, 41, size=3, scale=SCALE)
     other, turn = rotated(result, one)
     with jax.enable_x64(True):
         mean, cov = evaluated(module, one, ("mean_rate", "cov_rate"))
@@ -191,7 +192,7 @@ def invariants(result: GaussianClosure, module: ModuleType) -> Rung:
         if _vectorial(result) and result.route != CUBATURE:
             figures["equivariant mean"] = checks.residual(turned_mean, mean @ turn.T)
             figures["equivariant covariance"] = checks.residual(turned_cov, turn @ cov @ turn.T)
-        thin = checks.instance(result.model, 42, size=3, rank=2, scale=SCALE)
+        thin = instances.instance(result.model, 42, size=3, rank=2, scale=SCALE)
         out = module.solve(
             thin.arrays["m"], thin.arrays["S"], params_of(module, thin), t1=0.3, rtol=1e-7
         )
@@ -227,7 +228,7 @@ def _vectorial(result: GaussianClosure) -> bool:
 def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Rung:
     """L5: many particle systems against the closure after a short time, bias removed in 1/N."""
     model = result.model
-    one = checks.instance(model, 51, scale=SCALE, block=False)
+    one = instances.instance(model, 51, scale=SCALE, block=False)
     p = params_of(module, one)
     d = one.sizes[model.state_dim.name]
     rng = generator(51)
@@ -292,12 +293,12 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
 
 
 def _positional_particles(
-    result: GaussianClosure, module: ModuleType, one: Instance, replicas: int
+    result: GaussianClosure, module: ModuleType, one: ClosureInstance, replicas: int
 ) -> Rung:
     """Tokens in order of position, one law at each of B equal blocks."""
     model = result.model
     blocks, count = one.sizes["B"], 240
-    full = checks.instance(model, 51, scale=SCALE)
+    full = instances.instance(model, 51, scale=SCALE)
     arrays = {**full.arrays, "theta": np.full(blocks, 1 / blocks)}
     p = params_of(module, replace(full, arrays=arrays))
     rng = generator(52)
@@ -333,35 +334,35 @@ def _positional_particles(
 def mutants(result: GaussianClosure) -> Rung:
     """L6: every term of every closed equation broken; killed by quadrature of the text."""
     killed, alive, total, equivalent = 0, [], 0, 0
-    others = [checks.instance(result.model, seed, size=3) for seed in (62, 63)]
+    others = [instances.instance(result.model, seed, size=3) for seed in (62, 63)]
     targets = {"velocity": result.velocity}
     if result.route == CLOSED:
         targets |= {"mean_rate": result.mean_rate, "cov_rate": cov_rate(result)}
-    one = checks.instance(result.model, 61, scale=SCALE)
-    kinked = checks.has_kinks(result.model)
+    one = instances.instance(result.model, 61, scale=SCALE)
+    kinked = singular.has_kinks(result.model)
     if not kinked:
-        mean, cov = checks.text_rates(result.model, one, 20)
+        mean, cov = clouds.text_rates(result.model, one, 20)
     elif result.route == CLOSED:  # kinks in the queries alone
-        mean, cov = checks.text_rates(result.model, one, 160, 120, dense=True, smooth_keys=12)
+        mean, cov = clouds.text_rates(result.model, one, 160, 120, dense=True, smooth_keys=12)
     else:
         mean, cov = np.zeros(()), np.zeros(())
     cov = cov + noise_rate(result.model, arrays=one.arrays, params=one.params)
     model = result.model
-    if checks.coupled(result):
-        cloud = checks.hermite_cloud(one.arrays["m"], one.arrays["S"], 24)
-        at_nodes = checks.text_velocity(model, one, cloud, cloud)
+    if coupled(result):
+        cloud = clouds.hermite_cloud(one.arrays["m"], one.arrays["S"], 24)
+        at_nodes = clouds.text_velocity(model, one, cloud, cloud)
         one.arrays["x"] = cloud.at[100]
         velocity = at_nodes[100]
     else:
-        velocity = checks.text_velocity(
+        velocity = clouds.text_velocity(
             model,
             one,
-            checks.query_cloud(model, one, one.arrays["x"]),
-            checks.key_cloud(model, one.arrays, 900 if kinked else 28, kinked),
+            clouds.query_cloud(model, one, one.arrays["x"]),
+            clouds.key_cloud(model, one.arrays, 900 if kinked else 28, kinked),
         )
     wanted = {"velocity": velocity, "mean_rate": mean, "cov_rate": cov}
     for name, expression in targets.items():
-        right = checks.at(one, expression, result.book)
+        right = instances.at(one, expression, result.book)
         truth = np.reshape(wanted[name], right.shape)
         own = checks.residual(right, truth)  # of the reference, where the text has kinks
         limit = max(1e-7, 3 * own) if kinked else 1e-7
@@ -370,7 +371,8 @@ def mutants(result: GaussianClosure) -> Rung:
         for label, mutant in broken(expression):
             if all(
                 checks.residual(
-                    checks.at(other, mutant, result.book), checks.at(other, expression, result.book)
+                    instances.at(other, mutant, result.book),
+                    instances.at(other, expression, result.book),
                 )
                 < 1e-12
                 for other in others
@@ -378,7 +380,7 @@ def mutants(result: GaussianClosure) -> Rung:
                 equivalent += 1  # a rewrite: P S = S P^T, say
                 continue
             total += 1
-            if checks.residual(checks.at(one, mutant, result.book), truth) > limit:
+            if checks.residual(instances.at(one, mutant, result.book), truth) > limit:
                 killed += 1
             else:
                 alive.append(f"{name}: {label}")

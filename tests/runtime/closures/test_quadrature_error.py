@@ -13,14 +13,15 @@ import odd_closures as odd
 import pytest
 from built_closures import built
 
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.derivation import CUBATURE, derive
+from derive.methods.gaussian_closure import checks, instances
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.result import CUBATURE
 from derive.runtime.closures.results import Moments
 
 
 def case(name: str, seed: int = 91, **options: Any) -> tuple[Any, Any, Any, tuple]:
     result, module = built(name)
-    one = checks.instance(result.model, seed, **options)
+    one = instances.instance(result.model, seed, **options)
     params = module.Params(
         *(np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields)
     )
