@@ -16,7 +16,7 @@ from derive.emit.optimal_control.module import (
     equations_text,
     model_signature,
 )
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 
 

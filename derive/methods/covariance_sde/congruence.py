@@ -26,7 +26,7 @@ from derive.errors import Refusal
 from derive.methods.common.record import Check, Step
 from derive.methods.covariance_sde.checks import symbols_of
 from derive.methods.covariance_sde.noise import NoiseMap, substitute
-from derive.methods.covariance_sde.project import Scaling
+from derive.methods.covariance_sde.project import RowScaling
 from derive.notation.common.scalars import Param
 
 HALF = sp.Rational(1, 2)
@@ -40,7 +40,7 @@ class Congruence:
     pull: Expression
     lift: Expression
     noise: NoiseMap
-    scaling: Scaling | None = None  # rows are scaled after the step
+    scaling: RowScaling | None = None  # rows are scaled after the step
 
     def mean(self) -> Expression:
         """E[U U^T] + D L^T + L D^T + J: the drift, if the step is consistent."""
@@ -50,7 +50,7 @@ class Congruence:
 
 
 def congruence(
-    drift: Expression, noise: NoiseMap, law: Law, scaling: Scaling | None = None
+    drift: Expression, noise: NoiseMap, law: Law, scaling: RowScaling | None = None
 ) -> Congruence:
     """The step; raises `Refusal` if the noise is not of the form U L^T + L U^T."""
     q = Index("q", drift.free[0].dim)

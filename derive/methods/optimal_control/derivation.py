@@ -18,47 +18,20 @@ the state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import sympy as sp
 
 from derive.calculus.arrays.algebra import ZERO, Algebra
 from derive.calculus.arrays.derivative import along, gradient
 from derive.errors import Refusal
-from derive.methods.common.record import Fact, Step
-from derive.methods.gaussian_closure.result import GaussianClosure
-from derive.methods.optimal_control import checks
+from derive.methods.common.record import Step
+from derive.methods.optimal_control import checks, instances
 from derive.methods.optimal_control import facts as control_facts
-from derive.methods.optimal_control.law import Law, Price, control_law
-from derive.methods.optimal_control.moment_dynamics import Expansion, expand
+from derive.methods.optimal_control.law import ControlLaw, Price, control_law
+from derive.methods.optimal_control.moment_dynamics import ReplacedRates, expand
+from derive.methods.optimal_control.result import Leaves, OptimalControl, Parts
 from derive.notation.common.arrays import Array
 from derive.notation.control.problem import Bound, ControlDefinition, ControlTrace, trace_problem
-
-Leaves = tuple[Array, ...]
-Parts = tuple[Array, ...]
-
-
-@dataclass(frozen=True)
-class OptimalControl:
-    """The derived system.  `equations` maps a name to one array for each of its parts."""
-
-    model: ControlDefinition
-    algebra: Algebra
-    x: Leaves
-    p: Leaves
-    u: Leaves
-    data: Leaves
-    dx: Leaves
-    du: Leaves
-    equations: Mapping[str, Parts]
-    law: Law
-    prices: tuple[Price, ...]
-    bounds: tuple[Bound, ...]
-    discount: sp.Expr
-    fixed_end: bool
-    steps: tuple[Step, ...]
-    facts: tuple[Fact, ...]
-    closures: tuple[GaussianClosure, ...] = ()
 
 
 def derive(model: ControlDefinition) -> OptimalControl:
@@ -82,7 +55,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
     du = tuple(g.leaf(f"d_{s.name}", s.shape) for s in model.controls)
     problem, expansion = _interned(g, trace, leaves)
     place = trace.problem.place
-    leaving = checks.leaving_sphere(model)
+    leaving = instances.leaving_sphere(model)
     if leaving is not None:
         raise Refusal(
             f"the dynamics of {leaving} leave the sphere: x . x' is not zero; take their tangent "
@@ -173,7 +146,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
     return OptimalControl(**{**vars(result), "steps": steps, "facts": facts})
 
 
-_NO_LAW = Law((), False, None, ("no control depends on time: no control law",))
+_NO_LAW = ControlLaw((), False, None, ("no control depends on time: no control law",))
 
 
 def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
@@ -183,7 +156,7 @@ def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
 
 def _interned(
     g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]
-) -> tuple[dict, Expansion]:
+) -> tuple[dict, ReplacedRates]:
     known = {trace.arrays[name]: leaf for name, leaf in leaves.items()}
     problem = trace.problem
     before = list(trace.names)
@@ -261,7 +234,7 @@ def _sphere(g: Algebra, model: ControlDefinition, x: Leaves, p: Leaves) -> dict[
 
 
 def _definite(
-    g: Algebra, model: ControlDefinition, h_uu: Parts, law: Law, trace: ControlTrace
+    g: Algebra, model: ControlDefinition, h_uu: Parts, law: ControlLaw, trace: ControlTrace
 ) -> None:
     """Refuse a curvature that is zero where nothing else holds the control."""
     if law.sparse or trace.problem.bounds:
@@ -283,7 +256,7 @@ def _end(result: OptimalControl) -> str:
     return "free end: p(T) is the gradient of the terminal cost"
 
 
-def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
+def _steps(result: OptimalControl, trace: ControlTrace, expansion: ReplacedRates) -> list[Step]:
     model, eq = result.model, result.equations
     found = checks.all_checks(result)
     spheres = [s.name for s in model.states if s.kind == "sphere"]

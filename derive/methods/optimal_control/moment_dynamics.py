@@ -37,7 +37,7 @@ def closure_of(model: ClosureModel) -> GaussianClosure:
 
 
 @dataclass(frozen=True)
-class Expansion:
+class ReplacedRates:
     """The nodes replaced, the closures that were derived, and facts about them."""
 
     roots: list[Array]
@@ -45,7 +45,7 @@ class Expansion:
     facts: tuple[str, ...]
 
 
-def expand(g: Algebra, roots: list[Array]) -> Expansion:
+def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     """Replace every rate in interned expressions by what its closure's derivation gives."""
     nodes: list[Array] = []
     for root in roots:
@@ -65,7 +65,7 @@ def expand(g: Algebra, roots: list[Array]) -> Expansion:
         if name:
             g.names.setdefault(g.split(known[node])[1], name)
     closures = tuple(dict.fromkeys(m.closure for m in made.values()))
-    return Expansion(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
+    return ReplacedRates(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
 
 
 class _Moments:

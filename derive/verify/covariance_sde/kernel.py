@@ -30,7 +30,7 @@ from derive.notation.common.graph import value
 from derive.notation.common.scalars import number
 from derive.runtime.common.ops import Tiles
 from derive.verify.common.compare import ROUNDING, Finding, Target, findings, strict_jax, worst
-from derive.verify.covariance_sde.instance import Instance, instance
+from derive.verify.covariance_sde.instance import CovarianceInstance, instance
 from derive.verify.covariance_sde.text_layer import text_layer
 
 _SEED = 41
@@ -136,7 +136,7 @@ def targets(
         yield from _at_width(result, at_width, module, one)
 
 
-def _equations(result: CovarianceSDE, one: Instance, params: Any) -> Iterator[Target]:
+def _equations(result: CovarianceSDE, one: CovarianceInstance, params: Any) -> Iterator[Target]:
     V = np.asarray(one.V)
     whole = float(np.max(np.abs(one.V)))
     for name in ("drift", "diffusion", "mixing_rate"):
@@ -147,7 +147,7 @@ def _equations(result: CovarianceSDE, one: Instance, params: Any) -> Iterator[Ta
         yield Target(name, (V, params), np.asarray(above / below), 1e-6)
 
 
-def _noise(result: CovarianceSDE, name: str, one: Instance, params: Any) -> Target:
+def _noise(result: CovarianceSDE, name: str, one: CovarianceInstance, params: Any) -> Target:
     """The map itself at one draw of its normals."""
     rng = generator(_SEED + 11)
     L = np.linalg.cholesky(one.V)
@@ -175,7 +175,7 @@ def _layer(result: CovarianceSDE, module: ModuleType, m: int) -> Target:
     return Target("layer", arguments, text(), float(np.max(np.abs(text.X))))
 
 
-def _sizes(result: CovarianceSDE, one: Instance) -> dict[sp.Symbol, float]:
+def _sizes(result: CovarianceSDE, one: CovarianceInstance) -> dict[sp.Symbol, float]:
     """Every dimension large and different, as a step or a chain takes them; parameters as given."""
     sizes = {d: _WIDTH + 2 * k for k, d in enumerate(result.model.dims)}
     sizes[result.law.gram.dims[0]] = float(one.V.shape[0])
@@ -183,7 +183,12 @@ def _sizes(result: CovarianceSDE, one: Instance) -> dict[sp.Symbol, float]:
 
 
 def _chain(
-    result: CovarianceSDE, module: ModuleType, name: str, chain: Chain, one: Instance, params: Any
+    result: CovarianceSDE,
+    module: ModuleType,
+    name: str,
+    chain: Chain,
+    one: CovarianceInstance,
+    params: Any,
 ) -> Target:
     """A chain's graph on one draw of its blocks."""
     rng = generator(_SEED + 13)
@@ -202,7 +207,7 @@ def _congruence(
     result: CovarianceSDE,
     module: ModuleType,
     name: str,
-    one: Instance,
+    one: CovarianceInstance,
     params: Any,
     width: float,
 ) -> Target:
@@ -236,12 +241,12 @@ def congruence_step(
 
 
 def _at_width(
-    result: CovarianceSDE, found: Corrected, module: ModuleType, limit: Instance
+    result: CovarianceSDE, found: Corrected, module: ModuleType, limit: CovarianceInstance
 ) -> Iterator[Target]:
     """The kernels of the SDE of a finite width."""
     sde = found.sde
     numbers = {**limit.numbers, found.width: 4096.0}
-    one = Instance(limit.V, {**limit.params, found.width.name: 4096.0}, numbers)
+    one = CovarianceInstance(limit.V, {**limit.params, found.width.name: 4096.0}, numbers)
     params = module.ParamsAtWidth(*(one.params[n] for n in module.ParamsAtWidth._fields))
     whole, V = float(np.max(np.abs(one.V))), np.asarray(one.V)
     for name, expression in (

@@ -25,7 +25,7 @@ from derive.notation.common.arrays import walk
 from derive.notation.common.batch import Batch
 from derive.notation.common.scalars import size
 from derive.verify.common.rung import Rung
-from derive.verify.covariance_sde.instance import Instance, given_patterns, instance
+from derive.verify.covariance_sde.instance import CovarianceInstance, given_patterns, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
 
@@ -114,7 +114,7 @@ def _weights(widths: tuple[int, int], result: CovarianceSDE) -> tuple[float, flo
     return ratio / (ratio - 1), 1 / (ratio - 1)
 
 
-def _beyond(result: CovarianceSDE, one: Instance, n: int) -> np.ndarray:
+def _beyond(result: CovarianceSDE, one: CovarianceInstance, n: int) -> np.ndarray:
     """The derived mean of one layer at a finite width, less its limit."""
     found = [s.results for s in result.steps if s.name == "average"]
     drift = evaluate(result.drift, {"V": one.V}, one.numbers)
@@ -131,7 +131,7 @@ def _fall(runs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return large / max(small, 1e-300)
 
 
-def _symbols(result: CovarianceSDE, one: Instance, n: int) -> dict[sp.Symbol, float]:
+def _symbols(result: CovarianceSDE, one: CovarianceInstance, n: int) -> dict[sp.Symbol, float]:
     """The dimensions at width n: free ones small, fixed ones as the instance has them."""
     dims = {d: float(n) for d in result.model.dims}
     dims |= {d: 4.0 for d in result.law.scaling.free}
@@ -145,7 +145,7 @@ def _sem(sample: np.ndarray) -> float:
 
 
 def _moments(
-    result: CovarianceSDE, one: Instance, n: int, samples: int
+    result: CovarianceSDE, one: CovarianceInstance, n: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-sample n (V' - V), antithetic in every weight, and n (V' - E)(V' - E) products."""
     rng = generator(7, n)
@@ -293,7 +293,7 @@ def _share(result: CovarianceSDE, noisy: bool, widths: tuple[int, ...]) -> float
     return (widths[-1] / widths[0]) ** (-slowest / 2)
 
 
-def _sizes(result: CovarianceSDE, one: Instance, n: int, depth: int) -> dict[str, Any]:
+def _sizes(result: CovarianceSDE, one: CovarianceInstance, n: int, depth: int) -> dict[str, Any]:
     """Arguments of the network at small parameter 1/sqrt(n)."""
     model = result.model
     if model.clock == model.width:
@@ -302,7 +302,7 @@ def _sizes(result: CovarianceSDE, one: Instance, n: int, depth: int) -> dict[str
     return {"width": width, "depth": depth, "dims": {model.clock.name: n}}
 
 
-def gentle(result: CovarianceSDE) -> Instance:
+def gentle(result: CovarianceSDE) -> CovarianceInstance:
     """Parameters well inside their ranges (a third of the way up)."""
     params: dict[str, Any] = {}
     for p in result.model.params:
@@ -311,15 +311,15 @@ def gentle(result: CovarianceSDE) -> Instance:
         params[p.name] = float(low + (high - low) / 3)
     for symbol in parameters(result):
         params.setdefault(symbol.name, 2.0 if symbol in result.model.dims else 1.0)
-    return Instance(np.eye(2), params | given_patterns(result, 2), {})
+    return CovarianceInstance(np.eye(2), params | given_patterns(result, 2), {})
 
 
-def _moved(result: CovarianceSDE) -> Instance:
+def _moved(result: CovarianceSDE) -> CovarianceInstance:
     """The same, but real parameters are one and minus one by turns: differences of them matter."""
     one = gentle(result)
     real = [p.name for p in result.model.params if np.isinf(p.range.low) and np.isinf(p.range.high)]
     signs = {name: (-1.0) ** k for k, name in enumerate(real)}
-    return Instance(one.V, {**one.params, **signs}, one.numbers)
+    return CovarianceInstance(one.V, {**one.params, **signs}, one.numbers)
 
 
 def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:

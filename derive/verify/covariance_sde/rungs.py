@@ -28,7 +28,7 @@ from derive.notation.common.scalars import GaussianMean, Share
 from derive.verify.common.compare import ROUNDING, strict_jax, worst
 from derive.verify.common.rung import Rung
 from derive.verify.covariance_sde.continuation import kinked
-from derive.verify.covariance_sde.instance import Instance, instance
+from derive.verify.covariance_sde.instance import CovarianceInstance, instance
 from derive.verify.covariance_sde.kernel import (
     BOUND_32,
     BOUND_GRAD,
@@ -119,7 +119,7 @@ class Reference:
 
     label: str
     block: Block
-    at: Instance
+    at: CovarianceInstance
     drift: np.ndarray | None = None
     diffusion: np.ndarray | None = None
     corrections: tuple[tuple[str, Expression, np.ndarray], ...] = ()
@@ -145,7 +145,7 @@ def off_by(value: np.ndarray, target: np.ndarray, floor: float) -> float:
 
 
 def _caught(
-    expression: Expression, at: Instance, target: np.ndarray, floor: float, bound: float
+    expression: Expression, at: CovarianceInstance, target: np.ndarray, floor: float, bound: float
 ) -> list[float]:
     """For every term, the smallest relative error of its coefficient that exceeds the bound."""
     scale = max(float(np.max(np.abs(target))), floor)
@@ -269,7 +269,9 @@ def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
     )
 
 
-def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
+def _gradient(
+    result: CovarianceSDE, module: ModuleType, one: CovarianceInstance, params: Any
+) -> float:
     """Derivative of the drift along a direction: automatic against central differences."""
     rng = generator(_SEED + 3)
     A = rng.standard_normal(one.V.shape)
@@ -293,7 +295,9 @@ def _gradient(result: CovarianceSDE, module: ModuleType, one: Instance, params: 
     return max(first, second)
 
 
-def _noise(result: CovarianceSDE, module: ModuleType, one: Instance, params: Any) -> float:
+def _noise(
+    result: CovarianceSDE, module: ModuleType, one: CovarianceInstance, params: Any
+) -> float:
     """J J^T of the emitted noise in its normals against the emitted diffusion."""
     m = one.V.shape[0]
     L = np.linalg.cholesky(one.V)

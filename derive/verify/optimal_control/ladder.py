@@ -16,8 +16,9 @@ from typing import Any
 
 import jax
 
-from derive.methods.optimal_control.checks import inside
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.instances import inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.control.problem import ControlDefinition
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from derive.methods.optimal_control.checks import Point
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.instances import Point
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array, walk
 from derive.verify.optimal_control.text import text_facts
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from derive.draws import generator
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import instances, law_checks
+from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.problem import ControlDefinition
 from derive.runtime.control.results import Turnpike
@@ -89,7 +89,7 @@ def _near(model: ControlDefinition, module: ModuleType, at: Point) -> Turnpike:
             for index in np.ndindex(*u.shape):
                 moved = u.astype(complex)
                 moved[index] += 1j * _TINY
-                H = checks.text_hamiltonian(model, at, {**changes, slot.name: moved})
+                H = instances.text_hamiltonian(model, at, {**changes, slot.name: moved})
                 out.append(np.imag(H) / _TINY)
         return np.array(out)
 
@@ -125,7 +125,7 @@ def _reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> 
     held = {s.name: at.arrays[s.name] / 2 for s in model.controls}
 
     def rate(state: list[np.ndarray]) -> list[np.ndarray]:
-        rates, _, _ = checks.text_values(
+        rates, _, _ = instances.text_values(
             model, at, {**held, **dict(zip(names, state, strict=True))}
         )
         return [np.asarray(r) for r in rates]
@@ -156,7 +156,7 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
 
     def look(k: int, which: int) -> tuple[np.ndarray, np.ndarray, float]:
         changes = here(k, which)
-        f, cost, _ = checks.text_values(model, at, changes)
+        f, cost, _ = instances.text_values(model, at, changes)
         force = [
             rho * changes[f"p_{n}"] - g
             for n, g in zip(names, _slope(model, at, changes), strict=True)
@@ -183,7 +183,7 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         )  # fmt: skip
         dx, dp = x[2::2] - x[:-2:2], p[2::2] - p[:-2:2]
     last = here(-1, -1)
-    terminal = checks.text_values(model, at, last)[2]
+    terminal = instances.text_values(model, at, last)[2]
     total = float(np.sum(running)) + float(np.exp(-rho * times[-1])) * float(np.real(terminal))
     first = _flat(
         [at.arrays[n] for s, n in zip(model.states, names, strict=True) if s.kind != "constant"]
@@ -229,7 +229,8 @@ def _slope(model: ControlDefinition, at: Point, changes: dict) -> list[np.ndarra
             moved = own.astype(complex)
             moved[index] += 1j * _TINY
             slope[index] = (
-                np.imag(checks.text_hamiltonian(model, at, {**changes, slot.name: moved})) / _TINY
+                np.imag(instances.text_hamiltonian(model, at, {**changes, slot.name: moved}))
+                / _TINY
             )
         out.append((slope + slope.T) / 2 if slot.kind == "symmetric" else slope)
     return out
@@ -248,7 +249,7 @@ def _end(result: OptimalControl, at: Point, last: dict) -> float:
             moved[index] += 1j * _TINY
             if slot.kind == "sphere":
                 moved = moved / np.sqrt((moved * moved).sum(-1, keepdims=True))
-            terminal = checks.text_values(result.model, at, {**last, slot.name: moved})[2]
+            terminal = instances.text_values(result.model, at, {**last, slot.name: moved})[2]
             slope[index] = np.imag(terminal) / _TINY
         slope = (slope + slope.T) / 2 if slot.kind == "symmetric" else slope
         gap = np.max(np.abs(slope - last[f"p_{slot.name}"]), initial=0.0)
@@ -261,15 +262,15 @@ def _excess(result: OptimalControl, at: Point, points: list[dict]) -> float:
     model, worst = result.model, 0.0
     rng = generator(11)
     for changes in points:
-        own = float(np.real(checks.text_hamiltonian(model, at, changes)))
+        own = float(np.real(instances.text_hamiltonian(model, at, changes)))
         for k in range(60 if model.controls else 0):
             other = dict(changes)
             for slot in model.controls:
                 u = changes[slot.name]
                 other[slot.name] = u + 10.0 ** (-(k % 4)) * rng.standard_normal(np.shape(u))
-            other = checks._inside(result, other, at)
+            other = law_checks.admissible(result, other, at)
             with np.errstate(all="ignore"):
-                value = np.real(checks.text_hamiltonian(model, at, other))
+                value = np.real(instances.text_hamiltonian(model, at, other))
             if np.isfinite(value):
                 worst = max(worst, (own - float(value)) / (1 + abs(own)))
     return worst

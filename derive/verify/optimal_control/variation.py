@@ -13,8 +13,8 @@ import numpy as np
 
 from derive.draws import generator
 from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.problem import Slot, run_problem
 from derive.verify.common.rung import Rung

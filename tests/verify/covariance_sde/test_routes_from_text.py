@@ -19,7 +19,7 @@ from derive.methods.covariance_sde import block
 from derive.methods.covariance_sde.derivation import derive
 from derive.methods.gaussian_closure import derivation as gaussian_closure
 from derive.methods.optimal_control import derivation as optimal_control
-from derive.methods.optimal_control.checks import point
+from derive.methods.optimal_control.instances import point
 from derive.notation import Rational
 from derive.registry import entries, find, load
 from derive.verify.covariance_sde import rungs
