@@ -46,8 +46,8 @@ def _draw(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import ladder
+    from derive.verify.common.certificate import content
     from derive.verify.common.compare import drop_compiled
-    from derive.verify.covariance_sde import ladder as ladders
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         if options.draw:
             continue
         target = folder / f"{entry.name}.cert.json"
-        body = ladders.certificate(results[-1], signature_in(text), options.level, found)
+        body = content(results[-1], signature_in(text), options.level, found)
         if body["passed"] and keep_stronger(certificate.verdict(folder, entry), options.level):
             print(f"  {shown(target)} holds a full certificate of this kernel: kept")
         else:

@@ -23,7 +23,8 @@ from derive.methods.covariance_sde import checks
 from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.clock_checks import Moments
 from derive.methods.covariance_sde.dropped import dimension_facts
-from derive.methods.covariance_sde.noise import NoiseMap, noise_map
+from derive.methods.covariance_sde.fields import NoiseMap
+from derive.methods.covariance_sde.noise import noise_map
 from derive.methods.covariance_sde.powers import (
     count_powers,
     finer_powers,

@@ -23,7 +23,7 @@ from derive.calculus.limit.order import Law, ratio
 from derive.draws import generator
 from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check
-from derive.methods.covariance_sde.noise import NoiseMap
+from derive.methods.covariance_sde.fields import NoiseMap
 from derive.methods.covariance_sde.reduce import Chain
 from derive.notation.common import numeric
 from derive.notation.common.arrays import shares, walk

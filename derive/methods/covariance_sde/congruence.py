@@ -25,7 +25,7 @@ from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Step
 from derive.methods.covariance_sde.checks import symbols_of
-from derive.methods.covariance_sde.noise import NoiseMap, substitute
+from derive.methods.covariance_sde.fields import NoiseMap, written_out
 from derive.methods.covariance_sde.project import RowScaling
 from derive.notation.common.scalars import Param
 
@@ -75,8 +75,7 @@ def root_of_noise(noise: NoiseMap, order: tuple[str, ...]) -> Expression:
     out = collect((a, q), [])
     for coefficient, factors in _halves(noise.compact, order):
         product = collect(noise.compact.free, [(coefficient, factors)])
-        for one in noise.fields:
-            product = substitute(product, one.tensor, one.built)
+        product = written_out(product, noise.fields)
         out = out + _strip(product, q, noise)
     return out
 

@@ -23,7 +23,7 @@ from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.block import Block, derive_block, laws
 from derive.methods.covariance_sde.compose import cuts, part
 from derive.methods.covariance_sde.congruence import Congruence, congruence, step_record
-from derive.methods.covariance_sde.noise import NoiseMap, together
+from derive.methods.covariance_sde.fields import NoiseMap, together
 from derive.methods.covariance_sde.one_dimension import scalars
 from derive.methods.covariance_sde.powers import WrongClock
 from derive.methods.covariance_sde.project import (

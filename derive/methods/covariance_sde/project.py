@@ -26,7 +26,7 @@ from derive.errors import Refusal
 from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check, Step
 from derive.methods.covariance_sde.checks import symbols_of
-from derive.methods.covariance_sde.noise import NoiseMap, substitute
+from derive.methods.covariance_sde.fields import NoiseMap, written_out
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Param
 from derive.notation.layers.model import Model, Trace
@@ -135,10 +135,7 @@ def projected(first: Expression, s: RowScaling, law: Law) -> Expression:
 
 def projected_noise(noise: NoiseMap, s: RowScaling, law: Law) -> NoiseMap:
     compact = projected(noise.compact, s, law)
-    expanded = compact
-    for one in noise.fields:
-        expanded = substitute(expanded, one.tensor, one.built)
-    return replace(noise, compact=compact, expanded=expanded)
+    return replace(noise, compact=compact, expanded=written_out(compact, noise.fields))
 
 
 def projected_diffusion(diffusion: Expression, s: RowScaling, law: Law) -> Expression:

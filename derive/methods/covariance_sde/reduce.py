@@ -247,8 +247,8 @@ class _Frames:
         mirror, flip = (left, False) if left.op != "transpose" else (left.args[0], True)
         if mirror.op == "gaussian":
             turned = {k[::-1]: transpose(v) for k, v in self.read(right).items()}
-            out = self._times_weight(turned, mirror, not flip)
-            return {k[::-1]: transpose(v) for k, v in out.items()}
+            found = self._times_weight(turned, mirror, not flip)
+            return {k[::-1]: transpose(v) for k, v in found.items()}
         out: Blocks = {}
         for p, x in self.read(left).items():
             for q, y in self.read(right).items():

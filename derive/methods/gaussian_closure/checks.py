@@ -13,7 +13,7 @@ import sympy as sp
 
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
-from derive.methods.common.record import Check
+from derive.methods.common.record import Check, rounded
 from derive.methods.gaussian_closure.clouds import (
     hermite_cloud,
     key_cloud,
@@ -35,11 +35,6 @@ def residual(found: np.ndarray, wanted: np.ndarray) -> float:
     return size if np.isfinite(size) else float("inf")
 
 
-def rounded(x: float) -> float:
-    """Residuals as they are recorded: one digit, so that records do not depend on the machine."""
-    return float(f"{max(x, 1e-16):.0e}")
-
-
 def at_point_laws(result: GaussianClosure) -> Check | None:
     """With S = 0 the keys sit at their means: the text there against the expression."""
     if coupled(result):
@@ -47,7 +42,7 @@ def at_point_laws(result: GaussianClosure) -> Check | None:
     model = result.model
     one = instance(model, 1)
     zero = {n: np.zeros_like(one.arrays[n]) for n in ("S", "key_cov") if n in one.arrays}
-    arrays = {**one.arrays, **zero}
+    arrays = one.arrays | zero
     found = at(one, result.velocity, result.book, **zero)
     wanted = text_velocity(
         model, one, query_cloud(model, one, one.arrays["x"]), key_cloud(model, arrays, 1)

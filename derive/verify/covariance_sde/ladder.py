@@ -15,7 +15,6 @@ from derive.verify.covariance_sde import monte_carlo, rungs
 from derive.verify.covariance_sde.facts_at_width import facts_at_width
 from derive.verify.covariance_sde.kernel import gate
 from derive.verify.covariance_sde.replay import replayed
-from derive.version import ENGINE
 
 SIZES = {
     "quick": {"samples": 4_000, "paths": 2**13, "widths": (8, 32)},
@@ -27,7 +26,7 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
     """The rungs one by one, for the generated module in `file`."""
     result = derive(model)
     module = load_module(file)
-    size = SIZES[level]
+    size: Any = SIZES[level]
     todo: list[Callable[[], Rung]] = [
         lambda: rungs.definition(result),
         lambda: rungs.steps(result),
@@ -47,27 +46,4 @@ def climb(model: Model, file: Path, level: str) -> Iterator[tuple[CovarianceSDE,
         yield result, rung()
 
 
-def certificate(result: Any, signature: str, level: str, found: list[Rung]) -> dict[str, Any]:
-    """What the ladder found, as a certificate says it: no dates, no machine, one digit for
-    residuals.  `derive.certificate` binds it to the kernel's bytes."""
-    return {
-        "model": result.model.name,
-        "signature": signature,
-        "engine": ENGINE,
-        "level": level,
-        "passed": all(not r.failed for r in found),
-        "rungs": [
-            {
-                "name": r.name,
-                "claim": r.claim,
-                "status": r.status,
-                **({"reason": r.unreached} if r.unreached else {}),
-                "figures": r.figures,
-                **({"power": r.power} if r.power else {}),
-            }
-            for r in found
-        ],
-    }
-
-
-__all__ = ["SIZES", "certificate", "climb", "gate"]
+__all__ = ["SIZES", "climb", "gate"]

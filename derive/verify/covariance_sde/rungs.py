@@ -26,7 +26,7 @@ from derive.methods.covariance_sde.finite_width import of_block
 from derive.notation.common.arrays import walk
 from derive.notation.common.scalars import GaussianMean, Share
 from derive.verify.common.compare import ROUNDING, strict_jax, worst
-from derive.verify.common.rung import Rung
+from derive.verify.common.rung import Rung, digit
 from derive.verify.covariance_sde.continuation import kinked
 from derive.verify.covariance_sde.instance import CovarianceInstance, instance
 from derive.verify.covariance_sde.kernel import (
@@ -78,7 +78,7 @@ def steps(result: CovarianceSDE) -> Rung:
         "L1 steps",
         "both sides of every step agree at random instances",
         all(c.passed for _, c in checks),
-        {name: {"residual": _short(c.residual), "tolerance": c.tolerance} for name, c in checks},
+        {name: {"residual": digit(c.residual), "tolerance": c.tolerance} for name, c in checks},
         "any error of a step beyond its tolerance",
     )
 
@@ -94,7 +94,7 @@ def independent(result: CovarianceSDE) -> Rung:
             passed &= not one.contradicts
         for name, expression, target, floor in one.pairs():
             off = off_by(evaluate(expression, {"V": one.at.V}, one.at.numbers), target, floor)
-            figures[f"{one.label}{name}"] = _short(off)
+            figures[f"{one.label}{name}"] = digit(off)
             passed &= off < one.bound
             if name in ("drift", "diffusion"):
                 caught += _caught(expression, one.at, target, floor, one.bound + off)
@@ -159,8 +159,8 @@ def _caught(
 
 def _up(value: float) -> float:
     """One digit, not smaller than the value."""
-    short = _short(value)
-    return short if short >= value else _short(short + 10.0 ** np.floor(np.log10(value)))
+    short = digit(value)
+    return short if short >= value else digit(short + 10.0 ** np.floor(np.log10(value)))
 
 
 _KNOWN: list[tuple[CovarianceSDE, list[Reference]]] = []
@@ -263,7 +263,7 @@ def kernel(result: CovarianceSDE, module: ModuleType) -> Rung:
         "L3 kernel",
         "every generated function equals its equation, evaluated independently",
         passed,
-        {k: _short(v) for k, v in figures.items()},
+        {k: digit(v) for k, v in figures.items()},
         f"relative errors of a value above {ROUNDING:.0e} (float32 {BOUND_32:.0e}, "
         f"derivatives {BOUND_GRAD:.0e})",
     )
@@ -358,7 +358,7 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
         "symmetry, positive semi-definiteness, singular states; equivariance and equal tokens "
         "where the text has them",
         all(v < 1e-10 for v in figures.values()),
-        {k: _short(v) for k, v in figures.items()},
+        {k: digit(v) for k, v in figures.items()},
     )
 
 
@@ -431,8 +431,3 @@ def _mutations(expression: Expression):  # type: ignore[no-untyped-def]
 
 def _error(value: np.ndarray, target: np.ndarray, least: float = 1e-300) -> float:
     return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), least))
-
-
-def _short(value: float) -> float:
-    """One digit: certificates should differ only when something changed."""
-    return float(f"{value:.0e}")

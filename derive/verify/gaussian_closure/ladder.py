@@ -19,6 +19,7 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression, collect
 from derive.draws import generator
 from derive.emit.gaussian_closure.module import model_signature
+from derive.methods.common import record
 from derive.methods.gaussian_closure import checks, clouds, instances, singular
 from derive.methods.gaussian_closure.derivation import derive
 from derive.methods.gaussian_closure.instances import ClosureInstance
@@ -32,7 +33,7 @@ from derive.methods.gaussian_closure.result import (
 from derive.notation.closures.model import ClosureModel
 from derive.notation.closures.numeric import noise_rate
 from derive.verify.common.facts import facts
-from derive.verify.common.rung import Rung
+from derive.verify.common.rung import Rung, digit
 from derive.verify.gaussian_closure.gate import gate, params_of
 from derive.verify.gaussian_closure.second_route import SCALE, second_route
 from derive.verify.gaussian_closure.solver import solver, verdict
@@ -78,7 +79,7 @@ def steps(result: GaussianClosure) -> Rung:
         "L1 steps",
         "both sides of every step agree at random instances",
         all(c.passed for _, c in found),
-        {n: {"residual": checks.rounded(c.residual), "tolerance": c.tolerance} for n, c in found},
+        {n: {"residual": record.rounded(c.residual), "tolerance": c.tolerance} for n, c in found},
         "any error of a step beyond its tolerance",
     )
 
@@ -138,7 +139,7 @@ def kernel(result: GaussianClosure, module: ModuleType) -> Rung:
         "L3 kernel",
         "generated functions equal the equations: eager, jit, vmap, batch axes; grad; float32",
         bool(passed),
-        {k: checks.rounded(v) for k, v in (*figures.items(), ("float32", error))},
+        {k: record.rounded(v) for k, v in (*figures.items(), ("float32", error))},
         "relative errors above 1e-10",
     )
 
@@ -210,7 +211,7 @@ def invariants(result: GaussianClosure, module: ModuleType) -> Rung:
         "L4 invariants",
         "symmetric, equivariant under rotations, positive semi-definite, rank conserved",
         max(figures.values()) < 1e-9,
-        {k: checks.rounded(v) for k, v in figures.items()},
+        {k: record.rounded(v) for k, v in figures.items()},
     )
 
 
@@ -285,10 +286,10 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
         ok,
         {
             "largest score": round(float(scores.max()), 1),
-            "largest deviation": float(f"{np.abs(deviation).max():.0e}"),
+            "largest deviation": digit(np.abs(deviation).max()),
             "family-wise error": 1e-3,
         },
-        f"errors of the moments above {float(f'{allowed.max():.0e}')}",
+        f"errors of the moments above {digit(allowed.max())}",
     )
 
 
@@ -326,8 +327,8 @@ def _positional_particles(
         f"velocities of {replicas} systems of {count} tokens at the ends of {blocks} blocks "
         "against the derived velocity",
         bool(np.all(np.abs(deviation) <= allowed)),
-        {"largest deviation": float(f"{np.abs(deviation).max():.0e}"), "family-wise error": 1e-3},
-        f"errors of the velocity above {float(f'{allowed.max():.0e}')}",
+        {"largest deviation": digit(np.abs(deviation).max()), "family-wise error": 1e-3},
+        f"errors of the velocity above {digit(allowed.max())}",
     )
 
 

@@ -16,8 +16,8 @@ from derive.methods.optimal_control.instances import Point, relative
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import number
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, inner_product, moved
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, inner_product, moved
 
 _SEED = 43
 

@@ -14,8 +14,8 @@ from derive.emit.optimal_control.module import FUNCTIONS
 from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.instances import Point, relative
 from derive.methods.optimal_control.result import OptimalControl
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments
 
 
 def kernel(result: OptimalControl, module: ModuleType, points: Sequence[Point]) -> Rung:

@@ -15,10 +15,6 @@ from derive.notation.common.arrays import Array, walk
 from derive.verify.optimal_control.text import text_facts
 
 
-def digit(value: float) -> float:
-    return float(f"{value:.0e}")
-
-
 def arguments(module: ModuleType, result: OptimalControl, at: Point) -> dict[str, Any]:
     """Arguments of the module's functions at a point."""
 

@@ -21,8 +21,8 @@ from derive.methods.optimal_control.moment_dynamics import by_quadrature
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.control.problem import ControlDefinition
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, moved
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, moved
 from derive.verify.optimal_control.text import TextFacts, text_facts
 
 _SEED = 43

@@ -20,8 +20,7 @@ from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.problem import ControlDefinition
 from derive.runtime.control.results import Turnpike
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import digit
+from derive.verify.common.rung import Rung, digit
 
 CLAIM = "the solver's states, costates, controls, ends and cost against the text, integrated anew"
 TRIES = ((20, 0.3), (21, 0.3), (20, 0.05), (22, 0.05), (20, 1.0))
@@ -103,11 +102,23 @@ def _near(model: ControlDefinition, module: ModuleType, at: Point) -> Turnpike:
         (q + q.T) / 2 if s.kind == "symmetric" else q
         for s, q in zip(model.states, costate, strict=True)
     ]
-    nothing = np.zeros(0)
-    none, nan = np.zeros((0, 0)), float("nan")
-    point = module.State(*states), module.Costate(*costate), module.Control(*controls)
-    verdict = nan, "undetermined", (), nothing, none, None, none, 0.0, ()
-    return Turnpike(*point, 0.0, nothing, *verdict)
+    nothing, none = np.zeros(0), np.zeros((0, 0))
+    return Turnpike(
+        module.State(*states),
+        module.Costate(*costate),
+        module.Control(*controls),
+        cost=0.0,
+        rates=nothing,
+        rate=float("nan"),
+        verdict="undetermined",
+        reasons=(),
+        spectrum=nothing,
+        matrix=none,
+        riccati=None,
+        basis=none,
+        residual=0.0,
+        candidates=(),
+    )
 
 
 def _times(T: float, count: int = 96) -> np.ndarray:

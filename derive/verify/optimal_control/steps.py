@@ -11,8 +11,7 @@ from derive.methods.optimal_control import checks, instances, law_checks
 from derive.methods.optimal_control.instances import Point, inside
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import walk
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import digit
+from derive.verify.common.rung import Rung, digit
 
 STEP_OF = {
     "running_cost": "trace",

@@ -17,8 +17,8 @@ from derive.methods.optimal_control.instances import Point, inside
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.problem import Slot, run_problem
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, hamiltonian_nodes, inner_product
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, hamiltonian_nodes, inner_product
 
 _SEED = 43
 
