@@ -68,7 +68,7 @@ def _of_sde(result: Any) -> Iterator[Broken]:
 def _of_closure(result: Any) -> Iterator[Broken]:
     from derive.methods.gaussian_closure import checks
     from derive.methods.gaussian_closure.result import CLOSED, cov_rate
-    from derive.verify.gaussian_closure.ladder import broken
+    from derive.verify.gaussian_closure.mutants import broken
     from derive.verify.gaussian_closure.second_route import ON_GRIDS, TOLERANCE, by_gauss, by_grids
 
     model = result.model

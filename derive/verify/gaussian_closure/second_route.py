@@ -13,7 +13,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from derive.methods.common import record
+from derive.methods.common.record import rounded
 from derive.methods.gaussian_closure import checks, clouds, instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
 from derive.methods.gaussian_closure.result import GaussianClosure
@@ -96,7 +96,7 @@ def _on_grids(model: ClosureModel, module: ModuleType) -> Rung:
                 False,
                 unreached="no quadrature of the text settles: Gauss-Hermite rules of up to "
                 f"{NODES[-1]} nodes an axis differ, and grids on a line differ by "
-                f"{record.rounded(text.distance):.0e}",
+                f"{rounded(text.distance):.0e}",
             )
         figures |= _compared(module, one, text, f"instance {seed}")
     return _rung("dense grids of keys and queries on a line", ON_GRIDS, figures)
@@ -119,6 +119,6 @@ def _rung(where: str, tolerance: float, figures: dict[str, float]) -> Rung:
         "L2 second route",
         f"the text run on {where} gives the rates",
         max(figures.values()) < tolerance,
-        {k: record.rounded(v) for k, v in figures.items()},
+        {k: rounded(v) for k, v in figures.items()},
         f"relative errors above {tolerance:.0e}",
     )

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from derive.methods.common import record
+from derive.methods.common.record import rounded
 from derive.methods.gaussian_closure import checks, clouds, instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
 from derive.methods.gaussian_closure.result import CLOSED, GaussianClosure, coupled, cov_rate
@@ -50,7 +50,7 @@ def solver(result: GaussianClosure, module: ModuleType) -> Rung:
         f"`solve` to t = {TIME} and {STEPS} Runge-Kutta steps of m' and S' in NumPy move the law "
         "alike",
         bool(max(figures["explicit"], figures["stiff"]) < limit < 1e-3),
-        {k: record.rounded(v) for k, v in figures.items()},
+        {k: rounded(v) for k, v in figures.items()},
         f"relative errors of the movement above {limit:.0e}",
     )
 
@@ -108,7 +108,7 @@ def verdict(result: GaussianClosure, module: ModuleType) -> Rung:
         "L4 verdict",
         "EXACT says whether the velocity is affine in x: second differences of the text",
         bool(affine == bool(module.EXACT) and (affine or max(sizes) > 1e-8)),
-        {"EXACT": bool(module.EXACT), "largest second difference": record.rounded(max(sizes))},
+        {"EXACT": bool(module.EXACT), "largest second difference": rounded(max(sizes))},
         "second differences of the velocity above 1e-9 of its size",
     )
 

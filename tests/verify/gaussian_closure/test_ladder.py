@@ -15,7 +15,9 @@ from derive.emit.gaussian_closure.module import render
 from derive.methods.gaussian_closure.derivation import derive
 from derive.runtime.closures import solver as closure_solver
 from derive.runtime.closures import state as closure_state
-from derive.verify.gaussian_closure.ladder import kernel, mutants, second_route
+from derive.verify.gaussian_closure.kernel import kernel
+from derive.verify.gaussian_closure.ladder import second_route
+from derive.verify.gaussian_closure.mutants import mutants
 from derive.verify.gaussian_closure.solver import solver, verdict
 
 
