@@ -51,13 +51,14 @@ def broken_terms(entry: Entry, result: Any) -> Iterator[Broken]:
 
 
 def _of_sde(result: Any) -> Iterator[Broken]:
-    from derive.verify.covariance_sde.rungs import _mutations, off_by, references
+    from derive.verify.covariance_sde.mutants import broken
+    from derive.verify.covariance_sde.references import off_by, references
 
     for one in references(result):
         arrays, numbers = {"V": one.at.V}, one.at.numbers
         for name, expression, target, floor in one.pairs():
             right = evaluate(expression, arrays, numbers)
-            for how, mutant in _mutations(expression):
+            for how, mutant in broken(expression):
                 found = evaluate(mutant, arrays, numbers)
                 if not _differs(found, right):
                     continue

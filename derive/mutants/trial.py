@@ -92,8 +92,6 @@ def entry_of(model: str) -> Any:
 
 def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
     from derive.verify.common.compare import module_of
-    from derive.verify.covariance_sde import rungs
-    from derive.verify.covariance_sde.replay import replayed
 
     module = module_of(text, "mutant")
 
@@ -102,40 +100,8 @@ def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[
             str(f) for f in ladder(method).gate(result, module) if not f.error <= f.allowed
         )
 
-    def told(*found: Any) -> str:
-        return "; ".join(str(rung.figures) for rung in found if rung.failed)
-
     yield "L3", gate
-    if method == "covariance_sde":
-        yield "L2", lambda: told(rungs.independent(result))
-        yield "L5", lambda: told(replayed(result, module))
-    elif method == "gaussian_closure":
-        from derive.verify.gaussian_closure import ladder as gaussian_closure
-        from derive.verify.gaussian_closure import solver as closure_solver
-
-        yield "L2", lambda: told(gaussian_closure.second_route(result, module))
-        yield "L5", lambda: told(closure_solver.solver(result, module))
-    else:
-        from derive.verify.optimal_control import ladder as control
-
-        def doubly(rung: Callable[[], Any]) -> str:
-            import jax
-
-            with jax.enable_x64(True):
-                return told(rung())
-
-        points = [control.inside(result.model, 10)]
-        yield "L2", lambda: doubly(lambda: control.independent(result, module, points))
-
-        def solved() -> str:
-            """A solver that refuses every instance has noticed too: its own checks are a rung."""
-            import jax
-
-            with jax.enable_x64(True):
-                rung = control.solver(result, module)
-            return told(rung) or rung.unreached
-
-        yield "L5", solved
+    yield from ladder(method).sharp(result, module)
 
 
 def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:

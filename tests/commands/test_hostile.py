@@ -312,7 +312,7 @@ def test_what_is_built_agrees_with_its_equations(
 ) -> None:
     from derive.calculus.index.evaluate import evaluate
     from derive.derivation import derived
-    from derive.verify.covariance_sde import rungs
+    from derive.verify.covariance_sde.instance import instance
     from derive.verify.covariance_sde.ladder import load_module
 
     with folder() as place:
@@ -324,7 +324,7 @@ def test_what_is_built_agrees_with_its_equations(
             return
         module = load_module(place / "kernels" / "mine.py")
         result = derived(find(str(place / "mine.py")))
-        one = rungs.instance(result, 3, seed)
+        one = instance(result, 3, seed)
         given = module.Params(*(one.params[n] for n in module.Params._fields))
         right = evaluate(result.drift, {"V": one.V}, one.numbers)
         size = max(float(np.max(np.abs(right))), float(np.max(np.abs(one.V))))

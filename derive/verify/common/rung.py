@@ -31,6 +31,11 @@ class Rung:
     def failed(self) -> bool:
         return self.status == "failed"
 
+    @property
+    def complaint(self) -> str:
+        """The figures of a rung that failed; nothing otherwise."""
+        return str(self.figures) if self.failed else ""
+
 
 def digit(value: float) -> float:
     """One digit: certificates should differ only when something changed."""

@@ -18,7 +18,7 @@ from derive.methods.covariance_sde.block import Block
 from derive.methods.covariance_sde.clock_checks import WIDTHS, Draws, exponents
 from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.verify.common.rung import Rung, digit
-from derive.verify.covariance_sde.rungs import off_by, reference_of
+from derive.verify.covariance_sde.references import off_by, reference_of
 
 # a seed other than that of L2's own rung: parameters have other values, too
 _SEED, _SIZE = 5, 2

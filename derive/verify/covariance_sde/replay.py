@@ -26,8 +26,8 @@ from derive.runtime.paths.ensemble import IMPLEMENTATION, path_keys
 from derive.runtime.paths.normals import normals
 from derive.verify.common.compare import worst
 from derive.verify.common.rung import Rung, digit
+from derive.verify.covariance_sde.gate import congruence_step
 from derive.verify.covariance_sde.instance import instance
-from derive.verify.covariance_sde.kernel import congruence_step
 from derive.verify.covariance_sde.mixing_draws import WITHIN, mixing_ratios
 
 PATHS, STEPS, TOKENS, T1, SEED = 3, 6, 3, 0.09, 17

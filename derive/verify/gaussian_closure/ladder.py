@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
-from derive.emit.gaussian_closure.module import model_signature
 from derive.methods.gaussian_closure.derivation import derive
 from derive.methods.gaussian_closure.result import (
     GaussianClosure,
@@ -49,4 +49,10 @@ def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[Gaussia
         yield result, rung()
 
 
-__all__ = ["climb", "gate", "model_signature", "second_route"]
+def sharp(result: GaussianClosure, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What rungs that take seconds find wrong, beside the gate; nothing where they pass."""
+    yield "L2", lambda: second_route(result, module).complaint
+    yield "L5", lambda: solver(result, module).complaint
+
+
+__all__ = ["climb", "gate", "second_route", "sharp"]

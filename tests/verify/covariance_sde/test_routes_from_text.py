@@ -22,7 +22,8 @@ from derive.methods.optimal_control import derivation as optimal_control
 from derive.methods.optimal_control.instances import point
 from derive.notation import Rational
 from derive.registry import entries, find, load
-from derive.verify.covariance_sde import rungs
+from derive.verify.covariance_sde.independent import independent as of_blocks
+from derive.verify.covariance_sde.references import references
 from derive.verify.covariance_sde.second_route import Layer, NotCovered
 from derive.verify.covariance_sde.weight_powers import (
     WIDTHS,
@@ -87,7 +88,8 @@ def test_a_derivation_that_cuts_its_series_one_order_early_fails(
     )
     result = derive(odd_layers.learned_keys)
     assert all(s.check is None or s.check.passed for s in result.steps)  # nothing else sees it
-    rung = rungs.independent(result)  # by degrees of the derivation, 4 instead of 6, it would pass
+    # by degrees of the derivation, 4 instead of 6, it would pass
+    rung = of_blocks(references(result))
     assert not rung.passed
     assert rung.figures["drift"] > 0.1 and rung.figures["diffusion"] < 1e-8
 
