@@ -34,7 +34,8 @@ from derive.verify.covariance_sde.independent import independent
 from derive.verify.covariance_sde.mutants import mutants
 from derive.verify.covariance_sde.references import references
 from derive.verify.covariance_sde.second_route import NotCovered, RouteError
-from derive.verify.covariance_sde.unit_route import Limits, UnitLayer, unit_route
+from derive.verify.covariance_sde.unit_averages import UnitLayer
+from derive.verify.covariance_sde.unit_route import Limits, unit_route
 
 m, n, n_k, H = dims("m: tokens", "n: width", "n_k: key width", "H: heads, fixed")
 n_h = dims("n_h: hidden width, proportional to the width")
