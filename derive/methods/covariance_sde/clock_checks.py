@@ -20,7 +20,7 @@ from derive.calculus.limit.order import Law, ratio
 from derive.draws import generator
 from derive.methods.common import parameters
 from derive.methods.common.record import Check
-from derive.methods.covariance_sde import checks
+from derive.methods.covariance_sde import instances
 from derive.methods.covariance_sde.powers import power
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import Param, number, size
@@ -45,7 +45,7 @@ class Moments:
         """Both at the width 10^digits, at a generic covariance of two tokens."""
         rng = generator(_SEED)
         law, both = self.law, (self.drift, self.diffusion)
-        values = checks.generic(law, both, rng)
+        values = instances.generic(law, both, rng)
         for dim in (law.scaling.width, *law.scaling.proportional):
             values[dim] = 10.0**digits * values.get(ratio(dim), 1.0)
         root = rng.standard_normal((2, 3))
@@ -177,12 +177,12 @@ class Draws:
     def __init__(self, traced: Trace, law: Law, width: int, draws: int = _DRAWS) -> None:
         self.traced, self.law = traced, law
         rng = generator(_SEED, width)
-        self.values = checks.numbers(traced.model, generator(_SEED + 3))
+        self.values = instances.numbers(traced.model, generator(_SEED + 3))
         for dim in (law.scaling.width, *law.scaling.proportional):
             self.values[dim] = float(width)
         token, own = law.state.dims
         self.values[token] = 2.0
-        checks.divisible(traced, self.values)
+        instances.divisible(traced, self.values)
         columns = size(own, self.values)
         root = np.array([[1.1, 0.3], [0.2, 0.8]])
         if law.gram.meaning == UNIT:

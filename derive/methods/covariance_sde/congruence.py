@@ -24,8 +24,8 @@ from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Step
-from derive.methods.covariance_sde.checks import symbols_of
 from derive.methods.covariance_sde.fields import NoiseMap, written_out
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.methods.covariance_sde.project import RowScaling
 from derive.notation.common.scalars import Param
 

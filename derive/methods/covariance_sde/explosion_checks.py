@@ -24,7 +24,7 @@ from derive.calculus.index.expressions import Expression
 from derive.draws import generator
 from derive.methods.common.printed import parsed
 from derive.methods.common.record import Check, worst_of
-from derive.methods.covariance_sde.checks import symbols_of
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.methods.covariance_sde.one_dimension import Scalar
 from derive.notation.common.scalars import Opaque, Param
 

@@ -25,8 +25,8 @@ from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check, Step
-from derive.methods.covariance_sde.checks import symbols_of
 from derive.methods.covariance_sde.fields import NoiseMap, written_out
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Param
 from derive.notation.layers.model import Model, Trace
