@@ -8,6 +8,7 @@ function of the module but `solve` is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -156,8 +157,6 @@ def _reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> 
 def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
     model, times = result.model, np.asarray(found.times)
     names = [s.name for s in model.states]
-    two_phase = found.stop is not None
-    rates, forces, running = [], [], []
     rho = number(result.discount, at.numbers)
 
     def here(k: int, which: int) -> dict[str, np.ndarray]:
@@ -165,7 +164,7 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         out |= {f"p_{n}": np.asarray(getattr(found.p, n)[k]) for n in names}
         return out | {s.name: np.asarray(getattr(found.u, s.name)[which]) for s in model.controls}
 
-    def look(k: int, which: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def look(k: int, which: int) -> Rates:
         changes = here(k, which)
         f, cost, _ = instances.text_values(model, at, changes)
         force = [
@@ -174,38 +173,22 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         ]
         return _flat(f), _flat(force), float(np.real(cost)) * float(np.exp(-rho * times[k]))
 
-    x = np.array([_flat([getattr(found.x, n)[k] for n in names]) for k in range(len(times))])
-    p = np.array([_flat([getattr(found.p, n)[k] for n in names]) for k in range(len(times))])
-    if two_phase:  # the control is constant on each interval
-        pairs = [(look(k, k), look(k + 1, k)) for k in range(len(times) - 1)]
-        h = np.diff(times)
-        rates, forces, running = (
-            [step * (a[j] + b[j]) / 2 for step, (a, b) in zip(h, pairs, strict=True)]
-            for j in range(3)
-        )
+    x, p = (
+        np.array([_flat([getattr(of, n)[k] for n in names]) for k in range(len(times))])
+        for of in (found.x, found.p)
+    )
+    if found.stop is not None:  # two phases: the control is constant on each interval
+        rates, forces, running = _by_trapezoids(times, look)
         dx, dp = np.diff(x, axis=0), np.diff(p, axis=0)
     else:
-        all_ = [look(k, k) for k in range(len(times))]
-        h = times[2::2] - times[:-2:2]
-        rates, forces, running = (
-            [s * (all_[2 * k][j] + 4 * all_[2 * k + 1][j] + all_[2 * k + 2][j]) / 6
-             for k, s in enumerate(h)]
-            for j in range(3)
-        )  # fmt: skip
+        rates, forces, running = _by_simpson(times, look)
         dx, dp = x[2::2] - x[:-2:2], p[2::2] - p[:-2:2]
     last = here(-1, -1)
     terminal = instances.text_values(model, at, last)[2]
     total = float(np.sum(running)) + float(np.exp(-rho * times[-1])) * float(np.real(terminal))
-    first = _flat(
-        [at.arrays[n] for s, n in zip(model.states, names, strict=True) if s.kind != "constant"]
-    )
-    began = _flat(
-        [
-            getattr(found.x, n)[0]
-            for s, n in zip(model.states, names, strict=True)
-            if s.kind != "constant"
-        ]
-    )
+    moving = [s.name for s in model.states if s.kind != "constant"]
+    first = _flat([at.arrays[n] for n in moving])
+    began = _flat([getattr(found.x, n)[0] for n in moving])
     return {
         "x' = f": _off(dx, np.array(rates)),
         "p' = -H_x": _off(dp, np.array(forces)),
@@ -214,6 +197,27 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         "control minimises H": _excess(result, at, [here(k, k) for k in _few(len(times))]),
         "cost": abs(total - float(found.cost)) / (1 + abs(total)),
     }
+
+
+Rates = tuple[np.ndarray, np.ndarray, float]  # x', p' and the running cost, discounted
+Look = Callable[[int, int], Rates]  # by the node of the state, and that of the control
+
+
+def _by_trapezoids(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+    """Integrals of the rates over every interval, with the control of its first node."""
+    pairs = [(look(k, k), look(k + 1, k)) for k in range(len(times) - 1)]
+    for j in range(3):
+        yield [step * (a[j] + b[j]) / 2 for step, (a, b) in zip(np.diff(times), pairs, strict=True)]
+
+
+def _by_simpson(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+    """Integrals of the rates over every two intervals, whose nodes are evenly spaced."""
+    at = [look(k, k) for k in range(len(times))]
+    for j in range(3):
+        yield [
+            s * (at[2 * k][j] + 4 * at[2 * k + 1][j] + at[2 * k + 2][j]) / 6
+            for k, s in enumerate(times[2::2] - times[:-2:2])
+        ]
 
 
 def _few(count: int) -> list[int]:
