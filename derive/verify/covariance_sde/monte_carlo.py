@@ -90,7 +90,8 @@ class _Tests:
         high, low = weights
 
         def add(name: str, target: float, part: int, entry: tuple[int, ...]) -> None:
-            small, large = (r[part][..., *entry] for r in runs)
+            where: Any = (slice(None), *entry)
+            small, large = (r[part][where] for r in runs)
             names.append(name)
             targets.append(target)
             values.append(high * large.mean() - low * small.mean())
