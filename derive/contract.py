@@ -22,9 +22,9 @@ from derive.errors import RequestError
 
 if TYPE_CHECKING:
     from derive.emit.common.document import Document
+    from derive.entry import Entry
     from derive.methods.common.record import Fact, Step
     from derive.mutants.terms import Broken
-    from derive.registry import Entry
     from derive.verify.common.compare import Finding
     from derive.verify.common.rung import Rung
 
@@ -115,10 +115,9 @@ class Method(Protocol):
         """The ladder: rungs one by one, for the generated module in `file`."""
         ...
 
-    def rungs_of_seconds(
-        self, result: Any, module: ModuleType
-    ) -> Iterator[tuple[str, Callable[[], Rung]]]:
-        """Name and rung of what a broken rule meets behind derivation, L1 and gate."""
+    def sharp(self, result: Any, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Name of a rung of seconds behind the gate, and what it finds wrong: what broken rules
+        meet."""
         yield from ()
 
     def broken_terms(self, result: Any, argument: str) -> Iterator[Broken]:

@@ -20,8 +20,9 @@ from types import FrameType
 from typing import Any
 
 from derive import errors
+from derive.entry import Entry
 from derive.errors import CheckFailed, DefinitionError, OutOfTime, Place, RequestError
-from derive.registry import Entry, load, shown
+from derive.registry import load, shown
 from derive.runtime.common.memory import free
 
 LIMIT = 120.0  # seconds of one derivation; the slowest registered model takes a tenth

@@ -13,46 +13,15 @@ import importlib.util
 import os
 import sys
 import warnings
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from derive import errors
 from derive.dispatch import known, words
+from derive.entry import Entry, theory_folder
 from derive.errors import DefinitionError, Place, RequestError
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model that a file defines."""
-
-    name: str
-    method: str
-    title: str
-    file: Path
-    function: str = ""
-    choice: tuple[str, str] | None = None  # option and value, if not its first
-
-    @property
-    def source(self) -> str:
-        """The file as banners show it: no folders of this machine."""
-        shipped = self.file.parent == theory_folder()
-        return f"theory/{self.file.name}" if shipped else self.file.name
-
-    @property
-    def argument(self) -> str:
-        """What a command line takes for this model."""
-        return self.name if self.file.parent == theory_folder() else self.source
-
-
-def theory_folder() -> Path:
-    return Path(str(resources.files("derive.theory"))).resolve()
-
-
-def generated_folder() -> Path:
-    return Path(str(resources.files("derive.generated"))).resolve()
 
 
 def registered() -> list[Entry]:

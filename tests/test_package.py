@@ -52,6 +52,7 @@ LAYERS = {
 }
 
 _ROUTE = ("axes", "cones", "continuation", "second_route")
+_UNITS = ("units", "unit_averages", "unit_route")
 
 # Modules that are worth something only as long as they stay apart from the rest of their layer.
 APART = {
@@ -63,12 +64,15 @@ APART = {
         "notation",
         "verify.covariance_sde.second_route",
     ],
-    "derive/verify/covariance_sde/unit_route.py": [
-        "errors",
-        "draws",
-        "notation",
-        *(f"verify.covariance_sde.{m}" for m in _ROUTE),
-    ],
+    **{
+        f"derive/verify/covariance_sde/{m}.py": [
+            "errors",
+            "draws",
+            "notation",
+            *(f"verify.covariance_sde.{m}" for m in (*_ROUTE, *_UNITS)),
+        ]
+        for m in _UNITS
+    },
     **{
         f"derive/verify/covariance_sde/{m}.py": [
             "errors",

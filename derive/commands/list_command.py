@@ -10,10 +10,11 @@ import argparse
 from pathlib import Path
 
 from derive.certificate import verdict
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import present, text_in
-from derive.registry import Entry, generated_folder, registered
 from derive.registry import entries as found_in
+from derive.registry import registered
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

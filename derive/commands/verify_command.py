@@ -16,10 +16,11 @@ from derive import certificate
 from derive.commands.build_command import text_of
 from derive.derivation import add_limit
 from derive.draws import redrawn
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import clear, require_writable, write_whole
 from derive.kernels import text_there
-from derive.registry import Entry, find, generated_folder, load, registered, shown
+from derive.registry import find, load, registered, shown
 
 WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 
@@ -46,8 +47,8 @@ def _draw(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from derive.dispatch import method
+    from derive.verify.common.certificate import content
     from derive.verify.common.compare import drop_compiled
-    from derive.verify.covariance_sde import ladder as ladders
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         if options.draw:
             continue
         target = folder / f"{entry.name}.cert.json"
-        body = ladders.certificate(results[-1], signature_in(text), options.level, found)
+        body = content(results[-1], signature_in(text), options.level, found)
         if body["passed"] and keep_stronger(certificate.verdict(folder, entry), options.level):
             print(f"  {shown(target)} holds a full certificate of this kernel: kept")
         else:

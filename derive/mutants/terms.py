@@ -19,6 +19,7 @@ import numpy as np
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.errors import RequestError
+from derive.methods.gaussian_closure import instances, singular
 
 RUNGS = ("L2", "L4")
 _LEAST = 1e-10
@@ -34,13 +35,14 @@ class Broken:
 
 
 def of_sde(result: Any) -> Iterator[Broken]:
-    from derive.verify.covariance_sde.rungs import _mutations, off_by, references
+    from derive.verify.covariance_sde.mutants import broken
+    from derive.verify.covariance_sde.references import off_by, references
 
     for one in references(result):
         arrays, numbers = {"V": one.at.V}, one.at.numbers
         for name, expression, target, floor in one.pairs():
             right = evaluate(expression, arrays, numbers)
-            for how, mutant in _mutations(expression):
+            for how, mutant in broken(expression):
                 found = evaluate(mutant, arrays, numbers)
                 if not _differs(found, right):
                     continue
@@ -50,8 +52,8 @@ def of_sde(result: Any) -> Iterator[Broken]:
 
 def of_closure(result: Any) -> Iterator[Broken]:
     from derive.methods.gaussian_closure import checks
-    from derive.methods.gaussian_closure.derivation import CLOSED, cov_rate
-    from derive.verify.gaussian_closure.ladder import broken
+    from derive.methods.gaussian_closure.result import CLOSED, cov_rate
+    from derive.verify.gaussian_closure.mutants import broken
     from derive.verify.gaussian_closure.second_route import ON_GRIDS, TOLERANCE, by_gauss, by_grids
 
     model = result.model
@@ -60,8 +62,8 @@ def of_closure(result: Any) -> Iterator[Broken]:
             f"{model.name} has no closed rates whose terms could be broken ({result.route}); its "
             "velocity is broken by rung L6 of `derive verify`"
         )
-    kinked = checks.has_kinks(model)
-    one = checks.instance(model, 61, scale=0.7 if kinked else 0.25, size=1 if kinked else 2)
+    kinked = singular.has_kinks(model)
+    one = instances.instance(model, 61, scale=0.7 if kinked else 0.25, size=1 if kinked else 2)
     text = (by_grids if kinked else by_gauss)(model, one)
     limit = ON_GRIDS if kinked else TOLERANCE
     equations: dict[str, tuple[Expression, np.ndarray]] = {
@@ -69,9 +71,9 @@ def of_closure(result: Any) -> Iterator[Broken]:
         "cov_rate": (cov_rate(result), text.cov),
     }
     for name, (expression, target) in equations.items():
-        right = checks.at(one, expression, result.book)
+        right = instances.at(one, expression, result.book)
         for how, mutant in broken(expression):
-            found = checks.at(one, mutant, result.book)
+            found = instances.at(one, mutant, result.book)
             if not _differs(found, right):
                 continue
             shape = name == "cov_rate" and _differs(found, found.swapaxes(-1, -2))

@@ -100,14 +100,8 @@ def _rungs(word: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..
     def gate() -> str:
         return "; ".join(str(f) for f in kind.gate(result, module) if not f.error <= f.allowed)
 
-    def told(rung: Callable[[], Any]) -> str:
-        """A solver that refuses every instance has noticed too: its own checks are a rung."""
-        found = rung()
-        return str(found.figures) if found.failed else found.unreached
-
     yield "L3", gate
-    for name, rung in kind.rungs_of_seconds(result, module):
-        yield name, functools.partial(told, rung)
+    yield from kind.sharp(result, module)
 
 
 def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:

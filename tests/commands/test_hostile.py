@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from derive import certificate, sources
 from derive.cli import main
+from derive.entry import generated_folder
 from derive.files import text_in
-from derive.registry import entries, find, generated_folder
+from derive.registry import entries, find
 from derive.runtime.common import inputs, numbers
 from derive.runtime.common.precision import precision
 from derive.runtime.common.whole_files import MARK, write_whole
@@ -312,8 +313,8 @@ def test_what_is_built_agrees_with_its_equations(
 ) -> None:
     from derive.calculus.index.evaluate import evaluate
     from derive.derivation import derived
-    from derive.verify.covariance_sde import rungs
-    from derive.verify.covariance_sde.ladder import load_module
+    from derive.verify.common.compare import load_module
+    from derive.verify.covariance_sde.instance import instance
 
     with folder() as place:
         text = LAYER.format(*names, mixing.format(*names), "", factor)
@@ -324,7 +325,7 @@ def test_what_is_built_agrees_with_its_equations(
             return
         module = load_module(place / "kernels" / "mine.py")
         result = derived(find(str(place / "mine.py")))
-        one = rungs.instance(result, 3, seed)
+        one = instance(result, 3, seed)
         given = module.Params(*(one.params[n] for n in module.Params._fields))
         right = evaluate(result.drift, {"V": one.V}, one.numbers)
         size = max(float(np.max(np.abs(right))), float(np.max(np.abs(one.V))))

@@ -16,6 +16,7 @@ import sympy as sp
 
 from derive.derivation import derived
 from derive.errors import CheckFailed
+from derive.methods.common import printed
 from derive.methods.common.record import Check, Fact, Step, all_facts, merged, require_sound
 from derive.methods.covariance_sde import explosion_checks, width_facts
 from derive.methods.covariance_sde import facts as sde_facts
@@ -378,7 +379,7 @@ def test_facts_read_the_same_whatever_parameters_are_called(
         assert own not in names
         texts.append(
             str(
-                explosion_checks.parsed(
+                printed.parsed(
                     found.partition(": d")[2].partition(" = ")[2].rpartition(" dt + ")[0],
                     [sp.Symbol(own), *(sp.Symbol(n) for n in names)],
                 ).subs({sp.Symbol(own): 2, sp.Symbol(names[0]): 3, sp.Symbol(names[1]): 5})

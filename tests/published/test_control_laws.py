@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derive.methods.optimal_control.checks import Point, evaluate, point
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.instances import Point, evaluate, point
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation import (
     Refusal,
     dims,

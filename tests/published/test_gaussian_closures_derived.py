@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from derive.methods.gaussian_closure import checks
+from derive.methods.gaussian_closure import checks, instances
 
 PLAIN = {
     "softmax_closure": theorems.softmax,
@@ -35,7 +35,7 @@ def arguments(module, one, positional=False):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("size, rank", [(5, None), (4, 2), (3, 0)])
 def test_rates_are_the_published_ones(name: str, size: int, rank: int | None) -> None:
     definition, module = modules(name)
-    one = checks.instance(definition, 70 + size, size=size, scale=0.8, rank=rank or None)
+    one = instances.instance(definition, 70 + size, size=size, scale=0.8, rank=rank or None)
     if rank == 0:
         one.arrays["S"] = 0 * one.arrays["S"]
     given = {n: {**one.params, **one.arrays}[n] for n in module.Params._fields}
@@ -51,7 +51,7 @@ def test_rates_are_the_published_ones(name: str, size: int, rank: int | None) ->
 
 def test_masked_softmax_is_a_gated_mixture_and_says_it_is_not_exact() -> None:
     definition, module = modules("masked_softmax_closure")
-    one = checks.instance(definition, 81, size=3, scale=0.8)
+    one = instances.instance(definition, 81, size=3, scale=0.8)
     a = one.arrays
     with jax.enable_x64(True):
         got = module.velocity(a["x"], a["m"], a["S"], arguments(module, one))
@@ -63,7 +63,7 @@ def test_masked_softmax_is_a_gated_mixture_and_says_it_is_not_exact() -> None:
 
 def test_masked_softmax_with_one_law_at_all_positions_is_softmax() -> None:
     definition, module = modules("masked_softmax_closure")
-    one = checks.instance(definition, 82, size=2, scale=0.5)
+    one = instances.instance(definition, 82, size=2, scale=0.5)
     m, S = one.arrays["m"], one.arrays["S"]
     m, S = np.broadcast_to(m[:1], m.shape), np.broadcast_to(S[:1], S.shape)
     a = one.arrays
@@ -79,7 +79,7 @@ def test_masked_softmax_with_one_law_at_all_positions_is_softmax() -> None:
 @pytest.mark.parametrize("rank", [None, 2])
 def test_centred_sigmoid_is_the_resolvent_integral(scale: float, rank: int | None) -> None:
     definition, module = modules("sigmoid_closure")
-    one = checks.instance(definition, 83, size=3, scale=scale, rank=rank)
+    one = instances.instance(definition, 83, size=3, scale=scale, rank=rank)
     a = one.arrays
     with jax.enable_x64(True):
         p = arguments(module, one)._replace(bias=np.asarray(0.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derive.methods.optimal_control import checks
+from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
 
@@ -37,7 +37,7 @@ def test_the_system_is_the_one_by_hand(own: str, seed: int, tmp_path: Path) -> N
     file = tmp_path / "steer.py"
     file.write_text(TEXT.format(own=own, other="A" if own == "V" else "V"), encoding="utf-8")
     result = derive(load(entries(file)[0]))
-    at = checks.point(result.model, seed)
+    at = instances.point(result.model, seed)
     m, S, V, A, p, P, goal, S_goal, ref = (
         at.arrays[n] for n in ("m", "S", "V", "A", "p_m", "p_S", "m_goal", "S_goal", "ref")
     )
@@ -60,5 +60,5 @@ def test_the_system_is_the_one_by_hand(own: str, seed: int, tmp_path: Path) -> N
         ("costate_rate", (p_rate, P_rate)),
         ("control_law", (ref - pull / beta,)),
     ):
-        for found, wanted in zip(checks.evaluate(result, name, at), expected, strict=True):
+        for found, wanted in zip(instances.evaluate(result, name, at), expected, strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-12 * (1 + np.abs(wanted).max()))

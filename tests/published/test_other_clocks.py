@@ -34,7 +34,8 @@ from derive.notation import (
     sqrt,
 )
 from derive.registry import find, load
-from derive.verify.covariance_sde import rungs
+from derive.verify.covariance_sde.independent import independent
+from derive.verify.covariance_sde.references import references
 
 m, n, n_k, k = dims("m: tokens", "n: width", "n_k: key width", "k: another, fixed")
 gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")
@@ -172,9 +173,9 @@ def test_the_second_route_agrees_on_other_clocks_and_sees_a_wrong_one() -> None:
     from fractions import Fraction
 
     sde = derived(faint(Rational(1, 4)), n ** Rational(3, 2))
-    assert rungs.independent(sde).passed
+    assert independent(references(sde)).passed
     slow = replace(sde, model=replace(sde.model, pace=Fraction(5, 4)))
-    assert not rungs.independent(slow).passed
+    assert not independent(references(slow)).passed
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from derive.emit.common.contraction import responses
 from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde.derivation import CovarianceSDE
-from derive.methods.covariance_sde.noise import Field
+from derive.methods.covariance_sde.fields import Field
 
 HEADINGS = {
     "drift": "Drift, dV_ab = b_ab dt + noise",

@@ -27,13 +27,8 @@ from derive.emit.gaussian_closure.kernels import (
 )
 from derive.emit.gaussian_closure.particles import particle_body
 from derive.emit.gaussian_closure.rates import add_cubature, add_errors, add_fourier
-from derive.methods.gaussian_closure.derivation import (
-    CLOSED,
-    CUBATURE,
-    FOURIER,
-    GaussianClosure,
-    defined_in,
-)
+from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, GaussianClosure
 from derive.version import ENGINE
 
 LEFT = {

@@ -12,21 +12,14 @@ import sympy as sp
 
 from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, depends, placed, spread
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Index,
-    Tensor,
-    collect,
-    indices_of,
-    single,
-)
-from derive.calculus.index.factors import fresh
+from derive.calculus.index.expressions import Expression, collect, single
+from derive.calculus.index.factors import Factor, Index, Tensor, fresh, indices_of
 from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import taken_by
 from derive.errors import Refusal
-from derive.methods.gaussian_closure.fields import Names, Reader, Rule
+from derive.methods.gaussian_closure.fields import Reader, Rule
+from derive.methods.gaussian_closure.names import Names
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.common.arrays import Array, walk
 

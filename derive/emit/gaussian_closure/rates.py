@@ -6,11 +6,7 @@ from derive.calculus.index.defined import Book
 from derive.emit.common import scalars
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import Kernel, Parts, add_kernel, add_pair
-from derive.methods.gaussian_closure.derivation import (
-    FOURIER,
-    GaussianClosure,
-    Wave,
-)
+from derive.methods.gaussian_closure.result import FOURIER, GaussianClosure, Wave
 
 
 def add_fourier(parts: Parts, result: GaussianClosure, docs: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from derive.calculus.index.expressions import Expression
 from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.gaussian_closure.module import equations_latex, equations_text, model_signature
-from derive.methods.gaussian_closure.derivation import GaussianClosure
+from derive.methods.gaussian_closure.result import GaussianClosure
 
 HEADINGS = {
     "velocity": "Velocity under a Gaussian law",

@@ -19,7 +19,7 @@ from derive.emit.common.layout import tidy
 from derive.emit.common.names import NAME, local, words_in
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
 from derive.emit.common.scalars import python
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Param
 from derive.notation.control.slots import Slot

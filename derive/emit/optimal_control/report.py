@@ -13,7 +13,7 @@ from derive.emit.optimal_control.module import (
     model_signature,
 )
 from derive.methods.common.record import Step
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 
 

@@ -44,7 +44,7 @@ class CovarianceSDEs(Method):
         return report.document(result, steps)
 
     def gate(self, result: Any, module: ModuleType) -> Sequence[Any]:
-        from derive.verify.covariance_sde.ladder import gate
+        from derive.verify.covariance_sde.gate import gate
 
         return gate(result, module)
 
@@ -53,14 +53,10 @@ class CovarianceSDEs(Method):
 
         return climb(definition, file, level)
 
-    def rungs_of_seconds(
-        self, result: Any, module: ModuleType
-    ) -> Iterator[tuple[str, Callable[[], Any]]]:
-        from derive.verify.covariance_sde import rungs
-        from derive.verify.covariance_sde.replay import replayed
+    def sharp(self, result: Any, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+        from derive.verify.covariance_sde.ladder import sharp
 
-        yield "L2", lambda: rungs.independent(result)
-        yield "L5", lambda: replayed(result, module)
+        return sharp(result, module)
 
     def broken_terms(self, result: Any, argument: str) -> Iterator[Any]:
         from derive.mutants.terms import of_sde

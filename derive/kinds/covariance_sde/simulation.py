@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import require_writable, write_whole
 from derive.kernels import kernel
-from derive.registry import Entry, generated_folder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -45,14 +45,10 @@ class GaussianClosures(Method):
 
         return climb(definition, file, level)
 
-    def rungs_of_seconds(
-        self, result: Any, module: ModuleType
-    ) -> Iterator[tuple[str, Callable[[], Any]]]:
-        from derive.verify.gaussian_closure.ladder import second_route
-        from derive.verify.gaussian_closure.solver import solver
+    def sharp(self, result: Any, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+        from derive.verify.gaussian_closure.ladder import sharp
 
-        yield "L2", lambda: second_route(result, module)
-        yield "L5", lambda: solver(result, module)
+        return sharp(result, module)
 
     def broken_terms(self, result: Any, argument: str) -> Iterator[Any]:
         from derive.mutants.terms import of_closure

@@ -45,23 +45,10 @@ class OptimalControls(Method):
 
         return climb(definition, file, level)
 
-    def rungs_of_seconds(
-        self, result: Any, module: ModuleType
-    ) -> Iterator[tuple[str, Callable[[], Any]]]:
-        import jax
+    def sharp(self, result: Any, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+        from derive.verify.optimal_control.ladder import sharp
 
-        from derive.verify.optimal_control import ladder
-
-        def doubly(rung: Callable[[], Any]) -> Callable[[], Any]:
-            def run() -> Any:
-                with jax.enable_x64(True):
-                    return rung()
-
-            return run
-
-        points = [ladder.inside(result.model, 10)]
-        yield "L2", doubly(lambda: ladder.independent(result, module, points))
-        yield "L5", doubly(lambda: ladder.solver(result, module))
+        return sharp(result, module)
 
     def figures(self) -> Mapping[str, Figure]:
         from derive.figures.instances import TITLES

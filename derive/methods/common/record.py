@@ -116,3 +116,8 @@ def require_sound(steps: Iterable[Step], name: str, facts: Iterable[Fact] = ()) 
             f"the derivation of {name} contradicts its own check: {'; '.join(failed)}. "
             f"No kernel is made of it; derive show {name} --steps has the record"
         )
+
+
+def rounded(x: float) -> float:
+    """Residuals as they are recorded: one digit, so that records do not depend on the machine."""
+    return float(f"{max(x, 1e-16):.0e}")

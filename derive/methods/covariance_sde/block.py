@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
-from derive.calculus.index.factors import UNIT, fresh
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Index, Tensor, fresh
 from derive.calculus.limit.opaque import hide, reveal
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.remainders import opened
@@ -21,15 +21,17 @@ from derive.calculus.limit.scaling import Scaling
 from derive.calculus.limit.series import Expansion
 from derive.errors import Refusal
 from derive.methods.common.record import Fact, Step, of_step
-from derive.methods.covariance_sde import checks
+from derive.methods.covariance_sde import average_checks, checks, series_checks
 from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.clock_checks import Moments
 from derive.methods.covariance_sde.dropped import dimension_facts
-from derive.methods.covariance_sde.noise import NoiseMap, noise_map
+from derive.methods.covariance_sde.fields import NoiseMap
+from derive.methods.covariance_sde.noise import noise_map
 from derive.methods.covariance_sde.powers import (
     count_powers,
     finer_powers,
     limit,
+    own_covariance,
     require_closed,
     require_small_mean,
     require_small_spread,
@@ -37,7 +39,7 @@ from derive.methods.covariance_sde.powers import (
 )
 from derive.methods.covariance_sde.step_control import mixing
 from derive.notation.common.arrays import Array, walk
-from derive.notation.layers.model import Trace
+from derive.notation.layers.model import Model, Trace
 
 
 @dataclass(frozen=True)
@@ -59,56 +61,19 @@ class Block:
 def derive_block(traced: Trace, still: bool = False) -> Block:
     """Derive one block; `still`: it may be too weak to move V on the clock, others do."""
     law, weights = laws(traced)
-    model = traced.model
-    steps: list[Step] = []
-
+    model, pace = traced.model, law.scaling.pace
     _require_quiet(law, traced, weights)
     expansion = _expand(law, traced, weights)
-    # odd functions skip an order: what a longer series leaves alone is seen two orders on
-    wider = Expansion(law, weights, expansion.reach + 2)
     layer = expansion.of(traced.output)
-    steps.append(
-        Step(
-            "expand",
-            f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
-            {"layer": layer},
-            (),
-            checks.series(traced, law, layer, wider.of(traced.output)),
-        )
-    )
+    steps = [_expansion_step(layer, expansion, law, traced, weights)]
+    found = _averaged(layer, law, traced)
+    increment, first = found.increment, found.first
+    orders = count_powers(*found.series, increment, law, traced, still)
+    steps.append(_average_step(found, law, model))
 
-    pace, clock = law.scaling.pace, law.scaling.clock
-    increment = increment_of(layer, law, 2 * pace)
-    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), pace)
-    increment, first = opened(increment), opened(first)
-    if any(t.kind == "envelope" for t in increment.tensors()):
-        # their products are not averaged: the mean of order eps must be known not to vanish first
-        loud = law.mean(law.up_to(increment, pace)).scaled(clock)
-        require_small_mean(_revealed(loud, law), law, traced)
-    drift_exact = law.mean(increment).scaled(clock)
-    drift_series = _revealed(drift_exact, law)
-    require_closed(drift_exact, law, model)
-    require_small_mean(drift_series, law, traced)
-    other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
-    diffusion_exact = law.covariance(first, other).scaled(clock)
-    require_closed(diffusion_exact, law, model)
-    diffusion_series = _revealed(diffusion_exact, law)
-    orders = count_powers(drift_series, diffusion_series, increment, law, traced, still)
-    unit = "n" if pace == 1 else model.clock_text
-    steps.append(
-        Step(
-            "average",
-            "Isserlis' theorem over the weights, X X^T = n V; exact in every dimension",
-            {f"{unit} E[V' - V]": drift_exact, f"{unit} Cov[V']": diffusion_exact},
-            (),
-            checks.average(law, increment, drift_exact, first, diffusion_exact),
-        )
-    )
-
-    drift = limit(drift_series, law, model)
-    diffusion = limit(diffusion_series, law, model)
+    drift, diffusion = (limit(moment, law, model) for moment in found.series)
     words = (*orders, *dimension_facts(law, traced, (drift, diffusion)))
-    moments = Moments(law, drift_exact, diffusion_exact)
+    moments = Moments(law, found.drift, found.diffusion)
     facts = sde_facts.of_block(words, moments, traced)
     steps.append(
         Step(
@@ -116,29 +81,12 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
             f"{law.scaling.width} to infinity",
             {"drift": drift, "diffusion": diffusion},
             facts,
-            checks.limit(law, [(drift_exact, drift), (diffusion_exact, diffusion)]),
+            checks.limit(law, [(found.drift, drift), (found.diffusion, diffusion)]),
         )
     )
 
     noise = noise_map(first, law, pace)
-    left = noise.covariance() - diffusion
-    if not left.is_zero:
-        raise Refusal(
-            f"the structured noise misses the diffusion by {len(left.terms)} terms: two "
-            "fluctuating parts of one product matter at the same order",
-            model.place,
-        )
-    replaced = checks.noise(noise, diffusion)
-    steps.append(
-        Step(
-            "map the noise",
-            "cores to independent Gaussian fields; Cov - diffusion has 0 terms left",
-            {"noise": noise.compact},
-            of_step((f"{f.tensor.name} replaces {f.core}" for f in noise.fields), replaced),
-            replaced,
-        )
-    )
-
+    steps.append(_noise_step(noise, diffusion, model))
     noisy = {w for f in noise.fields for w in f.core.split()}
     facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
     rate, effect = mixing(expansion, traced, law)
@@ -153,6 +101,83 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         facts,
         tuple(steps),
+    )
+
+
+@dataclass(frozen=True)
+class _Averaged:
+    """The increment, its part of order eps, and the moments of a unit of time at every width.
+
+    `series`: drift and diffusion with hidden scalars as power series.
+    """
+
+    increment: Expression
+    first: Expression
+    drift: Expression
+    diffusion: Expression
+    series: tuple[Expression, Expression]
+
+
+def _averaged(layer: Expression, law: Law, traced: Trace) -> _Averaged:
+    """Means over the weights.  Raises Refusal for a mean of order eps, and one without a form."""
+    pace, clock = law.scaling.pace, law.scaling.clock
+    increment = increment_of(layer, law, 2 * pace)
+    first = law.up_to(increment.map_coefficients(lambda c: reveal(c, law.scaling.width, 0)), pace)
+    increment, first = opened(increment), opened(first)
+    if any(t.kind == "envelope" for t in increment.tensors()):
+        # their products are not averaged: the mean of order eps must be known not to vanish first
+        loud = law.mean(law.up_to(increment, pace)).scaled(clock)
+        require_small_mean(_revealed(loud, law), law, traced)
+    drift = law.mean(increment).scaled(clock)
+    drift_series = _revealed(drift, law)
+    require_closed(drift, law, traced.model)
+    require_small_mean(drift_series, law, traced)
+    diffusion = own_covariance(first, law).scaled(clock)
+    require_closed(diffusion, law, traced.model)
+    return _Averaged(increment, first, drift, diffusion, (drift_series, _revealed(diffusion, law)))
+
+
+def _expansion_step(
+    layer: Expression, expansion: Expansion, law: Law, traced: Trace, weights: dict[Array, Tensor]
+) -> Step:
+    # odd functions skip an order: what a longer series leaves alone is seen two orders on
+    wider = Expansion(law, weights, expansion.reach + 2)
+    return Step(
+        "expand",
+        f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
+        {"layer": layer},
+        (),
+        series_checks.series(traced, law, layer, wider.of(traced.output)),
+    )
+
+
+def _average_step(found: _Averaged, law: Law, model: Model) -> Step:
+    unit = "n" if law.scaling.pace == 1 else model.clock_text
+    return Step(
+        "average",
+        "Isserlis' theorem over the weights, X X^T = n V; exact in every dimension",
+        {f"{unit} E[V' - V]": found.drift, f"{unit} Cov[V']": found.diffusion},
+        (),
+        average_checks.average(law, found.increment, found.drift, found.first, found.diffusion),
+    )
+
+
+def _noise_step(noise: NoiseMap, diffusion: Expression, model: Model) -> Step:
+    """The record of a noise map.  Raises Refusal where it misses a part of the diffusion."""
+    left = noise.covariance() - diffusion
+    if not left.is_zero:
+        raise Refusal(
+            f"the structured noise misses the diffusion by {len(left.terms)} terms: two "
+            "fluctuating parts of one product matter at the same order",
+            model.place,
+        )
+    replaced = checks.noise(noise, diffusion)
+    return Step(
+        "map the noise",
+        "cores to independent Gaussian fields; Cov - diffusion has 0 terms left",
+        {"noise": noise.compact},
+        of_step((f"{f.tensor.name} replaces {f.core}" for f in noise.fields), replaced),
+        replaced,
     )
 
 
@@ -185,8 +210,7 @@ def _require_quiet(law: Law, traced: Trace, weights: dict[Array, Tensor]) -> Non
     )
     if pace > 1 and any(t.kind == "envelope" for t in loud.tensors()):
         _require_small_first(increment, law, traced)
-    other = loud.renamed({i: Index(n, i.dim) for i, n in zip(loud.free, "cd", strict=True)})
-    spread = law.covariance(loud, other).scaled(law.scaling.clock)
+    spread = own_covariance(loud, law).scaled(law.scaling.clock)
     require_small_spread(spread, law, traced.model)
 
 

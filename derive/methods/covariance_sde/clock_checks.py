@@ -20,8 +20,9 @@ from derive.calculus.index.factors import UNIT
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.scaling import ratio
 from derive.draws import generator
+from derive.methods.common import parameters
 from derive.methods.common.record import Check
-from derive.methods.covariance_sde import checks
+from derive.methods.covariance_sde import instances
 from derive.methods.covariance_sde.powers import power
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import Param, number, size
@@ -46,7 +47,7 @@ class Moments:
         """Both at the width 10^digits, at a generic covariance of two tokens."""
         rng = generator(_SEED)
         law, both = self.law, (self.drift, self.diffusion)
-        values = checks.generic(law, both, rng)
+        values = instances.generic(law, both, rng)
         for dim in (law.scaling.width, *law.scaling.proportional):
             values[dim] = 10.0**digits * values.get(ratio(dim), 1.0)
         root = rng.standard_normal((2, 3))
@@ -107,7 +108,7 @@ def independent(symbol: sp.Symbol, moments: Moments) -> Check:
     digits = 16.0 if moments.law.scaling.pace == 1 else 18 / float(moments.law.scaling.pace)
     if isinstance(symbol, Param):
         rng = generator(_SEED + 1)
-        values = [checks.sample(symbol, rng) for _ in range(3)]
+        values = [parameters.sample(symbol, rng) for _ in range(3)]
     else:  # a dimension: held, or growing with the width
         values = [1.0, 7.0, 10.0**digits]
     found = [moments.at(digits, {symbol: v}) for v in values]
@@ -124,7 +125,7 @@ def independent(symbol: sp.Symbol, moments: Moments) -> Check:
 def quiet_parameter(symbol: Param, traced: Trace, law: Law) -> Check:
     """One layer at two values of a parameter, the same weights: less apart than the noise."""
     rng = generator(_SEED + 2)
-    low, high = (checks.sample(symbol, rng) for _ in range(2))
+    low, high = (parameters.sample(symbol, rng) for _ in range(2))
     return _falling(
         traced, law, lambda draw: (draw({symbol: low}, ()), draw({symbol: high}, ())), "two values"
     )
@@ -136,7 +137,7 @@ def same_in_law(symbol: Param, traced: Trace, law: Law) -> Check:
     Beyond five standard errors, one false alarm in a million.
     """
     rng = generator(_SEED + 2)
-    low, high = (checks.sample(symbol, rng) for _ in range(2))
+    low, high = (parameters.sample(symbol, rng) for _ in range(2))
     draw = Draws(traced, law, WIDTHS[1], 8 * _DRAWS)
     one, other = (np.sum(np.square(draw({symbol: v}, ())), axis=(-2, -1)) for v in (low, high))
     gap = one - other
@@ -178,12 +179,12 @@ class Draws:
     def __init__(self, traced: Trace, law: Law, width: int, draws: int = _DRAWS) -> None:
         self.traced, self.law = traced, law
         rng = generator(_SEED, width)
-        self.values = checks.numbers(traced.model, generator(_SEED + 3))
+        self.values = instances.numbers(traced.model, generator(_SEED + 3))
         for dim in (law.scaling.width, *law.scaling.proportional):
             self.values[dim] = float(width)
         token, own = law.state.dims
         self.values[token] = 2.0
-        checks.divisible(traced, self.values)
+        instances.divisible(traced, self.values)
         columns = size(own, self.values)
         root = np.array([[1.1, 0.3], [0.2, 0.8]])
         if law.gram.meaning == UNIT:

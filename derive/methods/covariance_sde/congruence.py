@@ -19,15 +19,15 @@ import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor, collect
-from derive.calculus.index.factors import UNIT
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Factors, Index, Tensor
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Step
-from derive.methods.covariance_sde.checks import symbols_of
-from derive.methods.covariance_sde.noise import NoiseMap, substitute
-from derive.methods.covariance_sde.project import Scaling
+from derive.methods.covariance_sde.fields import NoiseMap, written_out
+from derive.methods.covariance_sde.instances import symbols_of
+from derive.methods.covariance_sde.project import RowScaling
 from derive.notation.common.scalars import Param
 
 HALF = sp.Rational(1, 2)
@@ -41,7 +41,7 @@ class Congruence:
     pull: Expression
     lift: Expression
     noise: NoiseMap
-    scaling: Scaling | None = None  # rows are scaled after the step
+    scaling: RowScaling | None = None  # rows are scaled after the step
 
     def mean(self) -> Expression:
         """E[U U^T] + D L^T + L D^T + J: the drift, if the step is consistent."""
@@ -51,7 +51,7 @@ class Congruence:
 
 
 def congruence(
-    drift: Expression, noise: NoiseMap, law: Law, scaling: Scaling | None = None
+    drift: Expression, noise: NoiseMap, law: Law, scaling: RowScaling | None = None
 ) -> Congruence:
     """The step; raises `Refusal` if the noise is not of the form U L^T + L U^T."""
     q = Index("q", drift.free[0].dim)
@@ -76,8 +76,7 @@ def root_of_noise(noise: NoiseMap, order: tuple[str, ...]) -> Expression:
     out = collect((a, q), [])
     for coefficient, factors in _halves(noise.compact, order):
         product = collect(noise.compact.free, [(coefficient, factors)])
-        for one in noise.fields:
-            product = substitute(product, one.tensor, one.built)
+        product = written_out(product, noise.fields)
         out = out + _strip(product, q, noise)
     return out
 

@@ -19,12 +19,14 @@ from functools import lru_cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factors, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors
 from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import congruence
 from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.fields import NoiseMap
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
-from derive.methods.covariance_sde.noise import NoiseMap, substitute
+from derive.methods.covariance_sde.substitution import substitute
 
 
 @dataclass(frozen=True)

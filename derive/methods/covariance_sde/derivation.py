@@ -24,11 +24,11 @@ from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.block import Block, derive_block, laws
 from derive.methods.covariance_sde.compose import cuts, part
 from derive.methods.covariance_sde.congruence import Congruence, congruence, step_record
-from derive.methods.covariance_sde.noise import NoiseMap, together
+from derive.methods.covariance_sde.fields import NoiseMap, together
 from derive.methods.covariance_sde.one_dimension import scalars
 from derive.methods.covariance_sde.powers import WrongClock
 from derive.methods.covariance_sde.project import (
-    Scaling,
+    RowScaling,
     projected,
     projected_diffusion,
     projected_drift,
@@ -190,7 +190,7 @@ def _reduction(traced: Trace, law: Law, blocks: int) -> tuple[Reduction | None, 
     return reduce_chain(traced, law)
 
 
-def _blocks(traced: Trace, law: Law, scaling: Scaling | None) -> list[Block]:
+def _blocks(traced: Trace, law: Law, scaling: RowScaling | None) -> list[Block]:
     """The layer cut into blocks that each move V by a small step.
 
     `scaling`: the normalisation that follows the last one.  A block in between that ends in the

@@ -22,8 +22,9 @@ import sympy as sp
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.draws import generator
+from derive.methods.common.printed import parsed
 from derive.methods.common.record import Check, worst_of
-from derive.methods.covariance_sde.checks import symbols_of
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.methods.covariance_sde.one_dimension import Scalar
 from derive.notation.common.scalars import Opaque, Param
 
@@ -96,7 +97,6 @@ def _correlation() -> Chart:
     return Chart(states, first, second)
 
 
-_WORD = re.compile(r"[^\W\d]\w*+(?!\()")
 CHARTS = {"v": _variance, "w": _gap, "rho": _correlation}
 
 
@@ -302,18 +302,6 @@ def _numbers(
         else:
             out[s] = 4.0 * (share - 0.5) + 0.01
     return out
-
-
-def parsed(text: str, symbols: Iterable[sp.Symbol]) -> sp.Expr:
-    """The expression that a printed text stands for.
-
-    Names of the definition are replaced before SymPy reads it: they may be called like one of its
-    words (Integer, Float, S), and what is followed by a bracket is a function.
-    """
-    held = {s.name: sp.Symbol(f"held_{k}") for k, s in enumerate(symbols)}
-    back = dict(zip(held.values(), symbols, strict=True))
-    plain = _WORD.sub(lambda m: str(held.get(m[0], m[0])), text)
-    return sp.sympify(plain).xreplace(back)
 
 
 def _read_equation(

@@ -11,7 +11,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Index
 from derive.calculus.index.text import show, show_term
 from derive.calculus.limit.order import Law
 from derive.errors import Place, Refusal
@@ -157,10 +158,7 @@ def count_powers(
 
 def _slower(increment: Expression, law: Law) -> Fraction | None:
     """The clock, as a power of the width, on which a subcritical layer's noise moves V."""
-    other = increment.renamed(
-        {i: Index(n, i.dim) for i, n in zip(increment.free, "cd", strict=True)}
-    )
-    spread = _largest(law.covariance(increment, other), law)
+    spread = _largest(own_covariance(increment, law), law)
     return -spread[0] if spread else None
 
 
@@ -259,3 +257,9 @@ def limit(exact: Expression, law: Law, model: Model) -> Expression:
                 model.place,
             )
     return value
+
+
+def own_covariance(first: Expression, law: Law) -> Expression:
+    """Cov(first_ab, first_cd)."""
+    other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
+    return law.covariance(first, other)

@@ -18,15 +18,16 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Index, collect
-from derive.calculus.index.factors import UNIT
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Index
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import peeled
 from derive.draws import generator
 from derive.errors import Refusal
+from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check, Step
-from derive.methods.covariance_sde.checks import sample, symbols_of
-from derive.methods.covariance_sde.noise import NoiseMap, substitute
+from derive.methods.covariance_sde.fields import NoiseMap, written_out
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Param
 from derive.notation.layers.model import Model, Trace
@@ -35,7 +36,7 @@ V = sp.Symbol("v", positive=True)
 
 
 @dataclass(frozen=True)
-class Scaling:
+class RowScaling:
     """`inner`: the array Y whose rows are scaled; first and second derivative of r at one."""
 
     inner: Array
@@ -44,7 +45,7 @@ class Scaling:
     second: sp.Expr
 
 
-def row_scaling(traced: Trace, law: Law) -> Scaling | None:
+def row_scaling(traced: Trace, law: Law) -> RowScaling | None:
     """The scaling with which a layer ends, if it ends in one."""
     output = traced.output
     if output.op != "multiply":
@@ -73,7 +74,7 @@ def require_unit_rows(drift: Expression, diffusion: Expression, model: Model) ->
             )
 
 
-def _scaling(r: sp.Expr, inner: Array, traced: Trace, law: Law) -> Scaling:
+def _scaling(r: sp.Expr, inner: Array, traced: Trace, law: Law) -> RowScaling:
     if law.gram.meaning != UNIT:
         raise Refusal(
             "the rows are normalised, so the tokens stay on the sphere: say so with "
@@ -86,7 +87,7 @@ def _scaling(r: sp.Expr, inner: Array, traced: Trace, law: Law) -> Scaling:
             f"the normalisation multiplies a row of unit size by {at_one}; it must keep it",
             traced.output.place,
         )
-    return Scaling(inner, r, *(sp.simplify(sp.diff(r, V, k).subs(V, 1)) for k in (1, 2)))
+    return RowScaling(inner, r, *(sp.simplify(sp.diff(r, V, k).subs(V, 1)) for k in (1, 2)))
 
 
 def _of_size(array: Array, inner: Array, law: Law) -> sp.Expr | None:
@@ -110,7 +111,9 @@ def _of_size(array: Array, inner: Array, law: Law) -> sp.Expr | None:
     return None
 
 
-def projected_drift(drift: Expression, diffusion: Expression, s: Scaling, law: Law) -> Expression:
+def projected_drift(
+    drift: Expression, diffusion: Expression, s: RowScaling, law: Law
+) -> Expression:
     a, b = drift.free
     gram = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
     own = _diagonal(drift)
@@ -124,29 +127,26 @@ def projected_drift(drift: Expression, diffusion: Expression, s: Scaling, law: L
     return out + (gram * cross).scaled(s.first**2)
 
 
-def projected(first: Expression, s: Scaling, law: Law) -> Expression:
+def projected(first: Expression, s: RowScaling, law: Law) -> Expression:
     """d_ab + r' V_ab (d_aa + d_bb): the linear part, for a fluctuation or a noise."""
     a, b = first.free
     gram = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
     return first + (gram * _both(_diagonal(first), a, b)).scaled(s.first)
 
 
-def projected_noise(noise: NoiseMap, s: Scaling, law: Law) -> NoiseMap:
+def projected_noise(noise: NoiseMap, s: RowScaling, law: Law) -> NoiseMap:
     compact = projected(noise.compact, s, law)
-    expanded = compact
-    for one in noise.fields:
-        expanded = substitute(expanded, one.tensor, one.built)
-    return replace(noise, compact=compact, expanded=expanded)
+    return replace(noise, compact=compact, expanded=written_out(compact, noise.fields))
 
 
-def projected_diffusion(diffusion: Expression, s: Scaling, law: Law) -> Expression:
+def projected_diffusion(diffusion: Expression, s: RowScaling, law: Law) -> Expression:
     a, b, c, d = diffusion.free
     left = projected_pair(diffusion, (a, b), s, law)
     return projected_pair(left, (c, d), s, law)
 
 
 def projected_pair(
-    diffusion: Expression, pair: tuple[Index, Index], s: Scaling, law: Law
+    diffusion: Expression, pair: tuple[Index, Index], s: RowScaling, law: Law
 ) -> Expression:
     """The linear part applied to one pair of legs of a covariance."""
     a, b = pair
@@ -181,7 +181,7 @@ def record(
     drift: Expression,
     diffusion: Expression,
     noise: NoiseMap,
-    s: Scaling,
+    s: RowScaling,
 ) -> Step:
     left = noise.covariance() - diffusion
     if not left.is_zero:
@@ -196,7 +196,9 @@ def record(
     )
 
 
-def _residual(raw: tuple[Expression, Expression, NoiseMap], drift: Expression, s: Scaling) -> float:
+def _residual(
+    raw: tuple[Expression, Expression, NoiseMap], drift: Expression, s: RowScaling
+) -> float:
     """E of V_ab r(V_aa) r(V_bb) over the raw noise by a rule of degree three, h to zero."""
     rng = generator(20261)
     b, diffusion, noise = raw

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Tensor
+from derive.calculus.index.factors import Tensor
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response
 from derive.calculus.limit.series import Expansion
@@ -248,8 +248,8 @@ class _Frames:
         mirror, flip = (left, False) if left.op != "transpose" else (left.args[0], True)
         if mirror.op == "gaussian":
             turned = {k[::-1]: transpose(v) for k, v in self.read(right).items()}
-            out = self._times_weight(turned, mirror, not flip)
-            return {k[::-1]: transpose(v) for k, v in out.items()}
+            found = self._times_weight(turned, mirror, not flip)
+            return {k[::-1]: transpose(v) for k, v in found.items()}
         out: Blocks = {}
         for p, x in self.read(left).items():
             for q, y in self.read(right).items():

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.limit.opaque import reveal
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.scaling import ratio
 from derive.calculus.limit.series import Expansion
+from derive.methods.covariance_sde.powers import own_covariance
 from derive.methods.covariance_sde.reduce import Chain, step_law
 from derive.notation.common.arrays import Array
 
@@ -26,9 +28,8 @@ def leftovers(
     width = law.scaling.width
     increment = _increment(chain.output, own, tensors)
     first = own.up_to(increment, 1)
-    other = first.renamed({i: Index(n, i.dim) for i, n in zip(first.free, "cd", strict=True)})
     mean = own.mean(increment).scaled(width)
-    covariance = own.covariance(first, other).scaled(width)
+    covariance = own_covariance(first, own).scaled(width)
     return _left(mean, drift, own), _left(covariance, diffusion, own)
 
 

@@ -17,7 +17,7 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.methods.common.record import Check, Fact
-from derive.methods.covariance_sde import checks
+from derive.methods.covariance_sde import instances
 from derive.methods.covariance_sde.clock_checks import WIDTHS, Draws
 from derive.methods.covariance_sde.facts import LIMITS_OF_DERIVE
 from derive.notation.common.arrays import Array, walk
@@ -86,7 +86,7 @@ def enters(words: str, law: Law, moments: tuple[Expression | None, ...]) -> Fact
     """A dimension on which the parts of order 1/n depend, in numbers."""
     name = words.partition(" ")[0]
     parts = tuple(e for e in moments if e is not None)
-    values = checks.generic(law, parts, generator(77))
+    values = instances.generic(law, parts, generator(77))
     (symbol,) = [d for d in law.scaling.free if d.name == name]
     V = np.array([[1.3, 0.4], [0.4, 0.9]])
     apart = 0.0
@@ -106,7 +106,7 @@ def weak_error(words: str, parts: tuple[Expression, ...], facts: tuple[Fact, ...
             return Fact(words, "L_1", Check(worst.what, worst.residual, worst.tolerance))
         return Fact(words, "L_1", None, BY_SECOND_ROUTE)
     V = np.array([[1.3, 0.4], [0.4, 0.9]])
-    symbols = checks.symbols_of(parts) | {i.dim for e in parts for i in e.free}
+    symbols = instances.symbols_of(parts) | {i.dim for e in parts for i in e.free}
     rng = generator(78)
     values = {s: float(rng.uniform(0.4, 0.9)) for s in sorted(symbols, key=str)}
     values |= {i.dim: 2.0 for e in parts for i in e.free}

@@ -21,10 +21,10 @@ import sympy as sp
 
 from derive.calculus.gaussian.tilt import GaussianLaw, join
 from derive.calculus.index.defined import Book, depends, differentiate, placed, plus, spread, unit
-from derive.calculus.index.expressions import Expression, Factor, Index, Tensor, single
-from derive.calculus.index.factors import fresh
+from derive.calculus.index.expressions import Expression, single
+from derive.calculus.index.factors import Factor, Index, Tensor, fresh
 from derive.errors import Place, Refusal
-from derive.methods.gaussian_closure.fields import Names
+from derive.methods.gaussian_closure.names import Names
 
 
 def factor_tensor(names: Names) -> Tensor:

@@ -7,15 +7,17 @@ one is the lemma that is cited.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.defined import Book
+from derive.calculus.index.defined_values import value
+from derive.calculus.index.expressions import Expression, single
+from derive.calculus.index.factors import Tensor
 from derive.draws import generator
 from derive.methods.common.record import Check, Step, of_step
-from derive.methods.gaussian_closure import checks
+from derive.methods.gaussian_closure import checks, instances
 from derive.methods.gaussian_closure.coupling import (
     LATENT,
     block_inverse,
@@ -24,9 +26,7 @@ from derive.methods.gaussian_closure.coupling import (
     singular_value_map,
     spectral_root,
 )
-
-if TYPE_CHECKING:
-    from derive.methods.gaussian_closure.derivation import GaussianClosure
+from derive.methods.gaussian_closure.result import GaussianClosure
 
 
 def steps(result: GaussianClosure) -> list[Step]:
@@ -119,8 +119,8 @@ def _latent(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _mixed_difference(result: GaussianClosure, exponent: Expression, T: Expression) -> Check:
     """E(x, y) - z'^T T z has no mixed second difference: it is p(x) + q(y)."""
-    one = checks.instance(result.model, 8)
-    slope = checks.at(one, T, result.book)
+    one = instances.instance(result.model, 8)
+    slope = instances.at(one, T, result.book)
     rng = generator(8)
     z, w = rng.standard_normal((2, slope.shape[1])), rng.standard_normal((2, slope.shape[0]))
     F_y = one.arrays["F_key" if result.model.cross else "F_S"]
@@ -129,7 +129,7 @@ def _mixed_difference(result: GaussianClosure, exponent: Expression, T: Expressi
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         x, y = one.arrays["m"] + one.arrays["F_S"] @ a, m_y + F_y @ b
         where = replace(one, arrays={**one.arrays, "y": y})
-        return float(checks.at(where, exponent, result.book, x=x))
+        return float(instances.at(where, exponent, result.book, x=x))
 
     found = kernel(z[1], w[1]) - kernel(z[1], w[0]) - kernel(z[0], w[1]) + kernel(z[0], w[0])
     wanted = (w[1] - w[0]) @ slope @ (z[1] - z[0])
@@ -142,12 +142,12 @@ def _mixed_difference(result: GaussianClosure, exponent: Expression, T: Expressi
 
 def _mean_of_conditional(result: GaussianClosure) -> Check:
     """The law of y given x at x = m has the keys' mean: the velocity there, linear in keys."""
-    one = checks.instance(result.model, 9)
-    slope = checks.at(one, result.jacobian, result.book)
+    one = instances.instance(result.model, 9)
+    slope = instances.at(one, result.jacobian, result.book)
     x = one.arrays["x"]
-    here = checks.at(one, result.velocity, result.book)
-    there = checks.at(one, result.velocity, result.book, x=one.arrays["m"])
-    mean = checks.at(one, result.mean_rate, result.book)
+    here = instances.at(one, result.velocity, result.book)
+    there = instances.at(one, result.velocity, result.book, x=one.arrays["m"])
+    mean = instances.at(one, result.mean_rate, result.book)
     gap = np.abs(there - mean).max() if result.exact else 0.0
     if result.exact:
         gap = max(gap, np.abs(here - there - slope @ (x - one.arrays["m"])).max())
@@ -170,9 +170,6 @@ def _block_inverse() -> Check:
 
 
 def _value(expression: Expression, **arrays: np.ndarray) -> np.ndarray:
-    from derive.calculus.index.defined import Book
-    from derive.calculus.index.defined_values import value
-
     size = len(arrays["D"])
     return value(expression, Book(), arrays, {LATENT.name: size}, {})
 
@@ -181,12 +178,10 @@ def _marginals(result: GaussianClosure, T: Expression, D: Tensor) -> Check:
     """Invert the whole precision of the plan, at a regular and at a singular law."""
     worst = 0.0
     for rank in (None, 1):
-        one = checks.instance(result.model, 11, rank=rank)
-        slope = checks.at(one, T, result.book)
+        one = instances.instance(result.model, 11, rank=rank)
+        slope = instances.at(one, T, result.book)
         i, j = result.book.of[D].bodies[0].free
-        from derive.calculus.index.expressions import single
-
-        root = checks.at(one, single(D[i, j], (i, j)), result.book)
+        root = instances.at(one, single(D[i, j], (i, j)), result.book)
         P1 = np.eye(slope.shape[1]) + slope.T @ root @ slope
         whole = np.block([[P1, -slope.T], [-slope, np.linalg.inv(root)]])
         found = np.linalg.inv(whole)
@@ -218,12 +213,10 @@ def _root(shift: sp.Expr, rest: sp.Expr) -> Check:
 
 def _cross_covariance(result: GaussianClosure, T: Expression, D: Tensor) -> Check:
     """F Z F^T by the singular values of T against D T by the spectrum of T T^T, A singular too."""
-    from derive.calculus.index.expressions import single
-
     f = sp.lambdify(*singular_value_map().args, "numpy")
     worst = 0.0
     for rank, cut in ((None, False), (1, True)):
-        one = checks.instance(result.model, 13, rank=rank, size=3)
+        one = instances.instance(result.model, 13, rank=rank, size=3)
         if cut:
             arrays = {
                 m.data: one.arrays[m.data] * (np.arange(one.arrays[m.data].shape[-2])[:, None] < 1)
@@ -231,9 +224,9 @@ def _cross_covariance(result: GaussianClosure, T: Expression, D: Tensor) -> Chec
                 if len(m.shape) == 2
             }
             one = replace(one, arrays={**one.arrays, **arrays})
-        slope = checks.at(one, T, result.book)
+        slope = instances.at(one, T, result.book)
         i, j = result.book.of[D].bodies[0].free
-        root = checks.at(one, single(D[i, j], (i, j)), result.book)
+        root = instances.at(one, single(D[i, j], (i, j)), result.book)
         F_y = one.arrays["F_key" if result.model.cross else "F_S"]
         U, s, Wt = np.linalg.svd(slope, full_matrices=False)
         left = F_y @ (U * f(s)) @ Wt @ one.arrays["F_S"].T

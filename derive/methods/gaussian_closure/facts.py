@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.chains import text
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Tensor
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Fact
-from derive.methods.gaussian_closure import checks
+from derive.methods.gaussian_closure import checks, clouds, instances
+from derive.methods.gaussian_closure.conditions import U, has_frequency, is_gram
+from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.result import (
+    GaussianClosure,
+    coupled,
+)
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
-
-if TYPE_CHECKING:
-    from derive.methods.gaussian_closure.checks import Instance
-    from derive.methods.gaussian_closure.derivation import GaussianClosure
 
 AFFINE = 1e-9  # second differences below it are rounding
 SEEN = 1e-6  # and above it are none: the verdict itself asks for as much
@@ -47,15 +50,15 @@ def exactness(words: Iterable[str], result: GaussianClosure) -> tuple[Fact, ...]
 def _shared(result: GaussianClosure) -> Check:
     """Blocks with one law: one velocity, and affine."""
     model = result.model
-    one = checks.instance(model, 3)
+    one = instances.instance(model, 3)
     same = {n: np.broadcast_to(one.arrays[n][:1], one.arrays[n].shape) for n in ("m", "S", "x")}
     one = replace(one, arrays={**one.arrays, **same})
-    checks.with_law(one.arrays)
-    keys = checks.key_cloud(model, one.arrays, 24)
+    instances.with_law(one.arrays)
+    keys = clouds.key_cloud(model, one.arrays, 24)
     x = one.arrays["x"]
     step = 0.5 * np.cos(np.arange(x.shape[-1]))
     low, here, high = (
-        checks.text_velocity(model, one, checks.query_cloud(model, one, x + k * step), keys)
+        clouds.text_velocity(model, one, clouds.query_cloud(model, one, x + k * step), keys)
         for k in (-1, 0, 1)
     )
     scale = max(float(np.max(np.abs(here))), 1e-3)
@@ -70,9 +73,9 @@ def _shared(result: GaussianClosure) -> Check:
 
 def rank(words: str, result: GaussianClosure) -> Fact:
     """Whether the rank of the covariance is conserved: the part of S' outside the range of S."""
-    one = checks.instance(result.model, 31, size=3, rank=1)
+    one = instances.instance(result.model, 31, size=3, rank=1)
     # any rule will do: the part in question is not an average
-    _, rate = checks.text_rates(result.model, one, 6)
+    _, rate = clouds.text_rates(result.model, one, 6)
     rate = rate + _text_noise(result, one)
     values, vectors = np.linalg.eigh(one.arrays["S"])
     outside = vectors * (values < 1e-9 * values.max(axis=-1, keepdims=True))[..., None, :]
@@ -83,7 +86,7 @@ def rank(words: str, result: GaussianClosure) -> Fact:
     return Fact(words, "rank", Check(f"{what} (1e-6 / size)", 1e-6 / max(float(grown), 1e-300), 1))
 
 
-def _text_noise(result: GaussianClosure, one: Instance) -> np.ndarray:
+def _text_noise(result: GaussianClosure, one: ClosureInstance) -> np.ndarray:
     """B B^T of every noise, by the graph of the text."""
     leaves: dict[Array, np.ndarray] = {m: one.arrays[m.data] for m in result.trace.used}
     numbers = {d: float(one.sizes[d.name]) for m in result.trace.used for d in m.shape} | (
@@ -139,7 +142,7 @@ def cubature(words: str, result: GaussianClosure) -> Fact:
         why = "nothing is left out that could be looked for"
         return Fact(words, "seen", None, why)
     names = [part.removesuffix(" x") for part in said.split(", ")]
-    one = checks.instance(result.model, 33, size=7)
+    one = instances.instance(result.model, 33, size=7)
     x = one.arrays["x"]
     d = x.shape[-1]
     matrices = [m for m in result.trace.used if m.data in names]
@@ -151,12 +154,12 @@ def cubature(words: str, result: GaussianClosure) -> Fact:
         return Fact(words, "seen", None, f"{said} is all of x at the sizes of the check")
     assert result.cubature is not None
     moved = x + 3 * still[0]
-    here, there = (checks.at(one, result.cubature, result.book, x=at) for at in (x, moved))
+    here, there = (instances.at(one, result.cubature, result.book, x=at) for at in (x, moved))
     off = checks.residual(there, here)
     return Fact(words, "seen", Check(f"x moved so that {said} stand still", off, 1e-9))
 
 
-def _on_x(matrix: object, one: Instance, d: int) -> np.ndarray:
+def _on_x(matrix: object, one: ClosureInstance, d: int) -> np.ndarray:
     """A matrix with the axis that meets x last."""
     array = one.arrays[matrix.data]  # type: ignore[attr-defined]
     axis = next(k for k, n in reversed(list(enumerate(array.shape))) if n == d)
@@ -166,9 +169,9 @@ def _on_x(matrix: object, one: Instance, d: int) -> np.ndarray:
 def condition(words: str, result: GaussianClosure, matrix: Expression, cov: Tensor) -> Fact:
     """Averages of the text over keys settle inside the condition, and do not outside of it."""
     model = result.model
-    if model.positional or checks.coupled(result):
+    if model.positional or coupled(result):
         return Fact(words, "integrable", None, "laws on both sides of it are not made here")
-    one = checks.instance(model, 34, scale=0.6)
+    one = instances.instance(model, 34, scale=0.6)
     margin = _margins(one, matrix, cov, result)
     worst, seen = 0.0, []
     for inside, scales in ((True, np.geomspace(1, 1e-3, 16)), (False, np.geomspace(1, 1e3, 16))):
@@ -195,10 +198,10 @@ def at_every_frequency(
     others = [(m, c) for m, c in result.book.conditions if not _holds(m, frequency)]
     worst, laws = 0.0, 0
     for seed in range(LAWS):
-        one = checks.instance(result.model, 340 + seed, scale=0.6 / (1 + seed % 4))
+        one = instances.instance(result.model, 340 + seed, scale=0.6 / (1 + seed % 4))
         if any(not _margins(one, m, c, result)(1.0) > 0 for m, c in others):
             continue  # the average over keys does not exist there, at no frequency
-        found = checks.at(
+        found = instances.at(
             replace(one, numbers={**one.numbers, frequency: 1.0}), matrix, result.book
         )
         values = np.linalg.eigvalsh((found + np.swapaxes(found, -1, -2)) / 2)
@@ -222,11 +225,11 @@ def _holds(matrix: Expression, symbol: sp.Symbol) -> bool:
 
 
 def _margins(
-    one: Instance, matrix: Expression, cov: Tensor, result: GaussianClosure
+    one: ClosureInstance, matrix: Expression, cov: Tensor, result: GaussianClosure
 ) -> Callable[[float], float]:
     def margin(scale: float) -> float:
         changed = {cov.name: scale * one.arrays[cov.name]}
-        middle = checks.at(one, matrix, result.book, **changed)
+        middle = instances.at(one, matrix, result.book, **changed)
         values, vectors = np.linalg.eigh(changed[cov.name])
         L = vectors * np.sqrt(np.maximum(values, 0))
         inner = np.swapaxes(L, -1, -2) @ ((middle + np.swapaxes(middle, -1, -2)) / 2) @ L
@@ -235,14 +238,29 @@ def _margins(
     return margin
 
 
-def _unsettled(result: GaussianClosure, one: Instance, cov: Tensor, scale: float) -> float:
+def _unsettled(result: GaussianClosure, one: ClosureInstance, cov: Tensor, scale: float) -> float:
     """How far the averages of two quadratures over keys and queries are apart."""
     model = result.model
     arrays = {**one.arrays, cov.name: scale * one.arrays[cov.name]}
-    checks.with_law(arrays)
+    instances.with_law(arrays)
     there = replace(one, arrays=arrays)
     with np.errstate(all="ignore"):
-        found = [np.concatenate([np.ravel(a) for a in checks.text_rates(model, there, n)])
+        found = [np.concatenate([np.ravel(a) for a in clouds.text_rates(model, there, n)])
                  for n in (32, 48)]  # fmt: skip
     gap = float(np.max(np.abs(found[1] - found[0])) / max(float(np.max(np.abs(found[0]))), 1e-300))
     return gap if np.isfinite(gap) else float("inf")
+
+
+def conditions(result: GaussianClosure) -> tuple[Fact, ...]:
+    """What must be positive definite for the Gaussian integrals to exist."""
+    out = []
+    for matrix, cov in result.book.conditions:
+        if is_gram(matrix):
+            continue
+        if has_frequency(matrix):
+            words = f"integrable at every frequency u: M = {text(matrix)} is positive semi-definite"
+            out.append(at_every_frequency(words, result, matrix, U))
+            continue
+        words = f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}"
+        out.append(condition(words, result, matrix, cov))
+    return tuple(dict.fromkeys(out))

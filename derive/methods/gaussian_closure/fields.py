@@ -14,26 +14,18 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from derive.calculus.gaussian.tilt import (
-    GaussianLaw,
     NoTilt,
     _standard,
     average,
     indices_of_expression,
 )
 from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
-from derive.calculus.index.expressions import (
-    Expression,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    indices_of,
-    scalar,
-    single,
-)
-from derive.calculus.index.factors import fresh
+from derive.calculus.index.expressions import Expression, collect, scalar, single
+from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices_of
 from derive.errors import Refusal
-from derive.notation.closures.model import ClosureModel
+from derive.methods.gaussian_closure.coupling import conditional
+from derive.methods.gaussian_closure.names import Names
+from derive.notation.closures.model import ClosureTrace
 from derive.notation.common.arrays import Array
 
 
@@ -43,46 +35,6 @@ class Rule:
 
     name: str
     body: sp.Lambda
-
-
-@dataclass
-class Names:
-    """The tensors of a derivation."""
-
-    model: ClosureModel
-    block: bool = True  # laws that depend on the position
-    x: Tensor = field(init=False)
-    y: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        d, e = self.model.state_dim, self.model.key_dim
-        self.y = Tensor("y", (e,), "key")
-        self.blocks = sp.Symbol("B", positive=True, integer=True)
-        self.s, self.tau = Index("s", self.blocks), Index("tau", self.blocks)
-        self.theta = Tensor("theta", (self.blocks,), "constant")
-        blocked = self.model.positional and self.block
-        own = (self.blocks,) if blocked else ()
-        self.x = Tensor("x", (*own, d), "query")
-        self.mean = Tensor("m", (*own, d), "mean")
-        # a tensor with a block axis is symmetric in its last two slots only: not declared
-        self.cov = Tensor("S", (*own, d, d), "covariance", symmetric=not blocked)
-        if self.model.cross:
-            self.key_mean = Tensor("key_mean", (e,), "mean")
-            self.key_cov = Tensor("key_cov", (e, e), "covariance", symmetric=True)
-        else:
-            self.key_mean, self.key_cov = self.mean, self.cov
-
-    def key_law(self) -> GaussianLaw:
-        block = self.tau if self.model.positional and self.block else None
-        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
-
-    def query_law(self) -> GaussianLaw:
-        block = self.s if self.model.positional and self.block else None
-        return GaussianLaw(self.x, self.mean, self.cov, block)
-
-    def mask(self, relation: str) -> Tensor:
-        words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}
-        return Tensor(f"mask_{words[relation]}", (self.blocks, self.blocks), "constant")
 
 
 @dataclass
@@ -277,8 +229,6 @@ class Reader:
 
     def _coupled(self, value: Expression, node: Array) -> Expression:
         """Integral against a bistochastic weight: the mean of the value given x."""
-        from derive.methods.gaussian_closure.coupling import conditional
-
         kernel = self.scalar_of(node.args[1].args[0])
         law = conditional(kernel, self.names, self.book, node.place)
         try:
@@ -394,3 +344,12 @@ def _divided(
             left.remove(factor)
         out.append((c / coefficient, tuple(left)))
     return collect(union(top.free, bottom.free), out)
+
+
+def velocity_of(traced: ClosureTrace, names: Names, book: Book, **options) -> Expression:  # type: ignore[no-untyped-def]
+    value, axes = Reader(names, book, **options).of(traced.velocity)
+    i = Index("i", names.model.state_dim)
+    value = placed(value, dict(zip(axes, (i,), strict=True)))
+    block = (names.s,) if names.model.positional and names.block else ()
+    value = value.summed(*(n for n in value.free if n not in (*block, i, names.s)))
+    return spread(value, (*block, i))

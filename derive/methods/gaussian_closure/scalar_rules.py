@@ -41,7 +41,8 @@ def fourier_rule(rule: Rule) -> FourierRule:
     body = stable_body(rule.body)(s)
     if kinks_of(rule.body):
         raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
-    taylor, current = [], body
+    taylor: list[sp.Expr] = []
+    current = body
     for order in range(HIGHEST + 1):
         if _light_tails(current, s):
             reach, support = _extent(rule.name, current, s)

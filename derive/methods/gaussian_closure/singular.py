@@ -21,15 +21,18 @@ from derive.calculus.gaussian.tilt import NoTilt, split
 from derive.calculus.index.defined import Book, Definition, depends, plus, spread
 from derive.calculus.index.expressions import Expression, scalar
 from derive.errors import Refusal
-from derive.methods.gaussian_closure.fields import Names, Rule
+from derive.methods.gaussian_closure.conditions import is_gram
+from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.gaussian_closure.fields import Rule, composed
+from derive.methods.gaussian_closure.names import Names
+from derive.notation.closures.model import ClosureModel, trace_closure
+from derive.notation.common.arrays import walk
 
 
 def singular_places(
     velocity: Expression, names: Names, book: Book
 ) -> tuple[Expression, ...] | None:
     """The quadratics, over the block index at most; () where the place is not known."""
-    from derive.methods.gaussian_closure.derivation import defined_in
-
     found: dict[Expression, None] = {}
     singular, known = False, True
     for tensor in defined_in(book, velocity):
@@ -62,8 +65,6 @@ def require_integrable(velocity: Expression, names: Names, book: Book, place: ob
 
     Such is 1 / (1 + s); 1 / sqrt(|s|) is not.
     """
-    from derive.methods.gaussian_closure.derivation import defined_in
-
     for tensor in defined_in(book, velocity):
         meaning = book.of[tensor]
         if meaning.kind not in ("ridge", "smooth"):
@@ -128,8 +129,6 @@ def _quadratic(meaning: Definition, place: sp.Expr, names: Names, book: Book) ->
         if meaning.kind == "smooth":
             q = plus(q, spread(meaning.bodies[1], q.free))
     else:
-        from derive.methods.gaussian_closure.derivation import is_gram
-
         if place != 0 or meaning.kind == "smooth" or not is_gram(_negative(parts.matrix)):
             return None
         if parts.linear.is_zero and not parts.constant.is_zero and _positive(parts.constant):
@@ -184,4 +183,16 @@ def _vanishes(base: sp.Expr) -> bool:
     return bool(len(values) and values.min() < 0 < values.max())
 
 
-__all__ = ["require_integrable", "singular_places", "singular_points"]
+def has_kinks(model: ClosureModel) -> bool:
+    """Does the text hold a function with kinks?  Gauss-Hermite is then a coarse reference."""
+    for node in walk(trace_closure(model).velocity):
+        if node.op == "function" and node.data[0] != "exp":
+            for body in (node.data[1], composed(node)[2]):
+                points = singular_points(body)
+                # of a sum of squares in x: no kink in the keys, but one in the queries
+                if points is None or points:
+                    return True
+    return False
+
+
+__all__ = ["has_kinks", "require_integrable", "singular_places", "singular_points"]

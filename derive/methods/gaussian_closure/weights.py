@@ -16,7 +16,7 @@ import numpy as np
 
 from derive.draws import generator
 from derive.errors import Refusal
-from derive.methods.gaussian_closure.checks import Instance, instance
+from derive.methods.gaussian_closure.instances import ClosureInstance, instance
 from derive.notation.closures.model import ClosureModel, ClosureTrace
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.notation.common.arrays import walk
@@ -46,7 +46,7 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
         )
         keys = replace(keys, at=rng.permutation(keys.at))
 
-        def at(q: Cloud, k: Cloud, one: Instance = one) -> list[np.ndarray]:
+        def at(q: Cloud, k: Cloud, one: ClosureInstance = one) -> list[np.ndarray]:
             return weights_of_averages(model, q, k, arrays=one.arrays, params=one.params)
 
         for number, weight in enumerate(at(queries, keys)):

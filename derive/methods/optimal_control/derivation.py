@@ -18,62 +18,103 @@ the state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import ZERO, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, gradient
+from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
-from derive.methods.common.record import Fact, Step
-from derive.methods.gaussian_closure.derivation import GaussianClosure
-from derive.methods.optimal_control import checks
+from derive.methods.common.record import Step
+from derive.methods.optimal_control import checks, instances
 from derive.methods.optimal_control import facts as control_facts
-from derive.methods.optimal_control.law import Law, Price, control_law
-from derive.methods.optimal_control.moment_dynamics import Expansion, expand
+from derive.methods.optimal_control.law import ControlLaw, Price, control_law
+from derive.methods.optimal_control.moment_dynamics import ReplacedRates, expand
+from derive.methods.optimal_control.result import Leaves, OptimalControl, Parts
 from derive.notation.common.arrays import Array
 from derive.notation.control.definition import ControlDefinition
 from derive.notation.control.problem import ControlTrace, trace_problem
 from derive.notation.control.words import Bound
-
-Leaves = tuple[Array, ...]
-Parts = tuple[Array, ...]
-
-
-@dataclass(frozen=True)
-class OptimalControl:
-    """The derived system.  `equations` maps a name to one array for each of its parts."""
-
-    model: ControlDefinition
-    algebra: Algebra
-    x: Leaves
-    p: Leaves
-    u: Leaves
-    data: Leaves
-    dx: Leaves
-    du: Leaves
-    equations: Mapping[str, Parts]
-    law: Law
-    prices: tuple[Price, ...]
-    bounds: tuple[Bound, ...]
-    discount: sp.Expr
-    fixed_end: bool
-    steps: tuple[Step, ...]
-    facts: tuple[Fact, ...]
-    closures: tuple[GaussianClosure, ...] = ()
 
 
 def derive(model: ControlDefinition) -> OptimalControl:
     """Derive the optimality system; every step is checked on numbers as it is made."""
     trace = trace_problem(model)
     g = Algebra()
+    leaves, variables = _variables(g, model)
+    x, p, u = variables.x, variables.p, variables.u
+    problem, expansion = _interned(g, trace, leaves)
+    _require_on_spheres(model, trace)
+    smooth, prices = _split_cost(g, problem["running"], u, trace)
+    # H = L + p.f
+    pairing = [
+        g.sum_all(g.multiply(costate, rate)) for costate, rate in zip(p, problem["f"], strict=True)
+    ]
+    running, smooth_h, terminal = g.rebuild(
+        [problem["running"], g.total_of([smooth, *pairing]), problem["terminal"]],
+        _sphere(g, model, x, p),
+    )
+    whole_h = g.total_of([smooth_h, *(_cost(g, q) for q in prices)]) if prices else smooth_h
+    h_p, h_x, h_u = (tuple(gradient(g, smooth_h, of)) for of in (p, x, u))
+    rho = sp.sympify(trace.problem.discount)
+    bounds = tuple(
+        Bound(b.kind, tuple(leaves[a.data] for a in b.arrays), b.low, b.high, b.place)
+        for b in trace.problem.bounds
+    )
+    law = _law(g, model, trace, u, h_u, prices, bounds)
+    equations: dict[str, Parts] = {
+        "running_cost": (running,),
+        "terminal_cost": (terminal,),
+        "hamiltonian": (whole_h,),
+        "state_rate": h_p,
+        "costate_rate": _costate_rate(g, h_x, p, rho),
+        "stationarity": h_u,
+    }
+    if law.expressions is not None:
+        equations["control_law"] = law.expressions
+    equations["terminal_rate"] = end_costate(g, terminal, x)
+    equations |= _second_derivatives(g, variables, h_x, h_u, h_p)
+    _definite(g, model, equations["h_uu"], law, trace)
+    result = OptimalControl(
+        model,
+        g,
+        **vars(variables),
+        equations=equations,
+        law=law,
+        prices=prices,
+        bounds=bounds,
+        discount=rho,
+        fixed_end=trace.problem.end == "fixed",
+        steps=(),
+        facts=(),
+        closures=expansion.closures,
+    )
+    steps = tuple(_steps(result, trace, expansion))
+    return replace(result, steps=steps, facts=tuple(f for s in steps for f in s.facts))
+
+
+@dataclass(frozen=True)
+class _Variables:
+    """Leaves of the system: states, costates, controls, data, and directions of both."""
+
+    x: Leaves
+    p: Leaves
+    u: Leaves
+    data: Leaves
+    dx: Leaves
+    du: Leaves
+
+
+def _variables(g: Algebra, model: ControlDefinition) -> tuple[dict[str, Array], _Variables]:
+    """What the definition declares by name, and all leaves by what they are."""
     leaves = {
         s.name: g.leaf(s.name, s.shape, symmetric=s.kind == "symmetric")
         for s in (*model.states, *model.controls, *model.data)
     }
-    x = tuple(leaves[s.name] for s in model.states)
-    u = tuple(leaves[s.name] for s in model.controls)
-    data = tuple(leaves[s.name] for s in model.data)
+    x, u, data = (
+        tuple(leaves[s.name] for s in slots) for slots in (model.states, model.controls, model.data)
+    )
     p, dx = (
         tuple(
             g.leaf(f"{mark}{s.name}", s.shape, symmetric=s.kind == "symmetric")
@@ -82,45 +123,38 @@ def derive(model: ControlDefinition) -> OptimalControl:
         for mark in ("p_", "d_")
     )
     du = tuple(g.leaf(f"d_{s.name}", s.shape) for s in model.controls)
-    problem, expansion = _interned(g, trace, leaves)
-    place = trace.problem.place
-    leaving = checks.leaving_sphere(model)
+    return leaves, _Variables(x, p, u, data, dx, du)
+
+
+def _require_on_spheres(model: ControlDefinition, trace: ControlTrace) -> None:
+    leaving = instances.leaving_sphere(model)
     if leaving is not None:
         raise Refusal(
             f"the dynamics of {leaving} leave the sphere: x . x' is not zero; take their tangent "
             f"part, project({leaving}, ...)",
-            place,
+            trace.problem.place,
         )
-    smooth, prices = _split_cost(g, problem["running"], u, trace)
-    # H = L + p.f
-    pairing = [
-        g.sum_all(g.multiply(costate, rate)) for costate, rate in zip(p, problem["f"], strict=True)
-    ]
-    smooth_h = g.total_of([smooth, *pairing])
-    on_sphere = _sphere(g, model, x, p)
-    running, smooth_h, terminal = g.rebuild(
-        [problem["running"], smooth_h, problem["terminal"]], on_sphere
-    )
-    prices = tuple(Price(q.kind, q.weight, q.arrays) for q in prices)
-    whole_h = g.total_of([smooth_h, *(_cost(g, q) for q in prices)]) if prices else smooth_h
 
-    def minus(parts: Sequence[Array]) -> Parts:
-        return tuple(g.scale(sp.Integer(-1), a) for a in parts)
 
-    # first derivatives
-    h_p = tuple(gradient(g, smooth_h, p))
-    h_x = tuple(gradient(g, smooth_h, x))
-    h_u = tuple(gradient(g, smooth_h, u))
-    rho = sp.sympify(trace.problem.discount)
-    costate_rate = minus(h_x)
-    if rho != 0:
-        costate_rate = tuple(
-            g.add(a, g.scale(rho, b)) for a, b in zip(costate_rate, p, strict=True)
-        )
-    bounds = tuple(
-        Bound(b.kind, tuple(leaves[a.data] for a in b.arrays), b.low, b.high, b.place)
-        for b in trace.problem.bounds
-    )
+def _costate_rate(g: Algebra, h_x: Parts, p: Leaves, rho: sp.Expr) -> Parts:
+    """p' = -H_x + rho p."""
+    minus = tuple(g.scale(sp.Integer(-1), a) for a in h_x)
+    if rho == 0:
+        return minus
+    return tuple(g.add(a, g.scale(rho, b)) for a, b in zip(minus, p, strict=True))
+
+
+def _law(
+    g: Algebra,
+    model: ControlDefinition,
+    trace: ControlTrace,
+    u: Leaves,
+    h_u: Parts,
+    prices: tuple[Price, ...],
+    bounds: tuple[Bound, ...],
+) -> ControlLaw:
+    """The control law.  Raises Refusal for one that the solver has no equation for."""
+    place = trace.problem.place
     law = control_law(g, u, h_u, prices, bounds, place) if u else _NO_LAW
     if law.sparse and model.constants:
         raise Refusal(
@@ -128,54 +162,26 @@ def derive(model: ControlDefinition) -> OptimalControl:
             "equation for it; price the other controls by squared_norm",
             place,
         )
-    # second derivatives, along a direction
-    to_x, to_u = dict(zip(x, dx, strict=True)), dict(zip(u, du, strict=True))
-    equations: dict[str, Parts] = {
-        "running_cost": (running,),
-        "terminal_cost": (terminal,),
-        "hamiltonian": (whole_h,),
-        "state_rate": h_p,
-        "costate_rate": costate_rate,
-        "stationarity": h_u,
-    }
-    if law.expressions is not None:
-        equations["control_law"] = law.expressions
-    equations["terminal_rate"] = end_costate(g, terminal, x)
-    equations |= {
-        "h_xx": tuple(along(g, h_x, to_x)),
-        "h_xu": tuple(along(g, h_x, to_u)),
-        "h_ux": tuple(along(g, h_u, to_x)),
-        "h_uu": tuple(along(g, h_u, to_u)),
-        "h_px": tuple(along(g, h_p, to_x)),
-        "h_pu": tuple(along(g, h_p, to_u)),
-    }
-    _definite(g, model, equations["h_uu"], law, trace)
-    fixed = trace.problem.end == "fixed"
-    result = OptimalControl(
-        model,
-        g,
-        x,
-        p,
-        u,
-        data,
-        dx,
-        du,
-        equations,
-        law,
-        prices,
-        bounds,
-        rho,
-        fixed,
-        (),
-        (),
-        expansion.closures,
-    )
-    steps = tuple(_steps(result, trace, expansion))
-    facts = tuple(f for s in steps for f in s.facts)
-    return OptimalControl(**{**vars(result), "steps": steps, "facts": facts})
+    return law
 
 
-_NO_LAW = Law((), False, None, ("no control depends on time: no control law",))
+def _second_derivatives(
+    g: Algebra, variables: _Variables, h_x: Parts, h_u: Parts, h_p: Parts
+) -> dict[str, Parts]:
+    """Second derivatives of H along a direction: h_xu is that of H_x along du."""
+    directions = {
+        "x": dict(zip(variables.x, variables.dx, strict=True)),
+        "u": dict(zip(variables.u, variables.du, strict=True)),
+    }
+    rows = {"x": h_x, "u": h_u, "p": h_p}
+    return {
+        f"h_{row}{column}": tuple(along(g, rows[row], directions[column]))
+        for row in rows
+        for column in directions
+    }
+
+
+_NO_LAW = ControlLaw((), False, None, ("no control depends on time: no control law",))
 
 
 def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
@@ -185,7 +191,7 @@ def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
 
 def _interned(
     g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]
-) -> tuple[dict, Expansion]:
+) -> tuple[dict, ReplacedRates]:
     known = {trace.arrays[name]: leaf for name, leaf in leaves.items()}
     problem = trace.problem
     before = list(trace.names)
@@ -263,7 +269,7 @@ def _sphere(g: Algebra, model: ControlDefinition, x: Leaves, p: Leaves) -> dict[
 
 
 def _definite(
-    g: Algebra, model: ControlDefinition, h_uu: Parts, law: Law, trace: ControlTrace
+    g: Algebra, model: ControlDefinition, h_uu: Parts, law: ControlLaw, trace: ControlTrace
 ) -> None:
     """Refuse a curvature that is zero where nothing else holds the control."""
     if law.sparse or trace.problem.bounds:
@@ -285,9 +291,9 @@ def _end(result: OptimalControl) -> str:
     return "free end: p(T) is the gradient of the terminal cost"
 
 
-def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) -> list[Step]:
-    model, eq = result.model, result.equations
-    found = checks.all_checks(result)
+def _hints(result: OptimalControl) -> list[str]:
+    """What is to be known of the Hamiltonian, in words."""
+    model = result.model
     spheres = [s.name for s in model.states if s.kind == "sphere"]
     matrices = [s.name for s in model.states if s.kind == "symmetric"]
     hints = []
@@ -304,21 +310,30 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
         )
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
+    return hints
+
+
+def _steps(result: OptimalControl, trace: ControlTrace, expansion: ReplacedRates) -> list[Step]:
+    eq = result.equations
+    found = checks.all_checks(result)
+    hints = _hints(result)
 
     def step(name: str, rule: str, facts: Sequence[str], *words: str) -> Step:
         results = {w: eq[w] for w in words if w in eq}
         said = control_facts.facts(facts, result, found)
         return Step(name, rule, results, said, found.get(name))  # type: ignore[arg-type]
 
-    closure = [
-        Step(
-            "closure",
-            "rates of mean and covariance from the derivation of the Gaussian closure",
-            {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
-            control_facts.facts(expansion.facts, result, found),
-            checks.closure_check(result),
+    closure: list[Step] = []
+    if expansion.closures:
+        closure.append(
+            Step(
+                "closure",
+                "rates of mean and covariance from the derivation of the Gaussian closure",
+                {"state_rate": eq["state_rate"]},  # type: ignore[dict-item]
+                control_facts.facts(expansion.facts, result, found),
+                checks.closure_check(result),
+            )
         )
-    ]
     return [
         step(
             "trace",
@@ -327,7 +342,7 @@ def _steps(result: OptimalControl, trace: ControlTrace, expansion: Expansion) ->
             "running_cost",
             "terminal_cost",
         ),
-        *(closure if expansion.closures else ()),
+        *closure,
         step("hamiltonian", "H = L + p.f", hints, "hamiltonian"),
         step(
             "first order",

@@ -8,32 +8,28 @@ quadrature of the closures that its dynamics come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from derive.draws import generator
+from derive.methods.common.printed import parsed
 from derive.methods.common.record import Check, Fact
-from derive.methods.gaussian_closure import checks as closure_checks
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import INSTANCES, TOLERANCE, Point, relative
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.closure_facts import of_closure
+from derive.methods.optimal_control.instances import INSTANCES, TOLERANCE, Point, relative
 from derive.methods.optimal_control.moment_dynamics import run_problem
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 
-if TYPE_CHECKING:
-    from derive.methods.gaussian_closure.derivation import GaussianClosure
-    from derive.methods.optimal_control.derivation import OptimalControl
-
 _STEP = 1e-30
-Test = Callable[["OptimalControl", Point], float]
+Test = Callable[[OptimalControl, Point], float]
 
 
 def facts(
     words: Iterable[str], result: OptimalControl, of_steps: Mapping[str, Check]
 ) -> tuple[Fact, ...]:
     """Each with its check; words that no check knows are refused."""
-    points = [checks.inside(result.model, k) for k in range(INSTANCES)]
+    points = [instances.inside(result.model, k) for k in range(INSTANCES)]
     return tuple(_fact(w, result, points, of_steps) for w in words)
 
 
@@ -46,7 +42,7 @@ def _fact(
     for closure in result.closures:
         name = f"{closure.model.name}: "
         if words.startswith(name):
-            return _of_closure(words, words.removeprefix(name), closure)
+            return of_closure(words, words.removeprefix(name), closure)
     for said, kind, test, what in _TABLE:
         if said in words:
             worst = test(result, points, words)
@@ -59,7 +55,7 @@ def _at_all(test: Test) -> Callable[[OptimalControl, list[Point], str], float]:
 
 
 def _hamiltonian(result: OptimalControl, at: Point, changes: Mapping[str, np.ndarray]) -> float:
-    return float(np.real(checks.text_hamiltonian(result.model, at, changes)))
+    return float(np.real(instances.text_hamiltonian(result.model, at, changes)))
 
 
 def _solved(result: OptimalControl, points: list[Point], words: str) -> float:
@@ -68,7 +64,7 @@ def _solved(result: OptimalControl, points: list[Point], words: str) -> float:
 
 
 def _slope_at_law(result: OptimalControl, at: Point) -> float:
-    law = checks.evaluate(result, "control_law", at)
+    law = instances.evaluate(result, "control_law", at)
     best = {u.data: a for u, a in zip(result.u, law, strict=True)}
     if any(np.shape(a) != at.arrays[n].shape for n, a in best.items()):
         return float("inf")
@@ -78,7 +74,7 @@ def _slope_at_law(result: OptimalControl, at: Point) -> float:
         slopes = []
         for base in (best, {n: at.arrays[n] for n in best}):
             step = {n: base[n] + 1j * _STEP * move[n] for n in base}
-            slopes.append(np.imag(checks.text_hamiltonian(result.model, at, step)) / _STEP)
+            slopes.append(np.imag(instances.text_hamiltonian(result.model, at, step)) / _STEP)
         size = 1 + float(np.abs(slopes[1])) + sum(float(np.abs(a).max()) for a in best.values())
         worst = max(worst, abs(float(slopes[0])) / size)
     return worst
@@ -144,12 +140,12 @@ def _fixed(result: OptimalControl, at: Point) -> float:
 def _terminal_slopes(result: OptimalControl, at: Point) -> list[tuple[float, float]]:
     """For random directions: the text's slope of the terminal cost, and <terminal_rate, .>."""
     rng, out = generator(53), []
-    for leaf, rate in zip(result.x, checks.evaluate(result, "terminal_rate", at), strict=True):
+    for leaf, rate in zip(result.x, instances.evaluate(result, "terminal_rate", at), strict=True):
         move = rng.standard_normal(at.arrays[leaf.data].shape)
         if leaf in result.algebra.symmetric:
             move = (move + move.T) / 2
         step = {leaf.data: at.arrays[leaf.data] + 1j * _STEP * move}
-        _, _, terminal = checks.text_values(result.model, at, step)
+        _, _, terminal = instances.text_values(result.model, at, step)
         out.append((float(np.imag(terminal) / _STEP), float(np.sum(rate * move))))
     return out
 
@@ -178,9 +174,9 @@ def _on_sphere(result: OptimalControl, at: Point) -> float:
     scaled = {n: 2 * at.arrays[n] for n in names} | {
         f"p_{n}": at.arrays[f"p_{n}"] / 2 for n in names
     }
-    here, there = (checks.evaluate(result, "hamiltonian", at, c)[0] for c in ({}, scaled))
+    here, there = (instances.evaluate(result, "hamiltonian", at, c)[0] for c in ({}, scaled))
     worst = relative(there, here)
-    for leaf, rate in zip(result.x, checks.evaluate(result, "state_rate", at), strict=True):
+    for leaf, rate in zip(result.x, instances.evaluate(result, "state_rate", at), strict=True):
         if leaf.data in names:
             radial = np.sum(at.arrays[leaf.data] * rate, axis=-1)
             worst = max(worst, relative(radial, np.zeros_like(radial), float(np.abs(rate).max())))
@@ -190,7 +186,9 @@ def _on_sphere(result: OptimalControl, at: Point) -> float:
 def _symmetric(result: OptimalControl, at: Point) -> float:
     worst = 0.0
     for name in ("state_rate", "costate_rate"):
-        for slot, rate in zip(result.model.states, checks.evaluate(result, name, at), strict=True):
+        for slot, rate in zip(
+            result.model.states, instances.evaluate(result, name, at), strict=True
+        ):
             if slot.kind == "symmetric":
                 worst = max(worst, relative(rate, rate.T))
     return worst
@@ -202,7 +200,7 @@ def _constant(result: OptimalControl, points: list[Point], words: str) -> float:
     position = [s.name for s in result.model.states].index(name)
     worst = 0.0
     for at in points:
-        rate = checks.evaluate(result, "state_rate", at)[position]
+        rate = instances.evaluate(result, "state_rate", at)[position]
         worst = max(worst, float(np.abs(rate).max(initial=0.0)))
         worst = max(worst, _costate(result, at, position, number(result.discount, at.numbers)))
     return worst
@@ -211,12 +209,12 @@ def _constant(result: OptimalControl, points: list[Point], words: str) -> float:
 def _costate(result: OptimalControl, at: Point, position: int, rho: float) -> float:
     """p' + H_x - rho p, along a random direction, H_x by complex steps of the text."""
     leaf, costate = result.x[position], result.p[position]
-    rate = checks.evaluate(result, "costate_rate", at)[position]
+    rate = instances.evaluate(result, "costate_rate", at)[position]
     move = generator(54, position).standard_normal(at.arrays[leaf.data].shape)
     if leaf in result.algebra.symmetric:
         move = (move + move.T) / 2
     step = {leaf.data: at.arrays[leaf.data] + 1j * _STEP * move}
-    slope = float(np.imag(checks.text_hamiltonian(result.model, at, step)) / _STEP)
+    slope = float(np.imag(instances.text_hamiltonian(result.model, at, step)) / _STEP)
     p = at.arrays[costate.data]
     found = float(np.sum((rate - rho * p) * move))
     size = 1 + float(np.abs(rate).sum() * np.abs(move).max())
@@ -225,8 +223,6 @@ def _costate(result: OptimalControl, at: Point, position: int, rho: float) -> fl
 
 def _discounted(result: OptimalControl, points: list[Point], words: str) -> float:
     """p' = -H_x + rho p with the rho that the words name."""
-    from derive.methods.covariance_sde.explosion_checks import parsed
-
     rho = parsed(words.partition("discount ")[2].partition(":")[0], result.model.params)
     return max(
         _costate(result, at, k, number(rho, at.numbers))
@@ -235,33 +231,10 @@ def _discounted(result: OptimalControl, points: list[Point], words: str) -> floa
     )
 
 
-def _of_closure(words: str, said: str, closure: GaussianClosure) -> Fact:
-    """What is said of the closure that the dynamics come from."""
-    if said.startswith(("exact closure", "projected closure")):
-        claimed = replace(closure, exact=said.startswith("exact"))
-        return Fact(words, "exactness", closure_checks.second_difference(claimed))
-    model = closure.model
-    if model.cross:
-        return Fact(words, "mean", None, "its keys have a law that the control problem gives")
-    one = closure_checks.instance(model, 41)
-    rest = replace(one, arrays={**one.arrays, "m": np.zeros_like(one.arrays["m"])})
-    nodes = 40
-    here, there = (closure_checks.text_rates(model, o, nodes) for o in (one, rest))
-    if "the mean stays zero" in said:
-        off = float(np.max(np.abs(there[0])) / max(float(np.max(np.abs(here[0]))), 1e-3))
-        return Fact(words, "mean", Check("m' at m = 0 by quadrature of the text", off, 1e-9))
-    if "does not depend on the mean" in said:
-        off = closure_checks.residual(here[1], there[1])
-        # Gauss-Hermite is a coarse reference for kinks
-        allowed = 1e-2 if closure_checks.has_kinks(model) else 1e-7
-        return Fact(words, "mean", Check("S' by quadrature of the text at two means", off, allowed))
-    raise AssertionError(f"no check is known of these words: {words}")
-
-
 def _particles(result: OptimalControl, at: Point) -> float:
     """x' = H_p against the text, whose tokens are then points of equal weight."""
-    rates, _, _ = checks.text_values(result.model, at, {})
-    found = checks.evaluate(result, "state_rate", at)
+    rates, _, _ = instances.text_values(result.model, at, {})
+    found = instances.evaluate(result, "state_rate", at)
     on_sphere = [s.kind == "sphere" for s in result.model.states]
     return max(
         relative(a, b)

@@ -20,8 +20,9 @@ from functools import reduce
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import ZERO, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, write
+from derive.calculus.arrays.interned import ZERO
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.common.arrays import Array
 from derive.notation.common.elementwise import x_symbol
@@ -38,7 +39,7 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Law:
+class ControlLaw:
     """The minimiser: `expressions` for every control, or None; `numeric`: left to a linear solve.
 
     `sparse`: "l1", "l2norm", "elastic_net" where the cost is not smooth, else None.
@@ -57,7 +58,7 @@ def control_law(
     prices: Sequence[Price],
     bounds: Sequence[Bound],
     place: Place | None,
-) -> Law:
+) -> ControlLaw:
     """The law u(x, p) that minimises H, from q = H_u(0) and the curvature of H in u."""
     nothing = {u: g.full(u.shape, ZERO) if u.shape else g.scalar(ZERO) for u in controls}
     moves = {u: g.leaf(f"d {u.data}", u.shape) for u in controls}
@@ -74,7 +75,9 @@ def control_law(
                 "it; make the dynamics affine in the control and its cost quadratic",
                 place,
             )
-        return Law(None, False, None, ("no closed control law: H is not quadratic in the control",))
+        return ControlLaw(
+            None, False, None, ("no closed control law: H is not quadratic in the control",)
+        )
     mixed = any(
         not g.is_zero(g.split(c)[1]) and g.split(c)[0] != 0
         for (k, u), c in curvature.items()
@@ -108,7 +111,7 @@ def _quadratic(
     weights: Sequence[Array | None],
     mixed: bool,
     place: Place | None,
-) -> Law:
+) -> ControlLaw:
     solved: list[Array] = []
     for u, q, c, weight in zip(controls, force, own, weights, strict=True):
         if mixed:
@@ -132,8 +135,10 @@ def _quadratic(
             continue
         break
     if len(solved) == len(controls):
-        return Law(tuple(solved), False, None, ("control law: H_u = 0 solved for the control",))
-    return Law(
+        return ControlLaw(
+            tuple(solved), False, None, ("control law: H_u = 0 solved for the control",)
+        )
+    return ControlLaw(
         None,
         True,
         None,
@@ -188,7 +193,7 @@ def _with_norms(
     prices: Sequence[Price],
     bounds: Sequence[Bound],
     place: Place | None,
-) -> Law:
+) -> ControlLaw:
     pull = dict(zip(controls, force, strict=True))
     curve: dict[Array, sp.Expr] = {}
     for u, weight in zip(controls, weights, strict=True):
@@ -236,7 +241,7 @@ def _with_norms(
             f"control law of {', '.join(u.data for u in group)}: minimiser of H, from the convex "
             f"conjugate of the {kind} cost"
         )
-    return Law(tuple(out[u] for u in controls), False, sparse, tuple(facts))
+    return ControlLaw(tuple(out[u] for u in controls), False, sparse, tuple(facts))
 
 
 def _groups(

@@ -24,13 +24,8 @@ from derive.calculus.arrays.from_index import Arrays, NoArray
 from derive.calculus.index.defined_values import value
 from derive.calculus.index.expressions import Expression
 from derive.errors import DefinitionError, Refusal
-from derive.methods.gaussian_closure.derivation import (
-    CLOSED,
-    FOURIER,
-    GaussianClosure,
-    cov_rate,
-    derive,
-)
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClosure, cov_rate
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import Array, walk
 from derive.notation.control.dynamics import Rate
@@ -43,7 +38,7 @@ def closure_of(model: ClosureModel) -> GaussianClosure:
 
 
 @dataclass(frozen=True)
-class Expansion:
+class ReplacedRates:
     """The nodes replaced, the closures that were derived, and facts about them."""
 
     roots: list[Array]
@@ -51,7 +46,7 @@ class Expansion:
     facts: tuple[str, ...]
 
 
-def expand(g: Algebra, roots: list[Array]) -> Expansion:
+def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     """Replace every rate in interned expressions by what its closure's derivation gives."""
     nodes: list[Array] = []
     for root in roots:
@@ -71,7 +66,7 @@ def expand(g: Algebra, roots: list[Array]) -> Expansion:
         if name:
             g.names.setdefault(g.split(known[node])[1], name)
     closures = tuple(dict.fromkeys(m.closure for m in made.values()))
-    return Expansion(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
+    return ReplacedRates(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
 
 
 class _Moments:
@@ -234,7 +229,7 @@ def _by_text(
     params: Mapping[str, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """m' = E v, S' = E (x - m) v^T + its transpose, v from the text; noise by its own matrix."""
-    from derive.methods.gaussian_closure.checks import hermite_cloud
+    from derive.methods.gaussian_closure.clouds import hermite_cloud
     from derive.notation.closures.numeric import run
 
     nodes = {1: (24, 40), 2: (14, 26), 3: (7, 13)}[min(3, len(mean))]

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.fineness import REACH, fineness, finer, largest
-from derive.runtime.closures.ops import contract, factor, spectral
+from derive.runtime.closures.ops import contract
 from derive.runtime.common import small_matrices
+from derive.runtime.common.matrix_functions import factor, spectral
 
 LINE, TENSOR = 480, {2: 36, 3: 16}  # trapezoidal nodes; Gauss-Hermite nodes a direction
 SHIFTS, LATTICE = 8, 256  # above: a lattice, this often shifted at random, and mirrored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from derive.methods.common.record import Fact, all_facts
+from derive.methods.common.record import Fact, all_facts, rounded
 from derive.verify.common.rung import Rung
 
 NAME = "L1 facts"
@@ -16,7 +16,7 @@ def facts(result: Any) -> Rung:
     bare = [str(f) for f in found if not isinstance(f, Fact)]
     checked = [f for f in found if isinstance(f, Fact) and f.check is not None]
     figures: dict[str, Any] = {
-        str(f): {"residual": _short(f.check.residual), "tolerance": f.check.tolerance}
+        str(f): {"residual": rounded(f.check.residual), "tolerance": f.check.tolerance}
         for f in checked
         if f.check is not None
     }
@@ -33,8 +33,3 @@ def facts(result: Any) -> Rung:
         "any fact whose opposite moves its figure beyond the tolerance",
         "" if checked or bare else "nothing is said in words that can be compared",
     )
-
-
-def _short(value: float) -> float:
-    """One digit, and rounding as rounding: certificates change when something did."""
-    return float(f"{max(value, 1e-16):.0e}")

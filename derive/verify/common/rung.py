@@ -30,3 +30,13 @@ class Rung:
     @property
     def failed(self) -> bool:
         return self.status == "failed"
+
+    @property
+    def complaint(self) -> str:
+        """The figures of a rung that failed; nothing otherwise."""
+        return str(self.figures) if self.failed else ""
+
+
+def digit(value: float) -> float:
+    """One digit: certificates should differ only when something changed."""
+    return float(f"{value:.0e}")

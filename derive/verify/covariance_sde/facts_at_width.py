@@ -17,8 +17,8 @@ from derive.methods.common.record import Fact
 from derive.methods.covariance_sde.block import Block
 from derive.methods.covariance_sde.clock_checks import WIDTHS, Draws, exponents
 from derive.methods.covariance_sde.derivation import CovarianceSDE
-from derive.verify.common.rung import Rung
-from derive.verify.covariance_sde.rungs import off_by, reference_of
+from derive.verify.common.rung import Rung, digit
+from derive.verify.covariance_sde.references import off_by, reference_of
 
 # a seed other than that of L2's own rung: parameters have other values, too
 _SEED, _SIZE = 5, 2
@@ -49,7 +49,7 @@ def facts_at_width(result: CovarianceSDE) -> Rung:
         for name, expression, target, floor in found.pairs():
             value = evaluate(expression, {"V": found.at.V}, found.at.numbers)
             off = off_by(value, target, floor)
-            figures[f"{names}: {name} off by"] = float(f"{off:.0e}")
+            figures[f"{names}: {name} off by"] = digit(off)
             passed &= off < found.bound
     if missed:
         figures["not reached"] = missed

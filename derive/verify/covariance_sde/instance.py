@@ -11,7 +11,7 @@ import sympy as sp
 from derive.calculus.index.factors import UNIT
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
-from derive.methods.covariance_sde.checks import sample
+from derive.methods.common.parameters import sample
 from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.notation.common.arrays import walk
 
@@ -19,7 +19,7 @@ _SEED = 41
 
 
 @dataclass(frozen=True)
-class Instance:
+class CovarianceInstance:
     """Numbers at which a rung is evaluated."""
 
     V: np.ndarray
@@ -27,7 +27,7 @@ class Instance:
     numbers: dict[sp.Symbol, float]
 
 
-def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> Instance:
+def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> CovarianceInstance:
     """A generic covariance and parameters inside their ranges; fixed dimensions are `heads`."""
     rng = generator(_SEED, seed)
     root = rng.standard_normal((m, m + 1))
@@ -43,7 +43,7 @@ def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> In
             params[symbol.name] = size if symbol in result.model.dims else 1.0
             numbers[symbol] = params[symbol.name]
     numbers[result.law.gram.dims[0]] = float(m)
-    return Instance(root @ root.T / (m + 1), params, numbers)
+    return CovarianceInstance(root @ root.T / (m + 1), params, numbers)
 
 
 def given_patterns(result: CovarianceSDE, m: int) -> dict[str, Any]:

@@ -21,12 +21,12 @@ import sympy as sp
 from derive.calculus.index.evaluate import evaluate
 from derive.draws import generator
 from derive.methods.covariance_sde.block import Block
-from derive.methods.covariance_sde.checks import divisible
 from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.instances import divisible
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import Param, number, size
-from derive.verify.covariance_sde.instance import Instance, instance
+from derive.verify.covariance_sde.instance import CovarianceInstance, instance
 
 DRAWS, WIDTH, TOKENS, SEED = 600, 96, 3, 73
 WITHIN = 2.0
@@ -54,7 +54,7 @@ def mixing_ratios(result: CovarianceSDE) -> dict[str, float]:
     }
 
 
-def _drawn(result: CovarianceSDE, block: Block, one: Instance) -> np.ndarray:
+def _drawn(result: CovarianceSDE, block: Block, one: CovarianceInstance) -> np.ndarray:
     """Sums of variances and of the diagonal of B V B^T, per unit of time, (2,)."""
     trace, model = block.trace, result.model
     token, width = model.state_dims

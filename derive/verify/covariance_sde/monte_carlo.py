@@ -9,6 +9,7 @@ simulators with one another.  Seeds are fixed; thresholds come from a stated fam
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ from derive.notation.common.arrays import walk
 from derive.notation.common.batch import Batch
 from derive.notation.common.scalars import size
 from derive.verify.common.rung import Rung
-from derive.verify.covariance_sde.instance import Instance, given_patterns, instance
+from derive.verify.covariance_sde.instance import CovarianceInstance, given_patterns, instance
 
 FAMILY = 1e-4  # chance of one false alarm in a whole verification
 
@@ -45,43 +46,10 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
         runs = [(x - _beyond(result, one, n), c) for n, (x, c) in zip(widths, runs, strict=True)]
     # without noise the covariance must fall with the width, by which power is not said
     falls = None if usual or result.noise.fields else _fall(runs)
-    names, values, errors, targets = [], [], [], []
-    drift = evaluate(result.drift, {"V": one.V}, one.numbers)
-    sigma = evaluate(result.diffusion, {"V": one.V}, one.numbers)
-    rows, columns = np.triu_indices(3)
-    for a, b in zip(rows, columns, strict=True):
-        names.append(f"drift {a}{b}")
-        targets.append(drift[a, b])
-        pair = [r[0][:, a, b] for r in runs]
-        values.append(high * pair[1].mean() - low * pair[0].mean())
-        errors.append(np.hypot(high * _sem(pair[1]), low * _sem(pair[0])))
-        for c, d in zip(rows, columns, strict=True):
-            if (a, b) <= (c, d) and falls is None:
-                names.append(f"diffusion {a}{b}{c}{d}")
-                targets.append(sigma[a, b, c, d])
-                pair = [r[1][:, a, b, c, d] for r in runs]
-                values.append(high * pair[1].mean() - low * pair[0].mean())
-                errors.append(np.hypot(high * _sem(pair[1]), low * _sem(pair[0])))
-    off = np.array(values) - np.array(targets)
-    # entries without fluctuation (a first causal token, the diagonal on the sphere) agree exactly
-    exact = np.abs(off) < 1e-9 * max(float(np.max(np.abs(targets))), 1.0)
-    z = np.where(exact, 0.0, off / np.maximum(np.array(errors), 1e-300))
+    tests = _Tests.of(result, one, runs, (high, low), with_diffusion=falls is None)
+    z = tests.scores()
     limit = NormalDist().inv_cdf(1 - FAMILY / (2 * len(z)))
-    zero = max(1e-12, 0.0 if usual else 1e-5 * float(np.max(np.abs(targets))))
-    power = {
-        kind: float(
-            np.median(
-                [
-                    limit * e / abs(t)
-                    for n, e, t in zip(names, errors, targets, strict=True)
-                    if n.startswith(kind) and abs(t) > zero
-                ]
-                or [np.inf]
-            )
-        )
-        for kind in ("drift", "diffusion")
-        if kind == "drift" or falls is None
-    }
+    power = tests.power(limit, usual)
     worst = int(np.argmax(np.abs(z)))
     return Rung(
         "L5 one layer of the finite network",
@@ -89,13 +57,76 @@ def one_layer(result: CovarianceSDE, samples: int) -> Rung:
         bool(np.max(np.abs(z)) < limit) and (falls is None or falls < FALL),
         {
             "largest |z|": round(float(np.max(np.abs(z))), 2),
-            "at": names[worst],
+            "at": tests.names[worst],
             "threshold": round(limit, 2),
             "samples": samples,
         }
         | ({} if falls is None else {"covariance left at four times the width": round(falls, 2)}),
         "; ".join(f"{k} errors above {v:.1%} (median entry)" for k, v in power.items()),
     )
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """Entries of drift and diffusion: their names, targets, estimates and standard errors."""
+
+    names: list[str]
+    targets: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        result: CovarianceSDE,
+        one: CovarianceInstance,
+        runs: list[tuple[np.ndarray, np.ndarray]],
+        weights: tuple[float, float],
+        *,
+        with_diffusion: bool,
+    ) -> _Tests:
+        """`weights`: of the larger width and, subtracted, of the smaller one."""
+        names, targets, values, errors = [], [], [], []
+        high, low = weights
+
+        def add(name: str, target: float, part: int, entry: tuple[int, ...]) -> None:
+            where: Any = (slice(None), *entry)
+            small, large = (r[part][where] for r in runs)
+            names.append(name)
+            targets.append(target)
+            values.append(high * large.mean() - low * small.mean())
+            errors.append(np.hypot(high * _sem(large), low * _sem(small)))
+
+        drift = evaluate(result.drift, {"V": one.V}, one.numbers)
+        sigma = evaluate(result.diffusion, {"V": one.V}, one.numbers)
+        pairs = [(a, b) for a in range(3) for b in range(a, 3)]
+        for a, b in pairs:
+            add(f"drift {a}{b}", drift[a, b], 0, (a, b))
+            for c, d in pairs:
+                if (a, b) <= (c, d) and with_diffusion:
+                    add(f"diffusion {a}{b}{c}{d}", sigma[a, b, c, d], 1, (a, b, c, d))
+        return cls(names, *(np.array(x) for x in (targets, values, errors)))
+
+    def scores(self) -> np.ndarray:
+        """z of every entry; zero where it agrees exactly."""
+        off = self.values - self.targets
+        # entries without fluctuation (a first causal token, the diagonal on the sphere) are exact
+        exact = np.abs(off) < 1e-9 * max(float(np.max(np.abs(self.targets))), 1.0)
+        return np.where(exact, 0.0, off / np.maximum(self.errors, 1e-300))
+
+    def power(self, limit: float, usual: bool) -> dict[str, float]:
+        """The relative error of a median entry that would be seen, of drift and of diffusion."""
+        zero = max(1e-12, 0.0 if usual else 1e-5 * float(np.max(np.abs(self.targets))))
+        out = {}
+        for kind in ("drift", "diffusion"):
+            seen = [
+                limit * e / abs(t)
+                for n, e, t in zip(self.names, self.errors, self.targets, strict=True)
+                if n.startswith(kind) and abs(t) > zero
+            ]
+            if any(n.startswith(kind) for n in self.names):
+                out[kind] = float(np.median(seen or [np.inf]))
+        return out
 
 
 FALL = 0.9  # share of a vanishing covariance that may be left at four times the width
@@ -114,7 +145,7 @@ def _weights(widths: tuple[int, int], result: CovarianceSDE) -> tuple[float, flo
     return ratio / (ratio - 1), 1 / (ratio - 1)
 
 
-def _beyond(result: CovarianceSDE, one: Instance, n: int) -> np.ndarray:
+def _beyond(result: CovarianceSDE, one: CovarianceInstance, n: int) -> np.ndarray:
     """The derived mean of one layer at a finite width, less its limit."""
     found = [s.results for s in result.steps if s.name == "average"]
     drift = evaluate(result.drift, {"V": one.V}, one.numbers)
@@ -131,7 +162,7 @@ def _fall(runs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return large / max(small, 1e-300)
 
 
-def _symbols(result: CovarianceSDE, one: Instance, n: int) -> dict[sp.Symbol, float]:
+def _symbols(result: CovarianceSDE, one: CovarianceInstance, n: int) -> dict[sp.Symbol, float]:
     """The dimensions at width n: free ones small, fixed ones as the instance has them."""
     dims = {d: float(n) for d in result.model.dims}
     dims |= {d: 4.0 for d in result.law.scaling.free}
@@ -145,7 +176,7 @@ def _sem(sample: np.ndarray) -> float:
 
 
 def _moments(
-    result: CovarianceSDE, one: Instance, n: int, samples: int
+    result: CovarianceSDE, one: CovarianceInstance, n: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-sample n (V' - V), antithetic in every weight, and n (V' - E)(V' - E) products."""
     rng = generator(7, n)
@@ -293,7 +324,7 @@ def _share(result: CovarianceSDE, noisy: bool, widths: tuple[int, ...]) -> float
     return (widths[-1] / widths[0]) ** (-slowest / 2)
 
 
-def _sizes(result: CovarianceSDE, one: Instance, n: int, depth: int) -> dict[str, Any]:
+def _sizes(result: CovarianceSDE, one: CovarianceInstance, n: int, depth: int) -> dict[str, Any]:
     """Arguments of the network at small parameter 1/sqrt(n)."""
     model = result.model
     if model.clock == model.width:
@@ -302,7 +333,7 @@ def _sizes(result: CovarianceSDE, one: Instance, n: int, depth: int) -> dict[str
     return {"width": width, "depth": depth, "dims": {model.clock.name: n}}
 
 
-def gentle(result: CovarianceSDE) -> Instance:
+def gentle(result: CovarianceSDE) -> CovarianceInstance:
     """Parameters well inside their ranges (a third of the way up)."""
     params: dict[str, Any] = {}
     for p in result.model.params:
@@ -311,15 +342,15 @@ def gentle(result: CovarianceSDE) -> Instance:
         params[p.name] = float(low + (high - low) / 3)
     for symbol in parameters(result):
         params.setdefault(symbol.name, 2.0 if symbol in result.model.dims else 1.0)
-    return Instance(np.eye(2), params | given_patterns(result, 2), {})
+    return CovarianceInstance(np.eye(2), params | given_patterns(result, 2), {})
 
 
-def _moved(result: CovarianceSDE) -> Instance:
+def _moved(result: CovarianceSDE) -> CovarianceInstance:
     """The same, but real parameters are one and minus one by turns: differences of them matter."""
     one = gentle(result)
     real = [p.name for p in result.model.params if np.isinf(p.range.low) and np.isinf(p.range.high)]
     signs = {name: (-1.0) ** k for k, name in enumerate(real)}
-    return Instance(one.V, {**one.params, **signs}, one.numbers)
+    return CovarianceInstance(one.V, {**one.params, **signs}, one.numbers)
 
 
 def same_law(result: CovarianceSDE, module: ModuleType, paths: int) -> Rung:

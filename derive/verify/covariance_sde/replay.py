@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
@@ -24,9 +25,9 @@ from derive.notation.layers.blocks import BlockLaw
 from derive.runtime.paths.ensemble import IMPLEMENTATION, path_keys
 from derive.runtime.paths.normals import normals
 from derive.verify.common.compare import worst
-from derive.verify.common.rung import Rung
+from derive.verify.common.rung import Rung, digit
+from derive.verify.covariance_sde.gate import congruence_step
 from derive.verify.covariance_sde.instance import instance
-from derive.verify.covariance_sde.kernel import congruence_step
 from derive.verify.covariance_sde.mixing_draws import WITHIN, mixing_ratios
 
 PATHS, STEPS, TOKENS, T1, SEED = 3, 6, 3, 0.09, 17
@@ -40,7 +41,7 @@ def replayed(result: CovarianceSDE, module: ModuleType) -> Rung:
     gap = 0.0
     for scheme, step in (("network", _network(result)), ("euler", _euler(result))):
         off = _difference(result, module, scheme, step)
-        figures[f"{scheme} steps replayed"] = float(f"{off:.0e}")
+        figures[f"{scheme} steps replayed"] = digit(off)
         gap = worst(gap, off)
     z, limit = _law_of_normals()
     ratios = mixing_ratios(result)
@@ -96,7 +97,7 @@ def _difference(result: CovarianceSDE, module: ModuleType, scheme: str, step: Ca
 def _drawn(path: int, step: int) -> Callable[[int], np.ndarray]:
     """The first normals of a path's step."""
     with jax.enable_x64(True):
-        keys = jax.random.wrap_key_data(path_keys(SEED, path, 1), impl=IMPLEMENTATION)
+        keys = jax.random.wrap_key_data(jnp.asarray(path_keys(SEED, path, 1)), impl=IMPLEMENTATION)
         folded = jax.vmap(jax.random.fold_in)(keys, np.array([step], np.int32))
 
         def first(count: int) -> np.ndarray:
@@ -181,7 +182,7 @@ def _law_of_normals() -> tuple[float, float]:
     and between keys, in 2^17 normals; and the threshold for that many tests."""
     keys, each = 2**13, 16
     with jax.enable_x64(True):
-        data = jax.random.wrap_key_data(path_keys(SEED, 0, keys), impl=IMPLEMENTATION)
+        data = jax.random.wrap_key_data(jnp.asarray(path_keys(SEED, 0, keys)), impl=IMPLEMENTATION)
         z = np.asarray(normals(data, each, np.dtype("float64"), 0))
     samples = [z, z**2 - 1, z**3, z**4 - 3, z[:, 1:] * z[:, :-1], z[1:] * z[:-1]]
     scores = [abs(s.mean()) / (s.std() / np.sqrt(s.size)) for s in samples]

@@ -298,13 +298,14 @@ def gaussian_rule(size: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
         for parts in _levels(height, size):
             axes = [p for p, _ in parts]
             for picks in itertools.product(*(range(q + 1) for _, q in parts)):
-                key, weight = [], float(sign)
+                places: list[tuple[int, float]] = []
+                weight = float(sign)
                 for axis, (_, q), pick in zip(axes, parts, picks, strict=True):
                     x, w = one[q]
                     weight *= float(w[pick] / w.sum())
                     if abs(x[pick]) > 1e-12:
-                        key.append((axis, round(float(x[pick]), 14)))
-                found[tuple(key)] = found.get(tuple(key), 0.0) + weight
+                        places.append((axis, round(float(x[pick]), 14)))
+                found[tuple(places)] = found.get(tuple(places), 0.0) + weight
     nodes = np.zeros((len(found), size))
     for row, key in enumerate(found):
         for axis, x in key:

@@ -9,8 +9,9 @@ import numpy as np
 
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
-from derive.methods.covariance_sde.checks import divisible, sample
+from derive.methods.common.parameters import sample
 from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.instances import divisible
 from derive.notation.common import numeric
 from derive.notation.common.scalars import size
 from derive.verify.covariance_sde.instance import given_patterns

@@ -16,15 +16,15 @@ import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.draws import generator
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.checks import Instance
-from derive.methods.gaussian_closure.derivation import (
+from derive.methods.gaussian_closure import clouds, instances, singular
+from derive.methods.gaussian_closure.conditions import has_frequency, is_gram
+from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.result import (
     CLOSED,
     CUBATURE,
     GaussianClosure,
+    coupled,
     cov_rate,
-    has_frequency,
-    is_gram,
 )
 from derive.notation.closures.numeric import Cloud
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
@@ -44,12 +44,12 @@ def gate(result: GaussianClosure, module: ModuleType) -> list[Finding]:
 
 def targets(result: GaussianClosure, module: ModuleType, d: int) -> Iterator[Target]:
     scale = 0.25 if result.route == CLOSED else 0.12
-    one = checks.instance(result.model, 70 + d, size=d, scale=scale)
+    one = instances.instance(result.model, 70 + d, size=d, scale=scale)
     p = params_of(module, one)
     x, m, S = (one.arrays[n] for n in ("x", "m", "S"))
     for name, expression in equations(result).items():
         first = (x,) if name == "velocity" else ()
-        yield Target(name, (*first, m, S, p), checks.at(one, expression, result.book), 1e-3)
+        yield Target(name, (*first, m, S, p), instances.at(one, expression, result.book), 1e-3)
     if hasattr(module, "margin"):
         yield Target("margin", (m, S, p), margin(result, one), 1e-3)
     if result.route != CLOSED:
@@ -70,7 +70,7 @@ def equations(result: GaussianClosure) -> dict[str, Expression]:
     return found if result.noise is None else {**found, "noise": result.noise}
 
 
-def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
+def margin(result: GaussianClosure, one: ClosureInstance) -> np.ndarray:
     """Smallest eigenvalue of I + F M F, F F = cov, over the conditions that structure does not
     meet: the Gaussian integrals exist while it is positive."""
     values = []
@@ -78,7 +78,7 @@ def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
         settled = is_gram(matrix) or has_frequency(matrix)
         if settled or any(c.has(sp.I) for c, _ in matrix.terms):
             continue
-        M, cov = checks.at(one, matrix, result.book), one.arrays[law.name]
+        M, cov = instances.at(one, matrix, result.book), one.arrays[law.name]
         sizes, vectors = np.linalg.eigh(cov)
         root = (vectors * np.sqrt(np.maximum(sizes, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
         inner = root @ M @ root + np.eye(M.shape[-1])
@@ -90,23 +90,23 @@ def margin(result: GaussianClosure, one: Instance) -> np.ndarray:
     return np.asarray(np.minimum.reduce(values))
 
 
-def params_of(module: ModuleType, one: Instance) -> Any:
+def params_of(module: ModuleType, one: ClosureInstance) -> Any:
     return module.Params(
         **{n: np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields}
     )
 
 
 def _integrated(
-    result: GaussianClosure, module: ModuleType, one: Instance, p: Any
+    result: GaussianClosure, module: ModuleType, one: ClosureInstance, p: Any
 ) -> Iterator[Target]:
     """Rates that are integrated at run time: against a quadrature of the text."""
     allowed = 1e-7 if result.route != CUBATURE else 1e-5
-    if checks.has_kinks(result.model):
+    if singular.has_kinks(result.model):
         allowed = 1e-2  # of Gauss-Hermite points across a kink
     nodes = 40 if not result.model.positional else 20
-    mean, cov = checks.text_rates(result.model, one, nodes)
+    mean, cov = clouds.text_rates(result.model, one, nodes)
     if result.noise is not None:
-        cov = cov + checks.at(one, result.noise, result.book)
+        cov = cov + instances.at(one, result.noise, result.book)
     law = (one.arrays["m"], one.arrays["S"], p)
     yield Target("mean_rate", law, mean, 1e-3, allowed)
     yield Target("cov_rate", law, cov, 1e-3, allowed)
@@ -115,13 +115,13 @@ def _integrated(
 
 
 def _particles(result: GaussianClosure, module: ModuleType, d: int) -> Target:
-    one = checks.instance(result.model, 80 + d, size=d, block=False)
+    one = instances.instance(result.model, 80 + d, size=d, block=False)
     tokens = generator(81, d).standard_normal((TOKENS, d))
     positions = np.arange(TOKENS, dtype=float) if result.model.positional else None
     cloud = Cloud(tokens, np.full(TOKENS, 1 / TOKENS), positions)
-    right = checks.text_velocity(result.model, one, cloud, cloud)
+    right = clouds.text_velocity(result.model, one, cloud, cloud)
     # Sinkhorn's iterations end where they end: in the text's and in the kernel's own order
-    allowed = 1e-6 if checks.coupled(result) else 1e-11
+    allowed = 1e-6 if coupled(result) else 1e-11
     return Target(
         "particle_velocity", (tokens, tokens, params_of(module, one)), right, 1e-3, allowed
     )

@@ -13,9 +13,10 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.checks import Instance
-from derive.methods.gaussian_closure.derivation import GaussianClosure
+from derive.methods.common.record import rounded
+from derive.methods.gaussian_closure import checks, clouds, instances
+from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.notation.closures.model import ClosureModel
 from derive.notation.closures.numeric import noise_rate
 from derive.verify.common.rung import Rung
@@ -38,24 +39,28 @@ class TextRates:
     distance: float
 
 
-def by_gauss(model: ClosureModel, one: Instance) -> TextRates:
+def by_gauss(model: ClosureModel, one: ClosureInstance) -> TextRates:
     """Rules of growing size until two agree, or the largest two."""
     sizes = FEWER if model.positional else NODES
     return _settled(model, one, [(n, n) for n in sizes], False, SETTLED)
 
 
-def by_grids(model: ClosureModel, one: Instance) -> TextRates:
+def by_grids(model: ClosureModel, one: ClosureInstance) -> TextRates:
     return _settled(model, one, list(GRIDS), True, 0.0)
 
 
 def _settled(
-    model: ClosureModel, one: Instance, sizes: list[tuple[int, int]], dense: bool, wanted: float
+    model: ClosureModel,
+    one: ClosureInstance,
+    sizes: list[tuple[int, int]],
+    dense: bool,
+    wanted: float,
 ) -> TextRates:
     noise = noise_rate(model, arrays=one.arrays, params=one.params)
     last: tuple[np.ndarray, np.ndarray] | None = None
     distance = float("inf")
     for keys, queries in sizes:
-        found = checks.text_rates(model, one, keys, queries, dense=dense)
+        found = clouds.text_rates(model, one, keys, queries, dense=dense)
         if last is not None:
             distance = max(checks.residual(a, b) for a, b in zip(last, found, strict=True))
         last = found
@@ -70,7 +75,7 @@ def second_route(result: GaussianClosure, module: ModuleType) -> Rung:
     model = result.model
     figures: dict[str, float] = {}
     for label, rank in (("full rank", None), ("singular law", 1)):
-        one = checks.instance(model, 21, scale=SCALE, rank=rank)
+        one = instances.instance(model, 21, scale=SCALE, rank=rank)
         text = by_gauss(model, one)
         if not text.distance <= SETTLED:
             return _on_grids(model, module)
@@ -82,7 +87,7 @@ def _on_grids(model: ClosureModel, module: ModuleType) -> Rung:
     """The same where no Gauss-Hermite rule settles: tokens on a line, on dense grids."""
     figures: dict[str, float] = {}
     for seed in (21, 22):
-        one = checks.instance(model, seed, scale=0.7, size=1)
+        one = instances.instance(model, seed, scale=0.7, size=1)
         text = by_grids(model, one)
         if not text.distance <= ON_GRIDS:
             return Rung(
@@ -91,13 +96,15 @@ def _on_grids(model: ClosureModel, module: ModuleType) -> Rung:
                 False,
                 unreached="no quadrature of the text settles: Gauss-Hermite rules of up to "
                 f"{NODES[-1]} nodes an axis differ, and grids on a line differ by "
-                f"{checks.rounded(text.distance):.0e}",
+                f"{rounded(text.distance):.0e}",
             )
         figures |= _compared(module, one, text, f"instance {seed}")
     return _rung("dense grids of keys and queries on a line", ON_GRIDS, figures)
 
 
-def _compared(module: ModuleType, one: Instance, text: TextRates, label: str) -> dict[str, float]:
+def _compared(
+    module: ModuleType, one: ClosureInstance, text: TextRates, label: str
+) -> dict[str, float]:
     with jax.enable_x64(True):
         given = one.arrays["m"], one.arrays["S"], params_of(module, one)
         mean, cov = (np.asarray(getattr(module, n)(*given)) for n in ("mean_rate", "cov_rate"))
@@ -112,6 +119,6 @@ def _rung(where: str, tolerance: float, figures: dict[str, float]) -> Rung:
         "L2 second route",
         f"the text run on {where} gives the rates",
         max(figures.values()) < tolerance,
-        {k: checks.rounded(v) for k, v in figures.items()},
+        {k: rounded(v) for k, v in figures.items()},
         f"relative errors above {tolerance:.0e}",
     )

@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.checks import Instance
-from derive.methods.gaussian_closure.derivation import CLOSED, GaussianClosure, cov_rate
+from derive.methods.common.record import rounded
+from derive.methods.gaussian_closure import checks, clouds, instances
+from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.result import CLOSED, GaussianClosure, coupled, cov_rate
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.gate import params_of
 
@@ -30,7 +31,7 @@ Rates = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 def solver(result: GaussianClosure, module: ModuleType) -> Rung:
     """L5: `solve`, every method, against steps of the equations for (m, S) in NumPy."""
 
-    one = checks.instance(result.model, 71, scale=2 * SCALE)
+    one = instances.instance(result.model, 71, scale=2 * SCALE)
     p = params_of(module, one)
     mean0, cov0 = one.arrays["m"], one.arrays["S"]
     rates = _rates(result, module, one, p)
@@ -49,17 +50,17 @@ def solver(result: GaussianClosure, module: ModuleType) -> Rung:
         f"`solve` to t = {TIME} and {STEPS} Runge-Kutta steps of m' and S' in NumPy move the law "
         "alike",
         bool(max(figures["explicit"], figures["stiff"]) < limit < 1e-3),
-        {k: checks.rounded(v) for k, v in figures.items()},
+        {k: rounded(v) for k, v in figures.items()},
         f"relative errors of the movement above {limit:.0e}",
     )
 
 
-def _rates(result: GaussianClosure, module: ModuleType, one: Instance, p: Any) -> Rates:
+def _rates(result: GaussianClosure, module: ModuleType, one: ClosureInstance, p: Any) -> Rates:
     if result.route == CLOSED:
         second = cov_rate(result)
         return lambda m, S: (
-            checks.at(one, result.mean_rate, result.book, m=m, S=S),
-            checks.at(one, second, result.book, m=m, S=S),
+            instances.at(one, result.mean_rate, result.book, m=m, S=S),
+            instances.at(one, second, result.book, m=m, S=S),
         )
     with jax.enable_x64(True):
         both = jax.jit(lambda m, S: (module.mean_rate(m, S, p), module.cov_rate(m, S, p)))
@@ -97,7 +98,7 @@ def _gap(found: Any, wanted: Any, start: Any) -> float:
 
 def verdict(result: GaussianClosure, module: ModuleType) -> Rung:
     """L4: EXACT is true iff second differences of the text in x vanish, at several instances."""
-    if checks.coupled(result):  # its text needs the whole plan: the step "decide" checks it
+    if coupled(result):  # its text needs the whole plan: the step "decide" checks it
         check = checks.second_difference(result)
         sizes = [check.residual if result.exact else 1e-6 / max(check.residual, 1e-300)]
     else:
@@ -107,21 +108,21 @@ def verdict(result: GaussianClosure, module: ModuleType) -> Rung:
         "L4 verdict",
         "EXACT says whether the velocity is affine in x: second differences of the text",
         bool(affine == bool(module.EXACT) and (affine or max(sizes) > 1e-8)),
-        {"EXACT": bool(module.EXACT), "largest second difference": checks.rounded(max(sizes))},
+        {"EXACT": bool(module.EXACT), "largest second difference": rounded(max(sizes))},
         "second differences of the velocity above 1e-9 of its size",
     )
 
 
 def _bend(result: GaussianClosure, seed: int) -> float:
     model = result.model
-    one = checks.instance(model, seed)
-    keys = checks.key_cloud(model, one.arrays, 48)
+    one = instances.instance(model, seed)
+    keys = clouds.key_cloud(model, one.arrays, 48)
     x = one.arrays["x"]
     largest = 0.0
     for size in (0.5,) if result.exact else (0.5, 4.0, 16.0):
         step = size * np.cos(1.0 + np.arange(x.size)).reshape(x.shape)
         low, middle, high = (
-            checks.text_velocity(model, one, checks.query_cloud(model, one, x + k * step), keys)
+            clouds.text_velocity(model, one, clouds.query_cloud(model, one, x + k * step), keys)
             for k in (-1, 0, 1)
         )
         scale = max(float(np.max(np.abs(low))), float(np.max(np.abs(high))), 1e-12)

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from derive.emit.optimal_control.module import FUNCTIONS
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.instances import inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.verify.common.compare import Finding, Target, findings
 from derive.verify.optimal_control.points import arguments
 
@@ -33,7 +33,7 @@ def targets(result: OptimalControl, module: ModuleType, seed: int) -> Iterator[T
     right: dict[str, list[np.ndarray]] = {}
     with np.errstate(all="ignore"):  # a law may leave the domain of a cost
         for name in result.equations:
-            right[name] = checks.evaluate(result, name, at)
+            right[name] = instances.evaluate(result, name, at)
     for name, value in right.items():
         yield Target(name, tuple(given[n] for n in FUNCTIONS[name][0]), value, 1.0)
     x, p, u, params = (given[n] for n in ("x", "p", "u", "params"))

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.draws import generator
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, relative
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import law_checks
+from derive.methods.optimal_control.instances import Point, relative
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import number
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, inner_product, moved
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, inner_product, moved
 
 _SEED = 43
 
@@ -90,7 +90,7 @@ def _not_least(
             name: np.asarray(v) + step * rng.standard_normal(np.shape(v))
             for name, v in law._asdict().items()
         }
-        others.append(checks._inside(result, other, at))
+        others.append(law_checks.admissible(result, other, at))
     stacked = module.Control(*(np.stack([o[n] for o in others]) for n in module.Control._fields))
     values = module.hamiltonian(args["x"], args["p"], stacked, args["params"])
     return max(0.0, (lowest - float(jnp.min(values))) / (1 + abs(lowest)))

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.emit.optimal_control.module import FUNCTIONS
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, relative
-from derive.methods.optimal_control.derivation import OptimalControl
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.instances import Point, relative
+from derive.methods.optimal_control.result import OptimalControl
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments
 
 
 def kernel(result: OptimalControl, module: ModuleType, points: Sequence[Point]) -> Rung:
@@ -29,7 +29,7 @@ def kernel(result: OptimalControl, module: ModuleType, points: Sequence[Point]) 
         for at in points:
             args = arguments(module, result, at)
             here = [args[n] for n in names]
-            expected = checks.evaluate(result, name, at)
+            expected = instances.evaluate(result, name, at)
             rows.append((here, expected))
             worst["eager"] = max(worst["eager"], _apart(function(*here), expected))
             worst["jit"] = max(worst["jit"], _apart(jax.jit(function)(*here), expected))

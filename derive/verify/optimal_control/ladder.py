@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 
-from derive.methods.optimal_control.checks import inside
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.instances import inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.control.definition import ControlDefinition
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
@@ -62,4 +64,22 @@ def climb(
             yield result, rung()
 
 
-__all__ = ["SIZES", "climb", "gate"]
+def sharp(result: OptimalControl, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What rungs that take seconds find wrong, beside the gate; nothing where they pass."""
+    points = [inside(result.model, 10)]
+
+    def second() -> str:
+        with jax.enable_x64(True):
+            return independent(result, module, points).complaint
+
+    def solved() -> str:
+        """A solver that refuses every instance has noticed too: its own checks are a rung."""
+        with jax.enable_x64(True):
+            rung = solver(result, module)
+        return rung.complaint or rung.unreached
+
+    yield "L2", second
+    yield "L5", solved
+
+
+__all__ = ["SIZES", "climb", "gate", "sharp"]

@@ -9,9 +9,9 @@ import numpy as np
 import sympy as sp
 
 from derive.draws import generator
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside, relative
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.instances import Point, inside, relative
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array, walk
 from derive.verify.common.rung import Rung
 from derive.verify.optimal_control.steps import residual_of
@@ -22,7 +22,7 @@ _SEED = 43
 def mutants(result: OptimalControl, most: int) -> Rung:
     """Every node of every equation broken: negated, doubled, times 1.01, dropped, transposed."""
     names = dict(result.algebra.names)
-    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(instances.INSTANCES)]
     elsewhere = []
     for seed in (99, 100, 101):
         fresh = inside(result.model, seed)
@@ -44,7 +44,7 @@ def mutants(result: OptimalControl, most: int) -> Rung:
             residual = residual_of(broken, name, at)
         except (ValueError, IndexError):
             residual = float("inf")
-        if residual > checks.TOLERANCE:
+        if residual > instances.TOLERANCE:
             killed += 1
         else:
             survivors.append(f"{name}[{position}]: {what}")
@@ -74,9 +74,9 @@ def mutants(result: OptimalControl, most: int) -> Rung:
 
 def _equal(result: OptimalControl, first: Array, second: Array, at: Point) -> bool:
     """Whether two expressions have one value at a point where no check looks."""
-    before = checks.graph_value(result, first, at)
+    before = instances.graph_value(result, first, at)
     try:
-        after = checks.graph_value(result, second, at)
+        after = instances.graph_value(result, second, at)
     except (ValueError, IndexError):
         return False
     return relative(after, before) <= 1e-9

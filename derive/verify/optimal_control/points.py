@@ -9,14 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from derive.methods.optimal_control.checks import Point
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.instances import Point
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array, walk
 from derive.verify.optimal_control.text import text_facts
-
-
-def digit(value: float) -> float:
-    return float(f"{value:.0e}")
 
 
 def arguments(module: ModuleType, result: OptimalControl, at: Point) -> dict[str, Any]:

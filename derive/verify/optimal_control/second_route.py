@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.draws import generator
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, relative
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.instances import Point, relative
 from derive.methods.optimal_control.moment_dynamics import by_quadrature
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.control.definition import ControlDefinition
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, moved
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, moved
 from derive.verify.optimal_control.text import TextFacts, text_facts
 
 _SEED = 43
@@ -52,7 +52,7 @@ def independent(result: OptimalControl, module: ModuleType, points: Sequence[Poi
         and kinks < BLOCKS * len(points)
         and grad < 1e-10
         and hessian < 1e-10
-        and all(v < checks.TOLERANCE for v in more.values()),
+        and all(v < instances.TOLERANCE for v in more.values()),
         {
             "text second differences": digit(text),
             **({"blocks at a kink of the text": kinks} if kinks else {}),
@@ -66,9 +66,9 @@ def independent(result: OptimalControl, module: ModuleType, points: Sequence[Poi
 
 def _by_quadrature(result: OptimalControl, module: ModuleType, seed: int) -> float:
     """The module's dynamics against the text of its closure averaged by quadrature."""
-    at = checks.tame_point(result.model, seed)
+    at = instances.tame_point(result.model, seed)
     with by_quadrature():
-        rates, _, _ = checks.text_values(result.model, at, {})
+        rates, _, _ = instances.text_values(result.model, at, {})
     given = arguments(module, result, at)
     found = module.state_rate(given["x"], given["u"], given["params"])
     return max(relative(np.asarray(a), b) for a, b in zip(found, rates, strict=True))
@@ -91,7 +91,7 @@ def _text_second(result: OptimalControl, at: Point) -> tuple[float, int]:
     for name, first, second, moves in pairs:
         a, b = moved(first, at, rng, result), moved(second, at, rng, result)
         steps_ = {m.data: b[leaf.data] for m, leaf in zip(moves, second, strict=True)}
-        rows = checks.evaluate(result, name, at, steps_)
+        rows = instances.evaluate(result, name, at, steps_)
         terms = [row * a[leaf.data] for row, leaf in zip(rows, first, strict=True)]
         found = sum(t.sum() for t in terms)
         scale = 1 + sum(float(np.abs(t).sum()) for t in terms)
@@ -111,7 +111,9 @@ def _settled(
     def slope(t: float) -> float:
         here = {k: at.arrays[k] + t * d for k, d in b.items()}
         changes = {k: here.get(k, at.arrays[k]) + 1j * _TINY * d for k, d in a.items()}
-        return float(np.imag(checks.text_hamiltonian(model, at, {**here, **changes}, True))) / _TINY
+        return (
+            float(np.imag(instances.text_hamiltonian(model, at, {**here, **changes}, True))) / _TINY
+        )
 
     def difference(h: float) -> float:
         return (8 * (slope(h) - slope(-h)) - (slope(2 * h) - slope(-2 * h))) / (12 * h)

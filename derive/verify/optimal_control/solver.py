@@ -8,20 +8,20 @@ function of the module but `solve` is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from derive.draws import generator
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import instances, law_checks
+from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.definition import ControlDefinition
 from derive.runtime.control.results import Turnpike
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import digit
+from derive.verify.common.rung import Rung, digit
 
 CLAIM = "the solver's states, costates, controls, ends and cost against the text, integrated anew"
 TRIES = ((20, 0.3), (21, 0.3), (20, 0.05), (22, 0.05), (20, 1.0))
@@ -89,7 +89,7 @@ def _near(model: ControlDefinition, module: ModuleType, at: Point) -> Turnpike:
             for index in np.ndindex(*u.shape):
                 moved = u.astype(complex)
                 moved[index] += 1j * _TINY
-                H = checks.text_hamiltonian(model, at, {**changes, slot.name: moved})
+                H = instances.text_hamiltonian(model, at, {**changes, slot.name: moved})
                 out.append(np.imag(H) / _TINY)
         return np.array(out)
 
@@ -103,11 +103,23 @@ def _near(model: ControlDefinition, module: ModuleType, at: Point) -> Turnpike:
         (q + q.T) / 2 if s.kind == "symmetric" else q
         for s, q in zip(model.states, costate, strict=True)
     ]
-    nothing = np.zeros(0)
-    none, nan = np.zeros((0, 0)), float("nan")
-    point = module.State(*states), module.Costate(*costate), module.Control(*controls)
-    verdict = nan, "undetermined", (), nothing, none, None, none, 0.0, ()
-    return Turnpike(*point, 0.0, nothing, *verdict)
+    nothing, none = np.zeros(0), np.zeros((0, 0))
+    return Turnpike(
+        module.State(*states),
+        module.Costate(*costate),
+        module.Control(*controls),
+        cost=0.0,
+        rates=nothing,
+        rate=float("nan"),
+        verdict="undetermined",
+        reasons=(),
+        spectrum=nothing,
+        matrix=none,
+        riccati=None,
+        basis=none,
+        residual=0.0,
+        candidates=(),
+    )
 
 
 def _times(T: float, count: int = 96) -> np.ndarray:
@@ -125,7 +137,7 @@ def _reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> 
     held = {s.name: at.arrays[s.name] / 2 for s in model.controls}
 
     def rate(state: list[np.ndarray]) -> list[np.ndarray]:
-        rates, _, _ = checks.text_values(
+        rates, _, _ = instances.text_values(
             model, at, {**held, **dict(zip(names, state, strict=True))}
         )
         return [np.asarray(r) for r in rates]
@@ -145,8 +157,6 @@ def _reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> 
 def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
     model, times = result.model, np.asarray(found.times)
     names = [s.name for s in model.states]
-    two_phase = found.stop is not None
-    rates, forces, running = [], [], []
     rho = number(result.discount, at.numbers)
 
     def here(k: int, which: int) -> dict[str, np.ndarray]:
@@ -154,47 +164,31 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         out |= {f"p_{n}": np.asarray(getattr(found.p, n)[k]) for n in names}
         return out | {s.name: np.asarray(getattr(found.u, s.name)[which]) for s in model.controls}
 
-    def look(k: int, which: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def look(k: int, which: int) -> Rates:
         changes = here(k, which)
-        f, cost, _ = checks.text_values(model, at, changes)
+        f, cost, _ = instances.text_values(model, at, changes)
         force = [
             rho * changes[f"p_{n}"] - g
             for n, g in zip(names, _slope(model, at, changes), strict=True)
         ]
         return _flat(f), _flat(force), float(np.real(cost)) * float(np.exp(-rho * times[k]))
 
-    x = np.array([_flat([getattr(found.x, n)[k] for n in names]) for k in range(len(times))])
-    p = np.array([_flat([getattr(found.p, n)[k] for n in names]) for k in range(len(times))])
-    if two_phase:  # the control is constant on each interval
-        pairs = [(look(k, k), look(k + 1, k)) for k in range(len(times) - 1)]
-        h = np.diff(times)
-        rates, forces, running = (
-            [step * (a[j] + b[j]) / 2 for step, (a, b) in zip(h, pairs, strict=True)]
-            for j in range(3)
-        )
+    x, p = (
+        np.array([_flat([getattr(of, n)[k] for n in names]) for k in range(len(times))])
+        for of in (found.x, found.p)
+    )
+    if found.stop is not None:  # two phases: the control is constant on each interval
+        rates, forces, running = _by_trapezoids(times, look)
         dx, dp = np.diff(x, axis=0), np.diff(p, axis=0)
     else:
-        all_ = [look(k, k) for k in range(len(times))]
-        h = times[2::2] - times[:-2:2]
-        rates, forces, running = (
-            [s * (all_[2 * k][j] + 4 * all_[2 * k + 1][j] + all_[2 * k + 2][j]) / 6
-             for k, s in enumerate(h)]
-            for j in range(3)
-        )  # fmt: skip
+        rates, forces, running = _by_simpson(times, look)
         dx, dp = x[2::2] - x[:-2:2], p[2::2] - p[:-2:2]
     last = here(-1, -1)
-    terminal = checks.text_values(model, at, last)[2]
+    terminal = instances.text_values(model, at, last)[2]
     total = float(np.sum(running)) + float(np.exp(-rho * times[-1])) * float(np.real(terminal))
-    first = _flat(
-        [at.arrays[n] for s, n in zip(model.states, names, strict=True) if s.kind != "constant"]
-    )
-    began = _flat(
-        [
-            getattr(found.x, n)[0]
-            for s, n in zip(model.states, names, strict=True)
-            if s.kind != "constant"
-        ]
-    )
+    moving = [s.name for s in model.states if s.kind != "constant"]
+    first = _flat([at.arrays[n] for n in moving])
+    began = _flat([getattr(found.x, n)[0] for n in moving])
     return {
         "x' = f": _off(dx, np.array(rates)),
         "p' = -H_x": _off(dp, np.array(forces)),
@@ -203,6 +197,27 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         "control minimises H": _excess(result, at, [here(k, k) for k in _few(len(times))]),
         "cost": abs(total - float(found.cost)) / (1 + abs(total)),
     }
+
+
+Rates = tuple[np.ndarray, np.ndarray, float]  # x', p' and the running cost, discounted
+Look = Callable[[int, int], Rates]  # by the node of the state, and that of the control
+
+
+def _by_trapezoids(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+    """Integrals of the rates over every interval, with the control of its first node."""
+    pairs = [(look(k, k), look(k + 1, k)) for k in range(len(times) - 1)]
+    for j in range(3):
+        yield [step * (a[j] + b[j]) / 2 for step, (a, b) in zip(np.diff(times), pairs, strict=True)]
+
+
+def _by_simpson(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+    """Integrals of the rates over every two intervals, whose nodes are evenly spaced."""
+    at = [look(k, k) for k in range(len(times))]
+    for j in range(3):
+        yield [
+            s * (at[2 * k][j] + 4 * at[2 * k + 1][j] + at[2 * k + 2][j]) / 6
+            for k, s in enumerate(times[2::2] - times[:-2:2])
+        ]
 
 
 def _few(count: int) -> list[int]:
@@ -229,7 +244,8 @@ def _slope(model: ControlDefinition, at: Point, changes: dict) -> list[np.ndarra
             moved = own.astype(complex)
             moved[index] += 1j * _TINY
             slope[index] = (
-                np.imag(checks.text_hamiltonian(model, at, {**changes, slot.name: moved})) / _TINY
+                np.imag(instances.text_hamiltonian(model, at, {**changes, slot.name: moved}))
+                / _TINY
             )
         out.append((slope + slope.T) / 2 if slot.kind == "symmetric" else slope)
     return out
@@ -248,7 +264,7 @@ def _end(result: OptimalControl, at: Point, last: dict) -> float:
             moved[index] += 1j * _TINY
             if slot.kind == "sphere":
                 moved = moved / np.sqrt((moved * moved).sum(-1, keepdims=True))
-            terminal = checks.text_values(result.model, at, {**last, slot.name: moved})[2]
+            terminal = instances.text_values(result.model, at, {**last, slot.name: moved})[2]
             slope[index] = np.imag(terminal) / _TINY
         slope = (slope + slope.T) / 2 if slot.kind == "symmetric" else slope
         gap = np.max(np.abs(slope - last[f"p_{slot.name}"]), initial=0.0)
@@ -261,15 +277,15 @@ def _excess(result: OptimalControl, at: Point, points: list[dict]) -> float:
     model, worst = result.model, 0.0
     rng = generator(11)
     for changes in points:
-        own = float(np.real(checks.text_hamiltonian(model, at, changes)))
+        own = float(np.real(instances.text_hamiltonian(model, at, changes)))
         for k in range(60 if model.controls else 0):
             other = dict(changes)
             for slot in model.controls:
                 u = changes[slot.name]
                 other[slot.name] = u + 10.0 ** (-(k % 4)) * rng.standard_normal(np.shape(u))
-            other = checks._inside(result, other, at)
+            other = law_checks.admissible(result, other, at)
             with np.errstate(all="ignore"):
-                value = np.real(checks.text_hamiltonian(model, at, other))
+                value = np.real(instances.text_hamiltonian(model, at, other))
             if np.isfinite(value):
                 worst = max(worst, (own - float(value)) / (1 + abs(own)))
     return worst

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import sympy as sp
 
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control import checks, instances, law_checks
+from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import walk
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import digit
+from derive.verify.common.rung import Rung, digit
 
 STEP_OF = {
     "running_cost": "trace",
@@ -46,12 +45,12 @@ def steps(result: OptimalControl) -> Rung:
     """Every step's stored residual, and how small an error of each equation it would show."""
     found = {s.name: s.check.residual for s in result.steps if s.check}
     power = {}
-    at = [inside(result.model, k) for k in range(checks.INSTANCES)]
+    at = [inside(result.model, k) for k in range(instances.INSTANCES)]
     for name in result.equations:
         if all(result.algebra.is_zero(a) for a in result.equations[name]):
             continue
         wrong = residual_of(_scaled(result, name, sp.Rational(1001, 1000)), name, at)
-        power[name] = digit(1e-3 * checks.TOLERANCE / wrong) if wrong else float("inf")
+        power[name] = digit(1e-3 * instances.TOLERANCE / wrong) if wrong else float("inf")
     caught = {k: v for k, v in power.items() if k != "control_law"}
     return Rung(
         "L1 steps",
@@ -72,7 +71,7 @@ def residual_of(result: OptimalControl, name: str, at: Sequence[Point]) -> float
         "trace": checks._trace,
         "hamiltonian": checks._hamiltonian,
         "first order": checks._first,
-        "control law": checks.law_residual,
+        "control law": law_checks.law_residual,
         "transversality": checks._terminal,
         "second order": checks._second,
     }[STEP_OF.get(name, "second order")]

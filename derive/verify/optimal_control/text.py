@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from derive.methods.optimal_control.checks import Point, text_problem
+from derive.methods.optimal_control.instances import Point, text_problem
 from derive.notation.control.definition import ControlDefinition
 
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from derive.draws import generator
 from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.checks import Point, inside
-from derive.methods.optimal_control.derivation import OptimalControl
+from derive.methods.optimal_control.instances import Point, inside
 from derive.methods.optimal_control.moment_dynamics import run_problem
+from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.slots import Slot
-from derive.verify.common.rung import Rung
-from derive.verify.optimal_control.points import arguments, digit, hamiltonian_nodes, inner_product
+from derive.verify.common.rung import Rung, digit
+from derive.verify.optimal_control.points import arguments, hamiltonian_nodes, inner_product
 
 _SEED = 43
 

@@ -12,7 +12,7 @@ from derive.commands.build_command import text_of
 from derive.derivation import derived
 from derive.errors import CheckFailed, Refusal
 from derive.gate import require_right
-from derive.methods.gaussian_closure.derivation import U as FREQUENCY
+from derive.methods.gaussian_closure.conditions import U as FREQUENCY
 from derive.registry import entries, find
 
 HEAD = '''"""A definition for a test."""

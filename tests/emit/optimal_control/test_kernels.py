@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from derive.emit.optimal_control.module import render
-from derive.methods.optimal_control.checks import point
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.instances import point
+from derive.methods.optimal_control.result import OptimalControl
 from derive.registry import entries, load
 from derive.verify.optimal_control import ladder
 from derive.verify.optimal_control.points import arguments

@@ -9,8 +9,9 @@ import pytest
 from derive.calculus.index.evaluate import evaluate
 from derive.errors import Refusal
 from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.verify.covariance_sde.independent import independent
 from derive.verify.covariance_sde.instance import instance
-from derive.verify.covariance_sde.rungs import independent
+from derive.verify.covariance_sde.references import references
 
 #: by the second route: the text on arrays, cubature, extrapolation
 BY_CUBATURE = (
@@ -41,7 +42,7 @@ def values(result: CovarianceSDE, V: np.ndarray) -> tuple[np.ndarray, np.ndarray
 @pytest.mark.parametrize("name", BY_CUBATURE)
 def test_the_second_route_agrees(name: str) -> None:
     result = derived(name)
-    rung = independent(result)
+    rung = independent(references(result))
     assert rung.passed and rung.figures, rung.figures
     assert (result.noise.covariance() - result.diffusion).is_zero
 

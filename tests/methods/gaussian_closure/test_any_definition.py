@@ -13,8 +13,9 @@ from built_closures import built
 
 from derive.errors import DefinitionError, Refusal
 from derive.generated import sigmoid_closure
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.derivation import CLOSED, CUBATURE, FOURIER, derive
+from derive.methods.gaussian_closure import checks, clouds, instances
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER
 from derive.notation.closures.numeric import Cloud
 from derive.theory.sigmoid_closure import sigmoid_closure as shipped
 
@@ -66,7 +67,7 @@ QUADRATURE = [
 
 def rates(name: str, scale: float = 0.2) -> tuple[float, float]:
     result, module = built(name)
-    one = checks.instance(result.model, 91, scale=scale)
+    one = instances.instance(result.model, 91, scale=scale)
     with (
         jax.enable_x64(True),
         jax.numpy_rank_promotion("raise"),
@@ -81,7 +82,7 @@ def rates(name: str, scale: float = 0.2) -> tuple[float, float]:
         if result.noise is not None:
             G = one.arrays["G"]
             cov = cov - G @ G.T
-    wanted = checks.text_rates(result.model, one, 20 if result.model.positional else 32)
+    wanted = clouds.text_rates(result.model, one, 20 if result.model.positional else 32)
     return checks.residual(mean, wanted[0]), checks.residual(cov, wanted[1])
 
 
@@ -123,7 +124,7 @@ def test_a_relu_network_has_its_exact_projected_rates() -> None:
     from scipy.stats import norm
 
     result, module = built("feed_forward")
-    one = checks.instance(result.model, 92, size=3)
+    one = instances.instance(result.model, 92, size=3)
     a = one.arrays
     with jax.enable_x64(True):
         p = module.Params(*(a[n] for n in module.Params._fields))
@@ -144,7 +145,7 @@ def test_a_diverging_weight_has_a_negative_margin() -> None:
     """Unnormalised softmax: S (A^T S A) must stay below one; solve refuses and names the margin."""
     result, module = built("unnormalised")
     assert any("integrable while I + L^T M L > 0" in f for f in result.facts)
-    one = checks.instance(result.model, 93)
+    one = instances.instance(result.model, 93)
     with jax.enable_x64(True):
         p = module.Params(*(one.arrays[n] for n in module.Params._fields))
         small = module.margin(one.arrays["m"], one.arrays["S"], p)
@@ -219,10 +220,10 @@ def trapezoid(mean: np.ndarray, cov: np.ndarray, nodes: int) -> Cloud:
 def test_large_arguments_too(name: str) -> None:
     """Scores with a standard deviation of several units, against a double trapezoidal sum."""
     result, module = built(name) if hasattr(odd, name) else (derive(shipped), sigmoid_closure)
-    one = checks.instance(result.model, 95, size=1, scale=1.3)
+    one = instances.instance(result.model, 95, size=1, scale=1.3)
     one.arrays["S"], one.arrays["m"] = np.array([[1.5]]), np.array([0.8])
     queries = trapezoid(one.arrays["m"], one.arrays["S"], 801)
-    gamma = checks.text_velocity(
+    gamma = clouds.text_velocity(
         result.model, one, queries, trapezoid(one.arrays["m"], one.arrays["S"], 1601)
     )
     mean = queries.weight @ gamma

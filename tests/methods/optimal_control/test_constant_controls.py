@@ -12,8 +12,8 @@ import pytest
 
 from derive.emit.optimal_control.module import render
 from derive.errors import DefinitionError
-from derive.methods.optimal_control.checks import point
 from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.instances import point
 from derive.registry import entries, load
 from derive.verify.optimal_control import ladder
 

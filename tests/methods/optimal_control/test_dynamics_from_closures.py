@@ -10,8 +10,9 @@ import pytest
 import sympy as sp
 
 from derive.errors import DefinitionError, Refusal
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control import checks, instances
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.result import OptimalControl
 from derive.registry import entries, load
 
 HEAD = """from derive.notation import *
@@ -123,13 +124,13 @@ def test_a_wrong_rate_is_seen_by_the_quadrature(tmp_path: Path) -> None:
     from dataclasses import replace
 
     result = _derive(tmp_path, _moments(*MOMENTS["L2"][:4]))
-    at = checks.tame_point(result.model, 0)
+    at = instances.tame_point(result.model, 0)
     g = result.algebra
     for position in (0, 1):
         rates = list(result.equations["state_rate"])
         rates[position] = g.scale(sp.Rational(1001, 1000), rates[position])
         broken = replace(result, equations={**result.equations, "state_rate": tuple(rates)})
-        assert checks.closure_residual(broken, at) > 100 * checks.TOLERANCE
+        assert checks.closure_residual(broken, at) > 100 * instances.TOLERANCE
 
 
 def test_a_covariance_alone_needs_a_mean_that_rests(tmp_path: Path) -> None:
@@ -201,10 +202,10 @@ def steer(x, V, A):
     return problem(dynamics=rate, running=far(x) + beta * squared_norm(V))
 """,
     )
-    at = checks.point(result.model, 4)
+    at = instances.point(result.model, 4)
     x, V, A = (at.arrays[n] for n in "xVA")
     assert np.abs(A - A.T).max() > 0.1
-    (found,) = checks.evaluate(result, "state_rate", at)
+    (found,) = instances.evaluate(result, "state_rate", at)
     for i in range(len(x)):
         weights = np.array([np.exp((A @ x[i]) @ x[j]) for j in range(len(x))])
         np.testing.assert_allclose(found[i], V @ (weights @ x) / weights.sum(), atol=1e-12)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from derive.emit.optimal_control.module import render
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.result import OptimalControl
 from derive.registry import entries, load
 
 HEAD = """from derive.notation import *
@@ -42,7 +43,7 @@ def _double() -> Any:
         yield
 
 
-def _kernel_agrees(result: OptimalControl, module: ModuleType, at: checks.Point) -> None:
+def _kernel_agrees(result: OptimalControl, module: ModuleType, at: instances.Point) -> None:
     """state_rate and costate_rate of the module against the equations on NumPy arrays."""
 
     def pick(kind: type, mark: str = "") -> Any:
@@ -52,7 +53,7 @@ def _kernel_agrees(result: OptimalControl, module: ModuleType, at: checks.Point)
     x, p, u = pick(module.State), pick(module.Costate, "p_"), pick(module.Control)
     found = module.costate_rate(x, p, u, params), module.state_rate(x, u, params)
     for name, parts in zip(("costate_rate", "state_rate"), found, strict=True):
-        for one, wanted in zip(parts, checks.evaluate(result, name, at), strict=True):
+        for one, wanted in zip(parts, instances.evaluate(result, name, at), strict=True):
             np.testing.assert_allclose(one, wanted, atol=1e-9 * (1 + np.abs(wanted).max()))
 
 
@@ -70,7 +71,7 @@ def steer(x, W, b, goal):
 def test_every_word_of_the_notation_reaches_the_kernel(tmp_path: Path) -> None:
     result, module = _built(tmp_path, EVERY)
     assert all(s.check is None or s.check.passed for s in result.steps)
-    _kernel_agrees(result, module, checks.point(result.model, 0))
+    _kernel_agrees(result, module, instances.point(result.model, 0))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_checks_stay_where_the_definition_is_finite(text: str, tmp_path: Path) -
     assert all(s.check is None or s.check.passed for s in result.steps), [
         (s.name, s.check.residual) for s in result.steps if s.check
     ]
-    _kernel_agrees(result, module, checks.inside(result.model, 0))
+    _kernel_agrees(result, module, instances.inside(result.model, 0))
 
 
 ENERGY = """

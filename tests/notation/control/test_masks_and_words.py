@@ -12,8 +12,9 @@ import pytest
 
 from derive.emit.optimal_control.module import render
 from derive.errors import DefinitionError
-from derive.methods.optimal_control import checks
-from derive.methods.optimal_control.derivation import OptimalControl, derive
+from derive.methods.optimal_control import instances
+from derive.methods.optimal_control.derivation import derive
+from derive.methods.optimal_control.result import OptimalControl
 from derive.registry import entries, load
 
 HEAD = """from derive.notation import *
@@ -62,9 +63,9 @@ def test_causal_particles_see_their_past_alone(tmp_path: Path) -> None:
     result = _derive(tmp_path, MASKED)
     _sound(result)
     for seed in range(3):
-        at = checks.point(result.model, seed)
+        at = instances.point(result.model, seed)
         x, Q, K, V = (at.arrays[name] for name in ("x", "Q", "K", "V"))
-        (found,) = checks.evaluate(result, "state_rate", at)
+        (found,) = instances.evaluate(result, "state_rate", at)
         for i in range(len(x)):
             logits = x[: i + 1] @ K.T @ (Q @ x[i])
             weights = np.exp(logits - logits.max())
@@ -83,9 +84,9 @@ def steer(x, V, A, goal):
 """,
     )
     _sound(result)
-    at = checks.point(result.model, 1)
+    at = instances.point(result.model, 1)
     x, A, V = (at.arrays[name] for name in ("x", "A", "V"))
-    (found,) = checks.evaluate(result, "state_rate", at)
+    (found,) = instances.evaluate(result, "state_rate", at)
     for i, row in enumerate(x):
         later = x[i + 1 :]
         expected = V @ ((later @ (A.T @ row)) @ later) / len(x)
@@ -105,11 +106,11 @@ def test_divergence_of_gaussian_laws_as_a_cost(tmp_path: Path) -> None:
     """H_S of the divergence is (goal^-1 - S^-1) / 2; the kernel agrees and stays off det < 0."""
     result = _derive(tmp_path, KL)
     _sound(result)
-    at = checks.point(result.model, 0)
+    at = instances.point(result.model, 0)
     S, V, A, P, goal = (at.arrays[name] for name in ("S", "V", "A", "p_S", "goal"))
     inner = A @ S @ P @ V + P @ V @ S @ A
     expected = -(np.linalg.inv(goal) - np.linalg.inv(S)) / 2 - inner - inner.T
-    (found,) = checks.evaluate(result, "costate_rate", at)
+    (found,) = instances.evaluate(result, "costate_rate", at)
     np.testing.assert_allclose(found, expected, atol=1e-10 * abs(expected).max())
     module = _module(result, tmp_path)
     params = module.Params(rho=0.0, M=1.0, A=A, goal=goal)
@@ -133,9 +134,9 @@ def steer(x, u, goal):
 """,
     )
     _sound(result)
-    at = checks.point(result.model, 0)
+    at = instances.point(result.model, 0)
     x, p, goal = (at.arrays[name] for name in ("x", "p_x", "goal"))
-    (found,) = checks.evaluate(result, "costate_rate", at)
+    (found,) = instances.evaluate(result, "costate_rate", at)
     np.testing.assert_allclose(found, p - 3 * np.sign(x - goal), atol=1e-12)
 
 

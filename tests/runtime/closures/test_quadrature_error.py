@@ -13,14 +13,15 @@ import odd_closures as odd
 import pytest
 from built_closures import built
 
-from derive.methods.gaussian_closure import checks
-from derive.methods.gaussian_closure.derivation import CUBATURE, derive
+from derive.methods.gaussian_closure import checks, instances
+from derive.methods.gaussian_closure.derivation import derive
+from derive.methods.gaussian_closure.result import CUBATURE
 from derive.runtime.closures.results import Moments
 
 
 def case(name: str, seed: int = 91, **options: Any) -> tuple[Any, Any, Any, tuple]:
     result, module = built(name)
-    one = checks.instance(result.model, seed, **options)
+    one = instances.instance(result.model, seed, **options)
     params = module.Params(
         *(np.asarray({**one.params, **one.arrays}[n]) for n in module.Params._fields)
     )
@@ -60,7 +61,7 @@ def test_moments_have_five_fields_and_keep_the_estimate() -> None:
 def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
     """Arguments of standard deviation up to a million: rule and estimate against ten times as many
     frequencies."""
-    from derive.runtime.closures.quadrature import finer
+    from derive.runtime.closures.fineness import finer
 
     module, _, p, (m, S) = case("tanh_weight")
     with jax.enable_x64(True):
@@ -76,7 +77,7 @@ def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
 
 
 def test_a_kink_is_named_and_its_cubature_is_estimated() -> None:
-    from derive.runtime.closures.quadrature import finer
+    from derive.runtime.closures.fineness import finer
 
     result, _ = built("kinked")
     assert result.route == CUBATURE

@@ -19,10 +19,11 @@ from derive.methods.covariance_sde import block
 from derive.methods.covariance_sde.derivation import derive
 from derive.methods.gaussian_closure import derivation as gaussian_closure
 from derive.methods.optimal_control import derivation as optimal_control
-from derive.methods.optimal_control.checks import point
+from derive.methods.optimal_control.instances import point
 from derive.notation import Rational
 from derive.registry import entries, find, load
-from derive.verify.covariance_sde import rungs
+from derive.verify.covariance_sde.independent import independent as of_blocks
+from derive.verify.covariance_sde.references import references
 from derive.verify.covariance_sde.second_route import Layer, NotCovered
 from derive.verify.covariance_sde.weight_powers import (
     WIDTHS,
@@ -31,7 +32,7 @@ from derive.verify.covariance_sde.weight_powers import (
     powers,
     weight_degrees,
 )
-from derive.verify.gaussian_closure.ladder import second_route
+from derive.verify.gaussian_closure.second_route import second_route
 from derive.verify.optimal_control.second_route import independent
 from derive.verify.optimal_control.text import text_facts
 
@@ -87,7 +88,8 @@ def test_a_derivation_that_cuts_its_series_one_order_early_fails(
     )
     result = derive(odd_layers.learned_keys)
     assert all(s.check is None or s.check.passed for s in result.steps)  # nothing else sees it
-    rung = rungs.independent(result)  # by degrees of the derivation, 4 instead of 6, it would pass
+    # by degrees of the derivation, 4 instead of 6, it would pass
+    rung = of_blocks(references(result))
     assert not rung.passed
     assert rung.figures["drift"] > 0.1 and rung.figures["diffusion"] < 1e-8
 

@@ -28,10 +28,14 @@ from derive.notation import (
 )
 from derive.notation.layers.model import Model, trace
 from derive.registry import find, load
-from derive.verify.covariance_sde import rungs
+from derive.verify.covariance_sde import references as reference_routes
 from derive.verify.covariance_sde.cones import cone_rule
+from derive.verify.covariance_sde.independent import independent
+from derive.verify.covariance_sde.mutants import mutants
+from derive.verify.covariance_sde.references import references
 from derive.verify.covariance_sde.second_route import NotCovered, RouteError
-from derive.verify.covariance_sde.unit_route import Limits, UnitLayer, unit_route
+from derive.verify.covariance_sde.unit_averages import UnitLayer
+from derive.verify.covariance_sde.unit_route import Limits, unit_route
 
 m, n, n_k, H = dims("m: tokens", "n: width", "n_k: key width", "H: heads, fixed")
 n_h = dims("n_h: hidden width, proportional to the width")
@@ -169,7 +173,7 @@ def test_the_rule_between_the_kinks_is_exact_for_piecewise_polynomials(m: int) -
     ],
 )
 def test_drift_diffusion_and_correction_are_reached_to_1e_9(name: str) -> None:
-    rung = rungs.independent(derived(name))
+    rung = independent(references(derived(name)))
     assert rung.passed
     parts = {"drift", "diffusion", "n^(-1/2) drift", "n^(-1/2) diffusion"}
     assert set(rung.figures) == parts
@@ -189,20 +193,14 @@ def _changed(expression: Expression, term: int, factor: sp.Expr) -> Expression:
 def test_a_changed_coefficient_is_caught(name: str, part: str, factor: str) -> None:
     result = derived(name)
     (block,) = result.blocks
-    (reference,) = rungs.references(result)
+    (reference,) = references(result)
     if factor == "as stated":
-        factor = "1 + " + rungs.independent(result).power.rpartition(" ")[2]
-    try:
-        for term in range(len(getattr(block, part).terms)):
-            wrong = replace(
-                block, **{part: _changed(getattr(block, part), term, sp.sympify(factor))}
-            )
-            rungs._KNOWN[:] = [(result, [replace(reference, block=wrong)])]
-            rung = rungs.independent(result)
-            assert not rung.passed
-            assert rung.figures[part] >= 1e-9
-    finally:
-        rungs._KNOWN.clear()
+        factor = "1 + " + independent([reference]).power.rpartition(" ")[2]
+    for term in range(len(getattr(block, part).terms)):
+        wrong = replace(block, **{part: _changed(getattr(block, part), term, sp.sympify(factor))})
+        rung = independent([replace(reference, block=wrong)])
+        assert not rung.passed
+        assert rung.figures[part] >= 1e-9
 
 
 @pytest.mark.parametrize("error, passed", [(NotCovered, True), (RouteError, False)])
@@ -212,17 +210,15 @@ def test_a_certificate_says_why_a_block_is_not_reached(
     def route(*_, **__):  # type: ignore[no-untyped-def]
         raise error("the reason")
 
-    rungs._KNOWN.clear()
-    monkeypatch.setattr(rungs, "unit_route", route)
-    rung = rungs.independent(derived("shaped_relu_mlp"))
-    rungs._KNOWN.clear()
+    monkeypatch.setattr(reference_routes, "unit_route", route)
+    rung = independent(references(derived("shaped_relu_mlp")))
     assert rung.passed == passed
     assert rung.figures == {"not reached": "the reason"}
     assert not rung.power
 
 
 def test_mutants_of_a_kinked_block_are_killed() -> None:
-    rung = rungs.mutants(derived("shaped_relu_mlp"))
+    rung = mutants(references(derived("shaped_relu_mlp")))
     assert rung.passed
     assert rung.figures["made"] == rung.figures["killed"] > 20
 
@@ -267,7 +263,7 @@ def test_units_with_a_gate() -> None:
 
 def test_smooth_units_with_two_weights_are_averaged_one_at_a_time() -> None:
     """Cubature over all their weights would take minutes."""
-    rung = rungs.independent(derive(model(smooth_gate)))
+    rung = independent(references(derive(model(smooth_gate))))
     assert rung.passed
     assert "n^(-1/2) drift" in rung.figures
     assert max(rung.figures.values()) < 1e-10
@@ -276,18 +272,16 @@ def test_smooth_units_with_two_weights_are_averaged_one_at_a_time() -> None:
 def test_kinked_functions_of_logits() -> None:
     """Two kinks in one matrix, beside a softmax of the same logits; and wrong coefficients."""
     result = derive(model(many_keys))
-    rung = rungs.independent(result)
+    (block,), (reference,) = result.blocks, references(result)
+    rung = independent([reference])
     assert rung.passed
     assert set(rung.figures) == {"drift", "diffusion"}
     assert max(rung.figures.values()) < 1e-9
-    (block,), (reference,) = result.blocks, rungs.references(result)
     for factor in ("1001/1000", "-1", "0"):
         for term in range(len(block.drift.terms)):
             wrong = _changed(block.drift, term, sp.sympify(factor))
             found = replace(reference, block=replace(block, drift=wrong))
-            rungs._KNOWN[:] = [(result, [found])]
-            assert not rungs.independent(result).passed
-    rungs._KNOWN.clear()
+            assert not independent([found]).passed
 
 
 def test_a_kink_of_logits_that_is_too_large_has_no_limit() -> None:

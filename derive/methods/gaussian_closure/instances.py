@@ -1,0 +1,98 @@
+"""Numbers at which a closure is checked: a generic law, matrices and parameters in range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sympy as sp
+
+from derive.calculus.index.defined import Book
+from derive.calculus.index.defined_values import value
+from derive.calculus.index.expressions import Expression
+from derive.draws import generator
+from derive.methods.common.parameters import sample
+from derive.notation.closures.model import ClosureModel
+
+SIZES = {"B": 3}
+
+
+SCALE = 0.25
+
+
+@dataclass(frozen=True)
+class ClosureInstance:
+    """Numbers for one check: arrays by name, sizes by dimension, parameters."""
+
+    arrays: dict[str, np.ndarray]
+    sizes: dict[str, int]
+    params: dict[str, float]
+    numbers: dict[sp.Symbol, float]
+
+
+def instance(
+    model: ClosureModel,
+    seed: int,
+    *,
+    scale: float = SCALE,
+    size: int = 2,
+    rank: int | None = None,
+    block: bool = True,
+) -> ClosureInstance:
+    """A generic law and generic matrices; heads, keys and values of sizes that differ."""
+    rng = generator(57, seed)
+    sizes = dict(SIZES)
+    for position, dim in enumerate(model.dims):
+        sizes[dim.name] = size if dim in (model.state_dim, model.key_dim) else 2 + position % 2
+    d, e = sizes[model.state_dim.name], sizes[model.key_dim.name]
+    arrays = {
+        m.data: scale ** (1 if len(m.shape) > 1 else 0)
+        * rng.standard_normal([sizes[s.name] for s in m.shape])
+        for m in model.matrices
+    }
+    blocks = (SIZES["B"],) if model.positional and block else ()
+
+    def law(n: int) -> tuple[np.ndarray, np.ndarray]:
+        root = rng.standard_normal((*blocks, n, rank or n))
+        cov = root @ root.swapaxes(-1, -2) / (2 * n) + (0.2 * np.eye(n) if rank is None else 0)
+        return 0.7 * rng.standard_normal((*blocks, n)), cov
+
+    arrays["m"], arrays["S"] = law(d)
+    if model.cross:
+        blocks = ()
+        arrays["key_mean"], arrays["key_cov"] = law(e)
+    with_law(arrays)
+    if model.positional:
+        arrays["theta"] = rng.dirichlet(3 * np.ones(SIZES["B"]))
+        add_masks(arrays, SIZES["B"])
+        arrays["x"] = rng.standard_normal((*((SIZES["B"],) if block else ()), d))
+    else:
+        arrays["x"] = rng.standard_normal(d)
+    params = {p.name: float(sample(p, rng)) for p in model.params}
+    numbers = {p: params[p.name] for p in model.params}
+    return ClosureInstance(arrays, sizes, params, numbers)
+
+
+def with_law(arrays: dict[str, np.ndarray]) -> None:
+    """Factors of the covariances (any square root serves)."""
+    for cov, factor in (("S", "F_S"), ("key_cov", "F_key")):
+        if cov in arrays:
+            values, vectors = np.linalg.eigh(arrays[cov])
+            arrays[factor] = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+
+
+def add_masks(arrays: dict[str, np.ndarray], blocks: int) -> None:
+    s, tau = np.arange(blocks)[:, None], np.arange(blocks)[None, :]
+    arrays["mask_upto"] = (tau <= s).astype(float)
+    arrays["mask_before"] = (tau < s).astype(float)
+    arrays["mask_from"] = (tau >= s).astype(float)
+    arrays["mask_after"] = (tau > s).astype(float)
+
+
+def at(
+    one: ClosureInstance, expression: Expression, book: Book, **changed: np.ndarray
+) -> np.ndarray:
+    arrays = {**one.arrays, **changed}
+    if "S" in changed or "key_cov" in changed:
+        with_law(arrays)
+    return value(expression, book, arrays, one.sizes, one.numbers)

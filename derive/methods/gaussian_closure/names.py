@@ -1,0 +1,51 @@
+"""The tensors of a closure's derivation by name: tokens, laws, blocks and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from derive.calculus.gaussian.tilt import GaussianLaw
+from derive.calculus.index.factors import Index, Tensor
+from derive.notation.closures.model import ClosureModel
+
+
+@dataclass
+class Names:
+    """The tensors of a derivation."""
+
+    model: ClosureModel
+    block: bool = True  # laws that depend on the position
+    x: Tensor = field(init=False)
+    y: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        d, e = self.model.state_dim, self.model.key_dim
+        self.y = Tensor("y", (e,), "key")
+        self.blocks = sp.Symbol("B", positive=True, integer=True)
+        self.s, self.tau = Index("s", self.blocks), Index("tau", self.blocks)
+        self.theta = Tensor("theta", (self.blocks,), "constant")
+        blocked = self.model.positional and self.block
+        own = (self.blocks,) if blocked else ()
+        self.x = Tensor("x", (*own, d), "query")
+        self.mean = Tensor("m", (*own, d), "mean")
+        # a tensor with a block axis is symmetric in its last two slots only: not declared
+        self.cov = Tensor("S", (*own, d, d), "covariance", symmetric=not blocked)
+        if self.model.cross:
+            self.key_mean = Tensor("key_mean", (e,), "mean")
+            self.key_cov = Tensor("key_cov", (e, e), "covariance", symmetric=True)
+        else:
+            self.key_mean, self.key_cov = self.mean, self.cov
+
+    def key_law(self) -> GaussianLaw:
+        block = self.tau if self.model.positional and self.block else None
+        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
+
+    def query_law(self) -> GaussianLaw:
+        block = self.s if self.model.positional and self.block else None
+        return GaussianLaw(self.x, self.mean, self.cov, block)
+
+    def mask(self, relation: str) -> Tensor:
+        words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}
+        return Tensor(f"mask_{words[relation]}", (self.blocks, self.blocks), "constant")
