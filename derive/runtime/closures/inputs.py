@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
+from derive.runtime.closures.specification import ClosureModel
 
 
 class Laws(NamedTuple):

@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.rosenbrock import make_attempt as implicit_attempt
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.closures.state import Attempt, State, equation, own_rate
 from derive.runtime.common.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 RUNNING, BLOW_UP, MARGIN, OVERFLOW, STEP_LIMIT, STIFF = range(6)
 SHARP = 1e-9  # of float64; float32 cannot resolve it and stops at 64 roundings

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common.lanes import over_lanes
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 State = tuple[jax.Array, ...]
 

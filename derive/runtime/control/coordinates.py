@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import small_matrices
+from derive.runtime.control.specification import ControlModel
 from derive.runtime.control.words import minimising_control
-
-if TYPE_CHECKING:
-    from derive.runtime.control.entry import ControlModel
 
 Vector = Any  # a NumPy or a JAX array of one axis
 

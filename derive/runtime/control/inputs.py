@@ -6,16 +6,14 @@ Every refusal is a ValueError that says which array, what is wrong with it, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from derive.runtime.common.inputs import _in_range
 from derive.runtime.control.coordinates import bind_sizes
 from derive.runtime.control.results import Turnpike
-
-if TYPE_CHECKING:
-    from derive.runtime.control.entry import ControlModel
+from derive.runtime.control.specification import ControlModel
 
 
 def real_array(name: str, value: Any) -> np.ndarray:

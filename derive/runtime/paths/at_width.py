@@ -7,40 +7,18 @@ specification and parameters that every simulator takes like those of the limit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common.inputs import positive_integer
 from derive.runtime.common.precision import precision
-from derive.runtime.paths.blocks import Block
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import AtWidth, CovarianceModel
 
 LARGEST = 2**40  # the search for a width that would do ends there
-
-
-@dataclass(frozen=True, eq=False)
-class AtWidth:
-    """Functions of a generated module that take the width among their parameters.
-
-    `params` has the fields of the limit's parameters and `width`.  `lift(V, params, t)` must be
-    positive semi-definite, `field_sizes(params, t)` non-negative.  None: as in the limit.
-    """
-
-    params: type
-    width: str
-    drift: Callable[..., Any]
-    step_layer: Callable[..., Any]
-    step_blocks: Mapping[str, Block]
-    lift: Callable[..., Any]
-    diffusion: Callable[..., Any] | None = None
-    noise_from: Callable[..., Any] | None = None
-    field_sizes: Callable[..., Any] | None = None
 
 
 def corrected(

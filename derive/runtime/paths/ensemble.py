@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,8 @@ from derive.runtime.common import memory
 from derive.runtime.common.progress import Progress
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.sharding import SHARED, along, over_paths
+from derive.runtime.paths.specification import CovarianceModel
 from derive.runtime.paths.stepping import Layout, make_step
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
 
 SMALLEST = 64  # paths in the smallest block
 SHRINK = 4

@@ -1,12 +1,11 @@
-"""What every generated covariance-SDE module is bound to: specification and entry points.
+"""What every generated covariance-SDE module is bound to: its specification and the entry points.
 
 Imports jax and numpy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +17,11 @@ from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.paths import ensemble, networks
-from derive.runtime.paths.at_width import AtWidth, corrected
+from derive.runtime.paths.at_width import corrected
 from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.sharding import chosen
+from derive.runtime.paths.specification import AtWidth, CovarianceModel
 from derive.runtime.paths.stepping import largest_step
 
 __all__ = [
@@ -33,43 +33,6 @@ __all__ = [
     "reduced_network",
     "simulate",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class CovarianceModel:
-    """A generated module's functions and the laws of what they draw.
-
-    A layer takes the time 1 / `clock` ** `pace`.
-    """
-
-    params: type
-    dims: type
-    weights: type
-    width: str
-    clock: str
-    ranges: Mapping[str, Any]
-    ratios: Mapping[str, str]
-    weight_shapes: Mapping[str, tuple[str, ...]]
-    noise_fields: Mapping[str, str]
-    drift: Callable[..., Any]
-    diffusion: Callable[..., Any]
-    noise_from: Callable[..., Any]
-    mixing_rate: Callable[..., Any]
-    mixing_effect: Callable[..., Any]
-    volatility: Callable[..., Any]
-    layer: Callable[..., Any]
-    reduced_layer: Callable[..., Any] | None = None
-    reduced_blocks: Mapping[str, Block] = field(default_factory=dict)
-    step_layer: Callable[..., Any] | None = None
-    step_blocks: Mapping[str, Block] = field(default_factory=dict)
-    at_width: AtWidth | None = None
-    shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    unit_rows: bool = False
-    pace: float = 1.0
-
-    def unit(self, size: float) -> float:
-        """Layers in a unit of time, at a size of the clock's dimension."""
-        return size if self.pace == 1 else float(size) ** self.pace
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,7 @@ from derive.runtime.paths.blocks import exact_blocks
 from derive.runtime.paths.ensemble import IMPLEMENTATION, cautioned, path_keys, require_room
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.sharding import SHARED, along, over_paths
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import CovarianceModel
 
 
 def dense(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,7 @@ from derive.runtime.common.inputs import value_of
 from derive.runtime.common.ops import Tiles
 from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
 from derive.runtime.paths.normals import normals
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import CovarianceModel
 
 TILES = 10  # compile time of straight-line code grows like m^3
 
