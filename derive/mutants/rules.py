@@ -120,8 +120,8 @@ MUTANTS = (
            lambda f: lambda *a: f(*a[:-1], a[-1] // 8), "sigmoid_closure"),
     Mutant("runtime: collocation", "a weight by 1.02", "runtime.control.boundary_value:equations",
            wrong_weight, "ending_tracking"),
-    Mutant("runtime: costate", "p' by 0.98", "runtime.control.extremals:problem",
+    Mutant("runtime: costate", "p' by 0.98", "runtime.control.extremal_system:problem",
            costate_of(0.98), "ending_tracking"),
     Mutant("runtime: end", "p(T) by 1.05",
-           "runtime.control.extremals:problem", end_of(1.05), "ending_tracking"),
+           "runtime.control.extremal_system:problem", end_of(1.05), "ending_tracking"),
 )  # fmt: skip

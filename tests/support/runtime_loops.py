@@ -21,8 +21,10 @@ from derive.runtime.closures import entry as gaussian_closure
 from derive.runtime.closures import particle_system
 from derive.runtime.closures import solver as closure_solver
 from derive.runtime.control import (
+    continuation,
     creases,
     extremal_checks,
+    extremal_system,
     extremals,
     second_variation,
     sparse_checks,
@@ -179,7 +181,7 @@ class Problem:
         self.z, self.v = struct((self.flat.n,), kind), struct((self.flat.m,), kind)
         self.one = struct((), kind)
         end = self.z if spec.fixed_end else None
-        self.theta = extremals.Theta(self.params, self.many(self.z), end, self.v)
+        self.theta = extremal_system.Theta(self.params, self.many(self.z), end, self.v)
         self.nodes = struct((BATCH, NODES + 1), kind)
         self.y = struct((BATCH, NODES + 1, 2 * self.flat.n), kind)
 
@@ -199,13 +201,13 @@ def _control(recipe: Recipe) -> Callable[[ModuleType, int, Any], Programs]:
 
 def _field(p: Problem) -> Programs:
     theta = p.theta._replace(z0=p.z)
-    yield "", extremals.problem(p.flat).field, (struct((2 * p.flat.n,), p.kind), theta)
+    yield "", extremal_system.problem(p.flat).field, (struct((2 * p.flat.n,), p.kind), theta)
 
 
 def _solver(p: Problem) -> Programs:
-    yield "", extremals._solver(p.flat, NODES, 1e-8, 40), (p.theta, p.nodes, p.y)
+    yield "", continuation._solver(p.flat, NODES, 1e-8, 40), (p.theta, p.nodes, p.y)
     eased = p.theta._replace(ease=p.one)
-    yield "eased", extremals._solver(p.flat, NODES, 1e-8, 40, True), (eased, p.nodes, p.y)
+    yield "eased", continuation._solver(p.flat, NODES, 1e-8, 40, True), (eased, p.nodes, p.y)
 
 
 def _on_a_mesh(make: Callable[[Flat, int], Any]) -> Recipe:
@@ -229,11 +231,11 @@ def _unpacked(p: Problem) -> Programs:
 
 
 def _missed(flat: Flat, N: int) -> Any:
-    return extremal_checks._missed(extremals.problem(flat), N)
+    return extremal_checks._missed(extremal_system.problem(flat), N)
 
 
 def _second(flat: Flat, N: int) -> Any:
-    return second_variation.tested(flat, extremals.problem(flat), N)
+    return second_variation.tested(flat, extremal_system.problem(flat), N)
 
 
 def _static(p: Problem) -> Programs:
@@ -345,9 +347,9 @@ CONTROL = {
         "control.extremals._kinks": _on_a_mesh(extremals._kinks),
         "control.extremals._report": _on_a_mesh(extremals._report),
         "control.extremals._resample": _resample,
-        "control.extremals._solver": _solver,
+        "control.continuation._solver": _solver,
         "control.extremals._unpacked": _unpacked,
-        "control.extremals.problem": _field,
+        "control.extremal_system.problem": _field,
         "control.entry._values": _at_points(optimal_control._values, True),
         "control.second_variation.tested": _on_a_mesh(_second),
         "control.sparse_checks._along": _along,

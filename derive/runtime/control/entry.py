@@ -18,6 +18,7 @@ import numpy as np
 from derive.runtime.common.inputs import positive_integer
 from derive.runtime.common.precision import precision
 from derive.runtime.control import extremals, sparse_control, sparse_turnpike
+from derive.runtime.control.continuation import Anchor, rates_of
 from derive.runtime.control.coordinates import Flat, flatten, on_sphere
 from derive.runtime.control.creases import creased
 from derive.runtime.control.inputs import (
@@ -459,13 +460,13 @@ def solve(
 
 def _anchor(
     flat: Flat, params: Any, near: Turnpike | None, points: list[StaticPoint], z0: np.ndarray
-) -> extremals.Anchor:
+) -> Anchor:
     """The point around which the first guess is built: the turnpike, or else the first state."""
     if near is not None and np.all(np.isfinite(flat.pack_x(near.x))):
         z, v = np.asarray(flat.pack_x(near.x)), np.asarray(flat.pack_u(near.u))
         q = np.asarray(flat.pack_x(flat.spec.state(*near.p)))
-        slow, fast = extremals.rates_of(near.rates)
-        return extremals.Anchor(z, q, v, slow, fast)
+        slow, fast = rates_of(near.rates)
+        return Anchor(z, q, v, slow, fast)
     for point in points:
         try:
             lin, _ = linearise(flat, point, params)
@@ -474,10 +475,10 @@ def _anchor(
             spectrum = np.linalg.eigvals(lin.matrix)
         except (np.linalg.LinAlgError, ValueError):
             continue
-        slow, fast = extremals.rates_of(np.abs(spectrum.real))
-        return extremals.Anchor(point.z, point.q, point.v, slow, fast)
+        slow, fast = rates_of(np.abs(spectrum.real))
+        return Anchor(point.z, point.q, point.v, slow, fast)
     zero = np.zeros(flat.n)
-    return extremals.Anchor(z0[0], zero, np.zeros(flat.m), 0.0, 1.0)
+    return Anchor(z0[0], zero, np.zeros(flat.m), 0.0, 1.0)
 
 
 def solution_map(

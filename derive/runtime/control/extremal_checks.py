@@ -16,6 +16,8 @@ import numpy as np
 from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control import second_variation, trials
 from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.extremal_system import OVER_PROBLEMS
+from derive.runtime.control.inputs import number_of
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(3)
 _PANELS = 8
@@ -41,7 +43,7 @@ def _missed(problem: bvp.Problem, N: int) -> Any:
         each = each / jnp.maximum(h, 1.0)
         return jnp.max(each), nodes[jnp.argmax(each)]
 
-    return jax.jit(jax.vmap(run, (second_variation.type_of_theta(), 0, 0)))
+    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
 
 def check(
@@ -128,12 +130,10 @@ def compared(
 
 def _within(flat: Flat, v: np.ndarray, params: Any) -> np.ndarray:
     """v led into the bounds: clipped to boxes, scaled into balls."""
-    from derive.runtime.control.inputs import _number
-
     parts = {n: np.array(a) for n, a in flat.control(v)._asdict().items()}
     held = {}
     for name, (kind, *limits) in flat.spec.bounds.items():
-        limits = [_number(limit, params) for limit in limits]
+        limits = [number_of(limit, params) for limit in limits]
         if kind == "box":
             parts[name] = np.clip(parts[name], *limits)
         else:

@@ -88,7 +88,8 @@ def _check_symmetric(label: str, value: np.ndarray, name: str) -> None:
         )
 
 
-def _number(value: Any, params: Any) -> Any:
+def number_of(value: Any, params: Any) -> Any:
+    """A limit of a bound: a number, the name of a parameter or a function of them."""
     if callable(value):
         return value(params)
     return getattr(params, value) if isinstance(value, str) else value
@@ -96,7 +97,7 @@ def _number(value: Any, params: Any) -> Any:
 
 def _check_bounds(spec: ControlModel, params: Any) -> None:
     for name, (kind, *limits) in spec.bounds.items():
-        limits = [_number(v, params) for v in limits]
+        limits = [number_of(v, params) for v in limits]
         if kind == "box" and np.any(np.asarray(limits[0]) >= np.asarray(limits[1])):
             raise ValueError(
                 f"the bounds of {name} cross: low {limits[0]} is not below high {limits[1]}"

@@ -22,6 +22,7 @@ import numpy as np
 
 from derive.runtime.common import small_matrices
 from derive.runtime.control import boundary_value as bvp
+from derive.runtime.control.extremal_system import OVER_PROBLEMS
 
 PIECES, FIRM, STRONG = 256, 1e-8, 1e9
 
@@ -64,13 +65,7 @@ def tested(flat: Any, problem: bvp.Problem, N: int) -> Any:
         E, negative = _pivots(jax.vmap(_form)(A, S, Q, h), pulses, left, h, last)
         return Second(negative, _least(E, flat.free), grazed)
 
-    return jax.jit(jax.vmap(run, (type_of_theta(), 0, 0)))
-
-
-def type_of_theta() -> Any:
-    from derive.runtime.control.extremals import Theta
-
-    return Theta(None, 0, None, None)
+    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
 
 def _form(A: Any, S: Any, Q: Any, h: Any) -> tuple[Any, Any]:
