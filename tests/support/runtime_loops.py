@@ -26,15 +26,16 @@ from derive.runtime.control import (
     extremal_checks,
     extremal_system,
     extremals,
+    function_checks,
     second_variation,
     sparse_checks,
     sparse_control,
+    sparse_discrete,
     sparse_turnpike,
     static_problem,
     trials,
     turnpike,
 )
-from derive.runtime.control import entry as optimal_control
 from derive.runtime.control.coordinates import Flat, flatten
 from derive.runtime.paths import ensemble, networks
 from derive.runtime.paths.at_width import specification
@@ -288,10 +289,10 @@ def _along(p: Problem) -> Programs:
 
 
 def _sparse_functions(p: Problem) -> Programs:
-    K, data = 4, sparse_control._Data(p.z, p.one, p.one, p.one, p.params)
+    K, data = 4, sparse_discrete.Data(p.z, p.one, p.one, p.one, p.params)
     for norm in _norms(p):
         width = p.flat.m * (2 if norm == "l1" else 1)
-        for k, program in enumerate(sparse_control._functions(p.flat, norm, K)):
+        for k, program in enumerate(sparse_discrete.functions_of(p.flat, norm, K)):
             yield f"{norm} {k}", program, (struct((K * width + 1,), p.kind), data)
 
 
@@ -350,11 +351,11 @@ CONTROL = {
         "control.continuation._solver": _solver,
         "control.extremals._unpacked": _unpacked,
         "control.extremal_system.problem": _field,
-        "control.entry._values": _at_points(optimal_control._values, True),
+        "control.function_checks._values": _at_points(function_checks._values, True),
         "control.second_variation.tested": _on_a_mesh(_second),
         "control.sparse_checks._along": _along,
         "control.sparse_checks._pieces": _sparse_pieces,
-        "control.sparse_control._functions": _sparse_functions,
+        "control.sparse_discrete.functions_of": _sparse_functions,
         "control.sparse_turnpike._minima": _minima,
         "control.sparse_turnpike.rests": _rests,
         "control.static_problem._pieces": _static_pieces,

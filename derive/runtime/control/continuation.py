@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control.coordinates import Flat
 from derive.runtime.control.extremal_system import OVER_PROBLEMS, Theta, problem
@@ -46,7 +47,7 @@ def _solver(flat: Flat, N: int, tolerance: float, most: int, eased: bool = False
 
     def run(theta: Theta, nodes: Any, y: Any) -> Solved:
         found = bvp.solve(system, y, nodes, theta, tolerance=tolerance, most=most)
-        return Solved(*found, bvp.defect(system, found.y, nodes, theta))
+        return Solved(*found, between_nodes.defect(system, found.y, nodes, theta))
 
     return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.control import between_nodes, second_variation, trials
 from derive.runtime.control import boundary_value as bvp
-from derive.runtime.control import second_variation, trials
 from derive.runtime.control.coordinates import Flat
 from derive.runtime.control.extremal_system import OVER_PROBLEMS
 from derive.runtime.control.inputs import number_of
@@ -34,8 +34,8 @@ def _missed(problem: bvp.Problem, N: int) -> Any:
 
     def run(theta: Any, nodes: Any, y: Any) -> tuple[Any, Any]:
         h = jnp.diff(nodes)
-        g = bvp.improved_rates(problem, y, h, theta, rounds=4)
-        value = np.stack([np.polyval(c, SHARES) for c in bvp._INTEGRALS])  # (5, points)
+        g = between_nodes.improved_rates(problem, y, h, theta, rounds=4)
+        value = np.stack([np.polyval(c, SHARES) for c in between_nodes.INTEGRALS])  # (5, points)
         Y = y[:-1] + h[:, None] * jnp.tensordot(value.T, g, 1)
         rates = jax.vmap(jax.vmap(problem.field, (0, None)), (0, None))(Y, theta)
         off = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, rates, 1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control.coordinates import Flat, tangent
 
@@ -69,7 +70,7 @@ def cost_of(flat: Flat, theta: Theta, nodes: Any, y: Any) -> Any:
         v = flat.law(w[:n], w[n:], theta.v, theta.params)
         return jnp.exp(-rho * t) * flat.running(w[:n], v, theta.params)
 
-    total = bvp.integral(running, problem(flat), y, nodes, theta)
+    total = between_nodes.integral(running, problem(flat), y, nodes, theta)
     return total + jnp.exp(-rho * nodes[-1]) * flat.terminal(y[-1, :n], params)
 
 

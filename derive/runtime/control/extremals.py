@@ -12,9 +12,9 @@ import numpy as np
 
 from derive.runtime.common.inputs import times as save_times
 from derive.runtime.common.progress import reporter
+from derive.runtime.control import between_nodes, mesh
 from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control import extremal_checks as checks
-from derive.runtime.control import mesh
 from derive.runtime.control.continuation import Anchor, Solved, check_newton, newton, start
 from derive.runtime.control.coordinates import Flat
 from derive.runtime.control.extremal_system import (
@@ -36,7 +36,7 @@ def _resample(flat: Flat, N: int, K: int) -> Any:
     system = problem(flat)
 
     def run(theta: Theta, nodes: Any, y: Any, times: Any) -> Any:
-        return bvp.interpolate(system, y, nodes, times, theta)
+        return between_nodes.interpolate(system, y, nodes, times, theta)
 
     return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0, 0)))
 
@@ -46,7 +46,7 @@ def _error(flat: Flat, N: int) -> Any:
     system = problem(flat)
 
     def run(theta: Theta, nodes: Any, y: Any) -> Any:
-        return bvp.error(system, y, nodes, theta)
+        return between_nodes.error(system, y, nodes, theta)
 
     return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
@@ -56,7 +56,7 @@ def _kinks(flat: Flat, N: int, count: int = 12) -> Any:
     system = problem(flat)
 
     def run(theta: Theta, nodes: Any, y: Any) -> Any:
-        return bvp.kinks(system, y, nodes, theta, count)
+        return between_nodes.kinks(system, y, nodes, theta, count)
 
     return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
