@@ -69,12 +69,12 @@ def _compiles(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in ("jit", "over_paths")
 
 
-def _block(m: int, kind: Any) -> ensemble.Block:
+def _block(m: int, kind: Any) -> ensemble.InFlight:
     layout = Layout(m)
     state = (m * (m + 1) // 2, PATHS) if layout.tiles else (PATHS, m, m)
     number, keys = struct((PATHS,), jnp.int32), struct((PATHS, 2), jnp.uint32)
     times = struct((PATHS,), kind)
-    return ensemble.Block(struct(state, kind), times, number, times, keys)
+    return ensemble.InFlight(struct(state, kind), times, number, times, keys)
 
 
 def _models(module: ModuleType) -> Iterator[tuple[str, Any]]:
