@@ -53,7 +53,7 @@ class Control(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """The paths first, ..., first + paths - 1 of the ensemble of a seed; where and how precisely."""
+    """Paths first, ..., first + paths - 1 of the ensemble of a seed; where and how precisely."""
 
     first: int
     paths: int
@@ -234,7 +234,10 @@ def run(
     scheme: str,
     block_size: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """V (paths, saves, m, m), exit times (paths,), mean steps a path; `block_size`: paths a device."""
+    """V (paths, saves, m, m), exit times (paths,), mean steps a path.
+
+    `block_size`: paths that a device holds at a time.
+    """
     paths, devices, dtype, m = ask.paths, ask.devices, np.dtype(ask.dtype), V0.shape[-1]
     layout = Layout(m)
     V = np.empty((paths, len(times), m, m), dtype=dtype)

@@ -65,9 +65,8 @@ def network(
     )
     advance = _dense_layers(spec, tuple(sorted(sizes.items())), ask.devices)
     pace = spec.unit(sizes[spec.clock])
-    return cautioned(
-        _ensemble(spec, X, params, layers, pace, advance, ask, exit_radius, block, weight)
-    )
+    radius = numbers.radius(exit_radius, X @ X.T / weight)
+    return cautioned(_ensemble(spec, X, params, layers, pace, advance, ask, radius, block, weight))
 
 
 def reduced_network(
@@ -100,7 +99,8 @@ def reduced_network(
     layers = _layers(saves, depth, _clock(spec))
     advance = _reduced_layers(spec, tuple(sorted(sizes.items())), ask.devices)
     pace = spec.unit(sizes[spec.clock])
-    return cautioned(_ensemble(spec, V, params, layers, pace, advance, ask, exit_radius, 8192, 0.0))
+    radius = numbers.radius(exit_radius, V)
+    return cautioned(_ensemble(spec, V, params, layers, pace, advance, ask, radius, 8192, 0.0))
 
 
 def _sized(
@@ -294,12 +294,11 @@ def _ensemble(
     width: float,
     advance: Callable[..., Any],
     ask: Ask,
-    exit_radius: float,
+    radius: float,
     block: int,
     gram: float,
 ) -> Paths:
     """Paths of V = X X^T / gram from tokens X, or of V itself from V (gram = 0)."""
-    radius = numbers.radius(exit_radius, start @ start.T / gram if gram else start)
     paths, m = ask.paths, start.shape[0]
     shares = max(1, len(ask.devices))
     block = shares * min(block, whole_block(-(-paths // shares)))
