@@ -131,8 +131,8 @@ def _in_factor(spec: ClosureModel) -> Equation:
     lanes_rate, lanes_margin = _lanewise(spec, rate), _lanewise(spec, margin)
 
     def size(state: State, rates: State) -> Any:
-        q = sum(_total(x * x) for x in state)
-        dq = 2 * sum(_total(x * dx) for x, dx in zip(state, rates, strict=True))
+        q = sum(total(x * x) for x in state)
+        dq = 2 * sum(total(x * dx) for x, dx in zip(state, rates, strict=True))
         return q, dq
 
     return Equation(
@@ -186,9 +186,9 @@ def _with_noise(spec: ClosureModel) -> Equation:
         # at the beginning of a step: P = 1, cov' = P' cov + cov P'^T + W'
         mean, cov = state
         du, dP, _, dW = rates
-        trace = lambda x: _total(jnp.einsum("...iil->...il", x))  # noqa: E731
-        q = trace(cov) + _total(mean * mean)
-        dq = 2 * _total(dP * cov) + trace(dW) + 2 * _total(mean * du)
+        trace = lambda x: total(jnp.einsum("...iil->...il", x))  # noqa: E731
+        q = trace(cov) + total(mean * mean)
+        dq = 2 * total(dP * cov) + trace(dW) + 2 * total(mean * du)
         return q, dq
 
     return Equation(
@@ -200,5 +200,6 @@ def _with_noise(spec: ClosureModel) -> Equation:
     )
 
 
-def _total(x: jax.Array) -> jax.Array:
+def total(x: jax.Array) -> jax.Array:
+    """The sum over all axes but the last, the lanes'."""
     return x.sum(axis=tuple(range(x.ndim - 1)))
