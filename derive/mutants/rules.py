@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant("runtime: factor", "F' by .98", "runtime.closures.state:_factor_rate",
            shrunk_factor, "softmax_closure"),
     Mutant("runtime: cubature", "three nodes a direction",
-           "runtime.closures.cubature:_hermite", few(3), "masked_softmax_closure"),
+           "runtime.closures.cubature_nodes:_hermite", few(3), "masked_softmax_closure"),
     Mutant("runtime: Fourier integral", "an eighth of the frequencies",
            "runtime.closures.quadrature:_frequencies",
            lambda f: lambda *a: f(*a[:-1], a[-1] // 8), "sigmoid_closure"),

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures import inputs as closure_inputs
+from derive.runtime.closures.blocks import Task, launch, put, take, to_target
 from derive.runtime.closures.particle_system import particles
 from derive.runtime.closures.results import Moments, Particles
 from derive.runtime.closures.solver import (
@@ -27,11 +28,6 @@ from derive.runtime.closures.solver import (
     STIFF,
     Control,
     Flight,
-    Task,
-    launch,
-    put,
-    take,
-    to_target,
 )
 from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
