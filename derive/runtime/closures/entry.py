@@ -144,7 +144,7 @@ def _error_of_laws(spec: ClosureModel, batched: frozenset[str]) -> Callable[...,
     rate_error = spec.rate_error
 
     def one(mean: Any, cov: Any, mine: Any, shared: Any) -> Any:
-        return rate_error(mean, cov, spec.params(**mine, **shared))  # type: ignore[call-arg]
+        return rate_error(mean, cov, spec.params(**mine, **shared))
 
     return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
 

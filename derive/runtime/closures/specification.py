@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from derive.runtime.common.records import Record
+
 
 @dataclass(frozen=True, eq=False)
 class ClosureModel:
@@ -22,7 +24,7 @@ class ClosureModel:
     smallest eigenvalue.
     """
 
-    params: type
+    params: Record
     param_shapes: Mapping[str, tuple[str, ...]]
     exact: bool
     velocity: Callable[..., Any]

@@ -35,6 +35,8 @@ from derive.runtime.control.static_problem import starts as static_starts
 from derive.runtime.control.turnpike import linearise
 from derive.runtime.control.verdict import minimises, verdict_on
 
+__all__ = ["ControlModel", "solution_map", "solve", "turnpike"]
+
 
 def turnpike(
     spec: ControlModel,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from derive.runtime.common.inputs import _in_range
+from derive.runtime.common.records import by_name
 from derive.runtime.control.coordinates import bind_sizes
 from derive.runtime.control.results import Turnpike
 from derive.runtime.control.specification import ControlModel
@@ -44,15 +45,8 @@ def real_array(name: str, value: Any) -> np.ndarray:
 
 def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
     """Params of float64 arrays that are what the definition declared, and the sizes they fix."""
-    names = spec.params._fields  # type: ignore[attr-defined]
-    if isinstance(params, Mapping):
-        unknown = sorted(set(params) - set(names))
-        missing = [n for n in names if n not in params]
-        if unknown or missing:
-            raise ValueError(
-                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
-            )
-        params = spec.params(**params)
+    names = spec.params._fields
+    params = by_name(spec.params, params)
     if not isinstance(params, tuple) or len(params) != len(names):
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values = spec.params(*(real_array(n, v) for n, v in zip(names, params, strict=True)))
@@ -110,7 +104,7 @@ def checked_state(
     spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
 ) -> tuple[Any, int | None]:
     """A State of arrays, and the size of its leading batch axis (None: no batch)."""
-    names = spec.state._fields  # type: ignore[attr-defined]
+    names = spec.state._fields
     if isinstance(x, Mapping):
         if set(x) != set(names):
             raise ValueError(f"{what} must have the fields {', '.join(names)}, got {sorted(x)}")

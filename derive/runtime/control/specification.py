@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.runtime.common.records import Record
+
 Shapes = Mapping[str, tuple[Any, ...]]
 
 
@@ -24,11 +26,11 @@ class ControlModel:
     "symmetric" or "positive": what `solve` and `turnpike` hold the numbers to.
     """
 
-    params: type
+    params: Record
     param_shapes: Shapes
-    state: type
-    control: type
-    costate: type
+    state: Record
+    control: Record
+    costate: Record
     state_shapes: Shapes
     control_shapes: Shapes
     running_cost: Callable[..., Any]

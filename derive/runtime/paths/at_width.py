@@ -46,14 +46,15 @@ def specification(spec: CovarianceModel) -> CovarianceModel:
     """The specification of the corrected SDE; one object a module, so that it compiles once."""
     found = spec.at_width
     assert found is not None
+    own: Any = found.params
 
     def plain(function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the limit's parameters, given those at a width."""
 
         def limit(argument: Any) -> Any:
-            if not isinstance(argument, found.params):
+            if not isinstance(argument, own):
                 return argument
-            return spec.params(*(getattr(argument, n) for n in spec.params._fields))  # type: ignore[attr-defined]
+            return spec.params(*(getattr(argument, n) for n in spec.params._fields))
 
         return lambda *arguments: function(*map(limit, arguments))
 

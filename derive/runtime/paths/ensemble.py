@@ -33,14 +33,15 @@ IMPLEMENTATION = "threefry2x32"  # whatever the user's default: rbg has no key p
 class InFlight(NamedTuple):
     """Paths in flight: state, own time, steps made, exit time, key data (paths, 2).
 
-    Between jitted calls the arrays are NumPy's: gathering stragglers compiles nothing.
+    Between jitted calls the arrays are NumPy's: gathering stragglers compiles nothing.  The same
+    tuple holds for each of them the axis that runs over paths.
     """
 
-    state: jax.Array
-    t: jax.Array
-    number: jax.Array
-    exit: jax.Array
-    keys: jax.Array
+    state: Any
+    t: Any
+    number: Any
+    exit: Any
+    keys: Any
 
 
 class Control(NamedTuple):
@@ -205,12 +206,12 @@ def to_target(
     moved, pending = adaptive(spec, m, devices)(
         block, dtype(target), scalars, params, np.int32(leave)
     )
-    block, pending = InFlight(*map(np.asarray, moved)), np.asarray(pending)
-    late = np.flatnonzero(pending)
+    block, waiting = InFlight(*map(np.asarray, moved)), np.asarray(pending)
+    late = np.flatnonzero(waiting)
     if not len(late):
         return block
     # fill the smaller block with finished copies: they take no steps
-    chosen = np.concatenate([late, np.resize(np.flatnonzero(~pending), small - len(late))])
+    chosen = np.concatenate([late, np.resize(np.flatnonzero(~waiting), small - len(late))])
     axis = Layout(m).path_axis
     part = InFlight(np.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
     part = to_target(spec, m, part, target, control, params, devices)

@@ -244,6 +244,7 @@ def _reduced_layers(
     def one(
         V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any
     ) -> jax.Array:
+        assert spec.reduced_layer is not None
         own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
         new = spec.reduced_layer(L, blocks, params, dims, number / spec.unit(size[spec.clock]))
@@ -268,7 +269,7 @@ def _advance(
         radius: jax.Array,
         params: Any,
     ) -> tuple[jax.Array, jax.Array]:
-        def body(number: jax.Array, carry: tuple[jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+        def body(number: Any, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             state, exit = carry
             if factored:
                 L, _ = psd_factor(state)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from derive.runtime.common.records import Record
 from derive.runtime.paths.blocks import Block
 
 
@@ -17,7 +18,7 @@ class AtWidth:
     positive semi-definite, `field_sizes(params, t)` non-negative.  None: as in the limit.
     """
 
-    params: type
+    params: Record
     width: str
     drift: Callable[..., Any]
     step_layer: Callable[..., Any]
@@ -35,9 +36,9 @@ class CovarianceModel:
     A layer takes the time 1 / `clock` ** `pace`.
     """
 
-    params: type
-    dims: type
-    weights: type
+    params: Record
+    dims: Record
+    weights: Record
     width: str
     clock: str
     ranges: Mapping[str, Any]

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from derive.runtime.common import inputs
+from derive.runtime.common import inputs, numbers
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.paths import checkpoint as files
 from derive.runtime.paths import sketch
@@ -70,7 +70,7 @@ def stream(
     Raises ValueError for a request that makes no sense or a checkpoint of another one.
     """
     _, paths = inputs.path_range(0, paths)
-    seed = inputs.integer("seed", seed)
+    seed = numbers.integer("seed", seed)
     named = dict(observables or {})
     _check_options(options)
     k, K = (jax.process_index(), jax.process_count()) if part is None else _part(part)
@@ -104,7 +104,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _probabilities(probs: Any) -> list[float]:
-    found = inputs.numbers.array("probs", probs).ravel().tolist()
+    found = numbers.array("probs", probs).ravel().tolist()
     if any(not 0 <= p <= 1 for p in found):
         raise ValueError(f"probs must lie in [0, 1], got {list(found)}")
     return found
@@ -177,7 +177,7 @@ def _part(part: Any) -> tuple[int, int]:
         k, K = part
     except (TypeError, ValueError):
         raise ValueError(f"part = {part!r} must be (k, K) with 0 <= k < K") from None
-    k, K = inputs.integer("part[0]", k), inputs.integer("part[1]", K)
+    k, K = numbers.integer("part[0]", k), numbers.integer("part[1]", K)
     if not 0 <= k < K:
         raise ValueError(f"part = ({k}, {K}) must be (k, K) with 0 <= k < K")
     return k, K
