@@ -55,12 +55,12 @@ def derived(entry: Entry, limit: float = LIMIT) -> Any:
 
 def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     """The generated module's text of a derivation; CheckFailed where a step fails its check."""
-    from derive.dispatch import emitter
+    from derive.dispatch import method
     from derive.methods.common.record import require_sound
 
     require_sound(result.steps, entry.argument, result.facts)
     with told(entry), limited(entry, limit):
-        return str(emitter(entry.method).render(result, entry.source, entry.argument))
+        return str(method(entry.method).render(result, entry.source, entry.argument))
 
 
 class Aside(io.TextIOBase):

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from derive import errors
+from derive.dispatch import known, words
 from derive.errors import DefinitionError, Place, RequestError
-
-METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def entries(file: Path) -> list[Entry]:
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 method = _called(decorator)
-                if method in METHODS:
+                if known(method):
                     own = (ast.get_docstring(node) or "").strip().split("\n")[0]
                     out.append(Entry(node.name, method, own or title, file, node.name))
     variants = [
@@ -146,8 +145,8 @@ def find(request: str) -> Entry:
                 + (
                     f"name one: {path}:NAME"
                     if found or wanted
-                    else "decorate a function with @covariance_sde(...), @gaussian_closure(...) "
-                    "or @optimal_control(...)"
+                    else "decorate a function with "
+                    + " or ".join(f"@{word}(...)" for word in words())
                 )
             )
         return found[0]
@@ -187,7 +186,7 @@ def load(entry: Entry) -> Any:
         sys.dont_write_bytecode = writes
         sys.modules.pop(name, None)
     model = getattr(module, entry.function or entry.name, None)
-    if getattr(model, "method", None) not in METHODS:
+    if not known(getattr(model, "method", "")):
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(str(entry.file), 1)
         )

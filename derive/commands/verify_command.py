@@ -45,7 +45,7 @@ def _draw(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.dispatch import ladder
+    from derive.dispatch import method
     from derive.verify.common.compare import drop_compiled
     from derive.verify.covariance_sde import ladder as ladders
 
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{entry.name}, level {options.level}{drawn}")
         start, found, results = time.monotonic(), [], []
         with redrawn(options.draw):
-            for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
+            for result, rung in method(entry.method).climb(load(entry), file, options.level):
                 found.append(rung)
                 results.append(result)
                 status = rung.status

@@ -19,9 +19,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from derive.dispatch import emitter, ladder
+from derive.dispatch import method, own
 from derive.mutants.rules import MUTANTS, Mutant
-from derive.registry import METHODS
 
 RUNGS = ("derivation", "L1", "L3", "L2", "L5")
 
@@ -29,8 +28,10 @@ RUNGS = ("derivation", "L1", "L3", "L2", "L5")
 def break_rule(mutant: Mutant) -> None:
     """Replace the function wherever a module of ours holds it."""
     place, _, name = mutant.target.partition(":")
-    for method in METHODS:  # whatever binds the function is there to be found
-        emitter(method), ladder(method)
+    for word in own():  # whatever binds the function is there to be found
+        for stage in ("emit", "verify"):
+            file = {"emit": "module", "verify": "ladder"}[stage]
+            importlib.import_module(f"derive.{stage}.{word}.{file}")
     home: Any = importlib.import_module(f"derive.{place}")
     *owners, attribute = name.split(".")
     for owner in owners:
@@ -63,7 +64,7 @@ def outcome(mutant: Mutant, every: bool = False) -> dict[str, str]:
         found["L1"] = str(problem)
         if not every:
             return found
-        text = emitter(entry.method).render(result, entry.source, entry.argument)
+        text = method(entry.method).render(result, entry.source, entry.argument)
     for rung, says in _rungs(entry.method, result, text):
         try:
             found[rung] = says()
@@ -90,52 +91,23 @@ def entry_of(model: str) -> Any:
     return entry
 
 
-def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
+def _rungs(word: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
+    """The gate, and what the method has beside it that takes seconds."""
     from derive.verify.common.compare import module_of
-    from derive.verify.covariance_sde import rungs
-    from derive.verify.covariance_sde.replay import replayed
 
-    module = module_of(text, "mutant")
+    module, kind = module_of(text, "mutant"), method(word)
 
     def gate() -> str:
-        return "; ".join(
-            str(f) for f in ladder(method).gate(result, module) if not f.error <= f.allowed
-        )
+        return "; ".join(str(f) for f in kind.gate(result, module) if not f.error <= f.allowed)
 
-    def told(*found: Any) -> str:
-        return "; ".join(str(rung.figures) for rung in found if rung.failed)
+    def told(rung: Callable[[], Any]) -> str:
+        """A solver that refuses every instance has noticed too: its own checks are a rung."""
+        found = rung()
+        return str(found.figures) if found.failed else found.unreached
 
     yield "L3", gate
-    if method == "covariance_sde":
-        yield "L2", lambda: told(rungs.independent(result))
-        yield "L5", lambda: told(replayed(result, module))
-    elif method == "gaussian_closure":
-        from derive.verify.gaussian_closure import ladder as gaussian_closure
-        from derive.verify.gaussian_closure import solver as closure_solver
-
-        yield "L2", lambda: told(gaussian_closure.second_route(result, module))
-        yield "L5", lambda: told(closure_solver.solver(result, module))
-    else:
-        from derive.verify.optimal_control import ladder as control
-
-        def doubly(rung: Callable[[], Any]) -> str:
-            import jax
-
-            with jax.enable_x64(True):
-                return told(rung())
-
-        points = [control.inside(result.model, 10)]
-        yield "L2", lambda: doubly(lambda: control.independent(result, module, points))
-
-        def solved() -> str:
-            """A solver that refuses every instance has noticed too: its own checks are a rung."""
-            import jax
-
-            with jax.enable_x64(True):
-                rung = control.solver(result, module)
-            return told(rung) or rung.unreached
-
-        yield "L5", solved
+    for name, rung in kind.rungs_of_seconds(result, module):
+        yield name, functools.partial(told, rung)
 
 
 def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:
