@@ -8,7 +8,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from derive.emit.optimal_control.module import FUNCTIONS
+from derive.emit.optimal_control.kernels import FUNCTIONS
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control.checks import inside
 from derive.methods.optimal_control.derivation import OptimalControl
