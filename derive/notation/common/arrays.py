@@ -262,11 +262,22 @@ def show_shape(shape: Shape) -> str:
     return "(" + ", ".join(str(s) for s in shape) + ")"
 
 
-def walk(root: Array, below: Callable[[Array], tuple[Array, ...]] | None = None) -> list[Array]:
-    """Every node below `root`, arguments before users, each once.
+def walk(root: Array) -> list[Array]:
+    """Every node below `root`, arguments before users, each once."""
+    return _below(root, lambda array: array.args)
 
-    `below`: what counts as the arguments of a node, if not all of them.
-    """
+
+def visible(root: Array) -> list[Array]:
+    """The same without what only the meanings of composites hold."""
+    return _below(root, arguments)
+
+
+def arguments(array: Array) -> tuple[Array, ...]:
+    """The arguments of a node as they are written: the meaning of a composite repeats them."""
+    return array.args[:-1] if array.op == "composite" else array.args
+
+
+def _below(root: Array, args: Callable[[Array], tuple[Array, ...]]) -> list[Array]:
     order: list[Array] = []
     seen: set[int] = set()
 
@@ -274,7 +285,7 @@ def walk(root: Array, below: Callable[[Array], tuple[Array, ...]] | None = None)
         if id(array) in seen:
             return
         seen.add(id(array))
-        for arg in array.args if below is None else below(array):
+        for arg in args(array):
             visit(arg)
         order.append(array)
 
