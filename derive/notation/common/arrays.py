@@ -94,7 +94,7 @@ class Array:
             for _ in range(int(power) - 1):
                 out = multiply(out, self)
             return out
-        return function(sp.Lambda(_x, _x**power), self, "power")
+        return function(sp.Lambda(x_symbol, x_symbol**power), self, "power")
 
     def __matmul__(self, other: Any) -> Array:
         return matmul(self, lift(other))
@@ -125,7 +125,8 @@ class Array:
         return f"<{self.op} array of shape {show_shape(self.shape)}>"
 
 
-_x = sp.Symbol("x", real=True)
+#: the variable of elementwise functions
+x_symbol = sp.Symbol("x", real=True)
 
 
 def node(op: str, args: tuple[Array, ...], shape: Shape, data: Any = None) -> Array:
@@ -234,7 +235,7 @@ def function(body: sp.Lambda, array: Array, name: str) -> Array:
 
 
 def reciprocal(array: Array) -> Array:
-    return function(sp.Lambda(_x, 1 / _x), array, "reciprocal")
+    return function(sp.Lambda(x_symbol, 1 / x_symbol), array, "reciprocal")
 
 
 def composite(name: str, argument: Array, definition: Array) -> Array:
