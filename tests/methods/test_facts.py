@@ -22,8 +22,9 @@ from derive.methods.covariance_sde import explosion_checks, width_facts
 from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.block import laws
 from derive.methods.covariance_sde.clock_checks import Moments
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.one_dimension import scalars
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.methods.gaussian_closure import facts as closure_facts
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control import facts as control_facts

@@ -7,8 +7,8 @@ from fractions import Fraction
 from derive.calculus.limit.order import ratio
 from derive.emit.covariance_sde.kernels import Kernel
 from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of, words_in
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.reduce import Chain
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import Array, shares
 from derive.notation.common.scalars import Param
 from derive.notation.layers.blocks import BlockLaw

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.draws import seed
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.verify.common.rung import Rung, digit
 from derive.verify.covariance_sde.instance import instance
 from derive.verify.covariance_sde.text_layer import keeps_equal, permutes

@@ -11,7 +11,7 @@ import numpy as np
 
 from derive.calculus.index.evaluate import evaluate
 from derive.draws import generator
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.verify.common.compare import ROUNDING, strict_jax, worst
 from derive.verify.common.rung import Rung, digit
 from derive.verify.covariance_sde.gate import (

@@ -19,7 +19,7 @@ import sympy as sp
 
 from derive.calculus.limit.order import ratio
 from derive.emit.covariance_sde.names import layer_shaped
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.graph import value
 from derive.notation.layers.blocks import BlockLaw
 from derive.runtime.paths.ensemble import IMPLEMENTATION, path_keys
