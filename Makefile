@@ -5,12 +5,17 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?=
+QUICK := tests/test_package.py tests/test_contract.py tests/test_draws.py tests/calculus tests/notation \
+  tests/emit/common tests/emit/covariance_sde tests/runtime/common
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3 python3.13 python3.11)
 BIN := .venv/bin
+# Tests run on as many cores as there are; the tests of one file share what they set up.
+WORKERS ?= auto
+SPREAD := -n $(WORKERS) --dist loadfile
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install demo test lint types pytest slow hostile format bench clean
+.PHONY: help install demo test quick lint types pytest slow hostile matrix format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,13 +40,26 @@ types: $(INSTALLED) ## types
 	$(BIN)/mypy
 
 pytest: $(INSTALLED) ## tests alone, but for the slow ones
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(SPREAD)
 
 slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow $(SPREAD)
+
+quick: $(INSTALLED) ## the inner loop: notation, calculus, emission, layering, contract
+	$(BIN)/python -m pytest -q -m "not slow" $(SPREAD) $(QUICK)
 
 hostile: $(INSTALLED) ## thousands of hostile definitions, names, command lines and damaged files
 	DERIVE_HOSTILE=1 $(BIN)/python -m pytest -q tests/commands/test_hostile.py
+
+matrix: ## the inner loop on every Python that is found: 3.11, 3.12, 3.13, each with its newest jax
+	@for version in 3.11 3.12 3.13; do \
+	  python=$$(command -v python$$version || ls -d $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
+	  if [ -z "$$python" ]; then echo "Python $$version: not found, not tried"; continue; fi; \
+	  env=.venv-$$version; [ -e $$env/.installed ] || { "$$python" -m venv --clear $$env && \
+	    $$env/bin/python -m pip --disable-pip-version-check --no-input install -qq -e '.[dev]' && touch $$env/.installed; } || exit 1; \
+	  echo "Python $$version, jax $$($$env/bin/python -c 'import jax; print(jax.__version__)')"; \
+	  $$env/bin/derive check && $$env/bin/python -m pytest -q -m "not slow" $(SPREAD) $(QUICK) || exit 1; \
+	done
 
 format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff check --fix .
@@ -53,7 +71,7 @@ bench: $(INSTALLED) ## timings against peers (installs the extra `bench`)
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove .venv, caches and builds (results/ stay)
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is touched last, so an interrupted install is taken up again.

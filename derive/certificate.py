@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from derive import sources
+from derive.entry import Entry, theory_folder
 from derive.files import present, text_in
-from derive.registry import Entry, theory_folder
 
 LEVELS = ("quick", "full")
 TOOLS = ("jax", "numpy", "sympy")

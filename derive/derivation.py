@@ -20,8 +20,9 @@ from types import FrameType
 from typing import Any
 
 from derive import errors
+from derive.entry import Entry
 from derive.errors import CheckFailed, DefinitionError, OutOfTime, Place, RequestError
-from derive.registry import Entry, load, shown
+from derive.registry import load, shown
 from derive.runtime.common.memory import free
 
 LIMIT = 120.0  # seconds of one derivation; the slowest registered model takes a tenth
@@ -55,12 +56,12 @@ def derived(entry: Entry, limit: float = LIMIT) -> Any:
 
 def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     """The generated module's text of a derivation; CheckFailed where a step fails its check."""
-    from derive.dispatch import emitter
+    from derive.dispatch import method
     from derive.methods.common.record import require_sound
 
     require_sound(result.steps, entry.argument, result.facts)
     with told(entry), limited(entry, limit):
-        return str(emitter(entry.method).render(result, entry.source, entry.argument))
+        return str(method(entry.method).render(result, entry.source, entry.argument))
 
 
 class Aside(io.TextIOBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from derive.dispatch import ladder
+from derive.dispatch import method as method_of
 from derive.errors import CheckFailed
 from derive.verify.common.compare import module_of
 
@@ -16,7 +16,7 @@ def require_right(result: Any, text: str, method: str, name: str) -> None:
     """
     try:
         module = module_of(text, name)
-        found = ladder(method).gate(result, module)
+        found = method_of(method).gate(result, module)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # whatever the text of a kernel may do

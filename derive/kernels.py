@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, text_in
-from derive.registry import Entry, shown
+from derive.registry import shown
 
 
 def kernel_text(file: Path, entry: Entry) -> str:

@@ -13,47 +13,15 @@ import importlib.util
 import os
 import sys
 import warnings
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from derive import errors
+from derive.dispatch import known, words
+from derive.entry import Entry, theory_folder
 from derive.errors import DefinitionError, Place, RequestError
-
-METHODS = ("covariance_sde", "gaussian_closure", "optimal_control")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model that a file defines."""
-
-    name: str
-    method: str
-    title: str
-    file: Path
-    function: str = ""
-    choice: tuple[str, str] | None = None  # option and value, if not its first
-
-    @property
-    def source(self) -> str:
-        """The file as banners show it: no folders of this machine."""
-        shipped = self.file.parent == theory_folder()
-        return f"theory/{self.file.name}" if shipped else self.file.name
-
-    @property
-    def argument(self) -> str:
-        """What a command line takes for this model."""
-        return self.name if self.file.parent == theory_folder() else self.source
-
-
-def theory_folder() -> Path:
-    return Path(str(resources.files("derive.theory"))).resolve()
-
-
-def generated_folder() -> Path:
-    return Path(str(resources.files("derive.generated"))).resolve()
 
 
 def registered() -> list[Entry]:
@@ -96,7 +64,7 @@ def entries(file: Path) -> list[Entry]:
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
                 method = _called(decorator)
-                if method in METHODS:
+                if known(method):
                     own = (ast.get_docstring(node) or "").strip().split("\n")[0]
                     out.append(Entry(node.name, method, own or title, file, node.name))
     variants = [
@@ -146,8 +114,8 @@ def find(request: str) -> Entry:
                 + (
                     f"name one: {path}:NAME"
                     if found or wanted
-                    else "decorate a function with @covariance_sde(...), @gaussian_closure(...) "
-                    "or @optimal_control(...)"
+                    else "decorate a function with "
+                    + " or ".join(f"@{word}(...)" for word in words())
                 )
             )
         return found[0]
@@ -187,7 +155,7 @@ def load(entry: Entry) -> Any:
         sys.dont_write_bytecode = writes
         sys.modules.pop(name, None)
     model = getattr(module, entry.function or entry.name, None)
-    if getattr(model, "method", None) not in METHODS:
+    if not known(getattr(model, "method", "")):
         raise DefinitionError(
             f"{entry.name} is no model once the file has run", Place(str(entry.file), 1)
         )

@@ -11,6 +11,10 @@ from types import ModuleType
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test imports jax
+# What is compiled is kept by its content, for all tests, their processes and the next run.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 THEORY = Path(__file__).parent.parent / "theory"
 

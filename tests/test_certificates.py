@@ -17,7 +17,8 @@ from derive import certificate, sources
 from derive.cli import main
 from derive.commands import export_command, list_command
 from derive.commands.verify_command import keep_stronger
-from derive.registry import Entry, entries, find, generated_folder, registered
+from derive.entry import Entry, generated_folder
+from derive.registry import entries, find, registered
 
 MODEL = "linear_closure"
 

@@ -7,7 +7,7 @@ import pytest
 
 from derive import cli, gate
 from derive.derivation import derived, rendered
-from derive.dispatch import ladder
+from derive.dispatch import method as method_of
 from derive.errors import CheckFailed
 from derive.registry import find
 from derive.verify.common.compare import module_of
@@ -58,7 +58,7 @@ def test_the_unbroken_kernel_passes(name):
 def test_a_thousandth_in_any_emitted_function_is_caught_and_named(name):
     method, result, text = emitted(name)
     names = functions(text)
-    found = ladder(method).gate(result, module_of(broken(text, names), name))
+    found = method_of(method).gate(result, module_of(broken(text, names), name))
     assert {f.name for f in found if not f.error <= f.allowed} >= set(names)
     assert len(names) > 4
 

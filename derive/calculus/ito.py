@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
-from derive.calculus.index.expressions import Expression, Factors, Tensor, apart, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors, Tensor, apart
 
 Entry = TypeVar("Entry", bound=Hashable)
 

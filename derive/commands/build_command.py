@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 from derive.derivation import LIMIT, add_limit, derived, rendered
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import clear, present, require_writable, text_in, write_whole
-from derive.registry import Entry, find, generated_folder, registered, shown
+from derive.registry import find, registered, shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

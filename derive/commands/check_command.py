@@ -13,8 +13,9 @@ from pathlib import Path
 
 from derive import certificate
 from derive.commands.build_command import text_of
+from derive.entry import Entry, generated_folder
 from derive.files import present, text_in
-from derive.registry import Entry, generated_folder, registered, shown
+from derive.registry import registered, shown
 from derive.runtime.common.whole_files import left_over
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from derive.derivation import add_limit
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import present, text_in
-from derive.registry import Entry, find, generated_folder, shown
+from derive.registry import find, shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from derive.certificate import verdict
 from derive.commands.build_command import text_of
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import present, require_writable, text_in, write_whole
 from derive.kernels import kernel_text
-from derive.registry import Entry, find, generated_folder, shown
+from derive.registry import find, shown
 from derive.sources import needed
 from derive.version import ENGINE
 

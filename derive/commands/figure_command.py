@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from derive.entry import generated_folder
 from derive.errors import RequestError
 from derive.files import require_writable, write_whole
-from derive.registry import generated_folder, shown
+from derive.registry import shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""List the models that are registered.
+"""List the models that are registered, or those of files of one's own.
 
 A model is called verified only while its certificate holds: for the kernel's bytes, the definition
 and the runtime as they are now.
@@ -10,22 +10,34 @@ import argparse
 from pathlib import Path
 
 from derive.certificate import verdict
+from derive.entry import Entry, generated_folder
+from derive.errors import RequestError
 from derive.files import present, text_in
-from derive.registry import Entry, generated_folder, registered
+from derive.registry import entries as found_in
+from derive.registry import registered
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    del parser
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="default: all registered models"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the kernels (default: generated/)")
 
 
 def run(options: argparse.Namespace) -> int:
-    del options
-    entries = registered()
+    entries = [e for f in options.files for e in _of(f)] or registered()
+    folder = options.out or generated_folder()
     width = max((len(e.name) for e in entries), default=0)
     for entry in entries:
-        state = standing(generated_folder(), entry)
+        state = standing(folder, entry)
         print(f"{entry.name:<{width}}  {entry.method}  [{state}]  {entry.title}")
     return 0
+
+
+def _of(file: Path) -> list[Entry]:
+    if not file.is_file():
+        raise RequestError(f"there is no file {file}")
+    return found_in(file.resolve())
 
 
 def standing(folder: Path, entry: Entry) -> str:

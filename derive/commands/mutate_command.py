@@ -42,11 +42,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _terms(options: argparse.Namespace) -> int:
     from derive.derivation import derived
+    from derive.dispatch import method
     from derive.mutants import terms
     from derive.registry import find
 
     entry = find(options.model)
-    rows = list(terms.broken_terms(entry, derived(entry, options.limit)))
+    rows = list(method(entry.method).broken_terms(derived(entry, options.limit), entry.argument))
     text = terms.table(entry.name, rows)
     print(text, end="")
     if options.out:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from derive.derivation import add_limit, derived, limited, told
+from derive.dispatch import method, own
 from derive.errors import RequestError
 from derive.registry import find
 
@@ -16,34 +17,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--format", choices=("text", "latex", "html", "json"), default="text")
     parser.add_argument("--steps", action="store_true", help="every step with its check")
-    parser.add_argument(
-        "--finite-width",
-        action="store_true",
-        help="what one layer of finite width does beyond the limit: L_1, the corrected SDE, L_2",
-    )
+    for word in own():
+        for view, shows in method(word).views.items():
+            parser.add_argument(
+                f"--{view}", dest="view", action="store_const", const=view, default="", help=shows
+            )
     add_limit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.dispatch import report
+    from derive.emit.common.document import FORMATS
     from derive.methods.common.record import require_sound
 
     entry = find(options.model)
-    if options.finite_width and (entry.method != "covariance_sde" or options.steps):
+    kind = method(entry.method)
+    if options.view and options.steps:
+        raise RequestError(f"--{options.view} has no record of steps; leave --steps out")
+    if options.view and options.view not in kind.views:
+        have = [word for word in own() if options.view in method(word).views]
         raise RequestError(
-            "--finite-width has no record of steps; leave --steps out"
-            if options.steps
-            else f"--finite-width expands one layer of a network in its width; {entry.name} is a "
+            f"--{options.view} shows something of {', '.join(have)} models; {entry.name} is a "
             f"model of kind {entry.method}, which has none"
         )
     result = derived(entry, options.limit)
     with told(entry), limited(entry, options.limit):
-        if options.finite_width:
-            from derive.emit.covariance_sde import finite_width_report
-
-            text = finite_width_report.report(result, options.format)
-        else:
-            text = report(entry.method).FORMATS[options.format](result, options.steps)
+        text = FORMATS[options.format](kind.document(result, options.steps, options.view))
     print(text, end="", flush=True)
     require_sound(result.steps, entry.argument, result.facts)
     return 0

@@ -16,10 +16,11 @@ from derive import certificate
 from derive.commands.build_command import text_of
 from derive.derivation import add_limit
 from derive.draws import redrawn
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.files import clear, require_writable, write_whole
 from derive.kernels import text_there
-from derive.registry import Entry, find, generated_folder, load, registered, shown
+from derive.registry import find, load, registered, shown
 
 WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 
@@ -45,7 +46,7 @@ def _draw(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.dispatch import ladder
+    from derive.dispatch import method
     from derive.verify.common.certificate import content
     from derive.verify.common.compare import drop_compiled
 
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{entry.name}, level {options.level}{drawn}")
         start, found, results = time.monotonic(), [], []
         with redrawn(options.draw):
-            for result, rung in ladder(entry.method).climb(load(entry), file, options.level):
+            for result, rung in method(entry.method).climb(load(entry), file, options.level):
                 found.append(rung)
                 results.append(result)
                 status = rung.status

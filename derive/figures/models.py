@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from derive.entry import generated_folder
 from derive.kernels import kernel
-from derive.registry import generated_folder
 
 
 def model(name: str) -> ModuleType:

@@ -10,7 +10,7 @@ Not supported: control problems (rung L6 of `derive verify` breaks their equatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.errors import RequestError
 from derive.methods.gaussian_closure import instances, singular
-from derive.registry import Entry
 
 RUNGS = ("L2", "L4")
 _LEAST = 1e-10
@@ -35,22 +34,7 @@ class Broken:
     killed: dict[str, bool]
 
 
-def broken_terms(entry: Entry, result: Any) -> Iterator[Broken]:
-    """Every mutant that differs in value; raises RequestError where there are none to make."""
-    makers: dict[str, Callable[[Any], Iterator[Broken]]] = {
-        "covariance_sde": _of_sde,
-        "gaussian_closure": _of_closure,
-    }
-    if entry.method not in makers:
-        raise RequestError(
-            f"{entry.name} is a control problem: its equations are broken node by node by rung L6 "
-            f"of `derive verify {entry.argument}`; rules that it uses: "
-            f"`derive mutate {entry.argument} --rules`"
-        )
-    return makers[entry.method](result)
-
-
-def _of_sde(result: Any) -> Iterator[Broken]:
+def of_sde(result: Any) -> Iterator[Broken]:
     from derive.verify.covariance_sde.mutants import broken
     from derive.verify.covariance_sde.references import off_by, references
 
@@ -66,7 +50,7 @@ def _of_sde(result: Any) -> Iterator[Broken]:
                 yield Broken(f"{one.label}{name}", how, killed)
 
 
-def _of_closure(result: Any) -> Iterator[Broken]:
+def of_closure(result: Any) -> Iterator[Broken]:
     from derive.methods.gaussian_closure import checks
     from derive.methods.gaussian_closure.result import CLOSED, cov_rate
     from derive.verify.gaussian_closure.mutants import broken

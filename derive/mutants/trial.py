@@ -19,9 +19,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from derive.dispatch import emitter, ladder
+from derive.dispatch import method, own
 from derive.mutants.rules import MUTANTS, Mutant
-from derive.registry import METHODS
 
 RUNGS = ("derivation", "L1", "L3", "L2", "L5")
 
@@ -29,8 +28,10 @@ RUNGS = ("derivation", "L1", "L3", "L2", "L5")
 def break_rule(mutant: Mutant) -> None:
     """Replace the function wherever a module of ours holds it."""
     place, _, name = mutant.target.partition(":")
-    for method in METHODS:  # whatever binds the function is there to be found
-        emitter(method), ladder(method)
+    for word in own():  # whatever binds the function is there to be found
+        for stage in ("emit", "verify"):
+            file = {"emit": "module", "verify": "ladder"}[stage]
+            importlib.import_module(f"derive.{stage}.{word}.{file}")
     home: Any = importlib.import_module(f"derive.{place}")
     *owners, attribute = name.split(".")
     for owner in owners:
@@ -63,7 +64,7 @@ def outcome(mutant: Mutant, every: bool = False) -> dict[str, str]:
         found["L1"] = str(problem)
         if not every:
             return found
-        text = emitter(entry.method).render(result, entry.source, entry.argument)
+        text = method(entry.method).render(result, entry.source, entry.argument)
     for rung, says in _rungs(entry.method, result, text):
         try:
             found[rung] = says()
@@ -90,18 +91,17 @@ def entry_of(model: str) -> Any:
     return entry
 
 
-def _rungs(method: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
+def _rungs(word: str, result: Any, text: str) -> Iterator[tuple[str, Callable[..., str]]]:
+    """The gate, and what the method has beside it that takes seconds."""
     from derive.verify.common.compare import module_of
 
-    module = module_of(text, "mutant")
+    module, kind = module_of(text, "mutant"), method(word)
 
     def gate() -> str:
-        return "; ".join(
-            str(f) for f in ladder(method).gate(result, module) if not f.error <= f.allowed
-        )
+        return "; ".join(str(f) for f in kind.gate(result, module) if not f.error <= f.allowed)
 
     yield "L3", gate
-    yield from ladder(method).sharp(result, module)
+    yield from kind.sharp(result, module)
 
 
 def tried(position: int, seconds: float = 300, every: bool = False) -> dict[str, str]:

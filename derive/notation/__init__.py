@@ -1,4 +1,4 @@
-"""The words in which a definition is written.
+"""The words in which a definition is written stand here under one name.
 
 >>> from derive.notation import covariance_sde, dims, eye, gaussian, params, softmax, sqrt
 """
@@ -6,11 +6,11 @@
 from sympy import Rational, pi
 
 from derive.errors import DefinitionError, Refusal
-from derive.notation.closures.model import (
+from derive.notation.closures.model import gaussian_closure
+from derive.notation.closures.words import (
     average,
     bistochastic,
     dot,
-    gaussian_closure,
     integral,
     matrices,
     noise,
@@ -38,8 +38,9 @@ from derive.notation.common.functions import (
 from derive.notation.common.options import option
 from derive.notation.common.patterns import causal, pattern
 from derive.notation.common.scalars import dims, params
+from derive.notation.control.definition import optimal_control
 from derive.notation.control.dynamics import covariance_rate, moment_rates, particle_velocity
-from derive.notation.control.problem import (
+from derive.notation.control.words import (
     box,
     inner,
     inverse,
@@ -48,7 +49,6 @@ from derive.notation.control.problem import (
     l2_ball,
     l2_norm,
     log_det,
-    optimal_control,
     problem,
     project,
     squared_norm,

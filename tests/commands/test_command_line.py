@@ -15,7 +15,7 @@ import pytest
 
 from derive.cli import main
 from derive.commands import build_command
-from derive.registry import generated_folder
+from derive.entry import generated_folder
 
 MODEL = "shaped_attention"
 

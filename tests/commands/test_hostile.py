@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from derive import certificate, sources
 from derive.cli import main
+from derive.entry import generated_folder
 from derive.files import text_in
-from derive.registry import entries, find, generated_folder
+from derive.registry import entries, find
 from derive.runtime.common import inputs, numbers
 from derive.runtime.common.precision import precision
 from derive.runtime.common.whole_files import MARK, write_whole
@@ -312,8 +313,8 @@ def test_what_is_built_agrees_with_its_equations(
 ) -> None:
     from derive.calculus.index.evaluate import evaluate
     from derive.derivation import derived
+    from derive.verify.common.compare import load_module
     from derive.verify.covariance_sde.instance import instance
-    from derive.verify.covariance_sde.ladder import load_module
 
     with folder() as place:
         text = LAYER.format(*names, mixing.format(*names), "", factor)

@@ -12,8 +12,9 @@ import pytest
 from derive.certificate import verdict
 from derive.cli import main
 from derive.commands import diff_command
-from derive.commands.starters import STARTERS
-from derive.registry import find, generated_folder, load, theory_folder
+from derive.dispatch import own
+from derive.entry import generated_folder, theory_folder
+from derive.registry import find, load
 
 MODEL = "linear_closure"  # derives in a second
 HIDDEN = "import sys; sys.modules['derive'] = None; sys.modules['sympy'] = None"
@@ -129,7 +130,7 @@ def test_diff_refuses_what_is_no_generated_module(
 # new -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", STARTERS)
+@pytest.mark.parametrize("kind", own())
 def test_a_starter_derives_as_it_stands(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
 ) -> None:

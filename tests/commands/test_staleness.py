@@ -14,7 +14,8 @@ from certificates import resealed
 
 from derive.commands import build_command, check_command
 from derive.emit.covariance_sde import module as emit
-from derive.registry import entries, find, generated_folder, load, registered
+from derive.entry import generated_folder
+from derive.registry import entries, find, load, registered
 
 MODEL = "shaped_attention"
 

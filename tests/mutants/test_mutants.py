@@ -10,7 +10,7 @@ from derive.cli import main
 from derive.methods.covariance_sde.derivation import derive
 from derive.mutants.definitions import TEXTS
 from derive.mutants.rules import MUTANTS
-from derive.mutants.terms import broken_terms
+from derive.mutants.terms import of_closure
 from derive.mutants.trial import entry_of, killer, table, tried
 from derive.registry import find, load
 from derive.verify.covariance_sde.mixing_draws import WITHIN, mixing_ratios
@@ -84,6 +84,6 @@ def test_terms_of_a_closure_are_broken_too():
     from derive.methods.gaussian_closure.derivation import derive as close
 
     entry = find("softmax_closure")
-    rows = list(broken_terms(entry, close(load(entry))))
+    rows = list(of_closure(close(load(entry))))
     assert len(rows) > 20 and all(r.killed["L2"] for r in rows)
     assert any(r.killed["L4"] for r in rows)

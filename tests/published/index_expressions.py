@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 
 _FACTOR = re.compile(r"(\w+)\[([\w,]+)\]")
 

@@ -133,7 +133,7 @@ def test_what_no_kernel_has_calls_no_library_either(what: dict[str, Any]) -> Non
     module = ModuleType("a module")
     module._SPEC = replace(module_of("mean_tracking")._SPEC, **what)  # type: ignore[attr-defined]
     with precision("float64") as kind:
-        for place in ("control.extremals.problem", "control.extremals._report"):
+        for place in ("control.extremal_system.problem", "control.extremals._report"):
             for _, program, arguments in runtime_loops.CONTROL[place](module, M, kind):
                 assert not calls(program, *arguments), place
 

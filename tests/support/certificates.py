@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from derive import certificate
-from derive.registry import Entry
+from derive.entry import Entry
 
 
 def resealed(folder: Path, entry: Entry, **changes: Any) -> Path:

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.entry import ClosureModel
-from derive.runtime.common import results
 from derive.runtime.control.entry import ControlModel
 from derive.runtime.paths.blocks import Block
 from derive.runtime.paths.entry import CovarianceModel
@@ -47,7 +46,7 @@ def numbers(kind: type, dtype: Any) -> Any:
 def wrapper(function: Callable[..., Any]) -> bool:
     """Whether a function of a module runs on the host: it returns what `results` defines."""
     kind = get_type_hints(function).get("return")
-    return kind is not None and kind.__module__ == results.__name__
+    return kind is not None and kind.__module__.endswith(".results")
 
 
 def functions(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -21,18 +21,21 @@ from derive.runtime.closures import entry as gaussian_closure
 from derive.runtime.closures import particle_system
 from derive.runtime.closures import solver as closure_solver
 from derive.runtime.control import (
+    continuation,
     creases,
     extremal_checks,
+    extremal_system,
     extremals,
+    function_checks,
     second_variation,
     sparse_checks,
     sparse_control,
+    sparse_discrete,
     sparse_turnpike,
     static_problem,
     trials,
     turnpike,
 )
-from derive.runtime.control import entry as optimal_control
 from derive.runtime.control.coordinates import Flat, flatten
 from derive.runtime.paths import ensemble, networks
 from derive.runtime.paths.at_width import specification
@@ -66,12 +69,12 @@ def _compiles(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in ("jit", "over_paths")
 
 
-def _block(m: int, kind: Any) -> ensemble.Block:
+def _block(m: int, kind: Any) -> ensemble.InFlight:
     layout = Layout(m)
     state = (m * (m + 1) // 2, PATHS) if layout.tiles else (PATHS, m, m)
     number, keys = struct((PATHS,), jnp.int32), struct((PATHS, 2), jnp.uint32)
     times = struct((PATHS,), kind)
-    return ensemble.Block(struct(state, kind), times, number, times, keys)
+    return ensemble.InFlight(struct(state, kind), times, number, times, keys)
 
 
 def _models(module: ModuleType) -> Iterator[tuple[str, Any]]:
@@ -179,7 +182,7 @@ class Problem:
         self.z, self.v = struct((self.flat.n,), kind), struct((self.flat.m,), kind)
         self.one = struct((), kind)
         end = self.z if spec.fixed_end else None
-        self.theta = extremals.Theta(self.params, self.many(self.z), end, self.v)
+        self.theta = extremal_system.Theta(self.params, self.many(self.z), end, self.v)
         self.nodes = struct((BATCH, NODES + 1), kind)
         self.y = struct((BATCH, NODES + 1, 2 * self.flat.n), kind)
 
@@ -199,13 +202,13 @@ def _control(recipe: Recipe) -> Callable[[ModuleType, int, Any], Programs]:
 
 def _field(p: Problem) -> Programs:
     theta = p.theta._replace(z0=p.z)
-    yield "", extremals.problem(p.flat).field, (struct((2 * p.flat.n,), p.kind), theta)
+    yield "", extremal_system.problem(p.flat).field, (struct((2 * p.flat.n,), p.kind), theta)
 
 
 def _solver(p: Problem) -> Programs:
-    yield "", extremals._solver(p.flat, NODES, 1e-8, 40), (p.theta, p.nodes, p.y)
+    yield "", continuation._solver(p.flat, NODES, 1e-8, 40), (p.theta, p.nodes, p.y)
     eased = p.theta._replace(ease=p.one)
-    yield "eased", extremals._solver(p.flat, NODES, 1e-8, 40, True), (eased, p.nodes, p.y)
+    yield "eased", continuation._solver(p.flat, NODES, 1e-8, 40, True), (eased, p.nodes, p.y)
 
 
 def _on_a_mesh(make: Callable[[Flat, int], Any]) -> Recipe:
@@ -229,11 +232,11 @@ def _unpacked(p: Problem) -> Programs:
 
 
 def _missed(flat: Flat, N: int) -> Any:
-    return extremal_checks._missed(extremals.problem(flat), N)
+    return extremal_checks._missed(extremal_system.problem(flat), N)
 
 
 def _second(flat: Flat, N: int) -> Any:
-    return second_variation.tested(flat, extremals.problem(flat), N)
+    return second_variation.tested(flat, extremal_system.problem(flat), N)
 
 
 def _static(p: Problem) -> Programs:
@@ -286,10 +289,10 @@ def _along(p: Problem) -> Programs:
 
 
 def _sparse_functions(p: Problem) -> Programs:
-    K, data = 4, sparse_control._Data(p.z, p.one, p.one, p.one, p.params)
+    K, data = 4, sparse_discrete.Data(p.z, p.one, p.one, p.one, p.params)
     for norm in _norms(p):
         width = p.flat.m * (2 if norm == "l1" else 1)
-        for k, program in enumerate(sparse_control._functions(p.flat, norm, K)):
+        for k, program in enumerate(sparse_discrete.functions_of(p.flat, norm, K)):
             yield f"{norm} {k}", program, (struct((K * width + 1,), p.kind), data)
 
 
@@ -345,14 +348,14 @@ CONTROL = {
         "control.extremals._kinks": _on_a_mesh(extremals._kinks),
         "control.extremals._report": _on_a_mesh(extremals._report),
         "control.extremals._resample": _resample,
-        "control.extremals._solver": _solver,
+        "control.continuation._solver": _solver,
         "control.extremals._unpacked": _unpacked,
-        "control.extremals.problem": _field,
-        "control.entry._values": _at_points(optimal_control._values, True),
+        "control.extremal_system.problem": _field,
+        "control.function_checks._values": _at_points(function_checks._values, True),
         "control.second_variation.tested": _on_a_mesh(_second),
         "control.sparse_checks._along": _along,
         "control.sparse_checks._pieces": _sparse_pieces,
-        "control.sparse_control._functions": _sparse_functions,
+        "control.sparse_discrete.functions_of": _sparse_functions,
         "control.sparse_turnpike._minima": _minima,
         "control.sparse_turnpike.rests": _rests,
         "control.static_problem._pieces": _static_pieces,

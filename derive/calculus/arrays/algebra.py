@@ -1,4 +1,4 @@
-"""Algebra of array expressions at symbolic shapes: one node for one value, simplified as built.
+"""Builds array expressions at symbolic shapes, one node for one value, simplified as built.
 
 Input: operations on `Array` nodes (see `derive.notation.common.arrays`).  Output: interned nodes:
 two expressions that the rules below make equal are one object, so common subexpressions are found
@@ -12,79 +12,22 @@ Nothing is expanded or reassociated beyond that: what a definition names stays w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import sympy as sp
 
+from derive.calculus.arrays.interned import ZERO, Interned, is_scalar
 from derive.notation.common.arrays import ONE, Array, Shape, broadcast, walk
 from derive.notation.common.elementwise import named, x_symbol
 
-ZERO = sp.Integer(0)
 HALF = sp.Rational(1, 2)
-Key = tuple[Any, ...]
 
 
 @dataclass
-class Algebra:
-    """Interned array expressions; `names` are the names that nodes have in the text."""
-
-    table: dict[Key, Array] = field(default_factory=dict)
-    serial: dict[Array, int] = field(default_factory=dict)
-    names: dict[Array, str] = field(default_factory=dict)
-    symmetric: set[Array] = field(default_factory=set)
-
-    def make(self, op: str, args: tuple[Array, ...], shape: Shape, data: Any = None) -> Array:
-        """The one node of this operation; sums and products do not depend on their order."""
-        order = tuple(self.serial[a] for a in args)
-        if op in ("add", "multiply"):
-            order = tuple(sorted(order))
-        key = (op, order, shape, data)
-        found = self.table.get(key)
-        if found is None:
-            found = self.table[key] = Array(op, args, shape, data)
-            self.serial[found] = len(self.serial)
-        return found
-
-    def leaf(self, name: str, shape: Shape, *, symmetric: bool = False) -> Array:
-        """A named array that the caller of a kernel gives."""
-        out = self.make("leaf", (), shape, name)
-        if symmetric:
-            self.symmetric.add(out)
-        return out
-
-    def full(self, shape: Shape, value: sp.Expr = ONE) -> Array:
-        return self.scale(value, self.make("full", (), shape, ONE))
-
-    def scalar(self, value: sp.Expr) -> Array:
-        return self.make("full", (), (), sp.sympify(value))
-
-    def eye(self, dim: sp.Expr) -> Array:
-        return self.make("eye", (), (dim, dim))
-
-    # scalars in front
-
-    def split(self, array: Array) -> tuple[sp.Expr, Array]:
-        """(coefficient, core) with array = coefficient * core."""
-        if array.op == "full" and array.shape == ():
-            return array.data, self.scalar(ONE)
-        if array.op == "multiply" and _is_scalar(array.args[0]):
-            return array.args[0].data, array.args[1]
-        return ONE, array
-
-    def scale(self, coefficient: sp.Expr, array: Array) -> Array:
-        own, core = self.split(array)
-        coefficient = sp.sympify(coefficient) * own
-        if coefficient == 1:
-            return core
-        if _is_scalar(core) or coefficient == 0:
-            out = self.scalar(coefficient)
-            return out if core.shape == () else self.make("full", (), core.shape, ZERO)
-        return self.make("multiply", (self.scalar(coefficient), core), core.shape)
-
-    def is_zero(self, array: Array) -> bool:
-        return array.op == "full" and array.data == 0
+class Algebra(Interned):
+    """Operations on interned expressions, each simplified by the rules of the module's head."""
 
     # sums
 
@@ -167,7 +110,7 @@ class Algebra:
                 if core.data[0] == "sqrt":
                     return {inner: HALF}  # whole: the root of x^2 is |x|, not x
                 return {base: -power for base, power in self.factors(inner).items()}
-        return {} if _is_scalar(core) else {core: ONE}
+        return {} if is_scalar(core) else {core: ONE}
 
     def multiply(self, left: Array, right: Array) -> Array:
         shape = broadcast("*", left, right)
@@ -362,7 +305,7 @@ class Algebra:
     def function(self, name: str, array: Array, body: sp.Lambda | None = None) -> Array:
         if body is None:
             body = named(name)
-        if _is_scalar(array):
+        if is_scalar(array):
             return self.scalar(body(array.data))
         if name == "reciprocal":
             coefficient, core = self.split(array)
@@ -443,10 +386,6 @@ class Algebra:
     def depends(self, root: Array, leaves: Iterable[Array]) -> bool:
         wanted = set(leaves)
         return any(a in wanted for a in walk(root))
-
-
-def _is_scalar(array: Array) -> bool:
-    return array.op == "full" and array.shape == ()
 
 
 def _without(shape: Shape, axis: int, moving: Mapping[Array, Any], core: Array) -> Shape:

@@ -1,4 +1,4 @@
-"""Derivatives of array expressions at symbolic shapes: gradients and directional derivatives.
+"""Takes gradients and directional derivatives of array expressions at symbolic shapes.
 
 Input: an interned expression (see `derive.calculus.arrays.algebra`) and the leaves to differentiate
 by.  Output: expressions of the same kind.  `gradient` walks the graph once from the value to the
@@ -17,9 +17,10 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import HALF, ONE, ZERO, Algebra
+from derive.calculus.arrays.algebra import HALF, Algebra
+from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
-from derive.notation.common.arrays import Array, Shape, walk
+from derive.notation.common.arrays import ONE, Array, Shape, walk
 from derive.notation.common.elementwise import WORDS, x_symbol
 
 
@@ -72,9 +73,9 @@ def along(
         for array in walk(value):
             if array not in moves:
                 moves[array] = _tangent(algebra, array, directions, moves)
-                name = algebra.names.get(array)
-                if name and moves[array] is not None and array.op != "leaf":
-                    core = algebra.split(moves[array])[1]  # type: ignore[arg-type]
+                name, tangent = algebra.names.get(array), moves[array]
+                if name and tangent is not None and array.op != "leaf":
+                    core = algebra.split(tangent)[1]
                     if core.op not in ("leaf", "full"):
                         algebra.names.setdefault(core, f"d_{name}")
         move = moves[value]
@@ -340,22 +341,6 @@ def _in_own_value(g: Algebra, array: Array, expression: Array) -> Array:
         {numerator: g.multiply(array, denominator), denominator: denominator, array: array},
     )
     hidden = {numerator, denominator}
-    if any(a in hidden for a in _visible(out)):
+    if any(a in hidden for a in walk(out, _live)):
         return expression
     return out
-
-
-def _visible(root: Array) -> list[Array]:
-    """Nodes below `root`, meanings of composites left out."""
-    order: list[Array] = []
-    seen: set[Array] = set()
-
-    def visit(array: Array) -> None:
-        if array not in seen:
-            seen.add(array)
-            for arg in _live(array):
-                visit(arg)
-            order.append(array)
-
-    visit(root)
-    return order

@@ -1,4 +1,4 @@
-"""Index expressions as array expressions: products of matrices and vectors, no axis to spare.
+"""Turns index expressions into array expressions: products of matrices and vectors.
 
 Input: an expression of `derive.calculus.index` whose tensors have at most two slots, the book of
 its defined tensors, and an array for every other tensor.  Output: an array over the expression's
@@ -21,7 +21,8 @@ import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.notation.common.arrays import Array
 from derive.notation.common.elementwise import named
 

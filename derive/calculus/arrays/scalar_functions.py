@@ -1,4 +1,4 @@
-"""Scalar functions of one variable: a stable form and its derivatives.
+"""Scalar functions of one variable have a stable form, and so have their derivatives.
 
 Input: a SymPy function.  Output: the same function, written through tanh where exponentials would
 overflow, and derivatives of that form.

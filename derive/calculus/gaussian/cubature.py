@@ -1,4 +1,4 @@
-"""Exact Gaussian averages of polynomials by product quadrature: a check that knows no Isserlis.
+"""Averages polynomials over Gaussians exactly by product quadrature, a check without Isserlis.
 
 Input: the shapes of the random arrays and the degrees of the polynomial in each.  Output: nodes
 and weights with which the average is exact to rounding.

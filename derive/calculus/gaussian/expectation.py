@@ -1,27 +1,22 @@
-"""Gaussian expectation: Isserlis' theorem on index expressions with symbolic dimensions.
+"""Takes Gaussian expectations of index expressions by Isserlis' theorem, in any dimension.
 
 Input: an expression and the names of the Gaussian tensors to average over.  Output: the exact
 expectation, as an expression in what remains.  Closed loops of indices become powers of the
 dimensions, so the result is exact in every dimension (no large-width approximation is made).
-
-Entries of a tensor of kind "gaussian" are iid N(0, 1); those of a symmetric one have the law of
-(G + G^T)/sqrt(2): covariance delta delta + delta delta swapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    delta_tensor,
-)
+from derive.calculus.gaussian.envelopes import average_envelopes
+from derive.calculus.gaussian.kinks import average_kinks
+from derive.calculus.gaussian.pairings import covariance, pairings
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor
 
 
 def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
@@ -29,19 +24,15 @@ def expectation(expression: Expression, over: Iterable[Tensor]) -> Expression:
 
     Tensors inside kinked functions come last: the others join the units first.
     """
-    from derive.calculus.gaussian.envelopes import average_envelopes
-
     kinked = {t.meaning[1] for t in expression.tensors() if t.kind == "magnitude"}
     if any(t.kind == "envelope" for t in expression.tensors()):
         expression = expression.map_terms(average_envelopes)
     for tensor in sorted(over, key=lambda t: (t in kinked, t.name)):
-        expression = expression.map_terms(lambda c, f, t=tensor: _average(c, f, t))
+        expression = expression.map_terms(partial(_average, tensor))
     return expression
 
 
-def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple[sp.Expr, Factors]]:
-    from derive.calculus.gaussian.kinks import average_kinks
-
+def _average(tensor: Tensor, coeff: sp.Expr, factors: Factors) -> Iterable[tuple[sp.Expr, Factors]]:
     if any(f.tensor.kind == "magnitude" and f.tensor.meaning[1] == tensor for f in factors):
         yield from average_kinks(coeff, factors, tensor)
         return
@@ -56,37 +47,6 @@ def _average(coeff: sp.Expr, factors: Factors, tensor: Tensor) -> Iterable[tuple
             products = [done + deltas for done in products for deltas in alternatives]
         for product in products:
             yield coeff, product
-
-
-def pairings(count: int) -> Iterable[tuple[tuple[int, int], ...]]:
-    """All perfect matchings of range(count)."""
-
-    def extend(left: tuple[int, ...]) -> Iterable[tuple[tuple[int, int], ...]]:
-        if not left:
-            yield ()
-            return
-        first, *others = left
-        for position, partner in enumerate(others):
-            remaining = tuple(others[:position] + others[position + 1 :])
-            for tail in extend(remaining):
-                yield ((first, partner), *tail)
-
-    return extend(tuple(range(count)))
-
-
-def covariance(first: Factor, second: Factor) -> list[Factors]:
-    """E of the product of two entries of one Gaussian tensor: a sum of products of deltas."""
-    straight = tuple(_delta(i, j) for i, j in zip(first.indices, second.indices, strict=True))
-    if not first.tensor.symmetric:
-        return [straight]
-    swapped = tuple(
-        _delta(i, j) for i, j in zip(first.indices, reversed(second.indices), strict=True)
-    )
-    return [straight, swapped]
-
-
-def _delta(i: Index, j: Index) -> Factor:
-    return delta_tensor(i.dim)[i, j]
 
 
 def contract_gram(expression: Expression, row: Tensor, gram: Tensor, weight: sp.Expr) -> Expression:

@@ -1,4 +1,4 @@
-"""Gaussian expectations of kinked functions: |h| of a pre-activation h, exactly.
+"""Takes Gaussian expectations of kinked functions exactly: |h| of a pre-activation h.
 
 A piecewise-linear function is a x + b |x|; its linear part is expanded like any other, so |h| is
 the one kinked object.  `magnitude` is |h| for h = X W / sqrt(n), whose entries are normal given X,
@@ -17,15 +17,8 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.gaussian.expectation import covariance
-from derive.calculus.index.expressions import (
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    delta_tensor,
-    indices_of,
-)
+from derive.calculus.gaussian.pairings import covariance
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, delta_tensor, indices_of
 from derive.errors import Refusal
 from derive.notation.common.scalars import extent
 

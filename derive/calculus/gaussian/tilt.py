@@ -1,4 +1,4 @@
-"""Gaussian averages of polynomials times exponentials: completing the square, by rule.
+"""Averages polynomials times exponentials over a Gaussian law by completing the square.
 
 Input: an expression in a variable y, its law N(m, S), and the book of defined tensors.  Output:
 E over y, an expression without y.  S^-1 is never formed, so a singular S is legal.
@@ -26,19 +26,16 @@ from derive.calculus.index.defined import (
     spread,
     union,
 )
-from derive.calculus.index.expressions import (
-    Expression,
+from derive.calculus.index.expressions import Expression, collect, scalar, single
+from derive.calculus.index.factors import (
     Factor,
     Factors,
     Index,
     Tensor,
     apart,
-    collect,
     delta_tensor,
     fresh,
     indices_of,
-    scalar,
-    single,
 )
 
 HALF = sp.Rational(1, 2)
@@ -49,7 +46,7 @@ class NoTilt(Exception):
 
 
 @dataclass(frozen=True)
-class Law:
+class GaussianLaw:
     """N(mean, cov) of a variable; `block`: an index that both carry first (a mixture), or None."""
 
     variable: Tensor
@@ -61,15 +58,15 @@ class Law:
 
     def at(self, i: Index) -> Expression:
         if self.given is not None:
-            mean, _, own, _ = self.given
-            return placed(mean, {own: i})
+            mean, _, at, _ = self.given
+            return placed(mean, {at: i})
         own = (self.block, i) if self.block else (i,)
         return single(self.mean[own], own)
 
     def covariance(self, i: Index, j: Index) -> Expression:
         if self.given is not None:
-            _, cov, *own = self.given
-            return placed(cov, dict(zip(own, (i, j), strict=True)))
+            _, cov, row, column = self.given
+            return placed(cov, {row: i, column: j})
         own = (self.block, i, j) if self.block else (i, j)
         return single(self.cov[own], own)
 
@@ -85,7 +82,7 @@ class Quadratic:
     j: Index
 
 
-def average(expression: Expression, law: Law, book: Book) -> Expression:
+def average(expression: Expression, law: GaussianLaw, book: Book) -> Expression:
     """E over the law's variable.  The law's block index becomes free."""
     free = union(expression.free, (law.block,) if law.block else ())
     parts = [_term(c, f, free, law, book) for c, f in expression.terms]
@@ -132,7 +129,7 @@ class Tilted:
     matrix: Expression
 
 
-def complete_square(exponent: Expression, law: Law, book: Book) -> Tilted:
+def complete_square(exponent: Expression, law: GaussianLaw, book: Book) -> Tilted:
     """The rule of the module's head, on one exponent."""
     q = split(exponent, law.variable, book)
     i, j = q.i, q.j
@@ -184,7 +181,7 @@ def _inside(expression: Expression, book: Book) -> set[Tensor]:
 
 
 def _term(
-    coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...], law: Law, book: Book
+    coefficient: sp.Expr, factors: Factors, free: tuple[Index, ...], law: GaussianLaw, book: Book
 ) -> Expression:
     variable = law.variable
     factors = apart(factors, free)
@@ -256,7 +253,7 @@ def _stein(
     cov: Expression,
     i: Index,
     j: Index,
-    law: Law,
+    law: GaussianLaw,
     book: Book,
 ) -> Expression:
     """E of a product of entries times f^(k)(s0 + a.y): E[y g] = mean E g + cov E grad g."""
@@ -296,7 +293,7 @@ def _stein(
 
 
 __all__ = [
-    "Law",
+    "GaussianLaw",
     "NoTilt",
     "Tilted",
     "average",

@@ -1,4 +1,4 @@
-"""Canonical form of a product of factors: equality of index expressions made decidable.
+"""The canonical form of a product of factors makes equality of index expressions decidable.
 
 Input: factors and the free indices.  Output: a sortable key and the same product written with
 canonical dummy names and factor order.  Two products get one key iff one becomes the other by
@@ -10,9 +10,10 @@ factors, then individualisation of ties, the smallest resulting description winn
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from functools import lru_cache
 
-from derive.calculus.index.expressions import Factor, Factors, Index
+from derive.calculus.index.factors import Factor, Factors, Index
 
 Key = tuple
 
@@ -38,13 +39,13 @@ def canonical(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     return tuple(k for k, _ in keys), tuple(out)
 
 
-def components(factors: Factors, fixed: object = ()) -> list[Factors]:
+def components(factors: Factors, fixed: Container[Index] = ()) -> list[Factors]:
     """Split factors into groups that share no index outside `fixed`."""
     groups: list[tuple[set[Index], list[Factor]]] = []
     for factor in factors:
-        bound = {i for i in factor.indices if i not in fixed}  # type: ignore[operator]
+        bound = {i for i in factor.indices if i not in fixed}
         touching = [g for g in groups if g[0] & bound]
-        merged = (set(bound), [])
+        merged: tuple[set[Index], list[Factor]] = (bound, [])
         for g in touching:
             merged[0].update(g[0])
             merged[1].extend(g[1])
@@ -89,7 +90,9 @@ def _cached(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     return key, ordered
 
 
-def _leaves(factors: Factors, dummies: list[Index], colour: dict[Index, tuple]):
+def _leaves(
+    factors: Factors, dummies: list[Index], colour: dict[Index, tuple]
+) -> Iterator[dict[Index, int]]:
     """All discrete colourings of the dummies that individualisation reaches."""
     ranks = _refine(factors, dummies, colour)
     cells: dict[int, list[Index]] = {}

@@ -1,4 +1,4 @@
-"""Matrix notation of index expressions: V S K^T Q m instead of sums over indices.
+"""Writes index expressions in matrix notation: V S K^T Q m instead of sums over indices.
 
 Input: an expression over at most one block index and one or two coordinates.  Output: text or
 LaTeX.  A product that is no chain of matrices is written with its indices.
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Factor, Factors, Index, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tensors defined by an equation: exponentials, inverses, ridges, gates.
+"""Some tensors are defined by an equation: exponentials, inverses, ridges, gates.
 
 Input: index expressions that say what a tensor is.  Output: a `Tensor` that stands for it, the
 same tensor for the same meaning, so that equal things cancel.  The differentiation rule of each
@@ -23,15 +23,8 @@ from typing import Any
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    fresh,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, fresh
 
 KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate", "spectral")
 _LETTERS = {"exp": "G", "ridge": "f", "smooth": "J", "inverse": "P", "det": "c"}
@@ -132,9 +125,7 @@ def differentiate(expression: Expression, variable: Tensor, at: Index, book: Boo
     return collect(free, parts)
 
 
-def _slope(
-    factor: Factor, variable: Tensor, at: Index, book: Book
-) -> list[tuple[sp.Expr, Factors]] | None:
+def _slope(factor: Factor, variable: Tensor, at: Index, book: Book) -> Terms | None:
     """Derivative of one factor as products that keep the factor's indices."""
     one = sp.Integer(1)
     if factor.tensor == variable:
@@ -145,7 +136,7 @@ def _slope(
         return None
     own = factor.indices
 
-    def inner(which: int = 0) -> list[tuple[sp.Expr, Factors]]:
+    def inner(which: int = 0) -> Terms:
         body = meaning.bodies[which]
         slope = differentiate(body, variable, at, book)
         # bound names of the slope are made new; its free indices are put at the factor's own

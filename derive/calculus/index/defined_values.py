@@ -1,4 +1,4 @@
-"""Numeric value of an expression with defined tensors, by NumPy alone.
+"""Evaluates an expression with defined tensors numerically, by NumPy alone.
 
 Input: an expression, the book, arrays for its tensors, sizes for its dimensions, numbers for its
 symbols.  Output: a NumPy array over the free indices (complex where a coefficient is).  Shares no
@@ -7,16 +7,18 @@ code with the printers of kernels.
 
 from __future__ import annotations
 
-import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import derivative_of, kinks_of, regular_order
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Index, Tensor
+from derive.calculus.index.subscripts import subscripts
 
 
 def value(
@@ -42,30 +44,19 @@ class _Evaluator:
 
     def of(self, expression: Expression) -> np.ndarray:
         shape = [self.sizes[i.dim.name] for i in expression.free]
-        total = np.zeros(shape)
+        total: np.ndarray = np.zeros(shape)
         for coefficient, factors in expression.terms:
-            letters: dict[str, str] = {}
-
-            def letter(name: str, letters: dict[str, str] = letters) -> str:
-                return letters.setdefault(name, string.ascii_letters[len(letters)])
-
-            operands, subscripts, carried = [], [], set()
-            for factor in factors:
-                operands.append(self.tensor(factor.tensor))
-                subscripts.append("".join(letter(i.name) for i in factor.indices))
-                carried.update(factor.indices)
-            for index, size in zip(expression.free, shape, strict=True):
-                if index not in carried:
-                    operands.append(np.ones(size))
-                    subscripts.append(letter(index.name))
-            out = "".join(letter(i.name) for i in expression.free)
-            product = np.ones(())
-            if operands:
-                words = ",".join(subscripts) + "->" + out
-                path = _path(words, tuple(np.shape(x) for x in operands))
-                product = np.einsum(words, *operands, optimize=path)
-            total = total + self.number(coefficient) * product
+            total = total + self.number(coefficient) * self._product(factors, expression.free)
         return total
+
+    def _product(self, factors: Factors, free: tuple[Index, ...]) -> np.ndarray:
+        words, ones, out = subscripts(factors, free)
+        if not words and not ones:
+            return np.ones(())
+        operands = [self.tensor(f.tensor) for f in factors]
+        operands += [np.ones(self.sizes[free[position].dim.name]) for position, _ in ones]
+        text = ",".join([*words, *(letter for _, letter in ones)]) + "->" + out
+        return np.einsum(text, *operands, optimize=_path(text, tuple(map(np.shape, operands))))
 
     def number(self, coefficient: sp.Expr) -> complex | float:
         """A coefficient at the symbols' numbers."""
@@ -104,7 +95,7 @@ class _Evaluator:
             rule, order = meaning.data
             centre, variance = np.broadcast_arrays(*bodies)
             spread = np.sqrt(np.maximum(variance, 0))
-            kinks = [self.number(k) for k in kinks_of(rule.body)]
+            kinks = [float(self.number(k).real) for k in kinks_of(rule.body)]
             nodes, weights = _split_normal(kinks, centre, spread) if kinks else _normal()
             at = centre[..., None] + spread[..., None] * nodes
             known = regular_order(rule.body, order)
@@ -154,9 +145,9 @@ def _split_normal(
 
 
 @cache
-def derivative(rule: object, order: int):  # type: ignore[no-untyped-def]
+def derivative(rule: Any, order: int) -> Callable[[np.ndarray], np.ndarray]:
     """The k-th derivative of a rule on NumPy arrays, stable for large arguments of either sign."""
-    function = derivative_of(rule.body, order)  # type: ignore[attr-defined]
+    function = derivative_of(rule.body, order)
     s, body = function.variables[0], function.expr
     plain = sp.lambdify(s, body, ["scipy", "numpy"])
 

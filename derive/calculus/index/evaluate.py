@@ -1,4 +1,4 @@
-"""Numeric value of an index expression: an evaluator that shares no code with the printers.
+"""Evaluates an index expression numerically; it shares no code with the printers.
 
 Input: an expression, arrays for its tensors, numbers for its symbols.  Output: a NumPy array
 over the free indices (after the batch axes, if the arrays have any).
@@ -6,14 +6,15 @@ over the free indices (after the batch axes, if the arrays have any).
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 
 import numpy as np
 import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
-from derive.calculus.index.expressions import Expression, Factors, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Tensor
+from derive.calculus.index.subscripts import subscripts
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import number, size
 
@@ -40,38 +41,31 @@ def _product(
     numbers: Mapping[sp.Symbol, float],
     sizes: list[int],
 ) -> np.ndarray:
-    letters: dict[str, str] = {}
-
-    def letter(name: str) -> str:
-        return letters.setdefault(name, string.ascii_letters[len(letters)])
-
-    operands, subscripts = [], []
-    carried = set()
-    array: np.ndarray
-    for factor in factors:
-        if factor.tensor.kind == "delta":
-            array = np.eye(size(factor.indices[0].dim, numbers))
-        elif factor.tensor.kind == "joint":
-            count, share, whole = (size(d, numbers) for d in factor.tensor.dims)
-            array = np.reshape(np.eye(whole), (count, share, whole))
-        elif factor.tensor.kind == "pattern" and factor.tensor.name not in arrays:
-            array = factor.tensor.meaning.sample(int(numbers[factor.tensor.dims[0]]))
-        elif factor.tensor.kind in BUILT:
-            array = built(factor.tensor, arrays, numbers)
-        else:
-            array = arrays[factor.tensor.name]
-        batch = "..." if array.ndim > len(factor.indices) else ""
-        operands.append(array)
-        subscripts.append(batch + "".join(letter(i.name) for i in factor.indices))
-        carried.update(factor.indices)
-    for index, length in zip(expression.free, sizes, strict=True):
-        if index not in carried:
-            operands.append(np.ones(length))
-            subscripts.append(letter(index.name))
-    out = "..." + "".join(letter(i.name) for i in expression.free)
-    if not operands:
+    words, ones, out = subscripts(factors, expression.free)
+    if not words and not ones:
         return np.ones(())
-    return np.einsum(",".join(subscripts) + "->" + out, *operands, optimize="greedy")
+    operands = [_array(f, arrays, numbers) for f in factors]
+    batched = [
+        ("..." if array.ndim > len(word) else "") + word
+        for array, word in zip(operands, words, strict=True)
+    ]
+    operands += [np.ones(sizes[position]) for position, _ in ones]
+    batched += [letter for _, letter in ones]
+    return np.einsum(",".join(batched) + "->..." + out, *operands, optimize="greedy")
+
+
+def _array(
+    factor: Factor, arrays: Mapping[str, np.ndarray], numbers: Mapping[sp.Symbol, float]
+) -> np.ndarray:
+    tensor = factor.tensor
+    if tensor.kind == "delta":
+        return np.eye(size(factor.indices[0].dim, numbers))
+    if tensor.kind == "joint":
+        count, share, whole = (size(d, numbers) for d in tensor.dims)
+        return np.reshape(np.eye(whole), (count, share, whole))
+    if tensor.kind == "pattern" and tensor.name not in arrays:
+        return tensor.meaning.sample(int(numbers[tensor.dims[0]]))
+    return built(tensor, arrays, numbers) if tensor.kind in BUILT else arrays[tensor.name]
 
 
 BUILT = ("magnitude", "envelope", "kernel", "spread", "response")

@@ -1,4 +1,4 @@
-"""Index expressions: sums of products of tensors with named, typed indices.
+"""Index expressions are sums of products of tensors with named, typed indices.
 
 Input: tensors and indices.  Output: `Expression`, the one representation that every rule of the
 calculus reads and writes.  Coefficients are SymPy expressions in parameters and symbolic
@@ -14,74 +14,16 @@ Not supported here: functions of expressions (they are expanded before they arri
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import sympy as sp
 
+from derive.calculus.index.canonical import canonical
+from derive.calculus.index.contractions import contract_deltas, contract_rows, contract_units
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, apart, indices_of
+from derive.calculus.index.joints import contract_joints
 from derive.notation.common.scalars import extent
-
-_fresh = itertools.count()
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Index:
-    """A named, typed index; `dim` is the symbol of the dimension that it runs over."""
-
-    name: str
-    dim: sp.Symbol = field(compare=False)
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-def fresh(dim: sp.Symbol) -> Index:
-    """A new index over `dim` that no other expression uses."""
-    return Index(f"_{next(_fresh)}", dim)
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor by name.
-
-    `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
-    own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
-    (given numbers), "pattern" (rows summing to one), "delta", and, each with a module of its own
-    in `derive.calculus`: "magnitude" and "kernel" (kinks), "envelope", "response", "joint".
-    `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
-    other than these names is built from.
-    """
-
-    name: str
-    dims: tuple[sp.Symbol, ...]
-    kind: str
-    symmetric: bool = False
-    meaning: Any = None
-
-    def __getitem__(self, indices: tuple[Index, ...]) -> Factor:
-        return Factor(self, tuple(indices))
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    tensor: Tensor
-    indices: tuple[Index, ...]
-
-    def rename(self, names: Mapping[Index, Index]) -> Factor:
-        return Factor(self.tensor, tuple(names.get(i, i) for i in self.indices))
-
-
-Factors = tuple[Factor, ...]
-
-
-def delta_tensor(dim: sp.Symbol) -> Tensor:
-    return Tensor("delta", (dim, dim), "delta", symmetric=True)
-
-
-def indices_of(factors: Iterable[Factor]) -> set[Index]:
-    return {i for f in factors for i in f.indices}
 
 
 @dataclass(frozen=True)
@@ -153,7 +95,7 @@ class Expression:
     def is_zero(self) -> bool:
         return not self.terms
 
-    def placed(self, ends: Iterable[Index]) -> list[tuple[sp.Expr, Factors]]:
+    def placed(self, ends: Iterable[Index]) -> Terms:
         """The products with the free indices put at `ends` and every dummy new.
 
         For building larger products by hand; `collect` the result.
@@ -170,104 +112,8 @@ class Expression:
         return tuple(sorted(found, key=lambda t: t.name))
 
 
-def apart(factors: Factors, free: Iterable[Index]) -> Factors:
-    """Give every bound index a new name, so that products never share a dummy."""
-    kept = set(free)
-    names = {i: fresh(i.dim) for i in _ordered(factors) if i not in kept}
-    return tuple(f.rename(names) for f in factors)
-
-
-def _ordered(factors: Factors) -> Iterator[Index]:
-    return iter(dict.fromkeys(i for f in factors for i in f.indices))
-
-
-def contract_deltas(
-    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
-) -> tuple[sp.Expr, Factors]:
-    """Remove every delta that touches a bound index; delta_ii over a bound i is the dimension."""
-    kept = set(free)
-    work = list(factors)
-    position = 0
-    while position < len(work):
-        factor = work[position]
-        if factor.tensor.kind != "delta":
-            position += 1
-            continue
-        i, j = factor.indices
-        if i == j:
-            work.pop(position)
-            bound_elsewhere = i in kept or any(i in f.indices for f in work)
-            if not bound_elsewhere:
-                coeff = coeff * extent(i.dim)
-            continue
-        if i in kept and j in kept:
-            # entries are zero or one: a square of a delta is the delta
-            if any(set(f.indices) == {i, j} for f in work[:position] if f.tensor.kind == "delta"):
-                work.pop(position)
-            else:
-                position += 1
-            continue
-        work.pop(position)
-        old, new = (i, j) if i not in kept else (j, i)
-        work = [f.rename({old: new}) for f in work]
-        if new not in kept and not any(new in f.indices for f in work):
-            coeff = coeff * extent(new.dim)
-        position = 0
-    return coeff, tuple(work)
-
-
-def contract_rows(
-    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
-) -> tuple[sp.Expr, Factors]:
-    """sum_k p[a, k] = 1 for a base pattern p, whose rows sum to one."""
-    if not any(f.tensor.kind == "pattern" for f in factors):
-        return coeff, factors
-    kept, work = set(free), list(factors)
-    while True:
-        counts: dict[Index, int] = {}
-        for f in work:
-            for i in f.indices:
-                counts[i] = counts.get(i, 0) + 1
-        done = next(
-            (
-                f
-                for f in work
-                if f.tensor.kind == "pattern"
-                and f.indices[1] not in kept
-                and counts[f.indices[1]] == 1
-            ),
-            None,
-        )
-        if done is None:
-            return coeff, tuple(work)
-        work.remove(done)
-        row = done.indices[0]
-        if row not in kept and counts[row] == 1:
-            coeff = coeff * extent(row.dim)
-
-
-UNIT = "unit diagonal"
-
-
-def contract_units(
-    coeff: sp.Expr, factors: Factors, free: Iterable[Index]
-) -> tuple[sp.Expr, Factors]:
-    """V_aa = 1 for tokens on the sphere."""
-    ones = [f for f in factors if f.tensor.meaning == UNIT and f.indices[0] == f.indices[1]]
-    if not ones:
-        return coeff, factors
-    rest = tuple(f for f in factors if f not in ones)
-    present = indices_of(rest) | set(free)
-    for index in {f.indices[0] for f in ones} - present:
-        coeff = coeff * extent(index.dim)
-    return coeff, rest
-
-
 def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
     """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
-    from derive.calculus.index.canonical import canonical
-    from derive.calculus.index.joints import contract_joints
-
     free = tuple(free)
     found: dict[tuple, tuple[list[sp.Expr], Factors]] = {}
     for coeff, factors in products:

@@ -1,4 +1,4 @@
-"""Concatenation of heads: the columns of a whole, and the columns of its parts.
+"""Concatenating heads maps the columns of the parts to those of the whole, one to one.
 
 J[h, i, u] is one where column u of the whole is column i of part h.  Sums over it close by the
 rules of a bijection, so that heads side by side need nothing else of the calculus.
@@ -12,14 +12,8 @@ from collections.abc import Iterable
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    contract_deltas,
-    delta_tensor,
-)
+from derive.calculus.index.contractions import contract_deltas
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, delta_tensor
 from derive.notation.common.scalars import Share, extent
 
 

@@ -1,4 +1,4 @@
-"""The most readable of a scalar's equal forms; the calculus itself keeps scalars expanded."""
+"""Finds the most readable of a scalar's equal forms; the calculus itself keeps scalars expanded."""
 
 from __future__ import annotations
 

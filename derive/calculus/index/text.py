@@ -1,10 +1,11 @@
-"""Index expressions as readable plain text."""
+"""Writes index expressions as readable plain text."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factor, Factors, Index
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Index
 from derive.calculus.index.readable import readable
 
 _DUMMIES = "klpqrstuvwxyz"

@@ -1,4 +1,4 @@
-"""Functions of something random that has a mean: |x_a W|^2, which stays near its expectation.
+"""Expands functions of something random about its mean, near which it stays: |x_a W|^2.
 
 Such a monomial M is large but fluctuates little, so a function of it is expanded about E M.  What
 is left, M - E M, is one tensor C until all truncation is done: its two parts are each as large as
@@ -10,19 +10,12 @@ Not supported: entries along growing dimensions, means that are no functions of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    indices_of,
-)
+from derive.calculus.index.expressions import collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, indices_of
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.remainders import opened
 from derive.calculus.limit.response import Response, leaf, number_of, sizes
 from derive.notation.common.arrays import (
     Array,
@@ -35,11 +28,6 @@ from derive.notation.common.arrays import (
     total,
     transpose,
 )
-
-if TYPE_CHECKING:
-    from derive.calculus.limit.order import Degree, Law
-
-Terms = list[tuple[sp.Expr, Factors]]
 
 
 def centred(factors: Factors, free: tuple[Index, ...], law: Law) -> Factor:
@@ -54,32 +42,6 @@ def centred(factors: Factors, free: tuple[Index, ...], law: Law) -> Factor:
         dims = tuple(i.dim for i in legs)
         law.centred[product] = Tensor(name, dims, "centred", meaning=rest)
     return law.centred[product][legs]
-
-
-def opened(expression: Expression) -> Expression:
-    """Every C as M - E M."""
-
-    def rule(coefficient: sp.Expr, factors: Factors) -> Terms:
-        products: Terms = [(coefficient, tuple(f for f in factors if f.tensor.kind != "centred"))]
-        for hit in (f for f in factors if f.tensor.kind == "centred"):
-            value = hit.tensor.meaning.placed(hit.indices)
-            products = [(c * d, f + g) for c, f in products for d, g in value]
-        return products
-
-    if not any(t.kind == "centred" for t in expression.tensors()):
-        return expression
-    return expression.map_terms(rule)
-
-
-def size(tensor: Tensor, law: Law) -> Degree:
-    """Degree of the standard deviation of a C."""
-    from derive.calculus.limit.order import Degree
-
-    rest = tensor.meaning
-    primed = rest.renamed({i: Index(f"{i.name}'", i.dim) for i in rest.free})
-    variance = law.covariance(rest, primed)
-    found = [d for c, _ in variance.terms if (d := law.scaling.degree(c)) is not None]
-    return Degree(max(d.bounded for d in found) / 2, max(d.growing for d in found) / 2)
 
 
 def at_mean(

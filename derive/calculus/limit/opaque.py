@@ -1,4 +1,4 @@
-"""Scalars that depend on the width in a complicated way, carried as one symbol until the limit.
+"""A scalar that depends on the width in a complicated way is one symbol until the limit.
 
 sqrt(1 - gamma^2 + kappa/n) or the normaliser of an activation would make every coefficient a long
 quotient.  `hide` replaces such a factor by a symbol that knows its value; `reveal` puts the power

@@ -1,4 +1,4 @@
-"""Power counting: how large a random monomial is as the width grows.
+"""Counts powers: how large a random monomial is as the width grows.
 
 Input: a product of factors, the law of its random tensors and the scaling of the dimensions.
 Output: its order in the small parameter eps = width**(-1/2): the exponent p for which
@@ -14,108 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
 
 import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.canonical import components
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    apart,
-    collect,
-    indices_of,
-)
-from derive.calculus.limit.opaque import leading
-from derive.notation.common.scalars import GaussianMean, Opaque
-
-
-class Degree(NamedTuple):
-    """Exponent of the width if the free dimensions stay bounded, and if they grow with it."""
-
-    bounded: Fraction
-    growing: Fraction
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Which dimensions grow: `width` does, `fixed` do not, `proportional` do, `free` may.
-
-    A layer takes the time width**(-`pace`): there its mean is of order eps**(2 pace), its
-    fluctuation of order eps**pace.
-    """
-
-    width: sp.Symbol
-    fixed: frozenset[sp.Symbol]
-    proportional: frozenset[sp.Symbol] = frozenset()
-    free: frozenset[sp.Symbol] = frozenset()
-    pace: Fraction = Fraction(1)
-
-    @property
-    def clock(self) -> sp.Expr:
-        """Layers in a unit of time."""
-        return self.width ** sp.Rational(self.pace)
-
-    def grows(self, dim: sp.Symbol) -> bool:
-        return dim not in self.fixed
-
-    def degree(self, coefficient: sp.Expr) -> Degree | None:
-        """Largest exponents of the width in a coefficient; None for zero."""
-        found = [self._exponents(t) for t in sp.Add.make_args(sp.expand(coefficient)) if t != 0]
-        if not found:
-            return None
-        return Degree(max(d.bounded for d in found), max(d.growing for d in found))
-
-    def _exponents(self, term: sp.Expr) -> Degree:
-        bounded = growing = Fraction(0)
-        for base, exponent in term.as_powers_dict().items():
-            power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
-            if isinstance(base, Opaque):
-                base = leading(base.value, self.width)
-            elif base.has(GaussianMean):
-                base = leading(base, self.width)
-            if base == self.width or base in self.proportional:
-                inner = Degree(Fraction(1), Fraction(1))
-            elif base in self.free:
-                inner = Degree(Fraction(0), Fraction(1))
-            elif base.has(self.width, *self.proportional, *self.free):
-                top, bottom = (self.degree(part) for part in sp.fraction(sp.together(base)))
-                assert top is not None and bottom is not None
-                inner = Degree(top.bounded - bottom.bounded, top.growing - bottom.growing)
-            else:
-                continue
-            assert power is not None, f"{base}**{exponent} has no degree"
-            bounded += power * inner.bounded
-            growing += power * inner.growing
-        return Degree(bounded, growing)
-
-    def leading(self, coefficient: sp.Expr, degree: Fraction | int) -> sp.Expr:
-        """Limit of coefficient / width**degree as the width grows, free dimensions held fixed.
-
-        A proportional dimension becomes its ratio (a symbol) times the width.
-        """
-        coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
-        kept = [
-            self._freed(term / self.width ** sp.Rational(Fraction(degree)))
-            for term in sp.Add.make_args(sp.expand(coefficient))
-            if term != 0 and self._exponents(term).bounded == degree
-        ]
-        return sp.expand(sp.Add(*kept))
-
-    def _freed(self, term: sp.Expr) -> sp.Expr:
-        """A term of degree 0 without the width: n / (n gamma^2 + n) is 1 / (gamma^2 + 1)."""
-        if any(b.is_Add and b.has(self.width) for b in term.as_powers_dict()):
-            return leading(term, self.width)
-        return term
-
-
-def ratio(dim: sp.Symbol) -> sp.Symbol:
-    """The parameter that stands for dim / width when the two grow together."""
-    return sp.Symbol(f"{dim.name}_ratio", positive=True)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, apart, indices_of
+from derive.calculus.limit.most_sums import most_sums
+from derive.calculus.limit.remainders import opened
+from derive.calculus.limit.scaling import Degree, Scaling
 
 
 @dataclass
@@ -136,8 +44,6 @@ class Law:
 
     def mean(self, expression: Expression) -> Expression:
         """E given the state, in terms of the Gram matrix; exact in every dimension."""
-        from derive.calculus.limit.centred import opened
-
         return self.gram_of(expectation(opened(expression), self.gaussian))
 
     def gram_of(self, expression: Expression) -> Expression:
@@ -161,7 +67,7 @@ class Law:
         degrees = [self.scaling.degree(coefficient)]
         degrees += [self._core_degree(core, free) for core in self.cores(factors, free)]
         found = [d for d in degrees if d is not None]
-        return -2 * max(sum(d.bounded for d in found), sum(d.growing for d in found))
+        return -2 * max(sum((d[kind] for d in found), Fraction(0)) for kind in (0, 1))
 
     def cores(self, factors: Factors, free: tuple[Index, ...] = ()) -> list[Factors]:
         """Groups of factors joined by growing bound indices; other indices are their legs."""
@@ -179,13 +85,18 @@ class Law:
         renamed = tuple(f.rename(names) for f in core)
         key = collect(names.values(), [(sp.Integer(1), renamed)])
         if key not in self._degrees and core[0].tensor.kind == "centred":
-            from derive.calculus.limit.centred import size
-
-            self._degrees[key] = size(core[0].tensor, self)
+            self._degrees[key] = self._spread(core[0].tensor.meaning)
         if key not in self._degrees:
             ((_, normal),) = key.terms
             self._degrees[key] = self._size(normal, frozenset(key.free))
         return self._degrees[key]
+
+    def _spread(self, rest: Expression) -> Degree:
+        """Degree of the standard deviation of M - E M."""
+        primed = rest.renamed({i: Index(f"{i.name}'", i.dim) for i in rest.free})
+        variance = self.covariance(rest, primed)
+        found = [d for c, _ in variance.terms if (d := self.scaling.degree(c)) is not None]
+        return Degree(max(d.bounded for d in found) / 2, max(d.growing for d in found) / 2)
 
     def _size(self, core: Factors, legs: frozenset[Index]) -> Degree:
         """Half the degree of the second moment.
@@ -214,7 +125,7 @@ class Law:
         for kind in (0, 1):
             # a class that holds a leg is no sum
             own = [w[kind] for w in worth]
-            degrees.append(Fraction(_most_sums(groups, swaps, own, legs_at, pinned), 2))
+            degrees.append(Fraction(most_sums(groups, swaps, own, legs_at, pinned), 2))
         return Degree(*degrees)
 
     def _worth(self, dim: sp.Symbol) -> tuple[int, int]:
@@ -228,80 +139,3 @@ class Law:
         return expression.map_terms(
             lambda c, f: [(c, f)] if self.order(c, f, expression.free) <= order else []
         )
-
-
-Groups = list[list[tuple[int, ...]]]
-
-
-def _most_sums(
-    groups: Groups,
-    swaps: list[bool],
-    worth: list[int],
-    legs: list[int],
-    pinned: list[tuple[int, int]],
-) -> int:
-    """Largest total worth of index classes that a pairing within the groups leaves.
-
-    `pinned`: indices of which one determines the other (columns of a part and of the whole).
-    Every pairing merges classes, so the worth only falls: branch and bound.
-    """
-    best = -1
-
-    def total(classes: tuple[int, ...]) -> int:
-        fixed = {classes[k] for k in legs}
-        seen: dict[int, int] = {}
-        for position, root in enumerate(classes):
-            if root not in fixed:
-                seen[root] = max(seen.get(root, 0), worth[position])
-        return sum(seen.values())
-
-    def least_loss(groups: Groups, classes: tuple[int, ...]) -> int:
-        """A class that one factor of a group holds alone merges with one of its partner's.
-
-        Each such class counts once, in however many groups: one merger serves them all.
-        """
-        fixed = {classes[k] for k in legs}
-        merging = set()
-        for group in groups:
-            holders: dict[int, int] = {}
-            for factor in group:
-                for root in {classes[k] for k in factor}:
-                    holders[root] = holders.get(root, 0) + 1
-            merging |= {
-                classes[k]
-                for factor in group
-                for k in factor
-                if worth[k] and holders[classes[k]] == 1 and classes[k] not in fixed
-            }
-        return (len(merging) + 1) // 2
-
-    def search(groups: Groups, swaps: list[bool], classes: tuple[int, ...]) -> None:
-        nonlocal best
-        now = total(classes)
-        if not groups:
-            best = max(best, now)
-            return
-        if now - least_loss(groups, classes) <= best:
-            return
-        (first, *others), *later = groups
-        moves = []
-        for position, partner in enumerate(others):
-            rest = others[:position] + others[position + 1 :]
-            for ends in (partner, partner[::-1]) if swaps[0] else (partner,):
-                joined = classes
-                for a, b in zip(first, ends, strict=True):
-                    old, new = joined[a], joined[b]
-                    if old != new:
-                        joined = tuple(new if c == old else c for c in joined)
-                moves.append((-total(joined), position, rest, joined))
-        for _, _, rest, joined in sorted(moves, key=lambda m: m[:2]):
-            if rest:
-                search([rest, *later], swaps, joined)
-            else:
-                search(later, swaps[1:], joined)
-
-    start = tuple(range(len(worth)))
-    for a, b in pinned:
-        start = tuple(start[b] if c == start[a] else c for c in start)
-    search(groups, swaps, start)
-    return best

@@ -1,4 +1,4 @@
-"""Nonlinear functions of the state alone, kept whole: softmax(beta X X^T), 1 / |x_a|.
+"""Keeps nonlinear functions of the state alone whole: softmax(beta X X^T), 1 / |x_a|.
 
 Given the state such a part is no random variable, so it is not expanded: it becomes a tensor
 over tokens that knows its graph, rewritten on V = X X^T / weight.
@@ -11,7 +11,7 @@ from functools import cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Tensor
+from derive.calculus.index.factors import Tensor
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array, composite, multiply, node, scale, total, walk

@@ -1,4 +1,4 @@
-"""From a definition's graph to index expressions: power series in the small parameter.
+"""Turns a definition's graph into index expressions by power series in the small parameter.
 
 Input: a node of the graph, the laws, and how far to go.  Output: an `Expression` whose free
 indices stand for the node's axes.
@@ -10,34 +10,25 @@ quotient is a function (1/x) of its denominator, so that every row normalisation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.gaussian.envelopes import envelope
 from derive.calculus.gaussian.kinks import magnitude, split
-from derive.calculus.index.expressions import (
-    UNIT,
-    Expression,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    delta_tensor,
-    fresh,
-    single,
-)
+from derive.calculus.index.expressions import Expression, collect, single
+from derive.calculus.index.factors import UNIT, Index, Tensor, Terms, delta_tensor, fresh
 from derive.calculus.index.joints import joint_tensor
-from derive.calculus.limit.centred import at_mean, centred
+from derive.calculus.limit.centred import centred
+from derive.calculus.limit.normal import envelope
 from derive.calculus.limit.opaque import hide
-from derive.calculus.limit.order import Degree, Law
+from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response, response
+from derive.calculus.limit.scaling import Degree
+from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array, add, function, multiply
+from derive.notation.common.elementwise import KINKED
 from derive.notation.layers.blocks import root_shift
-
-KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
 
 
 def axes(array: Array) -> tuple[Index, ...]:
@@ -226,7 +217,7 @@ class Expansion:
         fits = row == inner and (token, unit) == argument.free
         return drawn[0].tensor if fits else None
 
-    def _split(self, array: Array, name: str) -> tuple[_Start, Expression]:
+    def _split(self, array: Array, name: str) -> tuple[Start, Expression]:
         """Where the argument stays, and the rest, which must be small."""
         argument = self.of(array.args[0])
         start, rest, loud = [], [], []
@@ -245,9 +236,9 @@ class Expansion:
                 loud.append((coefficient, factors))
         if loud:
             return self._about_mean(array, argument)
-        return _Number(array, sp.Add(*start)), collect(argument.free, rest)
+        return AboutNumber(array, argument.free, sp.Add(*start)), collect(argument.free, rest)
 
-    def _about_mean(self, array: Array, argument: Expression) -> tuple[_Start, Expression]:
+    def _about_mean(self, array: Array, argument: Expression) -> tuple[Start, Expression]:
         """An argument that is large or random: its mean, if it stays near that, and the rest.
 
         Only the largest terms are averaged; the others are small beside them.  A power x^p may be
@@ -280,7 +271,7 @@ class Expansion:
         lead, later = self._leading(mean, top)
         rest += later
         if not lead:
-            return _Number(array, sp.Integer(0)), collect(free, rest)
+            return AboutNumber(array, free, sp.Integer(0)), collect(free, rest)
         scale = sp.Integer(1)
         if power is not None:
             growing = (law.scaling.width, *law.scaling.proportional)
@@ -291,19 +282,19 @@ class Expansion:
             lead = [(law.scaling.leading(c, 0), f) for c, f in lead]
         size = scale ** (power or 0)
         if not any(f for _, f in lead):
-            number = _Number(array, sp.Add(*(c for c, _ in lead)), size)
+            number = AboutNumber(array, free, sp.Add(*(c for c, _ in lead)), size)
             return number, collect(free, rest)
         if any(c.has(law.scaling.width, *law.scaling.proportional) for c, _ in lead):
             raise self._not_small(array, argument)
-        found = _AtMean(array, lead, free, law, size)
+        found = AboutMean(array, lead, free, law, size)
         if found.factor(0) is None:
             raise self._not_small(array, argument)
         return found, collect(free, rest)
 
-    def _leading(self, mean: Expression, top: Degree):  # type: ignore[no-untyped-def]
+    def _leading(self, mean: Expression, top: Degree) -> tuple[Terms, Terms]:
         """The terms of the highest degree, and those below."""
-        lead: list[tuple[sp.Expr, Factors]] = []
-        later: list[tuple[sp.Expr, Factors]] = []
+        lead: Terms = []
+        later: Terms = []
         for coefficient, factors in mean.terms:
             kept: list[sp.Expr] = []
             left: list[sp.Expr] = []
@@ -351,39 +342,6 @@ class Expansion:
         return self.law.up_to(self.law.gram_of(expression), self.reach)
 
 
-@dataclass(frozen=True)
-class _Number:
-    """A function about a number."""
-
-    array: Array
-    value: sp.Expr
-    size: sp.Expr = sp.Integer(1)
-
-    def derivative(self, times: int) -> Expression:
-        value = _derivative(self.array.data[1], self.value, times, self.array)
-        return collect(axes(self.array), [(self.size * value, ())])
-
-
-@dataclass(frozen=True)
-class _AtMean:
-    """A function about a mean that depends on V: size * S_k, tensors over tokens."""
-
-    array: Array
-    mean: list[tuple[sp.Expr, Factors]]
-    free: tuple[Index, ...]
-    law: Law
-    size: sp.Expr
-
-    def factor(self, times: int):  # type: ignore[no-untyped-def]
-        return at_mean(self.array.data[1], times, self.mean, self.free, self.law)
-
-    def derivative(self, times: int) -> Expression:
-        return collect(self.free, [(self.size, (self.factor(times),))])
-
-
-_Start = _Number | _AtMean
-
-
 def constant_tensor(array: Array) -> Tensor:
     """The tensor of a base pattern."""
     return Tensor(array.data.name, array.shape, "pattern", meaning=array.data)
@@ -411,22 +369,3 @@ def _weighted(patterns: list[Array], others: list[Array], array: Array) -> Array
     for one in others[1:]:
         total = add(total, one)
     return multiply(out, function(array.data[1], total, "exp"))
-
-
-def _derivative(body: sp.Lambda, start: sp.Expr, times: int, array: Array) -> sp.Expr:
-    (x,) = body.variables
-    name = array.data[0]
-    if body.expr.has(*KINKED):
-        raise Refusal(
-            f"{name} is not smooth: its power series about {start} does not exist; use a smooth "
-            "function here",
-            array.place,
-        )
-    value = sp.diff(body.expr, x, times).xreplace({x: start}) if times else body(start)
-    if value.has(sp.zoo, sp.nan, sp.oo):
-        raise Refusal(
-            f"{name} has no power series about {start}: its derivative of order {times} is "
-            "infinite there",
-            array.place,
-        )
-    return value

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable
 import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common.graph_code import statements
 from derive.emit.common.merging import Placed, Recipe
 from derive.emit.common.names import local

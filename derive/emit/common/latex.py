@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factors
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import index_names
 

@@ -16,7 +16,8 @@ from collections.abc import Collection
 import sympy as sp
 
 from derive.calculus.index.canonical import components
-from derive.calculus.index.expressions import Expression, Factors, Index, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors, Index
 from derive.emit.common.contraction import contracted
 from derive.emit.common.merging import Placed
 from derive.emit.common.program import Program, Term, in_order

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from derive.calculus.index.expressions import Index
+from derive.calculus.index.factors import Index
 
 Placed = tuple[str, tuple[Index, ...]]  # a named array and its indices
 

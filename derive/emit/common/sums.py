@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Index, fresh
+from derive.calculus.index.factors import Index, fresh
 from derive.calculus.index.readable import readable
 from derive.emit.common.contraction import aligned, product_of
 from derive.emit.common.merging import Placed, Recipe, Split, placed_matrix, splits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from derive.emit.common.names import words_in
 from derive.emit.common.scalars import python
 from derive.emit.covariance_sde.kernels import (
     Kernel,
@@ -11,7 +12,7 @@ from derive.emit.covariance_sde.kernels import (
     expression_kernel,
     noise_kernel,
 )
-from derive.emit.covariance_sde.names import parameters, tuple_text, unpacked, words_in
+from derive.emit.covariance_sde.names import parameters, tuple_text, unpacked
 from derive.methods.covariance_sde.corrected import Corrected
 
 

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from derive.calculus.index.expressions import Expression, indices_of
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import indices_of
 from derive.emit.common.graph_code import gather, statements
 from derive.emit.common.lowering import lower
-from derive.emit.common.names import NAME, local
+from derive.emit.common.names import NAME, local, words_in
 from derive.emit.common.program import RANKS, Program
 from derive.emit.common.scalars import python
 from derive.emit.common.sums import joined, scaled
@@ -22,7 +23,6 @@ from derive.emit.covariance_sde.names import (
     taken,
     tuple_text,
     unpacked,
-    words_in,
 )
 from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import root_of_noise

@@ -1,9 +1,7 @@
-"""A derivation as a report: plain text, LaTeX, HTML or JSON, with or without its steps."""
+"""The report of a covariance SDE: its equations, its noise, what is said of them, its steps."""
 
 from __future__ import annotations
 
-import html
-import json
 from typing import Any
 
 import sympy as sp
@@ -12,7 +10,7 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import index_names, show
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
-from derive.emit.common.facts_report import fact_checks, fact_lines
+from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde.fields import Field
 from derive.methods.covariance_sde.result import CovarianceSDE
@@ -25,42 +23,58 @@ HEADINGS = {
 }
 
 
-def _text(result: CovarianceSDE, steps: bool) -> str:
-    model = result.model
-    lines = [f"{model.name}: {_title(result)}", ""]
-    lines += [
+def document(result: CovarianceSDE, steps: bool = False) -> Document:
+    """The report, with the record of the steps or with the equations alone."""
+    model, fields = result.model, result.noise.fields
+    state = (
         f"  state {model.state_name}[{', '.join(d.name for d in model.state_dims)}], "
         f"V = {model.state_name} {model.state_name}^T"
         + (f" / {model.width}" if model.clock == model.width else "")
-        + f", clock t = layer / {model.clock_text}",
-        "",
-    ]
-    if steps:
-        for number, step in enumerate(result.steps, 1):
-            lines.append(f"step {number}: {step.name} ({step.rule})")
-            lines += [f"    {fact}" for fact in step.facts]
-            if step.check:
-                verdict = "passed" if step.check.passed else "FAILED"
-                lines.append(
-                    f"    check {verdict}: {step.check.what}, residual "
-                    f"{step.check.residual:.1e} (tolerance {step.check.tolerance:.0e})"
-                )
-            for name, expression in step.results.items():
-                lines.append(f"    {name}: {len(expression.terms)} terms")
-                lines += [f"        {row}" for row in show(expression).split("\n")]
-            lines.append("")
-        lines += fact_lines(result)
-        return "\n".join(lines)
-    for name, expression in result.equations.items():
-        lines.append(f"{HEADINGS[name]} ({len(expression.terms)} terms):")
-        lines += [f"    {row}" for row in show(expression).split("\n")]
-        lines.append("")
-    for field in result.noise.fields:
-        lines.append(
-            f"  {field.tensor.name} = {_field(field)}, L L^T = V: the limit of {field.core}"
-        )
-    lines += [f"  {fact}" for fact in (*responses(result.equations.values()), *result.facts)]
-    return "\n".join(lines) + "\n"
+        + f", clock t = layer / {model.clock_text}"
+    )
+    drawn = [f"{f.tensor.name} = {_field(f)}, L L^T = V: the limit of {f.core}" for f in fields]
+    return Document(
+        name=model.name,
+        title=title(result),
+        intro=[state],
+        equations=[
+            shown(name, HEADINGS[name], LEFT_SIDES[name], expression)
+            for name, expression in result.equations.items()
+        ],
+        notes=[*drawn, *responses(result.equations.values()), *result.facts],
+        latex_notes=[
+            *result.facts,
+            *(
+                f"{f.tensor.name} = {_field(f)} with L L^T = V, the limit of {f.core}"
+                for f in fields
+            ),
+        ],
+        facts=result.facts,
+        data={"signature": model_signature(result)},
+        more={
+            "fields": [
+                {"name": f.tensor.name, "symmetric": f.tensor.symmetric, "replaces": f.core}
+                for f in fields
+            ]
+        },
+        steps=[StepShown(s, [_result(n, e) for n, e in s.results.items()]) for s in result.steps]
+        if steps
+        else None,
+    )
+
+
+def shown(name: str, heading: str, left: str, expression: Expression) -> Shown:
+    count = len(expression.terms)
+    rows = [f"{heading} ({count} terms):", *(f"    {row}" for row in show(expression).split("\n"))]
+    return Shown(name, rows, heading, left, latex.lines(expression), terms(expression))
+
+
+def _result(name: str, expression: Expression) -> Shown:
+    """What a step has found."""
+    rows = [f"{name}: {len(expression.terms)} terms"]
+    rows += [f"    {row}" for row in show(expression).split("\n")]
+    left = rf"\text{{{latex.escape(name)}}}"
+    return Shown(name, rows, name, left, latex.lines(expression), terms(expression))
 
 
 def _field(field: Field) -> str:
@@ -71,79 +85,11 @@ def _field(field: Field) -> str:
     return f"{'L ' if left else ''}{field.drawn.name}{' L^T' if right else ''}"
 
 
-def _title(result: CovarianceSDE) -> str:
+def title(result: CovarianceSDE) -> str:
     return result.model.doc.strip().split("\n")[0]
 
 
-def _latex(result: CovarianceSDE, steps: bool) -> str:
-    parts = []
-    if steps:
-        for number, step in enumerate(result.steps, 1):
-            for name, expression in step.results.items():
-                left = rf"\text{{{latex.escape(name)}}}"
-                check = f", residual {step.check.residual:.1e}" if step.check else ""
-                parts.append(
-                    (
-                        f"Step {number}: {step.name} ({step.rule}){check}",
-                        left,
-                        latex.lines(expression),
-                    )
-                )
-    else:
-        for name, expression in result.equations.items():
-            parts.append((HEADINGS[name], LEFT_SIDES[name], latex.lines(expression)))
-    notes = list(result.facts) + [
-        f"{f.tensor.name} = {_field(f)} with L L^T = V, the limit of {f.core}"
-        for f in result.noise.fields
-    ]
-    return latex.document(_title(result) or result.model.name, parts, notes)
-
-
-def _html(result: CovarianceSDE, steps: bool) -> str:
-    body = html.escape(_text(result, steps))
-    title = html.escape(result.model.name)
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        "<style>body{max-width:60rem;margin:2rem auto;font-family:serif}"
-        "pre{white-space:pre-wrap;font-size:.9rem;line-height:1.45}</style>\n"
-        f"<h1>{title}</h1>\n<pre>{body}</pre>\n</html>\n"
-    )
-
-
-def _json(result: CovarianceSDE, steps: bool) -> str:
-    out: dict[str, Any] = {
-        "model": result.model.name,
-        "signature": model_signature(result),
-        "facts": list(result.facts),
-        "equations": {n: _terms(e) for n, e in result.equations.items()},
-        "fields": [
-            {"name": f.tensor.name, "symmetric": f.tensor.symmetric, "replaces": f.core}
-            for f in result.noise.fields
-        ],
-    }
-    if steps:
-        out["fact_checks"] = fact_checks(result)
-        out["steps"] = [
-            {
-                "name": s.name,
-                "rule": s.rule,
-                "facts": list(s.facts),
-                "check": None
-                if s.check is None
-                else {
-                    "what": s.check.what,
-                    "residual": s.check.residual,
-                    "tolerance": s.check.tolerance,
-                    "passed": s.check.passed,
-                },
-                "results": {n: _terms(e) for n, e in s.results.items()},
-            }
-            for s in result.steps
-        ]
-    return json.dumps(out, indent=1) + "\n"
-
-
-def _terms(expression: Expression) -> list[dict[str, Any]]:
+def terms(expression: Expression) -> list[dict[str, Any]]:
     out = []
     for coefficient, factors in expression.terms:
         names = index_names(expression.free, factors)
@@ -154,6 +100,3 @@ def _terms(expression: Expression) -> list[dict[str, Any]]:
             }
         )
     return out
-
-
-FORMATS = {"text": _text, "latex": _latex, "html": _html, "json": _json}

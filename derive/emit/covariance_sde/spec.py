@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from derive.calculus.limit.order import ratio
+from derive.calculus.limit.scaling import ratio
+from derive.emit.common.names import words_in
 from derive.emit.covariance_sde.kernels import Kernel
-from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of, words_in
+from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of
 from derive.methods.covariance_sde.reduce import Chain
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import Array, shares

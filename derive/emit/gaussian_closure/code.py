@@ -17,7 +17,8 @@ import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import kinks_of
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common import scalars
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal

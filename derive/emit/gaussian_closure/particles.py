@@ -12,16 +12,8 @@ import sympy as sp
 
 from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, depends, placed, spread
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Index,
-    Tensor,
-    collect,
-    fresh,
-    indices_of,
-    single,
-)
+from derive.calculus.index.expressions import Expression, collect, single
+from derive.calculus.index.factors import Factor, Index, Tensor, fresh, indices_of
 from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import taken_by

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import sympy as sp
 
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Factor, Factors, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor
 
 
 @dataclass(frozen=True)

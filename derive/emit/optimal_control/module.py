@@ -22,7 +22,7 @@ from derive.emit.common.scalars import python
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Param
-from derive.notation.control.problem import Slot
+from derive.notation.control.slots import Slot
 from derive.version import ENGINE
 
 #: name -> (arguments, what it returns, docstring)

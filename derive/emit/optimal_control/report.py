@@ -1,30 +1,46 @@
-"""An optimality system as a report: plain text, LaTeX, HTML or JSON, with or without its steps."""
+"""The report of an optimality system: its equations, what is said of them, its steps."""
 
 from __future__ import annotations
 
-import html
-import json
-from typing import Any
-
 from derive.emit.common import array_latex, latex
-from derive.emit.common.facts_report import fact_checks, fact_lines
+from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.common.graph_code import statements
 from derive.emit.optimal_control.module import (
     LEFT_SIDES,
     _leaf_names,
+    _plain,
     equations_latex,
-    equations_text,
     model_signature,
 )
+from derive.methods.common.record import Step
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 
 
-def _text(result: OptimalControl, steps: bool) -> str:
+def document(result: OptimalControl, steps: bool = False) -> Document:
+    """The report, with the record of the steps or with the equations alone."""
+    return Document(
+        name=result.model.name,
+        title=result.model.doc.strip().split("\n")[0],
+        intro=[
+            *_slots(result),
+            "  minimise the integral of L + phi at the end; H = L + p.f",
+        ],
+        equations=_equations(result),
+        notes=result.facts,
+        facts=result.facts,
+        data={"signature": model_signature(result)},
+        more={"sparse": result.law.sparse, "fixed_end": result.fixed_end},
+        steps=[StepShown(s, _results(result, s)) for s in result.steps] if steps else None,
+    )
+
+
+def _slots(result: OptimalControl) -> list[str]:
+    """State, controls and data with their shapes and kinds."""
     model = result.model
-    lines = [f"{model.name}: {_title(result)}", ""]
     moving = tuple(s for s in model.states if s.kind != "constant")
     chosen = (*model.controls, *model.constants)
+    lines = []
     for word, slots in (("state", moving), ("control", chosen), ("data", model.data)):
         shown = ", ".join(
             f"{s.name}[{', '.join(d.name for d in s.shape)}]" + (f" {s.kind}" if s.kind else "")
@@ -32,28 +48,38 @@ def _text(result: OptimalControl, steps: bool) -> str:
         )
         if shown:
             lines.append(f"  {word} {shown}")
-    lines += ["  minimise the integral of L + phi at the end; H = L + p.f", ""]
-    if not steps:
-        lines += [f"  {line}" for line in equations_text(result)]
-        lines += ["", *(f"  {fact}" for fact in result.facts)]
-        return "\n".join(lines) + "\n"
-    for number, step in enumerate(result.steps, 1):
-        lines.append(f"step {number}: {step.name} ({step.rule})")
-        lines += [f"    {fact}" for fact in step.facts]
-        if step.check:
-            verdict = "passed" if step.check.passed else "FAILED"
-            lines.append(
-                f"    check {verdict}: {step.check.what}, residual "
-                f"{step.check.residual:.1e} (tolerance {step.check.tolerance:.0e})"
-            )
-        for name, parts in step.results.items():
-            for part in parts:  # type: ignore[attr-defined]
-                rows = _code(result, part)
-                lines.append(f"    {name} = {rows[-1]}")
-                lines += [f"        {row}" for row in rows[:-1]]
-        lines.append("")
-    lines += fact_lines(result)
-    return "\n".join(lines)
+    return lines
+
+
+def _equations(result: OptimalControl) -> list[Shown]:
+    """Every equation but the second derivatives; one of several states or controls names it."""
+    shown = []
+    texts = equations_latex(result)
+    for name, parts in result.equations.items():
+        for position, part in enumerate(parts):
+            if name not in LEFT_SIDES:
+                continue
+            of = (result.u if name in ("stationarity", "control_law") else result.x)[position:][:1]
+            key = f"{name} of {of[0].data}" if len(parts) > 1 else name
+            rows = _code(result, part)
+            text = [f"  {_plain(result, name, position)} = {rows[-1]}"]
+            text += [f"      {row}" for row in rows[:-1]]
+            heading = key.replace("_", " ")
+            shown.append(Shown(key, text, heading, *_split(texts[key]), data=rows))
+    return shown
+
+
+def _results(result: OptimalControl, step: Step) -> list[Shown]:
+    """What a step has found."""
+    shown = []
+    for name, arrays in step.results.items():
+        for array in arrays:  # type: ignore[attr-defined]
+            rows = _code(result, array)
+            left = rf"\text{{{latex.escape(name)}}}"
+            whole = array_latex.equation(left, array, result.algebra.names)
+            text = [f"{name} = {rows[-1]}", *(f"    {row}" for row in rows[:-1])]
+            shown.append(Shown(name, text, name, *_split(whole), data=rows))
+    return shown
 
 
 def _code(result: OptimalControl, part: Array) -> list[str]:
@@ -63,81 +89,8 @@ def _code(result: OptimalControl, part: Array) -> list[str]:
     return [*(f"{n} = {words}" for n, words in lines), text]
 
 
-def _title(result: OptimalControl) -> str:
-    return result.model.doc.strip().split("\n")[0]
-
-
-def _latex(result: OptimalControl, steps: bool) -> str:
-    parts = []
-    if steps:
-        for number, step in enumerate(result.steps, 1):
-            check = f", residual {step.check.residual:.1e}" if step.check else ""
-            for name, arrays in step.results.items():
-                for array in arrays:  # type: ignore[attr-defined]
-                    left = rf"\text{{{latex.escape(name)}}}"
-                    whole = array_latex.equation(left, array, result.algebra.names)
-                    heading = f"Step {number}: {step.name} ({step.rule}){check}"
-                    parts.append((heading, *_split(whole)))
-    else:
-        for key, text in equations_latex(result).items():
-            parts.append((key.replace("_", " "), *_split(text)))
-    return latex.document(_title(result) or result.model.name, parts, list(result.facts))
-
-
 def _split(text: str) -> tuple[str, list[str]]:
     """The left side of the last equation, its right side, and the definitions of its parts."""
     *before, last = text.split(r",\quad ")
     left, _, right = last.partition(" = ")
     return left, [right, *(rf"\qquad {b}" for b in before)]
-
-
-def _html(result: OptimalControl, steps: bool) -> str:
-    body = html.escape(_text(result, steps))
-    title = html.escape(result.model.name)
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        "<style>body{max-width:60rem;margin:2rem auto;font-family:serif}"
-        "pre{white-space:pre-wrap;font-size:.9rem;line-height:1.45}</style>\n"
-        f"<h1>{title}</h1>\n<pre>{body}</pre>\n</html>\n"
-    )
-
-
-def _json(result: OptimalControl, steps: bool) -> str:
-    out: dict[str, Any] = {
-        "model": result.model.name,
-        "signature": model_signature(result),
-        "facts": list(result.facts),
-        "equations": {
-            name: [_code(result, part) for part in parts]
-            for name, parts in result.equations.items()
-            if name in LEFT_SIDES
-        },
-        "sparse": result.law.sparse,
-        "fixed_end": result.fixed_end,
-    }
-    if steps:
-        out["fact_checks"] = fact_checks(result)
-        out["steps"] = [
-            {
-                "name": s.name,
-                "rule": s.rule,
-                "facts": list(s.facts),
-                "check": None
-                if s.check is None
-                else {
-                    "what": s.check.what,
-                    "residual": s.check.residual,
-                    "tolerance": s.check.tolerance,
-                    "passed": s.check.passed,
-                },
-                "results": {
-                    name: [_code(result, part) for part in parts]  # type: ignore[attr-defined]
-                    for name, parts in s.results.items()
-                },
-            }
-            for s in result.steps
-        ]
-    return json.dumps(out, indent=1) + "\n"
-
-
-FORMATS = {"text": _text, "latex": _latex, "html": _html, "json": _json}

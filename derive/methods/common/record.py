@@ -24,7 +24,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        return self.residual <= self.tolerance
+        return bool(self.residual <= self.tolerance)
 
 
 class Fact(str):

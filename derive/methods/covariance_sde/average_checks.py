@@ -10,7 +10,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.cubature import joint_rule, kinked_rule, product_rule
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Factor, Factors, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Tensor
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.methods.common.record import Check

@@ -12,10 +12,12 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import UNIT, Expression, Index, Tensor, collect, fresh
-from derive.calculus.limit.centred import opened
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Index, Tensor, fresh
 from derive.calculus.limit.opaque import hide, reveal
-from derive.calculus.limit.order import Law, Scaling
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.remainders import opened
+from derive.calculus.limit.scaling import Scaling
 from derive.calculus.limit.series import Expansion
 from derive.errors import Refusal
 from derive.methods.common.record import Fact, Step, of_step

@@ -16,7 +16,8 @@ import sympy as sp
 from derive.calculus.gaussian.cubature import star_rule
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import ratio
 from derive.draws import generator
 from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check

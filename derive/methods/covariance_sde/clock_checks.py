@@ -15,8 +15,10 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import UNIT
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import ratio
 from derive.draws import generator
 from derive.methods.common import parameters
 from derive.methods.common.record import Check

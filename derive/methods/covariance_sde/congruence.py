@@ -19,7 +19,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression, Factors, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Factors, Index, Tensor
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.errors import Refusal

@@ -14,14 +14,13 @@ from fractions import Fraction
 import sympy as sp
 
 from derive.calculus.index.canonical import components
-from derive.calculus.index.expressions import (
-    Expression,
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import (
     Factor,
     Factors,
     Index,
     Tensor,
     apart,
-    collect,
     delta_tensor,
     fresh,
     indices_of,

@@ -19,7 +19,8 @@ from functools import lru_cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factors, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors
 from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import congruence
 from derive.methods.covariance_sde.fields import NoiseMap

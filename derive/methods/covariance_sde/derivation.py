@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from derive.calculus.index.expressions import UNIT, Expression
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import UNIT
 from derive.calculus.limit.order import Law
 from derive.errors import DefinitionError, Refusal
 from derive.methods.common.record import Step, merged, of_step

@@ -188,7 +188,7 @@ def equation(words: str, one: Scalar, drift: Expression, diffusion: Expression) 
 
 
 def _unit(*expressions: Expression) -> bool:
-    from derive.calculus.index.expressions import UNIT
+    from derive.calculus.index.factors import UNIT
 
     return any(t.meaning == UNIT for e in expressions for t in e.tensors())
 

@@ -12,15 +12,8 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    fresh,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh
 from derive.errors import Refusal
 from derive.methods.covariance_sde.substitution import substitute, with_tensor
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index.expressions import UNIT, Expression, Tensor
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import UNIT, Tensor
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import ratio
 from derive.methods.common.parameters import sample
 from derive.notation.common.arrays import shares, walk
 from derive.notation.common.scalars import Opaque, Param, Share, number, size

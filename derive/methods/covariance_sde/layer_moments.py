@@ -18,7 +18,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.calculus.limit.opaque import reveal
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.series import Expansion

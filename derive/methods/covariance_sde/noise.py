@@ -16,11 +16,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factors,
-    collect,
-)
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors
 from derive.calculus.limit.order import Law
 from derive.methods.covariance_sde.cores import Cores
 from derive.methods.covariance_sde.fields import (

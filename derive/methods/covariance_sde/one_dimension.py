@@ -23,7 +23,8 @@ import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import UNIT
 from derive.calculus.index.readable import readable
 from derive.calculus.ito import image
 from derive.draws import generator

@@ -11,7 +11,8 @@ from fractions import Fraction
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Index
 from derive.calculus.index.text import show, show_term
 from derive.calculus.limit.order import Law
 from derive.errors import Place, Refusal

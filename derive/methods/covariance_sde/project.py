@@ -15,7 +15,8 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import UNIT, Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import UNIT, Index, Tensor
 from derive.calculus.ito import image_diffusion, image_drift, image_noise
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import peeled

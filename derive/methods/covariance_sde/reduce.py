@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Tensor
+from derive.calculus.index.factors import Tensor
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response
-from derive.calculus.limit.series import KINKED, Expansion
+from derive.calculus.limit.series import Expansion
 from derive.methods.covariance_sde.powers import finer_powers
 from derive.methods.covariance_sde.truncate import truncated
 from derive.notation.common.arrays import (
@@ -46,6 +46,7 @@ from derive.notation.common.arrays import (
     transpose,
     walk,
 )
+from derive.notation.common.elementwise import KINKED
 from derive.notation.layers.blocks import BlockLaw
 from derive.notation.layers.model import Trace
 

@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Factors
-from derive.calculus.limit.centred import opened
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factors
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.remainders import opened
+from derive.calculus.limit.scaling import ratio
 from derive.draws import generator
 from derive.methods.common.record import Check
 from derive.methods.covariance_sde.instances import (

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.limit.opaque import reveal
-from derive.calculus.limit.order import Law, ratio
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import ratio
 from derive.calculus.limit.series import Expansion
 from derive.methods.covariance_sde.powers import own_covariance
 from derive.methods.covariance_sde.reduce import Chain, step_law

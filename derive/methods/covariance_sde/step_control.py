@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, Index, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.series import Expansion
 from derive.methods.covariance_sde.powers import limit

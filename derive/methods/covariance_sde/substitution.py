@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Factors,
-    Tensor,
-    apart,
-)
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Tensor, apart
 
 
 def with_tensor(expression: Expression, old: Tensor, new: Tensor) -> Expression:

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import Law, join
+from derive.calculus.gaussian.tilt import GaussianLaw, join
 from derive.calculus.index.defined import Book, depends, differentiate, placed, plus, spread, unit
-from derive.calculus.index.expressions import Expression, Factor, Index, Tensor, fresh, single
+from derive.calculus.index.expressions import Expression, single
+from derive.calculus.index.factors import Factor, Index, Tensor, fresh
 from derive.errors import Place, Refusal
 from derive.methods.gaussian_closure.names import Names
 
@@ -38,7 +39,7 @@ def query_factor(names: Names) -> Tensor:
     return Tensor("F_S", (d, d), "factor")
 
 
-def conditional(kernel: Expression, names: Names, book: Book, place: Place | None) -> Law:
+def conditional(kernel: Expression, names: Names, book: Book, place: Place | None) -> GaussianLaw:
     """The law of y given x."""
     if names.model.positional:
         raise Refusal("undecided: a bistochastic weight of tokens with positions", place)
@@ -71,7 +72,7 @@ def conditional(kernel: Expression, names: Names, book: Book, place: Place | Non
     cov = unit((F[a, p], D[p, q], F[b, q]), (a, b))
     shift = plus(single(names.x[j,], (j,)), -single(names.mean[j,], (j,)))
     mean = plus(single(names.key_mean[a,], (a,)), join(cov, b, join(A, j, shift, j), i))
-    return Law(names.y, names.key_mean, names.key_cov, None, (mean, cov, a, b))
+    return GaussianLaw(names.y, names.key_mean, names.key_cov, None, (mean, cov, a, b))
 
 
 def exponent_of(kernel: Expression, book: Book, place: Place | None) -> Expression:

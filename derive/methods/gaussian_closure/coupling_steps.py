@@ -13,7 +13,8 @@ import sympy as sp
 
 from derive.calculus.index.defined import Book
 from derive.calculus.index.defined_values import value
-from derive.calculus.index.expressions import Expression, Tensor, single
+from derive.calculus.index.expressions import Expression, single
+from derive.calculus.index.factors import Tensor
 from derive.draws import generator
 from derive.methods.common.record import Check, Step, of_step
 from derive.methods.gaussian_closure import checks, instances

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from derive.calculus.index.chains import meaning_text
 from derive.calculus.index.defined import Book
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Tensor
 
 
 def definition_texts(book: Book, *expressions: Expression) -> list[str]:

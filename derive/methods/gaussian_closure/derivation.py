@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from derive.calculus.gaussian.tilt import join
 from derive.calculus.index.defined import Book, depends, differentiate, placed, plus, spread, union
-from derive.calculus.index.expressions import Expression, Index
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Index
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Fact, Step, of_step
 from derive.methods.gaussian_closure import checks, coupling_steps

@@ -14,7 +14,8 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.chains import text
-from derive.calculus.index.expressions import Expression, Tensor
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Tensor
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Fact
 from derive.methods.gaussian_closure import checks, clouds, instances

@@ -13,19 +13,15 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import NoTilt, _standard, average, indices_of_expression
-from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
-from derive.calculus.index.expressions import (
-    Expression,
-    Factors,
-    Index,
-    Tensor,
-    collect,
-    fresh,
-    indices_of,
-    scalar,
-    single,
+from derive.calculus.gaussian.tilt import (
+    NoTilt,
+    _standard,
+    average,
+    indices_of_expression,
 )
+from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
+from derive.calculus.index.expressions import Expression, collect, scalar, single
+from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices_of
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.coupling import conditional
 from derive.methods.gaussian_closure.names import Names

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import Law
-from derive.calculus.index.expressions import (
-    Index,
-    Tensor,
-)
+from derive.calculus.gaussian.tilt import GaussianLaw
+from derive.calculus.index.factors import Index, Tensor
 from derive.notation.closures.model import ClosureModel
 
 
@@ -41,13 +38,13 @@ class Names:
         else:
             self.key_mean, self.key_cov = self.mean, self.cov
 
-    def key_law(self) -> Law:
+    def key_law(self) -> GaussianLaw:
         block = self.tau if self.model.positional and self.block else None
-        return Law(self.y, self.key_mean, self.key_cov, block)
+        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
 
-    def query_law(self) -> Law:
+    def query_law(self) -> GaussianLaw:
         block = self.s if self.model.positional and self.block else None
-        return Law(self.x, self.mean, self.cov, block)
+        return GaussianLaw(self.x, self.mean, self.cov, block)
 
     def mask(self, relation: str) -> Tensor:
         words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}

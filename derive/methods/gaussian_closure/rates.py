@@ -14,7 +14,8 @@ from derive.calculus.arrays.scalar_functions import regular_order
 from derive.calculus.gaussian.tilt import NoTilt, average
 from derive.calculus.index.chains import text
 from derive.calculus.index.defined import Book, differentiate, plus, spread
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 from derive.methods.gaussian_closure.conditions import U
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Reader, Rule, velocity_of

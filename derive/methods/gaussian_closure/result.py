@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from derive.calculus.index.defined import Book, placed, plus, spread
-from derive.calculus.index.expressions import Expression, Index, single
+from derive.calculus.index.expressions import Expression, single
+from derive.calculus.index.factors import Index
 from derive.methods.common.record import Fact, Step
 from derive.methods.gaussian_closure.names import Names
 from derive.methods.gaussian_closure.scalar_rules import FourierRule

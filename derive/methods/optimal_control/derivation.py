@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import ZERO, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, gradient
+from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
 from derive.methods.common.record import Step
 from derive.methods.optimal_control import checks, instances
@@ -32,7 +33,9 @@ from derive.methods.optimal_control.law import ControlLaw, Price, control_law
 from derive.methods.optimal_control.moment_dynamics import ReplacedRates, expand
 from derive.methods.optimal_control.result import Leaves, OptimalControl, Parts
 from derive.notation.common.arrays import Array
-from derive.notation.control.problem import Bound, ControlDefinition, ControlTrace, trace_problem
+from derive.notation.control.definition import ControlDefinition
+from derive.notation.control.problem import ControlTrace, trace_problem
+from derive.notation.control.words import Bound
 
 
 def derive(model: ControlDefinition) -> OptimalControl:

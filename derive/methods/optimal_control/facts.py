@@ -17,9 +17,9 @@ from derive.methods.common.record import Check, Fact
 from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.closure_facts import of_closure
 from derive.methods.optimal_control.instances import INSTANCES, TOLERANCE, Point, relative
+from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import run_problem
 
 _STEP = 1e-30
 Test = Callable[[OptimalControl, Point], float]

@@ -14,10 +14,13 @@ import sympy as sp
 
 from derive.draws import generator
 from derive.methods.common.parameters import sample
+from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
-from derive.notation.control.problem import ControlDefinition, Problem, Slot, run_problem
+from derive.notation.control.definition import ControlDefinition
+from derive.notation.control.slots import Slot
+from derive.notation.control.words import Problem
 
 _SEED = 20
 INSTANCES = 3

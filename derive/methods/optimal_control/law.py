@@ -20,12 +20,13 @@ from functools import reduce
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import ZERO, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, write
+from derive.calculus.arrays.interned import ZERO
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.common.arrays import Array
 from derive.notation.common.elementwise import x_symbol
-from derive.notation.control.problem import Bound
+from derive.notation.control.words import Bound
 
 
 @dataclass(frozen=True)

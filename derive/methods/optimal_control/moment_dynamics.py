@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ from derive.methods.gaussian_closure.derivation import derive
 from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClosure, cov_rate
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import Array, walk
-from derive.notation.control.dynamics import Rate, read_rates_by
+from derive.notation.control.dynamics import Rate
+from derive.notation.control.numeric import run_problem as run_text
 
 
 @lru_cache(maxsize=64)
@@ -176,7 +177,6 @@ def by_quadrature() -> Iterator[None]:
         _quadrature = before
 
 
-@read_rates_by
 def numeric_rates(
     model: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -207,6 +207,10 @@ def numeric_rates(
     if closure.noise is not None:
         second = second + value(closure.noise, closure.book, arrays, sizes, numbers)
     return first, second
+
+
+#: a problem's text on NumPy arrays: `run_text` with these rates
+run_problem = partial(run_text, rates=numeric_rates)
 
 
 def _sizes(closure: GaussianClosure, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -12,7 +12,8 @@ from derive.methods.common.record import Fact, Step
 from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.methods.optimal_control.law import ControlLaw, Price
 from derive.notation.common.arrays import Array
-from derive.notation.control.problem import Bound, ControlDefinition
+from derive.notation.control.definition import ControlDefinition
+from derive.notation.control.words import Bound
 
 Leaves = tuple[Array, ...]
 

@@ -1,4 +1,4 @@
-"""The words of a Gaussian-closure definition: matrices, averages over the tokens, heads, positions.
+"""A velocity field of tokens is an object: its definition and its trace.
 
 Input: a velocity field written as in the papers.  Output: `ClosureModel`, and on request the graph
 of its velocity.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import keyword
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,131 +19,11 @@ from typing import Any
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal
+from derive.notation.closures.words import Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix(Array):
-    """A declared matrix, vector or stack of matrices; `Q[h]` takes one of a stack."""
-
-    def __getitem__(self, head: Any) -> Array:
-        if not isinstance(head, Head):
-            raise DefinitionError(
-                f"{self.data}[...] takes the head of a sum: "
-                f"sum_over(H, lambda h: ... {self.data}[h] ...)"
-            )
-        if not self.shape or self.shape[0] != head.dim:
-            raise DefinitionError(
-                f"{self.data} has shape {show_shape(self.shape)}; its first axis is not the heads "
-                f"{head.dim}"
-            )
-        return node("select", (self,), self.shape[1:], head)
-
-
-@dataclass(frozen=True)
-class Head:
-    """The bound index of a sum over heads."""
-
-    name: str
-    dim: Dim
-
-
-@dataclass(frozen=True)
-class Position:
-    """The position of a token; comparing two of them makes a mask."""
-
-    name: str
-
-    def _mask(self, other: Any, relation: str) -> Array:
-        if not isinstance(other, Position) or other.name == self.name:
-            raise DefinitionError("a mask compares the position of the key with that of the query")
-        if self.name == "tau":
-            return node("mask", (), (), relation)
-        flipped = {"<=": ">=", "<": ">", ">=": "<=", ">": "<"}[relation]
-        return node("mask", (), (), flipped)
-
-    def __le__(self, other: Any) -> Array:
-        return self._mask(other, "<=")
-
-    def __lt__(self, other: Any) -> Array:
-        return self._mask(other, "<")
-
-    def __ge__(self, other: Any) -> Array:
-        return self._mask(other, ">=")
-
-    def __gt__(self, other: Any) -> Array:
-        return self._mask(other, ">")
-
-
-def matrices(**shapes: tuple[Dim, ...]) -> Any:
-    """Declare matrices (vectors, stacks): ``Q, V = matrices(Q=(d_k, d), V=(d, d))``, in order."""
-    made = []
-    for written, shape in shapes.items():
-        name = identifier(written, "matrix")
-        for size in shape:
-            if not isinstance(size, Dim):
-                raise DefinitionError(f"matrices: {name} has the size {size!r}, not a dimension")
-        made.append(Matrix("constant", (), tuple(shape), name, None))
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-def dot(left: Any, right: Any) -> Array:
-    """Inner product <left, right> of two vectors."""
-    return left @ right
-
-
-def average(value: Any, weight: Any) -> Array:
-    """Average of the value over the keys, weights normalised: int value w dmu / int w dmu."""
-    value, weight = _integrand("average", value, weight)
-    return node("average", (value, weight), value.shape)
-
-
-def integral(value: Any, weight: Any = 1) -> Array:
-    """Integral of value times weight over the keys, not normalised: int value w dmu."""
-    value, weight = _integrand("integral", value, weight)
-    return node("integral", (value, weight), value.shape)
-
-
-def bistochastic(kernel: Any) -> Array:
-    """The scaling k(x, y) a(x) b(y) of a positive kernel, with marginals one."""
-    kernel = lift(kernel)
-    _scalar("bistochastic", "kernel", kernel)
-    return node("bistochastic", (kernel,), ())
-
-
-def sum_over(dim: Dim, term: Callable[[Any], Any]) -> Array:
-    """Sum of term(h) over the heads h = 1 ... H."""
-    if not isinstance(dim, Dim):
-        raise DefinitionError(f"sum_over takes a declared dimension, got {dim!r}")
-    head = Head(f"head_{dim.name}", dim)
-    inside = lift(term(head))
-    return node("sum_over", (inside,), inside.shape, head)
-
-
-def noise(factor: Any) -> Array:
-    """Additive noise factor dB: adds factor factor^T to the rate of the covariance."""
-    factor = lift(factor)
-    if factor.ndim != 2:
-        raise DefinitionError("noise takes a matrix G; its covariance rate is G G^T")
-    return node("noise", (factor,), factor.shape[:1])
-
-
-def _integrand(word: str, value: Any, weight: Any) -> tuple[Array, Array]:
-    value, weight = lift(value), lift(weight)
-    _scalar(word, "weight", weight)
-    if value.ndim > 1:
-        raise DefinitionError(f"{word} takes a vector or a number as its value")
-    return value, weight
-
-
-def _scalar(word: str, what: str, array: Array) -> None:
-    if array.ndim:
-        raise DefinitionError(
-            f"{word} takes a {what} that is a number for each pair, got shape "
-            f"{show_shape(array.shape)}"
-        )
+from derive.notation.common.tracing import doc_of
 
 
 @dataclass(frozen=True)
@@ -179,68 +58,13 @@ class ClosureTrace:
     used: tuple[Matrix, ...]
 
 
-RESERVED = frozenset(  # noqa: SIM905
-    [
-        "x",
-        "y",
-        "m",
-        "S",
-        "s",
-        "tau",
-        "theta",
-        "mean",
-        "cov",
-        "params",
-        "u",
-        "h",
-        "xb",
-        "yb",
-        "one",
-        "key_mean",
-        "key_cov",
-        "rate",
-        "total",
-        "contract",
-        "along",
-        "inverse",
-        "det_root",
-        "gate",
-        "spectral",
-        "factor",
-        "identity",
-        "mask",
-        "exp",
-        "log",
-        "tanh",
-        "sin",
-        "cos",
-        "sqrt",
-        "erf",
-        "pi",
-        "maximum",
-        "minimum",
-        "step",
-        "sign",
-        "real",
-        "base",
-        "part",
-        "rate_error",
-        "velocity_error",
-        "F_S",
-        "F_key",
-        "runtime",
-        "np",
-        "velocity",
-        "mean_rate",
-        "jacobian",
-        "cov_rate",
-        "noise",
-        "margin",
-        "particle_velocity",
-        "solve",
-        "particles",
-        "causal",
-    ]
+RESERVED = frozenset(
+    """
+    x y m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along
+    inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum
+    minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
+    mean_rate jacobian cov_rate noise margin particle_velocity solve particles causal
+    """.split()  # noqa: SIM905
 )
 _DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
@@ -310,7 +134,6 @@ def _model(function: Callable, state: str, keys: str | None, place: Place) -> Cl
         )
     if keys and count == 4:
         raise DefinitionError("keys with a law of their own carry no positions", place)
-    doc = function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
     return ClosureModel(
         function.__name__,
         "gaussian_closure",
@@ -323,7 +146,7 @@ def _model(function: Callable, state: str, keys: str | None, place: Place) -> Cl
         tuple(declared.values()),
         tuple(scalars.values()),
         tuple(found.values()),
-        doc.strip(),
+        doc_of(function),
         place,
     )
 
@@ -418,19 +241,3 @@ def _require_averaged(array: Array, place: Place | None, seen: set[int]) -> None
         )
     for inner in array.args:
         _require_averaged(inner, array.place or place, seen)
-
-
-__all__ = [
-    "ClosureModel",
-    "ClosureTrace",
-    "Matrix",
-    "average",
-    "bistochastic",
-    "dot",
-    "gaussian_closure",
-    "integral",
-    "matrices",
-    "noise",
-    "sum_over",
-    "trace_closure",
-]

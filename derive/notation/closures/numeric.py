@@ -1,4 +1,4 @@
-"""The second reading of a velocity field: the same text, run on arrays of points.
+"""The second reading of a velocity field runs the same text on arrays of points.
 
 Input: a definition, arrays for its matrices, numbers for its parameters, query points and a
 weighted cloud of key points.  Output: the velocity at the queries.  Nothing of the calculus takes
@@ -7,7 +7,6 @@ part: the text's global names are bound to numbers and to the words below.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,11 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.notation.closures import model as closure
-from derive.notation.closures.model import ClosureModel, Matrix
-from derive.notation.common import functions
+from derive.notation.closures.model import ClosureModel
+from derive.notation.closures.words import Matrix
 from derive.notation.common.numeric import vocabulary
-from derive.notation.common.scalars import Dim, Param, number
+from derive.notation.common.rebinding import rebound
+from derive.notation.common.scalars import Dim, Param
 
 
 class Points:
@@ -221,7 +220,7 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
 
         return apply
 
-    plain = vocabulary(lambda *_: None)
+    plain = vocabulary(_no_draw)
     out = {n: entrywise(f) for n, f in plain.items() if n not in ("gaussian", "eye", "ones")}
     return out | {
         "eye": plain["eye"],
@@ -232,6 +231,10 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
         "sum_over": lambda count, term: _total([term(h) for h in range(int(count))]),
         "noise": lambda factor: 0.0,
     }
+
+
+def _no_draw(*_: Any) -> np.ndarray:
+    raise AssertionError("a velocity field draws no weights")
 
 
 def _total(parts: list[Any]) -> Any:
@@ -247,42 +250,18 @@ def _bound(
     arrays: Mapping[str, np.ndarray],
     params: Mapping[str, float],
 ) -> Callable[..., Any]:
-    home = model.function.__globals__
     sizes = dimensions(model, arrays)
-    symbols = {v: float(params[v.name]) for v in model.params}
-    symbols |= {v: float(sizes[v.name]) for v in model.dims if v.name in sizes}
-    names: dict[str, Any] = {}
 
-    def meaning(value: Any) -> Any:
+    def own(value: Any) -> Any:
         if isinstance(value, Matrix):
             return np.asarray(arrays[value.data]) if value.data in arrays else value
         if isinstance(value, Dim):
             return sizes.get(value.name, value)
-        if isinstance(value, Param):
-            return params[value.name]
-        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
-            return types.SimpleNamespace(**{**vars(value), **words})
-        if isinstance(value, sp.Expr):
-            return number(value, symbols)
-        if value is sp.Rational:
-            return lambda p, q=1: p / q
-        word = getattr(value, "__name__", None)
-        known = getattr(closure, str(word), None) or getattr(functions, str(word), None)
-        if word in words and known is value:
-            return words[word]
-        if isinstance(value, types.FunctionType) and value.__globals__ is home:
-            return _rebind(value, names)
-        return value
+        return params[value.name] if isinstance(value, Param) else value
 
-    for name, value in home.items():
-        names[name] = meaning(value)
-    return _rebind(model.function, names)
-
-
-def _rebind(function: Any, names: dict[str, Any]) -> Callable[..., Any]:
-    return types.FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-    )
+    symbols: dict[sp.Symbol, float] = {v: float(params[v.name]) for v in model.params}
+    symbols |= {v: float(sizes[v.name]) for v in model.dims if v.name in sizes}
+    return rebound(model.function, own, words, symbols)
 
 
 def dimensions(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

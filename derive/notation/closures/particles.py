@@ -1,4 +1,4 @@
-"""A velocity field on a cloud of points, as arrays: the particle system of an attention.
+"""Writes a velocity field on a cloud of points as arrays: the particle system of an attention.
 
 Input: the graph of a `gaussian_closure` definition, arrays for its matrices, the points x (n, d)
 and the keys (n_k, d_k).  Output: the velocities (n, d) at x, as one array expression: the law of
@@ -18,12 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import sympy as sp
 
 from derive.errors import Refusal
 from derive.notation.closures.model import ClosureTrace
+from derive.notation.closures.pairs import (
+    Number,
+    Term,
+    Value,
+    Vector,
+    column,
+    fixed,
+    inner,
+    is_one,
+    plus,
+    through,
+    times,
+)
 from derive.notation.common.arrays import (
     Array,
     Shape,
@@ -38,37 +50,7 @@ from derive.notation.common.arrays import (
     transpose,
 )
 from derive.notation.common.functions import softmax
-
-#: what kernels call the arrays made here
-NAMED: WeakKeyDictionary[Array, str] = WeakKeyDictionary()
-#: what is to be said of arrays made here
-FACTS: WeakKeyDictionary[Array, str] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number: of no point (), of each query "q", of each key "k", or of each pair "qk"."""
-
-    array: Array
-    of: str
-
-
-@dataclass(frozen=True)
-class Term:
-    """front * base @ right: the vector `base` of each query, key or none, through a matrix."""
-
-    front: Number | None
-    base: Array
-    of: str
-    right: Array | None = None
-
-    @property
-    def vectors(self) -> Array:
-        return self.base if self.right is None else matmul(self.base, self.right)
-
-
-Vector = tuple[Term, ...]
-Value = Number | Vector | Array  # an `Array` is a matrix of no point
+from derive.notation.common.tracing import current
 
 
 def velocities(
@@ -90,7 +72,7 @@ def velocities(
     out = parts[0]
     for part in parts[1:]:
         out = out + part
-    FACTS[out] = (
+    current().facts[out] = (
         f"particles of {trace.model.name}: the law of the keys is the empirical measure of the "
         + ("tokens" if x is keys else "keys")
     )
@@ -101,33 +83,7 @@ def _on_queries(term: Term, n: sp.Expr) -> Array:
     vectors = term.vectors
     if term.of == "":
         vectors = node("full", (), (n, sp.Integer(1)), sp.Integer(1)) * vectors
-    return vectors if term.front is None else _column(term.front) * vectors
-
-
-def _column(number: Number) -> Array:
-    """Ready to multiply rows of queries."""
-    if number.of == "":
-        return number.array
-    return node("expand", (number.array,), (number.array.shape[0], sp.Integer(1)), 1)
-
-
-def _joined(a: Number, b: Number) -> tuple[Array, Array, str]:
-    """Two numbers as arrays that broadcast together."""
-    of = "".join(s for s in "qk" if s in a.of + b.of)
-    left, right = (_column(v) if of == "qk" and v.of == "q" else v.array for v in (a, b))
-    return left, right, of
-
-
-def _times(a: Number | None, b: Number | None) -> Number | None:
-    if a is None or b is None:
-        return a or b
-    left, right, of = _joined(a, b)
-    return Number(multiply(left, right), of)
-
-
-def _plus(a: Number, b: Number) -> Number:
-    left, right, of = _joined(a, b)
-    return Number(left + right, of)
+    return vectors if term.front is None else column(term.front) * vectors
 
 
 @dataclass
@@ -165,13 +121,13 @@ class _Reader:
         return (Term(None, self.keys, "k"),)
 
     def _constant(self, array: Array) -> Value:
-        return _fixed(self.given[array.data])
+        return fixed(self.given[array.data])
 
     def _full(self, array: Array) -> Value:
         value = sp.sympify(array.data).xreplace(dict(self.symbols))
         if not array.shape:
             return Number(lift(value), "")
-        return _fixed(scale(value, node("full", (), self._shape(array.shape), sp.Integer(1))))
+        return fixed(scale(value, node("full", (), self._shape(array.shape), sp.Integer(1))))
 
     def _eye(self, array: Array) -> Value:
         return node("eye", (), self._shape(array.shape))
@@ -205,7 +161,7 @@ class _Reader:
     def _add(self, array: Array) -> Value:
         a, b = (self.of(arg) for arg in array.args)
         if isinstance(a, Number) and isinstance(b, Number):
-            return _plus(a, b)
+            return plus(a, b)
         if isinstance(a, Array) or isinstance(b, Array):
             if isinstance(a, Array) and isinstance(b, Array):
                 return a + b
@@ -222,9 +178,7 @@ class _Reader:
     def _multiply(self, array: Array) -> Value:
         a, b = (self.of(arg) for arg in array.args)
         if isinstance(a, Number) and isinstance(b, Number):
-            out = _times(a, b)
-            assert out is not None
-            return out
+            return times(a, b)
         if isinstance(b, Number):
             a, b = b, a
         if isinstance(a, Number):
@@ -233,7 +187,7 @@ class _Reader:
                     raise Refusal("a matrix is scaled by what depends on points", array.place)
                 return multiply(a.array, b)
             assert isinstance(b, tuple)
-            return tuple(replace(t, front=_times(a, t.front)) for t in b)
+            return tuple(replace(t, front=times(a, t.front)) for t in b)
         if isinstance(a, Array) and isinstance(b, Array):
             return multiply(a, b)
         if not (isinstance(a, tuple) and isinstance(b, tuple)):
@@ -248,7 +202,7 @@ class _Reader:
                         array.place,
                     )
                 product = multiply(s.vectors, t.vectors)
-                out_terms.append(Term(_times(s.front, t.front), product, s.of or t.of))
+                out_terms.append(Term(times(s.front, t.front), product, s.of or t.of))
         return tuple(out_terms)
 
     def _matmul(self, array: Array) -> Value:
@@ -256,27 +210,25 @@ class _Reader:
         if isinstance(a, Array) and isinstance(b, Array):
             return matmul(a, b)
         if isinstance(a, Array) and isinstance(b, tuple):
-            return tuple(_through(t, transpose(a)) for t in b)
+            return tuple(through(t, transpose(a)) for t in b)
         if isinstance(a, tuple) and isinstance(b, Array):
-            return tuple(_through(t, b) for t in a)
+            return tuple(through(t, b) for t in a)
         assert isinstance(a, tuple) and isinstance(b, tuple)
-        parts = [_inner(s, t) for s in a for t in b]
+        parts = [inner(s, t) for s in a for t in b]
         out = parts[0]
         for part in parts[1:]:
-            out = _plus(out, part)
+            out = plus(out, part)
         return out
 
     def _sum(self, array: Array) -> Value:
         value = self.of(array.args[0])
         if isinstance(value, Array):
-            return _fixed(total(value, *array.data))
+            return fixed(total(value, *array.data))
         assert isinstance(value, tuple)
-        parts = [_times(t.front, Number(total(t.vectors, -1, False), t.of)) for t in value]
+        parts = [times(t.front, Number(total(t.vectors, -1, False), t.of)) for t in value]
         out = parts[0]
         for part in parts[1:]:
-            assert out is not None and part is not None
-            out = _plus(out, part)
-        assert out is not None
+            out = plus(out, part)
         return out
 
     def _function(self, array: Array) -> Value:
@@ -295,7 +247,7 @@ class _Reader:
                 "particles, which no array of two axes holds",
                 array.place,
             )
-        parts = [t.vectors if t.front is None else _column(t.front) * t.vectors for t in value]
+        parts = [t.vectors if t.front is None else column(t.front) * t.vectors for t in value]
         whole = parts[0]
         for part in parts[1:]:
             whole = whole + part
@@ -326,7 +278,7 @@ class _Reader:
         else:
             plain = self._pairs(self.number(weight))
             weights = multiply(plain, reciprocal(total(plain, -1, True)))
-        NAMED[weights] = "w"
+        current().names[weights] = "w"
         return self._over_keys(value, Number(weights, "qk"), normalised=True)
 
     def _integral(self, array: Array) -> Value:
@@ -335,8 +287,7 @@ class _Reader:
             return self._bistochastic(weight)
         one = Number(lift(1 / self.keys.shape[0]), "")
         own = self.number(weight)
-        share = _times(one, own) if not _is_one(own) else one
-        assert share is not None
+        share = times(one, own) if not is_one(own) else one
         return self._over_keys(value, share, normalised=False)
 
     def _bistochastic(self, array: Array) -> Value:
@@ -356,37 +307,35 @@ class _Reader:
                     return self._logits(other)
             left, right = (self._logits(a) for a in weight.args)
             if left is not None and right is not None:
-                return _plus(left, right)
+                return plus(left, right)
         return None
 
     def _pairs(self, number: Number) -> Array:
         """A number with both axes written out."""
         if number.of == "qk":
             return number.array
-        left = _column(number) if number.of == "q" else number.array
+        left = column(number) if number.of == "q" else number.array
         ones = node("full", (), (self.x.shape[0], self.keys.shape[0]), sp.Integer(1))
         return multiply(ones, left)
 
     def _over_keys(self, value: Array, share: Number, *, normalised: bool) -> Value:
         inside = self.of(value)
         if isinstance(inside, Number):
-            whole = _times(share, inside)
-            assert whole is not None
+            whole = times(share, inside)
             return Number(self._summed(whole), "q")
         assert isinstance(inside, tuple)
         out = []
         for term in inside:
-            front = _times(share, term.front)
-            assert front is not None
+            front = times(share, term.front)
             if term.of == "k":
                 if "q" in front.of:
                     pulled = matmul(self._pairs(front), term.base)
-                    NAMED.setdefault(pulled, "mean")
+                    current().names.setdefault(pulled, "mean")
                     out.append(Term(None, pulled, "q", term.right))
                 else:
                     weighed = term.base
                     if front.of == "k":
-                        weighed = _column(front) * weighed
+                        weighed = column(front) * weighed
                     mean = total(weighed, 0, False)
                     if front.of == "":
                         mean = multiply(front.array, mean)
@@ -420,38 +369,3 @@ def _without_masks(weight: Array) -> tuple[Array | None, list[Array]]:
     if left is None or right is None:
         return left if right is None else right, first + second
     return multiply(left, right), first + second
-
-
-def _fixed(array: Array) -> Value:
-    """A constant: a matrix, a vector or a number."""
-    if array.ndim == 2:
-        return array
-    return (Term(None, array, ""),) if array.ndim else Number(array, "")
-
-
-def _is_one(number: Number) -> bool:
-    return number.array.op == "full" and number.array.shape == () and number.array.data == 1
-
-
-def _through(term: Term, matrix: Array) -> Term:
-    right = matrix if term.right is None else matmul(term.right, matrix)
-    return replace(term, right=right)
-
-
-def _inner(s: Term, t: Term) -> Number:
-    """<s, t> for each pair."""
-    front = _times(s.front, t.front)
-    if s.of == "k" and t.of == "q":
-        s, t = t, s
-    a, b = s.vectors, t.vectors
-    if s.of == "q" and t.of == "k":
-        own = Number(matmul(a, transpose(b)), "qk")
-    elif s.of == t.of and s.of:
-        own = Number(total(multiply(a, b), -1, False), s.of)
-    elif s.of:
-        own = Number(matmul(a, b), s.of)
-    else:
-        own = Number(matmul(b, a), t.of)
-    out = _times(front, own)
-    assert out is not None
-    return out

@@ -1,4 +1,4 @@
-"""Arrays of a definition as a graph: what `X @ W`, `softmax(logits)` and `A - 1/m` build.
+"""Arrays of a definition form a graph: what `X @ W`, `softmax(logits)` and `A - 1/m` build.
 
 Input: the operations of an ordinary Python function.  Output: an immutable graph of `Array`
 nodes with symbolic shapes.  No mathematics happens here; shapes are checked where they are
@@ -11,7 +11,7 @@ Not supported: indexing, in-place updates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,8 +262,11 @@ def show_shape(shape: Shape) -> str:
     return "(" + ", ".join(str(s) for s in shape) + ")"
 
 
-def walk(root: Array) -> list[Array]:
-    """Every node below `root`, arguments before users, each once."""
+def walk(root: Array, below: Callable[[Array], tuple[Array, ...]] | None = None) -> list[Array]:
+    """Every node below `root`, arguments before users, each once.
+
+    `below`: what counts as the arguments of a node, if not all of them.
+    """
     order: list[Array] = []
     seen: set[int] = set()
 
@@ -271,7 +274,7 @@ def walk(root: Array) -> list[Array]:
         if id(array) in seen:
             return
         seen.add(id(array))
-        for arg in array.args:
+        for arg in array.args if below is None else below(array):
             visit(arg)
         order.append(array)
 

@@ -1,4 +1,4 @@
-"""Many readings of a definition at once: arrays with a batch axis that the text does not see."""
+"""Reads a definition many times at once: arrays with a batch axis that the text does not see."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class Batch(np.ndarray):
         return Batch.of(ufunc(*aligned, **kwargs))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
-        return np.add.reduce(self, axis=axis, keepdims=keepdims)
+        return self.__array_ufunc__(np.add, "reduce", self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
         total = self.sum(axis, keepdims)
-        return total * (total.size / self.size)
+        return Batch.of(total * (total.size / self.size))
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Batch:  # type: ignore[override]
-        return np.maximum.reduce(self, axis=axis, keepdims=keepdims)
+        return self.__array_ufunc__(np.maximum, "reduce", self, axis=axis, keepdims=keepdims)

@@ -1,4 +1,4 @@
-"""Elementwise functions by name: their SymPy bodies, and the words for SymPy's own functions.
+"""Elementwise functions have one SymPy body for each name, and words for those of SymPy.
 
 One body for one name, so that the same function of the same array is the same value wherever it
 arises: in a definition or as somebody's derivative.
@@ -25,6 +25,9 @@ BODIES: dict[str, sp.Expr] = {
     "sign": sp.sign(x_symbol),
     "heaviside": sp.Heaviside(x_symbol, 0),
 }
+
+#: SymPy's functions that are not smooth
+KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
 
 #: SymPy's functions that have a word
 WORDS: dict[type, str] = {

@@ -1,4 +1,4 @@
-"""The words of a definition: weights, special matrices, elementwise functions, softmax.
+"""The words that every definition may use: weights, special matrices, elementwise functions.
 
 Each word has a second meaning on plain numbers and arrays (see `derive.notation.common.numeric`),
 so that one text serves the derivation and the simulation.
@@ -7,6 +7,7 @@ so that one text serves the derivation and the simulation.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import sympy as sp
@@ -71,7 +72,7 @@ def softmax(array: Any) -> Array:
     return composite("softmax", array, meaning)
 
 
-def _elementwise(name: str, body: sp.Expr, doc: str):  # type: ignore[no-untyped-def]
+def _elementwise(name: str, body: sp.Expr, doc: str) -> Callable[[Any], Any]:
     rule = sp.Lambda(_x, body)
 
     def apply(value: Any) -> Any:

@@ -1,9 +1,10 @@
-"""Value of a traced graph on NumPy arrays: the check that a trace is the text it came from."""
+"""Evaluates a traced graph on NumPy arrays, to check that a trace is the text it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -51,7 +52,7 @@ def _l2_direction(*arguments: np.ndarray) -> np.ndarray:
 
 
 #: what has no definition in other operations: linear algebra and the directions of norms
-WORDS = {
+WORDS: dict[str, Callable[..., Any]] = {
     "linear_solve": np.linalg.solve,
     "tril": lambda matrix, offset: np.tril(matrix, int(offset)),
     "triu": lambda matrix, offset: np.triu(matrix, int(offset)),

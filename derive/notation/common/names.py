@@ -1,4 +1,4 @@
-"""Names that a definition may give: identifiers that a kernel can carry as fields and locals.
+"""Says which names a definition may give: those that a kernel can carry as fields and locals.
 
 Input: a name as the definition writes it.  Output: the name as Python reads it (identifiers are
 normalised: the ligature in "ﬁeld" is two letters there), or a `DefinitionError` at the line.
@@ -6,6 +6,7 @@ normalised: the ligature in "ﬁeld" is two letters there), or a `DefinitionErro
 
 from __future__ import annotations
 
+import difflib
 import keyword
 import unicodedata
 
@@ -36,3 +37,9 @@ def identifier(name: str, what: str, place: Place | None = None) -> str:
             place,
         )
     return name
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """ " (did you mean ...?)" where a known name is close, else nothing."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,4 +1,4 @@
-"""The second reading of a definition: the same text, run on numbers and NumPy arrays.
+"""The second reading of a layer runs the same text on numbers and NumPy arrays.
 
 Input: a definition, numbers for its dimensions and parameters, a state, the weights (or a
 generator to draw them).  Output: the layer's value.  Nothing of the graph or the calculus takes
@@ -8,17 +8,15 @@ part: the text's global names are bound to numbers and NumPy functions and the f
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
-from derive.notation.common import functions, patterns
 from derive.notation.common.arrays import Array
-from derive.notation.common.patterns import causal_matrix
-from derive.notation.common.scalars import Dim, Param, number
+from derive.notation.common.patterns import Pattern, causal_matrix, declared
+from derive.notation.common.rebinding import rebound
+from derive.notation.common.scalars import Dim, Param
 
 
 def run(
@@ -35,7 +33,7 @@ def run(
     For many readings at once pass `derive.notation.common.batch.Batch` arrays; complex values are
     legal wherever the functions are analytic.
     """
-    return _bound(function, dims, params, _source(weights))(state)
+    return bound(function, dims, params, vocabulary(_source(weights), params))(state)
 
 
 def _source(
@@ -47,70 +45,31 @@ def _source(
     return lambda *shape: next(left)
 
 
-def _bound(
+def bound(
     function: Callable[..., Any],
     dims: Mapping[str, float],
-    params: Mapping[str, float],
-    draw: Callable[..., np.ndarray],
+    params: Mapping[str, Any],
+    words: Mapping[str, Any],
 ) -> Callable[..., Any]:
-    words = vocabulary(draw, params)
-    home = function.__globals__
-    names: dict[str, Any] = {}
+    """The definition's function on numbers; `params` holds given patterns too, by name."""
     known = {**dims, **params}  # a file may declare more, for its other definitions
-    declared = [v for v in home.values() if isinstance(v, (Dim, Param)) and v.name in known]
-    symbols = {v: float(known[v.name]) for v in declared}
+    declared = [v for v in function.__globals__.values() if isinstance(v, (Dim, Param))]
 
-    def meaning(value: Any) -> Any:
+    def own(value: Any) -> Any:
         if isinstance(value, (Dim, Param)):
             return known.get(value.name, value)
-        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
-            return types.SimpleNamespace(**{**vars(value), **words})
-        if isinstance(value, Array) and value.op == "constant":
-            if isinstance(value.data, str):  # a matrix of a velocity field, which binds its own
-                return value
-            return _pattern(value, dims, params)
-        if isinstance(value, sp.Expr):
-            return number(value, symbols) if value.free_symbols <= set(symbols) else value
-        if value is sp.Rational:
-            return _EXACT["Rational"]
-        word = getattr(value, "__name__", None)
-        if isinstance(word, str) and word in words and _word(word) is value:
-            return words[word]
-        if value is sp:
-            return types.SimpleNamespace(**{**vars(sp), **_EXACT})
-        if isinstance(value, types.FunctionType) and value.__globals__ is home:
-            return _rebind(value, names, meaning)
+        # a matrix of a velocity field has a name alone, and is bound by its own reading
+        if isinstance(value, Array) and value.op == "constant" and isinstance(value.data, Pattern):
+            return _pattern(value.data, dims[value.shape[0].name], params)
         return value
 
-    for name, value in home.items():
-        names[name] = meaning(value)
-    return _rebind(function, names, meaning)
+    symbols = {v: float(known[v.name]) for v in declared if v.name in known}
+    return rebound(function, own, words, symbols)
 
 
-#: exact numbers, where a text takes them from SymPy itself
-_EXACT = {"Rational": lambda p, q=1: p / q, "Integer": int, "pi": math.pi, "sqrt": np.sqrt}
-
-
-def _word(name: str) -> Any:
-    return getattr(functions, name, getattr(patterns, name, None))
-
-
-def _pattern(array: Array, dims: Mapping[str, float], params: Mapping[str, Any]) -> np.ndarray:
+def _pattern(data: Pattern, size: float, given: Mapping[str, Any]) -> np.ndarray:
     """A declared base pattern: as given, or a generic instance."""
-    if array.data.name in params:
-        return np.asarray(params[array.data.name])
-    return array.data.sample(int(dims[array.shape[0].name]))
-
-
-def _rebind(
-    function: types.FunctionType, names: dict[str, Any], meaning: Callable[[Any], Any]
-) -> types.FunctionType:
-    cells = tuple(types.CellType(meaning(c.cell_contents)) for c in function.__closure__ or ())
-    # declared dimensions and parameters may stand as defaults too
-    defaults = tuple(meaning(d) for d in function.__defaults__ or ())
-    out = types.FunctionType(function.__code__, names, function.__name__, defaults, cells)
-    out.__kwdefaults__ = {k: meaning(d) for k, d in (function.__kwdefaults__ or {}).items()}
-    return out
+    return np.asarray(given[data.name]) if data.name in given else data.sample(int(size))
 
 
 def vocabulary(
@@ -122,9 +81,7 @@ def vocabulary(
     """
 
     def pattern(declaration: str, m: float) -> np.ndarray:
-        data = patterns.declared(declaration)
-        known = given or {}
-        return np.asarray(known[data.name]) if data.name in known else data.sample(int(m))
+        return _pattern(declared(declaration), m, given or {})
 
     def softmax(x: np.ndarray) -> np.ndarray:
         weight = np.exp(x - x.real.max(axis=-1, keepdims=True))

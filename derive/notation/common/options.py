@@ -1,4 +1,4 @@
-"""Parameters of the build: a definition that comes in several variants.
+"""A definition may come in several variants, chosen when its file is read.
 
 ``phi = option("phi", tanh=tanh, gelu=lambda x: 2 * gelu(x))`` makes one model for each value: the
 first keeps the name of the function, the others add theirs (`shaped_smooth_mlp_gelu`).

@@ -1,4 +1,4 @@
-"""Base patterns of attention: constant matrices of symbolic size whose rows sum to one.
+"""A base pattern of attention is a constant square matrix whose rows sum to one.
 
 `causal(m)` is known for every size.  `pattern("p: window of three", m)` declares one that is given
 with the parameters, as an array (m, m); derivations use only that its rows sum to one.
@@ -14,7 +14,9 @@ import numpy as np
 import sympy as sp
 
 from derive.errors import DefinitionError
+from derive.notation.common.arrays import node
 from derive.notation.common.names import identifier
+from derive.notation.common.scalars import Dim
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,6 @@ def declared(declaration: str) -> Pattern:
 
 
 def _constant(data: Pattern, dim: sp.Symbol) -> Any:
-    from derive.notation.common.arrays import node
-    from derive.notation.common.scalars import Dim
-
     if not isinstance(dim, Dim):
         raise DefinitionError(f"{data.name} takes a declared dimension, got {dim!r}")
     return node("constant", (), (dim, dim), data)

@@ -1,4 +1,4 @@
-"""Dimensions and parameters of a definition.
+"""Dimensions and parameters of a definition are SymPy symbols that carry their declaration.
 
 Input: declarations such as ``"n_k: key width"`` and ``"gamma: in (0, 1)"``.  Output: SymPy symbols
 that carry their declaration.  This is the one place where symbols are made, so that equal names
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import sympy as sp
@@ -36,7 +37,7 @@ class Dim(sp.Symbol):
         self.meaning, self.scaling = meaning, scaling
         return self
 
-    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.name, self.meaning, self.scaling), {}
 
 
@@ -52,7 +53,7 @@ class Share(Dim):
         self.whole, self.count = whole, count
         return self
 
-    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.whole, self.count), {}
 
     def of(self, whole: float, count: float) -> int:
@@ -124,7 +125,7 @@ class Param(sp.Symbol):
         own = (r.low, r.high, r.low_open, r.high_open, self.varying)
         return (*super()._hashable_content(), own)
 
-    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.name, self.range, self.meaning), {}
 
 
@@ -247,7 +248,7 @@ class Opaque(sp.Symbol):
         self.value = value
         return self
 
-    def __getnewargs_ex__(self):  # type: ignore[no-untyped-def]
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.name, self.value), {}
 
 

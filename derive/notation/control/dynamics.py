@@ -1,4 +1,4 @@
-"""Dynamics of a control problem that come from the definition of an attention.
+"""The definition of an attention gives a control problem its dynamics.
 
 Input: a `gaussian_closure` definition, the state, and arrays for the definition's matrices by
 name.  Output: arrays to give to `problem(dynamics=...)`.
@@ -14,7 +14,7 @@ The rates of mean and covariance are not written here: a node stands for them, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,11 @@ import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal, user_place
 from derive.notation.closures.model import ClosureModel, ClosureTrace, trace_closure
+from derive.notation.closures.numeric import Cloud, run
 from derive.notation.closures.particles import velocities
-from derive.notation.common.arrays import Array, exact, lift, node, show_shape
-from derive.notation.layers.model import _nearest
+from derive.notation.common.arrays import Array, exact, lift, node, show_shape, walk
+from derive.notation.common.names import nearest
+from derive.notation.common.tracing import current
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +213,6 @@ def _matched(
 
 
 def _symbols(trace: ClosureTrace) -> set[sp.Symbol]:
-    from derive.notation.common.arrays import walk
-
     out: set[sp.Symbol] = set()
     for root in (trace.velocity, *trace.noises):
         for a in walk(root):
@@ -232,7 +232,7 @@ def _check_names(
     known = [*wanted, *scalars]
     for name in given:
         if name not in known:
-            near = _nearest(name, known) or "".join(
+            near = nearest(name, known) or "".join(
                 f" (did you mean {k}?)" for k in known if k.lower() == name.lower()
             )
             raise DefinitionError(
@@ -253,33 +253,20 @@ def _check_names(
 
 # on plain arrays: what the closure's method says of the moments, and the text run on particles
 
-Reading = Callable[[ClosureModel, Any, Any, Mapping[str, Any]], Any]
-_reading: list[Reading] = []
-
-
-def read_rates_by(reading: Reading) -> Reading:
-    """(m', S') on plain arrays are what `reading` says: the notation derives nothing itself."""
-    _reading[:] = [reading]
-    return reading
-
 
 def _numeric_rates(closure: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]) -> Any:
-    if not _reading:
+    rates = current().rates
+    if rates is None:
         raise DefinitionError("rates on plain arrays are read by the method optimal_control alone")
-    return _reading[0](closure, mean, cov, given)
+    return rates(closure, mean, cov, given)
 
 
 def _numeric_velocity(
     closure: ClosureModel, points: Any, keys: Any, given: Mapping[str, Any]
 ) -> np.ndarray:
-    from derive.notation.closures.numeric import Cloud, run
-
     clouds = [
         Cloud(np.asarray(c), np.full(len(c), 1 / len(c)), np.arange(len(c))) for c in (points, keys)
     ]
     arrays = {n: np.asarray(v) for n, v in given.items() if np.ndim(v)}
     params = {q.name: given.get(q.name, 1.0) for q in closure.params}
     return run(closure, *clouds, arrays=arrays, params=params)
-
-
-__all__ = ["Rate", "covariance_rate", "moment_rates", "particle_velocity", "read_rates_by"]

@@ -1,4 +1,4 @@
-"""Random blocks of a reduced chain: m x m matrices that stand for weights read in a frame."""
+"""Random blocks of a reduced chain are m x m matrices that stand for weights read in a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A definition as an object: the decorated function, what its method needs, and its trace.
+"""A layer is an object: the decorated function, what its method needs of it, and its trace.
 
 Input: an ordinary Python function and the decorator's options.  Output: `Model`, and on request
 `Trace`, the graph of one layer with the names that the text gives to its parts.
@@ -7,9 +7,8 @@ Input: an ordinary Python function and the decorator's options.  Output: `Model`
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -20,7 +19,8 @@ from derive.errors import DefinitionError, Place
 from derive.notation.common import functions
 from derive.notation.common.arrays import Array, node, show_shape, walk
 from derive.notation.common.names import identifier
-from derive.notation.common.scalars import Dim, Param, extent
+from derive.notation.common.scalars import Dim, Param
+from derive.notation.common.tracing import call, check_symbols, doc_of
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,7 @@ def _model(
     names = function.__globals__
     declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
     scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
-    both = sorted(set(declared) & set(scalars))
-    if both:
-        raise DefinitionError(f"{both[0]} is declared as a dimension and as a parameter", place)
-    for word in sorted(RESERVED & (set(declared) | set(scalars))):
-        raise DefinitionError(
-            f"{word} is what the equations call {RESERVED_FOR[word]}; give the dimension or "
-            "parameter another name",
-            place,
-        )
+    _check_declared(declared, scalars, place)
     match = _STATE.match(unicodedata.normalize("NFKC", state))
     if not match:
         raise DefinitionError(f'state={state!r} is not of the form "X[m, n]"', place)
@@ -192,15 +184,8 @@ def _model(
                 f'declare it: {word} = dims("{word}: meaning")',
                 place,
             )
-    shape = tuple(declared[w] for w in match.groups()[1:])
-    if depth is not None and (not isinstance(depth, Dim) or depth in shape):
-        raise DefinitionError(f"depth={depth} must be a dimension that is not the state's", place)
-    if depth is None and (not isinstance(width, Dim) or width != shape[1]):
-        raise DefinitionError(
-            f"width={width} must be the last dimension of the state, {shape[1]}", place
-        )
-    if shape[0] == shape[1]:
-        raise DefinitionError(f"state={state!r}: tokens and width must be two dimensions", place)
+    shape = (declared[match[2]], declared[match[3]])
+    _check_sizes(state, shape, width, depth, place)
     return Model(
         function.__name__,
         method,
@@ -212,9 +197,37 @@ def _model(
         unit_rows,
         tuple(declared.values()),
         tuple(scalars.values()),
-        (function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or "").strip(),
+        doc_of(function),
         place,
     )
+
+
+def _check_declared(
+    declared: Mapping[str, Dim], scalars: Mapping[str, Param], place: Place
+) -> None:
+    """Dimensions and parameters: one meaning a name, and none that the equations use."""
+    both = sorted(set(declared) & set(scalars))
+    if both:
+        raise DefinitionError(f"{both[0]} is declared as a dimension and as a parameter", place)
+    for word in sorted(RESERVED & (set(declared) | set(scalars))):
+        raise DefinitionError(
+            f"{word} is what the equations call {RESERVED_FOR[word]}; give the dimension or "
+            "parameter another name",
+            place,
+        )
+
+
+def _check_sizes(
+    state: str, shape: tuple[Dim, Dim], width: Dim | None, depth: Dim | None, place: Place
+) -> None:
+    if depth is not None and (not isinstance(depth, Dim) or depth in shape):
+        raise DefinitionError(f"depth={depth} must be a dimension that is not the state's", place)
+    if depth is None and (not isinstance(width, Dim) or width != shape[1]):
+        raise DefinitionError(
+            f"width={width} must be the last dimension of the state, {shape[1]}", place
+        )
+    if shape[0] == shape[1]:
+        raise DefinitionError(f"state={state!r}: tokens and width must be two dimensions", place)
 
 
 def trace(model: Model) -> Trace:
@@ -224,7 +237,7 @@ def trace(model: Model) -> Trace:
     """
     state = node("state", (), model.state_dims, model.state_name)
     first = next(functions.drawn)
-    output, local = _call(model, state)
+    output, run = call(lambda: model.function(state), model.name, model.place)
     asked = next(functions.drawn) - first - 1
     if not isinstance(output, Array):
         raise DefinitionError(
@@ -239,8 +252,8 @@ def trace(model: Model) -> Trace:
             model.place,
         )
     nodes = walk(output)
-    _check_symbols(model, nodes)
-    names = {array: name for name, array in local.items()}
+    check_symbols({*model.dims, *model.params}, nodes)
+    names = {array: name for name, array in run.local.items()}
     drawn = sorted((a for a in nodes if a.op == "gaussian"), key=lambda a: a.data)
     if len(drawn) != asked:
         raise DefinitionError(
@@ -288,62 +301,3 @@ def _check_patterns(model: Model, patterns: list[Array]) -> None:
             )
         if sizes.setdefault(name, array).data != array.data:
             raise DefinitionError(f"the pattern {name} is declared twice", array.place)
-
-
-def _call(model: Model, state: Array) -> tuple[Any, dict[str, Array]]:
-    """Call the text and note the names of its arrays when it returns."""
-    local: dict[str, Array] = {}
-    file = model.place.file
-
-    def watch(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_filename == file:
-            for name, value in frame.f_locals.items():
-                if isinstance(value, Array) and value.op != "state":
-                    local.setdefault(name, value)
-
-    previous = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        return model.function(state), local
-    except DefinitionError:
-        raise
-    except Exception as problem:
-        place = _line_in(file, problem) or model.place
-        raise DefinitionError(
-            f"{model.name} raised {type(problem).__name__}: {problem}", place
-        ) from problem
-    finally:
-        sys.setprofile(previous)
-
-
-def _line_in(file: str, problem: BaseException) -> Place | None:
-    found = None
-    step = problem.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == file:
-            found = Place(file, step.tb_lineno)
-        step = step.tb_next
-    return found
-
-
-def _check_symbols(model: Model, nodes: list[Array]) -> None:
-    known = set(model.dims) | set(model.params)
-    for array in nodes:
-        scalars = [extent(s) for s in array.shape if not s.is_number]
-        if array.op == "full":
-            scalars.append(array.data)
-        for scalar in scalars:
-            for symbol in sorted(scalar.free_symbols - known, key=str):
-                near = _nearest(symbol.name, [s.name for s in known])
-                raise DefinitionError(
-                    f"the symbol {symbol} is not declared{near}; declare it with dims(...) or "
-                    "params(...)",
-                    array.place,
-                )
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, 1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures import inputs as closure_inputs
+from derive.runtime.closures.blocks import Task, launch, put, take, to_target
 from derive.runtime.closures.particle_system import particles
 from derive.runtime.closures.results import Moments, Particles
 from derive.runtime.closures.solver import (
@@ -28,47 +28,13 @@ from derive.runtime.closures.solver import (
     STIFF,
     Control,
     Flight,
-    Task,
-    launch,
-    put,
-    take,
-    to_target,
 )
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 
 __all__ = ["ClosureModel", "Moments", "Particles", "particles", "solve"]
-
-
-@dataclass(frozen=True, eq=False)
-class ClosureModel:
-    """A generated module's functions.
-
-    `param_shapes`: symbolic shapes by parameter, () for numbers.  `velocity(x, mean, cov, params)`,
-    `mean_rate`, `jacobian` (mean gradient of the velocity), `margin` (positive while the weight is
-    integrable), `noise` (covariance rate of additive noise, positive semi-definite), each of
-    (mean, cov, params) and batched over leading axes.  `factor_rate(F, mean, params)` replaces
-    jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
-    (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
-    among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
-    jacobian; None where they hold none.  `condition`: the matrices of which `margin` is the
-    smallest eigenvalue.
-    """
-
-    params: type
-    param_shapes: Mapping[str, tuple[str, ...]]
-    exact: bool
-    velocity: Callable[..., Any]
-    mean_rate: Callable[..., Any]
-    jacobian: Callable[..., Any]
-    margin: Callable[..., Any] | None = None
-    noise: Callable[..., Any] | None = None
-    factor_rate: Callable[..., Any] | None = None
-    positional: bool = False
-    particle_velocity: Callable[..., Any] | None = None
-    rate_error: Callable[..., Any] | None = None
-    condition: str = "a matrix of cov0 and the weight"
 
 
 def solve(
@@ -178,7 +144,7 @@ def _error_of_laws(spec: ClosureModel, batched: frozenset[str]) -> Callable[...,
     rate_error = spec.rate_error
 
     def one(mean: Any, cov: Any, mine: Any, shared: Any) -> Any:
-        return rate_error(mean, cov, spec.params(**mine, **shared))  # type: ignore[call-arg]
+        return rate_error(mean, cov, spec.params(**mine, **shared))
 
     return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
 

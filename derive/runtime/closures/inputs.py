@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
+from derive.runtime.closures.specification import ClosureModel
+from derive.runtime.common.records import by_name
 
 
 class Laws(NamedTuple):
@@ -86,14 +85,8 @@ def parameters(
     spec: ClosureModel, params: Any, dims: dict[str, int], source: str = "mean0"
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
     """Arrays by name, and their batch axes; sizes not known before are added to `dims`."""
-    names = spec.params._fields  # type: ignore[attr-defined]
-    if isinstance(params, Mapping):
-        unknown, missing = sorted(set(params) - set(names)), [n for n in names if n not in params]
-        if unknown or missing:
-            raise ValueError(
-                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
-            )
-        params = [params[n] for n in names]
+    names = spec.params._fields
+    params = by_name(spec.params, params)
     if not isinstance(params, (tuple, list)) or len(params) != len(names):
         wanted = ", ".join(f"{n}=..." for n in names)
         raise ValueError(f"pass Params({wanted}), got {type(params).__name__}")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import small_matrices
+from derive.runtime.common.batch_axes import padded
 from derive.runtime.common.matrix_functions import factor as factor
 from derive.runtime.common.matrix_functions import sandwich as sandwich
 from derive.runtime.common.matrix_functions import spectral as spectral
@@ -30,7 +31,7 @@ def contract(subscripts: str, *operands: Any) -> jax.Array:
     sizes = [len(s) for s in inputs.split(",")]
     arrays = _alike(operands)
     lead = max(x.ndim - n for x, n in zip(arrays, sizes, strict=True))
-    arrays = [_padded(x, n, lead) for x, n in zip(arrays, sizes, strict=True)]
+    arrays = [padded(x, n, lead) for x, n in zip(arrays, sizes, strict=True)]
     words = ",".join("..." + s for s in inputs.split(","))
     if lead == 0:
         words = inputs
@@ -54,11 +55,6 @@ def i_times(x: Any) -> jax.Array:
 def real(x: Any) -> jax.Array:
     """The real part: sums of complex conjugates."""
     return jnp.real(x)
-
-
-def _padded(x: jax.Array, core: int, lead: int) -> jax.Array:
-    missing = lead - (x.ndim - core)
-    return x if not missing else x.reshape((1,) * missing + x.shape)
 
 
 def total(*terms: Any) -> jax.Array:
@@ -104,7 +100,7 @@ def identity(like: jax.Array) -> jax.Array:
 
 def gate(exponent: jax.Array, weight: jax.Array) -> jax.Array:
     """weight exp(exponent), normalised along the last axis; stable for large exponents."""
-    weight = jnp.broadcast_to(_padded(weight, 0, exponent.ndim), exponent.shape)
+    weight = jnp.broadcast_to(padded(weight, 0, exponent.ndim), exponent.shape)
     top = jnp.max(jnp.where(weight > 0, exponent, -jnp.inf), axis=-1, keepdims=True)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
     raised = weight * jnp.exp(jnp.where(weight > 0, exponent - top, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,10 @@ import numpy as np
 
 from derive.runtime.closures import inputs as closure_inputs
 from derive.runtime.closures.results import Particles
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 
 def particles(

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.cubature import cubature_error, cubature_rates
-from derive.runtime.closures.fineness import fineness, finer, largest
-from derive.runtime.closures.ops import _padded
+from derive.runtime.common.batch_axes import padded
+from derive.runtime.common.fineness import fineness, finer, largest
 from derive.runtime.common.normal_means import gaussian_mean
 
 __all__ = [
@@ -112,8 +112,7 @@ def fourier_mean(
     cores = [a.ndim - lead for a in start]
     beside = lambda x, core: x.reshape(x.shape + (1,) * core)  # noqa: E731
     powers = [
-        tuple(_padded(p, core, lead) for p, core in zip(pair, cores, strict=True))
-        for pair in powers
+        tuple(padded(p, core, lead) for p, core in zip(pair, cores, strict=True)) for pair in powers
     ]
 
     def one(carry: Any, node: Any) -> tuple[Any, None]:

@@ -46,7 +46,7 @@ class Moments(_Moments):
         made.quadrature_error = quadrature_error
         return made
 
-    def __getnewargs__(self) -> tuple:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return (*self, self.quadrature_error)
 
     def _replace(self, **changes: Any) -> Moments:

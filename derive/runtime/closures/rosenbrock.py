@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.closures.state import Attempt, own_rate, packed
 from derive.runtime.common import small_matrices
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 GAMMA = 0.25
 A = (

@@ -14,25 +14,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.rosenbrock import make_attempt as implicit_attempt
-from derive.runtime.closures.state import Attempt, State, equation, own_rate
+from derive.runtime.closures.specification import ClosureModel
+from derive.runtime.closures.state import Attempt, Equation, State, equation, own_rate, total
 from derive.runtime.common.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 RUNNING, BLOW_UP, MARGIN, OVERFLOW, STEP_LIMIT, STIFF = range(6)
 SHARP = 1e-9  # of float64; float32 cannot resolve it and stops at 64 roundings
 STIFF_SIGNS = 15  # successive-step signs of stiffness after which a lane is handed on
 STIFF_STEPS = 500  # ... if so many steps of the present size are left
 LONG = 400  # equations of a rate that is compiled once, not once a stage
-SMALLER = 16  # the small block, for the last stragglers, as a fraction of a block
 
 
 class Flight(NamedTuple):
@@ -93,8 +90,8 @@ def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Atte
         if not tableau.first_same_as_last:
             return Attempt(moved, error, (), jnp.zeros_like(h))
         # the last two stages stand at the same time: their difference shows the largest eigenvalue
-        bend = sum(_total((a - b) ** 2) for a, b in zip(slopes[-1], slopes[-2], strict=True))
-        gap = sum(_total((a - b) ** 2) for a, b in zip(now, before, strict=True))
+        bend = sum(total((a - b) ** 2) for a, b in zip(slopes[-1], slopes[-2], strict=True))
+        gap = sum(total((a - b) ** 2) for a, b in zip(now, before, strict=True))
         stretch = jnp.where(gap > 0, h * jnp.sqrt(bend / jnp.where(gap > 0, gap, 1)), 0)
         return Attempt(moved, error, slopes[-1], stretch)
 
@@ -134,111 +131,142 @@ def _length(closed: Any) -> int:
     return len(closed.eqns) + sum(len(c.eqns) - 2 for c in choices)
 
 
-def _total(x: jax.Array) -> jax.Array:
-    return x.sum(axis=tuple(range(x.ndim - 1)))
-
-
 def _tableau(spec: ClosureModel) -> Tableau:
     return DORMAND_PRINCE if spec.noise is None else CASH_KARP
+
+
+class _Scheme(NamedTuple):
+    """A method for a closure: trial steps of an order; whether a step's last rate is kept; whether
+    lanes that look stiff are handed on."""
+
+    eq: Equation
+    attempt: Callable[..., Attempt]
+    order: int
+    keeps: bool
+    hand_on: bool
+    bounded: bool  # whether the solution exists only while eq.margin is positive
+
+
+def _scheme(spec: ClosureModel, method: str) -> _Scheme:
+    eq, bounded = equation(spec), spec.margin is not None
+    if method == "stiff":
+        return _Scheme(eq, implicit_attempt(spec), 4, False, False, bounded)
+    tableau = _tableau(spec)
+    keeps = tableau.first_same_as_last
+    attempt = explicit_attempt(spec, tableau)
+    return _Scheme(eq, attempt, tableau.order, keeps, method == "auto" and keeps, bounded)
 
 
 @functools.lru_cache(maxsize=64)
 def advancing(spec: ClosureModel, method: str) -> Callable[..., tuple[Flight, jax.Array]]:
     """Jitted: advance lanes to `target`, until at most `leave` of them are still under way."""
-    eq = equation(spec)
-    if method == "stiff":
-        attempt, order, keeps = implicit_attempt(spec), 4, False
-    else:
-        tableau = _tableau(spec)
-        attempt, order = explicit_attempt(spec, tableau), tableau.order
-        keeps = tableau.first_same_as_last
-    hand_on = method == "auto" and keeps
+    scheme = _scheme(spec, method)
 
     @jax.jit
     def advance(
         flight: Flight, atol: Any, params: Any, control: Control, target: Any, leave: Any
     ) -> tuple[Flight, jax.Array]:
-        tiny = jnp.finfo(flight.t.dtype)
-        sharp = max(SHARP, 64 * float(tiny.eps))
-        largest = float(tiny.max) ** 0.9
-        # products of the law with parameters have to be numbers too
-        strength = functools.reduce(
-            jnp.maximum,
-            [jnp.abs(x).max(axis=tuple(range(x.ndim - 1))) for x in params[0].values()]
-            + [jnp.abs(x).max() for x in params[1].values()],
-            jnp.ones((), flight.t.dtype),
-        )
-        largest = largest / jnp.minimum(strength, largest**0.1) ** 4
-
-        def under_way(f: Flight) -> Any:
-            return (f.status == RUNNING) & (f.t < target)
+        largest = _largest(params, flight.t.dtype)
 
         def go(f: Flight) -> Any:
-            return jnp.sum(under_way(f), dtype=jnp.int32) > leave
+            return jnp.sum(_under_way(f, target), dtype=jnp.int32) > leave
 
         def body(f: Flight) -> Flight:
-            active = under_way(f)
-            local = eq.begin(f.state)
-            slope = f.slope if keeps else eq.rate(local, f.state, params)
-            q, dq = eq.size(f.state, slope)
-            scale_time = q / dq
-            singular = (scale_time > 0) & (scale_time < sharp * f.t)
-            left = target - f.t
-            last = f.h * (1 + 1e-6) >= left
-            h = jnp.where(active, jnp.where(last, left, f.h), 0)
-            trial = attempt(f.state, slope, h, params)
-            total, count = jnp.zeros_like(h), 0
-            for old, new, e in zip(f.state, trial.state, trial.error, strict=True):
-                allowed = _wide(atol, new) + control.rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
-                total = total + _total((e / allowed) ** 2)
-                count += e.size // e.shape[-1]
-            error = jnp.sqrt(total / count)
-            finite = jnp.isfinite(error)
-            if spec.margin is not None:
-                finite = finite & (eq.margin(trial.state, params) > 0)
-            lost = ~jnp.isfinite(q + dq) | (q > largest)
-            accept = active & finite & (error <= 1) & ~singular & ~lost
-            # proportional-integral control (Hairer, Norsett, Wanner, II.4 and IV.2)
-            small = jnp.maximum(error, 1e-10)
-            change = 0.9 * small ** (-0.7 / order) * f.error ** (0.4 / order)
-            plain = 0.9 * small ** (-1 / order)
-            change = jnp.where(error <= 1, jnp.clip(change, 0.2, 6.0), jnp.clip(plain, 0.1, 0.9))
-            change = jnp.where(finite, change, 0.2)
-            # a step cut short by a save time says little about the next one
-            next_h = jnp.where(accept & last, jnp.maximum(f.h, h * change), h * change)
-            t = jnp.where(last, target, f.t + h)
-            steps = f.steps + active.astype(f.steps.dtype)
-            stuck = active & ~accept & (next_h < 4 * tiny.eps * f.t)
-            status = f.status
-            signs = f.signs
-            if hand_on:
-                more = jnp.where(trial.stretch > 3.25, signs + 1, jnp.maximum(signs - 1, 0))
-                signs = jnp.where(accept, more, signs)
-                many = control.end - t > STIFF_STEPS * next_h
-                status = jnp.where(accept & (signs >= STIFF_SIGNS) & many, STIFF, status)
-            status = jnp.where(active & (steps >= control.max_steps), STEP_LIMIT, status)
-            short = MARGIN if spec.margin is not None else OVERFLOW
-            status = jnp.where(stuck, short, status)
-            status = jnp.where(active & lost, OVERFLOW, status)
-            status = jnp.where(active & singular & ~lost, BLOW_UP, status)
-            ended = active & (status != RUNNING)
-            stop = jnp.where(singular, f.t + scale_time, jnp.where(accept, t, f.t))
-            return Flight(
-                _where(accept, trial.state, f.state),
-                _where(accept, trial.slope, f.slope) if keeps else (),
-                jnp.where(accept, t, f.t),
-                jnp.where(active, next_h, f.h),
-                jnp.where(accept, jnp.maximum(small, 1e-4), f.error),
-                steps,
-                signs,
-                status,
-                jnp.where(ended, stop, f.stop),
-            )
+            return _turn(scheme, f, atol, params, control, target, largest)
 
         flight = jax.lax.while_loop(go, body, flight)
-        return flight, under_way(flight)
+        return flight, _under_way(flight, target)
 
     return advance
+
+
+def _under_way(f: Flight, target: Any) -> Any:
+    return (f.status == RUNNING) & (f.t < target)
+
+
+def _largest(params: Any, kind: Any) -> Any:
+    """Sizes of a law above which it counts as overflowing."""
+    largest = float(jnp.finfo(kind).max) ** 0.9
+    # products of the law with parameters have to be numbers too
+    strength = functools.reduce(
+        jnp.maximum,
+        [jnp.abs(x).max(axis=tuple(range(x.ndim - 1))) for x in params[0].values()]
+        + [jnp.abs(x).max() for x in params[1].values()],
+        jnp.ones((), kind),
+    )
+    return largest / jnp.minimum(strength, largest**0.1) ** 4
+
+
+def _turn(
+    scheme: _Scheme, f: Flight, atol: Any, params: Any, control: Control, target: Any, largest: Any
+) -> Flight:
+    """One trial step of every lane that is under way."""
+    eq, tiny = scheme.eq, jnp.finfo(f.t.dtype)
+    active = _under_way(f, target)
+    local = eq.begin(f.state)
+    slope = f.slope if scheme.keeps else eq.rate(local, f.state, params)
+    q, dq = eq.size(f.state, slope)
+    scale_time = q / dq
+    singular = (scale_time > 0) & (scale_time < max(SHARP, 64 * float(tiny.eps)) * f.t)
+    left = target - f.t
+    last = f.h * (1 + 1e-6) >= left
+    h = jnp.where(active, jnp.where(last, left, f.h), 0)
+    trial = scheme.attempt(f.state, slope, h, params)
+    error = _relative_error(f.state, trial, atol, control.rtol, h)
+    finite = jnp.isfinite(error)
+    if scheme.bounded:
+        finite = finite & (eq.margin(trial.state, params) > 0)
+    lost = ~jnp.isfinite(q + dq) | (q > largest)
+    accept = active & finite & (error <= 1) & ~singular & ~lost
+    small, change = _change(error, f.error, finite, scheme.order)
+    # a step cut short by a save time says little about the next one
+    next_h = jnp.where(accept & last, jnp.maximum(f.h, h * change), h * change)
+    t = jnp.where(last, target, f.t + h)
+    steps = f.steps + active.astype(f.steps.dtype)
+    stuck = active & ~accept & (next_h < 4 * tiny.eps * f.t)
+    status, signs = f.status, f.signs
+    if scheme.hand_on:
+        more = jnp.where(trial.stretch > 3.25, signs + 1, jnp.maximum(signs - 1, 0))
+        signs = jnp.where(accept, more, signs)
+        many = control.end - t > STIFF_STEPS * next_h
+        status = jnp.where(accept & (signs >= STIFF_SIGNS) & many, STIFF, status)
+    status = jnp.where(active & (steps >= control.max_steps), STEP_LIMIT, status)
+    status = jnp.where(stuck, MARGIN if scheme.bounded else OVERFLOW, status)
+    status = jnp.where(active & lost, OVERFLOW, status)
+    status = jnp.where(active & singular & ~lost, BLOW_UP, status)
+    ended = active & (status != RUNNING)
+    stop = jnp.where(singular, f.t + scale_time, jnp.where(accept, t, f.t))
+    return Flight(
+        _where(accept, trial.state, f.state),
+        _where(accept, trial.slope, f.slope) if scheme.keeps else (),
+        jnp.where(accept, t, f.t),
+        jnp.where(active, next_h, f.h),
+        jnp.where(accept, jnp.maximum(small, 1e-4), f.error),
+        steps,
+        signs,
+        status,
+        jnp.where(ended, stop, f.stop),
+    )
+
+
+def _relative_error(state: State, trial: Attempt, atol: Any, rtol: Any, h: Any) -> Any:
+    """Root mean square of a step's error over what is allowed, (lanes,)."""
+    squares, count = jnp.zeros_like(h), 0
+    for old, new, e in zip(state, trial.state, trial.error, strict=True):
+        allowed = _wide(atol, new) + rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
+        squares = squares + total((e / allowed) ** 2)
+        count += e.size // e.shape[-1]
+    return jnp.sqrt(squares / count)
+
+
+def _change(error: Any, before: Any, finite: Any, order: int) -> tuple[Any, Any]:
+    """The error, kept off zero, and the factor to the next step by proportional-integral control
+    (Hairer, Norsett, Wanner, II.4 and IV.2)."""
+    small = jnp.maximum(error, 1e-10)
+    change = 0.9 * small ** (-0.7 / order) * before ** (0.4 / order)
+    plain = 0.9 * small ** (-1 / order)
+    change = jnp.where(error <= 1, jnp.clip(change, 0.2, 6.0), jnp.clip(plain, 0.1, 0.9))
+    return small, jnp.where(finite, change, 0.2)
 
 
 def _where(which: Any, new: State, old: State) -> State:
@@ -259,9 +287,9 @@ def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]
             slope = whole(state, params)
         else:
             slope = eq.rate(eq.begin(state), state, params)
-        size = sum(_total((y / _wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
+        size = sum(total((y / _wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
         speed = sum(
-            _total((k / _wide(atol + jnp.abs(y).max(), k)) ** 2)
+            total((k / _wide(atol + jnp.abs(y).max(), k)) ** 2)
             for y, k in zip(eq.begin(state), slope, strict=True)
         )
         ratio = jnp.sqrt(size / jnp.where(speed > 0, speed, 1))
@@ -269,98 +297,3 @@ def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]
         return (slope if keeps else ()), jnp.maximum(h, 1e-12 * t1)
 
     return start
-
-
-def take(tree: Any, lanes: np.ndarray) -> Any:
-    return jax.tree.map(lambda x: np.take(x, lanes, axis=-1), tree)
-
-
-def put(tree: Any, lanes: np.ndarray, part: Any) -> None:
-    """Write the first len(lanes) lanes of `part` into the host arrays of `tree`."""
-    for old, new in zip(jax.tree.leaves(tree), jax.tree.leaves(part), strict=True):
-        old[..., lanes] = np.asarray(new)[..., : len(lanes)]
-
-
-class Task(NamedTuple):
-    """What stays the same over an integration; host arrays."""
-
-    spec: ClosureModel
-    params: Any  # (per lane: lanes last, shared)
-    atol: np.ndarray  # (lanes,)
-    control: Control
-    numbers: int  # in the state of one lane
-
-    def block(self, method: str) -> int:
-        """Lanes in a block: what a step touches should stay in a core's cache."""
-        numbers = self.numbers * (16 if method != "stiff" else 8 + 2 * self.numbers)
-        fits = 1 << int(np.log2(max(1.0, 2**20 / (8 * numbers))))
-        return int(min(np.clip(fits, 16, 1024), 1 << (len(self.atol) - 1).bit_length()))
-
-    def of(self, lanes: np.ndarray) -> Any:
-        return take(self.params[0], lanes), self.params[1]
-
-
-def launch(task: Task, method: str, state: Any, t: Any) -> Flight:
-    """Host arrays of all lanes, made in blocks, so that one compilation serves them all."""
-    lanes = state[0].shape[-1]
-    kind = state[0].dtype
-    size = task.block(method)
-    start = starting(task.spec, method)
-    slopes, steps = [], []
-    for first in range(0, lanes, size):
-        chosen = np.minimum(np.arange(first, first + size), lanes - 1)
-        slope, h = start(
-            take(state, chosen), task.atol[chosen], task.of(chosen), kind.type(task.control.end)
-        )
-        slopes.append(jax.tree.map(np.asarray, slope))
-        steps.append(np.asarray(h))
-    join = lambda *xs: np.concatenate(xs, axis=-1)[..., :lanes].copy()  # noqa: E731
-    zero = np.zeros(lanes, np.int32)
-    return Flight(
-        tuple(jax.tree.map(np.array, state)),
-        jax.tree.map(join, *slopes),
-        np.array(np.broadcast_to(np.asarray(t, kind), (lanes,))),
-        join(*steps),
-        np.full(lanes, 1e-4, kind),
-        zero.copy(),
-        zero.copy(),
-        zero.copy(),
-        np.full(lanes, np.nan, kind),
-    )
-
-
-def to_target(
-    task: Task,
-    method: str,
-    flight: Flight,
-    target: float,
-    report: Callable[[float], None],
-) -> None:
-    """Advance the host arrays of `flight` in place, until every lane is at `target` or ended."""
-    kind = flight.t.dtype.type
-    advance = advancing(task.spec, method)
-    rtol, max_steps, end = task.control
-    control = Control(kind(rtol), np.int32(max_steps), kind(end))
-    size = task.block(method)
-    small = max(1, size // SMALLER)
-    late = np.flatnonzero((flight.status == RUNNING) & (flight.t < target))
-    total = len(late)
-    while len(late):
-        block = size if len(late) > small else small
-        rest = []
-        for first in range(0, len(late), block):
-            lanes = late[first : first + block]
-            # a short block is filled up with copies of its first lane
-            chosen = np.concatenate([lanes, np.full(block - len(lanes), lanes[0])])
-            moved, pending = advance(
-                take(flight, chosen),
-                task.atol[chosen],
-                task.of(chosen),
-                control,
-                kind(target),
-                np.int32(block // 8 if len(late) > block else 0),
-            )
-            put(flight, lanes, moved)
-            rest.append(lanes[np.asarray(pending)[: len(lanes)]])
-        late = np.concatenate(rest)
-        report(1 - len(late) / total)

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common.lanes import over_lanes
-
-if TYPE_CHECKING:
-    from derive.runtime.closures.entry import ClosureModel
 
 State = tuple[jax.Array, ...]
 
@@ -96,7 +94,7 @@ def _mapped(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:
     """As `_lanewise`, by vmap: faster to compile, and no slower beside an LU factorisation."""
 
     def g(state: State, params: Any) -> Any:
-        one = lambda state, mine: f(state, spec.params(**mine, **params[1]))  # type: ignore[call-arg]  # noqa: E731
+        one = lambda state, mine: f(state, spec.params(**mine, **params[1]))  # noqa: E731
         return jax.vmap(one, in_axes=-1, out_axes=-1)(state, params[0])
 
     return g
@@ -110,7 +108,7 @@ def _lanewise(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:
 
         def one(given: Any, rest: Any) -> Any:
             states, mine = given
-            return f(states, spec.params(**mine, **rest))  # type: ignore[call-arg]
+            return f(states, spec.params(**mine, **rest))
 
         return over_lanes(one)((states, per_lane), shared)
 
@@ -133,8 +131,8 @@ def _in_factor(spec: ClosureModel) -> Equation:
     lanes_rate, lanes_margin = _lanewise(spec, rate), _lanewise(spec, margin)
 
     def size(state: State, rates: State) -> Any:
-        q = sum(_total(x * x) for x in state)
-        dq = 2 * sum(_total(x * dx) for x, dx in zip(state, rates, strict=True))
+        q = sum(total(x * x) for x in state)
+        dq = 2 * sum(total(x * dx) for x, dx in zip(state, rates, strict=True))
         return q, dq
 
     return Equation(
@@ -188,9 +186,9 @@ def _with_noise(spec: ClosureModel) -> Equation:
         # at the beginning of a step: P = 1, cov' = P' cov + cov P'^T + W'
         mean, cov = state
         du, dP, _, dW = rates
-        trace = lambda x: _total(jnp.einsum("...iil->...il", x))  # noqa: E731
-        q = trace(cov) + _total(mean * mean)
-        dq = 2 * _total(dP * cov) + trace(dW) + 2 * _total(mean * du)
+        trace = lambda x: total(jnp.einsum("...iil->...il", x))  # noqa: E731
+        q = trace(cov) + total(mean * mean)
+        dq = 2 * total(dP * cov) + trace(dW) + 2 * total(mean * du)
         return q, dq
 
     return Equation(
@@ -202,5 +200,6 @@ def _with_noise(spec: ClosureModel) -> Equation:
     )
 
 
-def _total(x: jax.Array) -> jax.Array:
+def total(x: jax.Array) -> jax.Array:
+    """The sum over all axes but the last, the lanes'."""
     return x.sum(axis=tuple(range(x.ndim - 1)))

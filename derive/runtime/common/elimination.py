@@ -59,7 +59,7 @@ def lu(a: Any, straight: int) -> tuple[Any, Any]:
     start = (a, jnp.full((n, lanes), n, jnp.int32))
     a, place = steps(n, step, start, straight)
     whence = jnp.broadcast_to(index[:, None, None], (n, 1, lanes))
-    return permuted(place, a, back=True), permuted(place, whence, back=True)[:, 0]
+    return rows_permuted(place, a, back=True), rows_permuted(place, whence, back=True)[:, 0]
 
 
 def substitute(a: Any, b: Any, lower: bool, unit: bool, straight: int) -> Any:
@@ -92,9 +92,41 @@ def cholesky(a: Any, straight: int) -> Any:
     return steps(n, step, (a, jnp.zeros_like(a)), straight)[1]
 
 
-def permuted(order: Any, b: Any, back: bool = False) -> Any:
+def rows_permuted(order: Any, b: Any, back: bool = False) -> Any:
     """Row i of the result is row order[i] of b (n, columns, lanes); `back`: the inverse of that."""
     n = b.shape[0]
     hit = order[:, None, :] == jnp.arange(n, dtype=order.dtype)[None, :, None]  # (to, from, lanes)
     hit = jnp.swapaxes(hit, 0, 1) if back else hit
     return jnp.where(hit[:, :, None], b[None], 0).sum(1, dtype=b.dtype)
+
+
+def lapack_lu(a: Any, straight: int) -> tuple[Any, Any, Any]:
+    """LU factors of a (n, n, lanes), and as LAPACK gives them the pivots and the permutation
+    (n, lanes).
+
+    Rows are exchanged in every step, which takes twice the operations of `lu`: of pivots of one
+    size the first is taken, and which is first depends on the rows exchanged before.
+    """
+    n, lanes = a.shape[0], a.shape[-1]
+    index = jnp.arange(n, dtype=jnp.int32)
+    rows, columns = index[:, None, None], index[None, :, None]
+    order = jnp.broadcast_to(index[:, None], (n, lanes))
+
+    def swapped(x: Any, k: Any, pivot: Any) -> Any:
+        own = index.reshape(n, *(1,) * (x.ndim - 1))
+        other = pivot.reshape(*(1,) * (x.ndim - 1), lanes)
+        chosen = jnp.where(own == other, x, 0).sum(0, keepdims=True, dtype=x.dtype)
+        return jnp.where(own == k, chosen, jnp.where(own == other, pick(x, k), x))
+
+    def step(k: Any, carry: Any) -> Any:
+        a, order, pivots = carry
+        size = jnp.where(index[:, None] >= k, jnp.abs(pick(a, k, 1)[:, 0]), -1)
+        pivot = jnp.argmax(size, axis=0).astype(jnp.int32)
+        a, order = swapped(a, k, pivot), swapped(order, k, pivot)
+        below = jnp.where(rows > k, pick(a, k, 1) / pick(pick(a, k), k, 1), 0)
+        ahead = jnp.where(columns > k, pick(a, k), 0)
+        a = jnp.where((rows > k) & (columns == k), below, a - below * ahead)
+        return a, order, jnp.where(index[:, None] == k, pivot[None], pivots)
+
+    a, order, pivots = steps(n, step, (a, order, order), straight)
+    return a, pivots, order

@@ -10,6 +10,7 @@ import numpy as np
 
 from derive.runtime.common import numbers
 from derive.runtime.common.numbers import integer, number
+from derive.runtime.common.records import Record, by_name
 
 
 def covariance(V0: Any) -> np.ndarray:
@@ -59,22 +60,15 @@ KNOTS = 513  # of the table that stands for a function of depth
 
 
 def parameters(
-    params: Any, kind: type, ranges: Mapping[str, Sequence[Any]], horizon: float = 1.0
+    params: Any, kind: Record, ranges: Mapping[str, Sequence[Any]], horizon: float = 1.0
 ) -> Any:
     """The parameters as Python floats, each inside its declared range.
 
     A parameter that depends on depth may be a function of t (depth / width): it becomes a table
     (2, KNOTS) of times up to `horizon` and values, read by linear interpolation.
     """
-    names = kind._fields  # type: ignore[attr-defined]
-    if isinstance(params, Mapping):
-        unknown = sorted(set(params) - set(names))
-        missing = [n for n in names if n not in params]
-        if unknown or missing:
-            raise ValueError(
-                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
-            )
-        params = kind(**params)
+    names = kind._fields
+    params = by_name(kind, params)
     if not isinstance(params, tuple) or len(params) != len(names):
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values: list[Any] = []

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from derive.runtime.common.elimination import cholesky, pick, steps, substitute
+from derive.runtime.common.elimination import cholesky, lapack_lu, substitute
 
 UNROLL = 8  # largest axis in an elementwise product
 SOLVE = 6  # ... and in an elementwise factorisation
@@ -321,7 +321,7 @@ class _Evaluation:
     def _lu(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         if not self._small(eqn) or len(set(eqn.invars[0].aval.shape)) > 1:
             return None
-        return [(x, True) for x in _lu(values[0][0])]
+        return [(x, True) for x in lapack_lu(values[0][0], STRAIGHT)]
 
     def _triangular_solve(self, eqn: Any, values: list[Value]) -> list[Value] | None:
         p = eqn.params
@@ -373,30 +373,3 @@ def _scan_counts(eqn: Any) -> tuple[int, int] | None:
     carried = sum(a == b for a, b in zip(outputs, made, strict=True))
     in_order = inputs[:whole] == inside[:whole] and outputs[:carried] == made[:carried]
     return (whole - carried, carried) if in_order and whole >= carried else None
-
-
-def _lu(a: Any) -> tuple[Any, Any, Any]:
-    """LU factors of a (n, n, lanes) with partial pivoting, pivots and permutation (n, lanes)."""
-    n, lanes = a.shape[0], a.shape[-1]
-    index = jnp.arange(n, dtype=jnp.int32)
-    rows, columns = index[:, None, None], index[None, :, None]
-    order = jnp.broadcast_to(index[:, None], (n, lanes))
-
-    def swapped(x: Any, k: Any, pivot: Any) -> Any:
-        own = index.reshape(n, *(1,) * (x.ndim - 1))
-        other = pivot.reshape(*(1,) * (x.ndim - 1), lanes)
-        chosen = jnp.where(own == other, x, 0).sum(0, keepdims=True, dtype=x.dtype)
-        return jnp.where(own == k, chosen, jnp.where(own == other, pick(x, k), x))
-
-    def step(k: Any, carry: Any) -> Any:
-        a, order, pivots = carry
-        size = jnp.where(index[:, None] >= k, jnp.abs(pick(a, k, 1)[:, 0]), -1)
-        pivot = jnp.argmax(size, axis=0).astype(jnp.int32)
-        a, order = swapped(a, k, pivot), swapped(order, k, pivot)
-        below = jnp.where(rows > k, pick(a, k, 1) / pick(pick(a, k), k, 1), 0)
-        ahead = jnp.where(columns > k, pick(a, k), 0)
-        a = jnp.where((rows > k) & (columns == k), below, a - below * ahead)
-        return a, order, jnp.where(index[:, None] == k, pivot[None], pivots)
-
-    a, order, pivots = steps(n, step, (a, order, order), STRAIGHT)
-    return a, pivots, order

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closures.fineness import REACH, fineness
-from derive.runtime.closures.ops import _padded
+from derive.runtime.common.batch_axes import padded
+from derive.runtime.common.fineness import REACH, fineness
 
 Scalar = Callable[[jax.Array], jax.Array]
 NODES, SIDE = 241, 48
@@ -32,7 +32,7 @@ def gaussian_mean(function: Scalar, mean: Any, var: Any, kinks: Any = ()) -> jax
     dtype = jnp.result_type(mean, var)
     mean, var = jnp.asarray(mean, dtype), jnp.asarray(var, dtype)
     rank = max(mean.ndim, var.ndim)
-    mean, var = jnp.broadcast_arrays(_padded(mean, 0, rank), _padded(var, 0, rank))
+    mean, var = jnp.broadcast_arrays(padded(mean, 0, rank), padded(var, 0, rank))
     if len(kinks):
         return _split_mean(function, tuple(sorted(kinks)), fineness(), mean, var)
     return _smooth_mean(function, fineness(), mean, var)

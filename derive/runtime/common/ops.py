@@ -154,7 +154,9 @@ for _name, _op in (
     _binary(_name, _op)
 
 
-def _elementwise(rule: Callable[[Any], Any], plain: Callable[[float], float] | None = None):  # type: ignore[no-untyped-def]
+def _elementwise(
+    rule: Callable[[Any], Any], plain: Callable[[float], float] | None = None
+) -> Callable[[Any], Any]:
     def apply(x: Any) -> Any:
         if isinstance(x, Tiles):
             return Tiles.of(x.shape, lambda *i: rule(x.entries[i]))

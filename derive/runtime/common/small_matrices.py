@@ -138,9 +138,9 @@ def straight_solve_factored(
         a = jnp.swapaxes(a, 0, 1)
         b = elimination.substitute(a, b, lower=True, unit=False, straight=LARGEST)
         b = elimination.substitute(a, b, lower=False, unit=True, straight=LARGEST)
-        b = elimination.permuted(rows, b, back=True)
+        b = elimination.rows_permuted(rows, b, back=True)
     else:
-        b = elimination.permuted(rows, b)
+        b = elimination.rows_permuted(rows, b)
         b = elimination.substitute(a, b, lower=True, unit=True, straight=LARGEST)
         b = elimination.substitute(a, b, lower=False, unit=False, straight=LARGEST)
     return _lanes_first(b, lead)

@@ -8,18 +8,16 @@ keeps its ambient entries; `Flat.sphere` says where its rows are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import small_matrices
+from derive.runtime.control.specification import ControlModel, Shapes
 from derive.runtime.control.words import minimising_control
-
-if TYPE_CHECKING:
-    from derive.runtime.control.entry import ControlModel
 
 Vector = Any  # a NumPy or a JAX array of one axis
 
@@ -115,30 +113,12 @@ def flatten(spec: ControlModel, sizes: Mapping[str, int]) -> Flat:
 
 @lru_cache(maxsize=64)
 def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
-    sizes = dict(bound)
-    xs, us = (
-        tuple(
-            _Piece(name, tuple(_size(s, sizes, name) for s in shapes[name]), name in spec.symmetric)
-            for name in kind._fields  # type: ignore[attr-defined]
-        )
-        for kind, shapes in ((spec.state, spec.state_shapes), (spec.control, spec.control_shapes))
-    )
-    us = tuple(piece._replace(symmetric=False) for piece in us)
-    sphere, at = [], 0
-    for piece in xs:
-        if piece.name in spec.sphere:
-            width = piece.shape[-1]
-            sphere.append(Rows(at, piece.size // width, width))
-        at += piece.size
+    xs = _pieces(spec.state, spec.state_shapes, dict(bound), spec.symmetric)
+    us = _pieces(spec.control, spec.control_shapes, dict(bound), ())
 
-    def point(z: Vector) -> Any:
-        return _unpack(z, xs, spec.state)
-
-    def costate(q: Vector) -> Any:
-        return _unpack(q, xs, spec.costate)
-
-    def control(v: Vector) -> Any:
-        return _unpack(v, us, spec.control)
+    point = partial(_unpack, pieces=xs, kind=spec.state)
+    costate = partial(_unpack, pieces=xs, kind=spec.costate)
+    control = partial(_unpack, pieces=us, kind=spec.control)
 
     def rate(z: Vector, v: Vector, params: Any) -> Vector:
         return _pack(spec.state_rate(point(z), control(v), params), xs)
@@ -173,7 +153,7 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
         spec,
         sum(piece.size for piece in xs),
         sum(piece.size for piece in us),
-        tuple(sphere),
+        _sphere_rows(spec, xs),
         point,
         costate,
         control,
@@ -192,6 +172,25 @@ def _flatten(spec: ControlModel, bound: tuple[tuple[str, int], ...]) -> Flat:
         if spec.constant
         else (),
     )
+
+
+def _pieces(
+    kind: Any, shapes: Shapes, sizes: Mapping[str, int], symmetric: tuple[str, ...]
+) -> tuple[_Piece, ...]:
+    return tuple(
+        _Piece(name, tuple(_size(s, sizes, name) for s in shapes[name]), name in symmetric)
+        for name in kind._fields
+    )
+
+
+def _sphere_rows(spec: ControlModel, pieces: tuple[_Piece, ...]) -> tuple[Rows, ...]:
+    rows, at = [], 0
+    for piece in pieces:
+        if piece.name in spec.sphere:
+            width = piece.shape[-1]
+            rows.append(Rows(at, piece.size // width, width))
+        at += piece.size
+    return tuple(rows)
 
 
 def _size(symbol: str | int, sizes: Mapping[str, int], name: str) -> int:

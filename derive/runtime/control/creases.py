@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.function_checks import show
+from derive.runtime.control.static_problem import goals
 
 _STEP, _DIRECTIONS = 1e-6, 12
 
@@ -51,3 +53,15 @@ def creased(flat: Flat, z: Any, q: Any, v: Any, params: Any) -> bool:
 def creased_cost(flat: Flat, z: Any, params: Any) -> bool:
     """The same for the running cost without control."""
     return creased(flat, z, np.zeros(flat.n), np.zeros(flat.m), params)
+
+
+def kinked_goal(flat: Flat, params: Any) -> str | None:
+    """Words on a goal at which the dynamics or a cost have a kink, if there is one."""
+    for z in (*goals(flat, params), np.zeros(flat.n)):
+        if creased(flat, z, np.zeros(flat.n), np.zeros(flat.m), params):
+            return (
+                f"the dynamics or a cost have a kink at {show(flat.point(z))}: if the optimum "
+                "rests there it arrives exactly, which no smooth extremal does; make it smooth, "
+                "sqrt(x**2 + eps) for |x| say, or price its square"
+            )
+    return None

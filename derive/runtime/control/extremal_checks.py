@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.control import between_nodes, second_variation, trials
 from derive.runtime.control import boundary_value as bvp
-from derive.runtime.control import second_variation, trials
 from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.extremal_system import OVER_PROBLEMS
+from derive.runtime.control.inputs import number_of
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(3)
 _PANELS = 8
@@ -32,8 +34,8 @@ def _missed(problem: bvp.Problem, N: int) -> Any:
 
     def run(theta: Any, nodes: Any, y: Any) -> tuple[Any, Any]:
         h = jnp.diff(nodes)
-        g = bvp.improved_rates(problem, y, h, theta, rounds=4)
-        value = np.stack([np.polyval(c, SHARES) for c in bvp._INTEGRALS])  # (5, points)
+        g = between_nodes.improved_rates(problem, y, h, theta, rounds=4)
+        value = np.stack([np.polyval(c, SHARES) for c in between_nodes.INTEGRALS])  # (5, points)
         Y = y[:-1] + h[:, None] * jnp.tensordot(value.T, g, 1)
         rates = jax.vmap(jax.vmap(problem.field, (0, None)), (0, None))(Y, theta)
         off = y[1:] - y[:-1] - h[:, None] * jnp.tensordot(WEIGHTS, rates, 1)
@@ -41,7 +43,7 @@ def _missed(problem: bvp.Problem, N: int) -> Any:
         each = each / jnp.maximum(h, 1.0)
         return jnp.max(each), nodes[jnp.argmax(each)]
 
-    return jax.jit(jax.vmap(run, (second_variation.type_of_theta(), 0, 0)))
+    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
 
 def check(
@@ -128,12 +130,10 @@ def compared(
 
 def _within(flat: Flat, v: np.ndarray, params: Any) -> np.ndarray:
     """v led into the bounds: clipped to boxes, scaled into balls."""
-    from derive.runtime.control.inputs import _number
-
     parts = {n: np.array(a) for n, a in flat.control(v)._asdict().items()}
     held = {}
     for name, (kind, *limits) in flat.spec.bounds.items():
-        limits = [_number(limit, params) for limit in limits]
+        limits = [number_of(limit, params) for limit in limits]
         if kind == "box":
             parts[name] = np.clip(parts[name], *limits)
         else:

@@ -6,16 +6,15 @@ Every refusal is a ValueError that says which array, what is wrong with it, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from derive.runtime.common.inputs import _in_range
+from derive.runtime.common.records import by_name
 from derive.runtime.control.coordinates import bind_sizes
 from derive.runtime.control.results import Turnpike
-
-if TYPE_CHECKING:
-    from derive.runtime.control.entry import ControlModel
+from derive.runtime.control.specification import ControlModel
 
 
 def real_array(name: str, value: Any) -> np.ndarray:
@@ -46,15 +45,8 @@ def real_array(name: str, value: Any) -> np.ndarray:
 
 def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
     """Params of float64 arrays that are what the definition declared, and the sizes they fix."""
-    names = spec.params._fields  # type: ignore[attr-defined]
-    if isinstance(params, Mapping):
-        unknown = sorted(set(params) - set(names))
-        missing = [n for n in names if n not in params]
-        if unknown or missing:
-            raise ValueError(
-                f"parameters are {', '.join(names)}; unknown: {unknown}, missing: {missing}"
-            )
-        params = spec.params(**params)
+    names = spec.params._fields
+    params = by_name(spec.params, params)
     if not isinstance(params, tuple) or len(params) != len(names):
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values = spec.params(*(real_array(n, v) for n, v in zip(names, params, strict=True)))
@@ -90,7 +82,8 @@ def _check_symmetric(label: str, value: np.ndarray, name: str) -> None:
         )
 
 
-def _number(value: Any, params: Any) -> Any:
+def number_of(value: Any, params: Any) -> Any:
+    """A limit of a bound: a number, the name of a parameter or a function of them."""
     if callable(value):
         return value(params)
     return getattr(params, value) if isinstance(value, str) else value
@@ -98,7 +91,7 @@ def _number(value: Any, params: Any) -> Any:
 
 def _check_bounds(spec: ControlModel, params: Any) -> None:
     for name, (kind, *limits) in spec.bounds.items():
-        limits = [_number(v, params) for v in limits]
+        limits = [number_of(v, params) for v in limits]
         if kind == "box" and np.any(np.asarray(limits[0]) >= np.asarray(limits[1])):
             raise ValueError(
                 f"the bounds of {name} cross: low {limits[0]} is not below high {limits[1]}"
@@ -111,7 +104,7 @@ def checked_state(
     spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
 ) -> tuple[Any, int | None]:
     """A State of arrays, and the size of its leading batch axis (None: no batch)."""
-    names = spec.state._fields  # type: ignore[attr-defined]
+    names = spec.state._fields
     if isinstance(x, Mapping):
         if set(x) != set(names):
             raise ValueError(f"{what} must have the fields {', '.join(names)}, got {sorted(x)}")

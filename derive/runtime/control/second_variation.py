@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import small_matrices
+from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
+from derive.runtime.control.extremal_system import OVER_PROBLEMS
 
 PIECES, FIRM, STRONG = 256, 1e-8, 1e9
 
@@ -46,7 +48,7 @@ def tested(flat: Any, problem: bvp.Problem, N: int) -> Any:
         rho = 0.0 if flat.spec.discount is None else flat.spec.discount(theta.params)
         h = jnp.repeat(jnp.diff(nodes) / parts, parts)
         left = jnp.repeat(nodes[:-1], parts) + jnp.tile(jnp.arange(parts), N) * h
-        middle = bvp.interpolate(problem, y, nodes, left + h / 2, theta)
+        middle = between_nodes.interpolate(problem, y, nodes, left + h / 2, theta)
         J = jax.vmap(jax.jacfwd(problem.field), (0, None))(middle, theta)
         A = J[:, :n, :n] - rho / 2 * jnp.eye(n)
         G, Q = -J[:, :n, n:], -J[:, n:, :n]
@@ -64,13 +66,7 @@ def tested(flat: Any, problem: bvp.Problem, N: int) -> Any:
         E, negative = _pivots(jax.vmap(_form)(A, S, Q, h), pulses, left, h, last)
         return Second(negative, _least(E, flat.free), grazed)
 
-    return jax.jit(jax.vmap(run, (type_of_theta(), 0, 0)))
-
-
-def type_of_theta() -> Any:
-    from derive.runtime.control.extremals import Theta
-
-    return Theta(None, 0, None, None)
+    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
 
 
 def _form(A: Any, S: Any, Q: Any, h: Any) -> tuple[Any, Any]:

@@ -18,6 +18,8 @@ from derive.runtime.control import sparse_control
 from derive.runtime.control.coordinates import Flat, on_sphere
 from derive.runtime.control.creases import creased_cost
 from derive.runtime.control.results import Turnpike
+from derive.runtime.control.sparse_discrete import rest_cost
+from derive.runtime.control.static_problem import goals
 
 KINK = "the cost has a kink at u = 0: H is not smooth at the static optimum, and there is no "
 FAR = 1e3  # of the scale of the starts: a descent that came so far does not settle
@@ -66,16 +68,11 @@ def finite_time(flat: Flat, params: Any, guess: Any, starts: int, seed: int) -> 
 
 
 def _starts(flat: Flat, params: Any, guess: Any, count: int, seed: int) -> list[np.ndarray]:
-    spec, n = flat.spec, flat.n
-    names = spec.state._fields  # type: ignore[attr-defined]
     given = [] if guess is None else [np.asarray(flat.pack_x(guess))]
-    for name, shape in spec.param_shapes.items():
-        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]]):
-            given.append(np.asarray(flat.pack_x(spec.state(getattr(params, name)))))
-    given.append(np.zeros(n))
+    given += [*goals(flat, params), np.zeros(flat.n)]
     rng = np.random.default_rng(seed)
     size = 1 + max(float(np.max(np.abs(z), initial=0.0)) for z in given)
-    more = [given[k % len(given)] + size * rng.standard_normal(n) for k in range(count)]
+    more = [given[k % len(given)] + size * rng.standard_normal(flat.n) for k in range(count)]
     return [np.asarray(on_sphere(flat, jnp.asarray(z))) for z in (*given, *more)]
 
 
@@ -83,7 +80,7 @@ def _minima(
     flat: Flat, params: Any, starts: list[np.ndarray]
 ) -> list[tuple[float, np.ndarray, float, float]]:
     """Local minima of E, best first: (E, state, |grad E|, least second derivative)."""
-    energy = jax.jit(lambda z: sparse_control._rest(flat, z, params))
+    energy = jax.jit(lambda z: rest_cost(flat, z, params))
     slope, curve = jax.jit(jax.grad(energy)), jax.jit(jax.hessian(energy))
     found: list[tuple[float, np.ndarray, float, float]] = []
     for start in starts:

@@ -118,7 +118,7 @@ def _centre(flat: Flat) -> np.ndarray:
     x = flat.point(np.zeros(flat.n))
     parts = [
         np.eye(part.shape[0]) if name in flat.spec.symmetric else part
-        for name, part in zip(flat.spec.state._fields, x, strict=True)  # type: ignore[attr-defined]
+        for name, part in zip(flat.spec.state._fields, x, strict=True)
     ]
     return np.asarray(flat.pack_x(flat.spec.state(*parts)))
 
@@ -152,3 +152,14 @@ def static_points(
             continue
         found.append(StaticPoint(z, q, v, float(cost), residual, True))
     return sorted(found, key=lambda s: s.cost)
+
+
+def goals(flat: Flat, params: Any) -> list[np.ndarray]:
+    """Data with the shape of the state: they may be goals."""
+    spec = flat.spec
+    names = spec.state._fields
+    return [
+        np.asarray(flat.pack_x(spec.state(getattr(params, name))))
+        for name, shape in spec.param_shapes.items()
+        if len(names) == 1 and tuple(shape) == tuple(spec.state_shapes[names[0]])
+    ]

@@ -251,52 +251,45 @@ def judge(lin: Linearised, ends: Ends, *, fixed_end: bool, blind: bool) -> Verdi
     small = 1e-6 * scale
     spectrum = np.linalg.eigvals(M)
     spectrum = spectrum[np.lexsort((spectrum.imag, spectrum.real))]
-    stable = spectrum[spectrum.real < rho / 2 - small]
-    rates = np.sort(-stable.real)
+    rates = np.sort(-spectrum.real[spectrum.real < rho / 2 - small])
     uncontrolled = hautus(At.T, G, rho, small)
     hidden = hautus(At, Qt, rho, small)
-    reasons = []
-    if rho:
-        reasons.append(f"discount {rho:g}: eigenvalues pair up around {rho / 2:g}")
+    reasons = [f"discount {rho:g}: eigenvalues pair up around {rho / 2:g}"] if rho else []
+
+    def said(verdict: str, rate: float = np.nan, E: np.ndarray | None = None) -> Verdict:
+        return Verdict(verdict, tuple(reasons), rates, rate, spectrum, E)
+
     if blind:
         reasons.append(
             "the running cost does not depend on the state: no static optimum is preferred, the "
             "end alone is; controls spread evenly over the horizon"
         )
-        return Verdict("none", tuple(reasons), rates, np.nan, spectrum, None)
+        return said("none")
     if uncontrolled:
         reasons.append("not stabilisable: no control acts on " + _modes(uncontrolled))
     if hidden:
         reasons.append("not detectable: the running cost does not see " + _modes(hidden))
     on_axis = spectrum[np.abs(spectrum.real - rho / 2) <= small]
     if len(on_axis) or np.linalg.svd(M, compute_uv=False)[-1] < 1e-9 * scale:
-        zeros = int(np.sum(np.abs(on_axis) <= small))
-        reasons.insert(
-            0,
-            f"the Hamiltonian matrix has {len(on_axis)} eigenvalues on the axis Re = {rho / 2:g}"
-            + (f", {zeros} of them zero" if zeros else ""),
-        )
-        return Verdict("not_hyperbolic", tuple(reasons), rates, np.nan, spectrum, None)
+        reasons.insert(0, _on_the_axis(on_axis, rho, small))
+        return said("not_hyperbolic")
     E = stabilising(M, rho)
     rate = float(min(rates[0], np.min(spectrum.real[spectrum.real > rho / 2]))) if k else np.nan
     gap = f"spectral gap: rate {rate:.9g}"
     if uncontrolled:
         reasons.append(gap + ", but a gap is not enough")
-        return Verdict("none", tuple(reasons), rates, np.nan, spectrum, E)
+        return said("none", E=E)
     if hidden and not fixed_end:
-        lost = unseen(At, Qt, rho, 1e-7)
-        paid = ends.curvature @ lost
-        depth = np.linalg.svd(paid, compute_uv=False) if lost.shape[1] else np.zeros(1)
-        if depth[min(lost.shape[1], len(depth)) - 1] <= small:
+        if _unpaid(At, Qt, rho, ends, small):
             reasons.append(gap + ", but a gap is not enough: the terminal cost ignores them too")
-            return Verdict("none", tuple(reasons), rates, np.nan, spectrum, E)
+            return said("none", E=E)
         reasons.append("the terminal cost sees every mode that the running cost does not")
     if E is None:
         reasons.append(gap + ", but the stable subspace is no graph over the state")
-        return Verdict("undetermined", tuple(reasons), rates, rate, spectrum, None)
+        return said("undetermined", rate)
     if rates[0] <= 0:
         reasons.append("stable only relative to the discount: distances from the optimum grow")
-        return Verdict("none", tuple(reasons), rates, np.nan, spectrum, E)
+        return said("none", E=E)
     reasons.append(gap)
     if not hidden:
         reasons.append("stabilisable and detectable (Hautus)")
@@ -307,17 +300,33 @@ def judge(lin: Linearised, ends: Ends, *, fixed_end: bool, blind: bool) -> Verdi
         )
     if not fixed_end and float(np.max(np.abs(ends.gap), initial=0.0)) < 1e-9 * scale:
         reasons.append("the end condition holds at the static optimum: no exit layer")
-        return Verdict("entry_only", tuple(reasons), rates, rate, spectrum, E)
+        return said("entry_only", rate, E)
     reasons.append("layers at both ends")
-    return Verdict("exponential", tuple(reasons), rates, rate, spectrum, E)
+    return said("exponential", rate, E)
+
+
+def _on_the_axis(on_axis: np.ndarray, rho: float, small: float) -> str:
+    zeros = int(np.sum(np.abs(on_axis) <= small))
+    text = f"the Hamiltonian matrix has {len(on_axis)} eigenvalues on the axis Re = {rho / 2:g}"
+    return text + (f", {zeros} of them zero" if zeros else "")
+
+
+def _unpaid(At: np.ndarray, Qt: np.ndarray, rho: float, ends: Ends, small: float) -> bool:
+    """Whether the terminal cost ignores a mode that the running cost does not see."""
+    lost = unseen(At, Qt, rho, 1e-7)
+    paid = ends.curvature @ lost
+    depth = np.linalg.svd(paid, compute_uv=False) if lost.shape[1] else np.zeros(1)
+    return bool(depth[min(lost.shape[1], len(depth)) - 1] <= small)
 
 
 def _modes(values: list[complex]) -> str:
     values = [complex(round(s.real, 9) + 0.0, round(s.imag, 9)) for s in values]
-    texts = sorted(
-        {f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}" for s in values}
-    )
+    texts = sorted({shown(s) for s in values})
     return ("the mode" if len(texts) == 1 else "the modes") + " at eigenvalue " + ", ".join(texts)
+
+
+def shown(s: complex) -> str:
+    return f"{s.real:.4g}{s.imag:+.4g}i" if abs(s.imag) > 1e-9 else f"{s.real:.4g}"
 
 
 def is_minimum(lin: Linearised) -> bool:

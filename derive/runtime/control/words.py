@@ -107,10 +107,10 @@ def solved_control(
         x, p, params = at
 
         def column(e: jax.Array) -> jax.Array:
-            return jax.flatten_util.ravel_pytree(h_uu(x, p, whole(u), params, whole(e)))[0]
+            return _flat(h_uu(x, p, whole(u), params, whole(e)))
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
-        slope = jax.flatten_util.ravel_pytree(stationarity(x, p, whole(u), params))[0]
+        slope = _flat(stationarity(x, p, whole(u), params))
         return small_matrices.solve(matrix, slope)
 
     return whole(flat - change(flat, (x, p, params)))
@@ -134,24 +134,9 @@ def minimising_control(
     is that of one more, full Newton step: implicit.
     """
     first, whole = jax.flatten_util.ravel_pytree(start)
-    x_, p_, params_ = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
+    fixed = jax.tree.map(jax.lax.stop_gradient, (x, p, params))
     first = jax.lax.stop_gradient(first)
-
-    def flat(tree: Any) -> jax.Array:
-        return jax.flatten_util.ravel_pytree(tree)[0]
-
-    def everything(u: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """H, H_u and H_uu at once, in one place: compiling each copy of them takes seconds."""
-
-        def column(e: jax.Array) -> jax.Array:
-            return flat(h_uu(x_, p_, whole(u), params_, whole(e)))
-
-        slope = flat(stationarity(x_, p_, whole(u), params_))
-        bend = jax.vmap(column, out_axes=1)(unit)
-        value = hamiltonian(x_, p_, whole(u), params_)
-        sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(bend))
-        return jnp.where(sound, value, jnp.inf), slope, bend
-
+    everything = _with_derivatives(hamiltonian, stationarity, h_uu, whole, *fixed)
     unit = jnp.eye(first.size, dtype=first.dtype)
     away = jnp.array([1.0, -1.0, 0.1, -0.1], first.dtype)
 
@@ -184,7 +169,39 @@ def minimising_control(
     state = (first, nil + jnp.inf, 0 * first, unit, nil, first, jnp.zeros((), int), nil == 0)
     state = jax.lax.while_loop(lambda s: (s[6] < steps) & s[7], one, state)
     u, bend = (jax.lax.stop_gradient(a) for a in (state[0], state[3]))
-    return whole(u - small_matrices.solve(bend, flat(stationarity(x, p, whole(u), params))))
+    return whole(u - small_matrices.solve(bend, _flat(stationarity(x, p, whole(u), params))))
+
+
+def _flat(tree: Any) -> jax.Array:
+    return jax.flatten_util.ravel_pytree(tree)[0]
+
+
+def _with_derivatives(
+    hamiltonian: Callable[..., Any],
+    stationarity: Callable[..., Any],
+    h_uu: Callable[..., Any],
+    whole: Callable[[jax.Array], Any],
+    x: Any,
+    p: Any,
+    params: Any,
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+    """H, H_u and H_uu at once, in one place: compiling each copy of them takes seconds.
+
+    Of a control as a vector, of which `whole` makes what the functions take; H is infinite where
+    one of them is not finite.
+    """
+
+    def everything(u: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def column(e: jax.Array) -> jax.Array:
+            return _flat(h_uu(x, p, whole(u), params, whole(e)))
+
+        slope = _flat(stationarity(x, p, whole(u), params))
+        bend = jax.vmap(column, out_axes=1)(jnp.eye(u.size, dtype=u.dtype))
+        value = hamiltonian(x, p, whole(u), params)
+        sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(bend))
+        return jnp.where(sound, value, jnp.inf), slope, bend
+
+    return everything
 
 
 def over_batches(**ranks: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

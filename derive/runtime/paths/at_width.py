@@ -7,40 +7,18 @@ specification and parameters that every simulator takes like those of the limit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common.inputs import positive_integer
 from derive.runtime.common.precision import precision
-from derive.runtime.paths.blocks import Block
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import AtWidth, CovarianceModel
 
 LARGEST = 2**40  # the search for a width that would do ends there
-
-
-@dataclass(frozen=True, eq=False)
-class AtWidth:
-    """Functions of a generated module that take the width among their parameters.
-
-    `params` has the fields of the limit's parameters and `width`.  `lift(V, params, t)` must be
-    positive semi-definite, `field_sizes(params, t)` non-negative.  None: as in the limit.
-    """
-
-    params: type
-    width: str
-    drift: Callable[..., Any]
-    step_layer: Callable[..., Any]
-    step_blocks: Mapping[str, Block]
-    lift: Callable[..., Any]
-    diffusion: Callable[..., Any] | None = None
-    noise_from: Callable[..., Any] | None = None
-    field_sizes: Callable[..., Any] | None = None
 
 
 def corrected(
@@ -68,14 +46,15 @@ def specification(spec: CovarianceModel) -> CovarianceModel:
     """The specification of the corrected SDE; one object a module, so that it compiles once."""
     found = spec.at_width
     assert found is not None
+    own: Any = found.params
 
     def plain(function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the limit's parameters, given those at a width."""
 
         def limit(argument: Any) -> Any:
-            if not isinstance(argument, found.params):
+            if not isinstance(argument, own):
                 return argument
-            return spec.params(*(getattr(argument, n) for n in spec.params._fields))  # type: ignore[attr-defined]
+            return spec.params(*(getattr(argument, n) for n in spec.params._fields))
 
         return lambda *arguments: function(*map(limit, arguments))
 

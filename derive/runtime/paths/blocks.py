@@ -58,7 +58,7 @@ def gaussian_blocks(
 def _tile_block(block: Block, z: Any, m: int, dims: Mapping[str, Any]) -> Tiles:
     if block.kind == "gaussian":
         return Tiles.of((m, m), lambda i, j: z[i * m + j])
-    place = {pair: p for p, pair in enumerate(zip(*np.tril_indices(m), strict=True))}
+    place = lower_places(m)
 
     def symmetric(i: int, j: int) -> Any:
         entry = z[place[max(i, j), min(i, j)]]
@@ -68,6 +68,11 @@ def _tile_block(block: Block, z: Any, m: int, dims: Mapping[str, Any]) -> Tiles:
         return Tiles.of((m, m), symmetric)
     shift = root_shift(block, m, dims)
     return Tiles.of((m, m), lambda i, j: symmetric(i, j) / 2 + (shift if i == j else 0.0))
+
+
+def lower_places(m: int) -> dict[tuple[int, int], int]:
+    """Where the entry (i, j), i >= j, of a symmetric matrix stands among those of its triangle."""
+    return {(int(i), int(j)): k for k, (i, j) in enumerate(zip(*np.tril_indices(m), strict=True))}
 
 
 def _array_block(block: Block, z: jax.Array, m: int, dims: Mapping[str, Any]) -> jax.Array:

@@ -11,20 +11,18 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.common import memory
+from derive.runtime.common import inputs, memory, numbers
 from derive.runtime.common.progress import Progress
 from derive.runtime.paths.results import Paths
-from derive.runtime.paths.sharding import SHARED, along, over_paths
+from derive.runtime.paths.sharding import SHARED, along, chosen, over_paths
+from derive.runtime.paths.specification import CovarianceModel
 from derive.runtime.paths.stepping import Layout, make_step
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
 
 SMALLEST = 64  # paths in the smallest block
 SHRINK = 4
@@ -32,17 +30,18 @@ EFFECT = 16.0
 IMPLEMENTATION = "threefry2x32"  # whatever the user's default: rbg has no key per path
 
 
-class Block(NamedTuple):
+class InFlight(NamedTuple):
     """Paths in flight: state, own time, steps made, exit time, key data (paths, 2).
 
-    Between jitted calls the arrays are NumPy's: gathering stragglers compiles nothing.
+    Between jitted calls the arrays are NumPy's: gathering stragglers compiles nothing.  The same
+    tuple holds for each of them the axis that runs over paths.
     """
 
-    state: jax.Array
-    t: jax.Array
-    number: jax.Array
-    exit: jax.Array
-    keys: jax.Array
+    state: Any
+    t: Any
+    number: Any
+    exit: Any
+    keys: Any
 
 
 class Control(NamedTuple):
@@ -52,6 +51,23 @@ class Control(NamedTuple):
     dt_max: float
     per_step: float
     radius: float
+
+
+class Ask(NamedTuple):
+    """Paths first, ..., first + paths - 1 of the ensemble of a seed; where and how precisely."""
+
+    first: int
+    paths: int
+    seed: int
+    dtype: str
+    devices: tuple[Any, ...]
+    report: Progress
+
+
+def asked(first: Any, paths: Any, seed: Any, dtype: str, devices: Any, report: Progress) -> Ask:
+    """What a user asks for, checked."""
+    first, paths = inputs.path_range(first, paths)
+    return Ask(first, paths, numbers.seed(seed, dtype), dtype, chosen(devices), report)
 
 
 def path_keys(seed: int, first: int, count: int) -> np.ndarray:
@@ -69,21 +85,21 @@ def _path_keys(seed: jax.Array, paths: jax.Array) -> jax.Array:
 @functools.lru_cache(maxsize=64)
 def adaptive(
     spec: CovarianceModel, m: int, devices: tuple[Any, ...] = ()
-) -> Callable[..., tuple[Block, jax.Array]]:
+) -> Callable[..., tuple[InFlight, jax.Array]]:
     """Jitted: advance a block to `target`; a device stops when at most `leave` of its paths are
     still under way."""
     layout, step = Layout(m), make_step(spec, m, "network")
 
     def advance(
-        block: Block, target: jax.Array, control: Control, params: Any, leave: jax.Array
-    ) -> tuple[Block, jax.Array]:
-        def pending(b: Block) -> jax.Array:
+        block: InFlight, target: jax.Array, control: Control, params: Any, leave: jax.Array
+    ) -> tuple[InFlight, jax.Array]:
+        def pending(b: InFlight) -> jax.Array:
             return (b.t < target) & jnp.isinf(b.exit)
 
-        def go(b: Block) -> jax.Array:
+        def go(b: InFlight) -> jax.Array:
             return jnp.sum(pending(b)) > leave
 
-        def body(b: Block) -> Block:
+        def body(b: InFlight) -> InFlight:
             active = pending(b)
             V = layout.matrix(b.state)
             rate, effect, relative = (
@@ -108,7 +124,7 @@ def adaptive(
             )
             inside = layout.largest(new) <= control.radius  # False for NaN as well
             t = jnp.where(last, target, b.t + h)
-            return Block(
+            return InFlight(
                 layout.where(active & inside, new, b.state),
                 jnp.where(active & inside, t, b.t),
                 b.number + active,
@@ -126,20 +142,20 @@ def adaptive(
 @functools.lru_cache(maxsize=64)
 def fixed(
     spec: CovarianceModel, m: int, scheme: str, devices: tuple[Any, ...] = ()
-) -> Callable[..., Block]:
+) -> Callable[..., InFlight]:
     """Jitted: `steps` equal steps of size h for a block of paths."""
     layout, step = Layout(m), make_step(spec, m, scheme)
 
     def advance(
-        block: Block, steps: jax.Array, h: jax.Array, control: Control, params: Any
-    ) -> Block:
-        def body(_: jax.Array, b: Block) -> Block:
+        block: InFlight, steps: jax.Array, h: jax.Array, control: Control, params: Any
+    ) -> InFlight:
+        def body(_: jax.Array, b: InFlight) -> InFlight:
             keys = jax.random.wrap_key_data(b.keys, impl=IMPLEMENTATION)
             new, cone = step(b.state, keys, b.number, h, b.t[0], params)
             inside = (layout.largest(new) <= control.radius) & cone
             alive = jnp.isinf(b.exit)
             t = b.t + h
-            return Block(
+            return InFlight(
                 layout.where(alive & inside, new, b.state),
                 t,
                 b.number + 1,
@@ -153,15 +169,15 @@ def fixed(
     return over_paths(advance, devices, (place, SHARED, SHARED, SHARED, SHARED), place)
 
 
-def _placed(layout: Layout) -> Block:
+def _placed(layout: Layout) -> InFlight:
     """Which axis of a block's arrays runs over paths."""
-    return Block(along(layout.path_axis), *[along(0)] * 4)
+    return InFlight(along(layout.path_axis), *[along(0)] * 4)
 
 
-def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) -> Block:
+def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) -> InFlight:
     layout = Layout(V0.shape[-1])
     V = np.broadcast_to(V0.astype(dtype), (count, *V0.shape[-2:]))
-    return Block(
+    return InFlight(
         layout.pack(V),
         np.zeros(count, dtype),
         np.zeros(count, np.int32),
@@ -173,12 +189,12 @@ def start(V0: np.ndarray, seed: int, first: int, count: int, dtype: np.dtype) ->
 def to_target(
     spec: CovarianceModel,
     m: int,
-    block: Block,
+    block: InFlight,
     target: float,
     control: Control,
     params: Any,
     devices: tuple[Any, ...] = (),
-) -> Block:
+) -> InFlight:
     """Advance every path of a block to `target`, gathering stragglers into smaller blocks."""
     shares = max(1, len(devices))
     count = block.t.shape[0] // shares
@@ -190,16 +206,16 @@ def to_target(
     moved, pending = adaptive(spec, m, devices)(
         block, dtype(target), scalars, params, np.int32(leave)
     )
-    block, pending = Block(*map(np.asarray, moved)), np.asarray(pending)
-    late = np.flatnonzero(pending)
+    block, waiting = InFlight(*map(np.asarray, moved)), np.asarray(pending)
+    late = np.flatnonzero(waiting)
     if not len(late):
         return block
     # fill the smaller block with finished copies: they take no steps
-    chosen = np.concatenate([late, np.resize(np.flatnonzero(~pending), small - len(late))])
+    chosen = np.concatenate([late, np.resize(np.flatnonzero(~waiting), small - len(late))])
     axis = Layout(m).path_axis
-    part = Block(np.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
+    part = InFlight(np.take(block.state, chosen, axis=axis), *(x[chosen] for x in block[1:]))
     part = to_target(spec, m, part, target, control, params, devices)
-    out = Block(*(np.array(x) for x in block))
+    out = InFlight(*(np.array(x) for x in block))
     place = (slice(None), late) if axis else (late,)
     out.state[place] = np.take(part.state, range(len(late)), axis=axis)
     for old, new in zip(out[1:], part[1:], strict=True):
@@ -211,33 +227,28 @@ def run(
     spec: CovarianceModel,
     V0: np.ndarray,
     params: Any,
+    ask: Ask,
+    control: Control,
     *,
     times: np.ndarray,
-    paths: int,
-    seed: int,
     dt: float | None,
     scheme: str,
-    control: Control,
     block_size: int,
-    dtype: np.dtype,
-    report: Progress,
-    first_path: int = 0,
-    devices: tuple[Any, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """V (paths, saves, m, m), exit times (paths,), mean steps a path.
 
-    `block_size`: paths a device; the paths are numbered from `first_path`.
+    `block_size`: paths that a device holds at a time.
     """
-    m = V0.shape[-1]
+    paths, devices, dtype, m = ask.paths, ask.devices, np.dtype(ask.dtype), V0.shape[-1]
     layout = Layout(m)
     V = np.empty((paths, len(times), m, m), dtype=dtype)
     exits = np.empty(paths, dtype=dtype)
     steps = 0.0
     shares = max(1, len(devices))
     # every block has one size, so that one compilation serves them all
-    size = shares * min(block_size, _padded(-(-paths // shares)))
+    size = shares * min(block_size, whole_block(-(-paths // shares)))
     for first in range(0, paths, size):
-        block = start(V0, seed, first_path + first, size, dtype)
+        block = start(V0, ask.seed, ask.first + first, size, dtype)
         kept = min(size, paths - first)
         for position, target in enumerate(times):
             if target > 0:
@@ -249,9 +260,9 @@ def run(
                     h = dtype.type((target - before) / pieces)
                     advance = fixed(spec, m, scheme, devices)
                     moved = advance(block, np.int32(pieces), h, control, params)
-                    block = Block(*map(np.asarray, moved))
+                    block = InFlight(*map(np.asarray, moved))
             V[first : first + kept, position] = layout.unpack(block.state)[:kept]
-            report((first + kept * (position + 1) / len(times)) / paths)
+            ask.report((first + kept * (position + 1) / len(times)) / paths)
         exits[first : first + kept] = np.asarray(block.exit)[:kept]
         steps += float(np.sum(np.asarray(block.number)[:kept], dtype=float))
     return V, exits, steps / paths
@@ -276,13 +287,17 @@ def require_room(
 
 
 def cautioned(paths: Paths) -> Paths:
-    """The same paths, and a warning where a few that have left would make their mean."""
+    """The same paths, and a warning where a few that have left would make their mean.
+
+    For functions that a generated module calls: the warning names the line that calls the module.
+    """
     if said := paths.caution():
         warnings.warn(said, stacklevel=4)
     return paths
 
 
-def _padded(paths: int) -> int:
+def whole_block(paths: int) -> int:
+    """Paths in a block that holds so many: a power of two, 16 at least."""
     return max(16, 1 << (paths - 1).bit_length())
 
 

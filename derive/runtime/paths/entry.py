@@ -1,12 +1,11 @@
-"""What every generated covariance-SDE module is bound to: specification and entry points.
+"""What every generated covariance-SDE module is bound to: its specification and the entry points.
 
 Imports jax and numpy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,11 +16,12 @@ from derive.runtime.common import inputs, numbers
 from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
-from derive.runtime.paths import ensemble, networks
-from derive.runtime.paths.at_width import AtWidth, corrected
+from derive.runtime.paths import ensemble
+from derive.runtime.paths.at_width import corrected
 from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
+from derive.runtime.paths.networks import network, reduced_network
 from derive.runtime.paths.results import Paths
-from derive.runtime.paths.sharding import chosen
+from derive.runtime.paths.specification import AtWidth, CovarianceModel
 from derive.runtime.paths.stepping import largest_step
 
 __all__ = [
@@ -33,43 +33,6 @@ __all__ = [
     "reduced_network",
     "simulate",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class CovarianceModel:
-    """A generated module's functions and the laws of what they draw.
-
-    A layer takes the time 1 / `clock` ** `pace`.
-    """
-
-    params: type
-    dims: type
-    weights: type
-    width: str
-    clock: str
-    ranges: Mapping[str, Any]
-    ratios: Mapping[str, str]
-    weight_shapes: Mapping[str, tuple[str, ...]]
-    noise_fields: Mapping[str, str]
-    drift: Callable[..., Any]
-    diffusion: Callable[..., Any]
-    noise_from: Callable[..., Any]
-    mixing_rate: Callable[..., Any]
-    mixing_effect: Callable[..., Any]
-    volatility: Callable[..., Any]
-    layer: Callable[..., Any]
-    reduced_layer: Callable[..., Any] | None = None
-    reduced_blocks: Mapping[str, Block] = field(default_factory=dict)
-    step_layer: Callable[..., Any] | None = None
-    step_blocks: Mapping[str, Block] = field(default_factory=dict)
-    at_width: AtWidth | None = None
-    shares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    unit_rows: bool = False
-    pace: float = 1.0
-
-    def unit(self, size: float) -> float:
-        """Layers in a unit of time, at a size of the clock's dimension."""
-        return size if self.pace == 1 else float(size) ** self.pace
 
 
 def noise(spec: CovarianceModel, key: jax.Array, V: jax.Array, params: Any, t: Any) -> jax.Array:
@@ -118,49 +81,55 @@ def simulate(
     inputs.start(V, spec.unit_rows, spec.width, inputs.value_of(params, spec.width, None))
     times = inputs.times(saves, t1)
     t1 = float(t1)
-    first, paths = inputs.path_range(first, paths)
-    seed = numbers.seed(seed, dtype)
+    ask = ensemble.asked(first, paths, seed, dtype, devices, reporter(progress, "simulate"))
     if width is not None:
         spec, params = corrected(spec, V, params, width, t1)
+    dt = _fixed_step(spec, V, params, scheme, dt, t1)
+    dt_max = t1 / 32 if dt_max is None else numbers.positive("dt_max", dt_max)
+    control = ensemble.Control(
+        min(dt_max, largest_step(spec, m)),
+        numbers.positive("per_step", per_step),
+        numbers.radius(exit_radius, V),
+    )
+    size = _block_size(spec, m, ask.paths, len(times), block_size, dtype)
+    with precision(dtype) as kind:
+        arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
+        found = ensemble.run(
+            spec, V, arrays, ask, control, times=times, dt=dt, scheme=scheme, block_size=size
+        )
+    return ensemble.cautioned(Paths(times, *found[:2]))
+
+
+def _fixed_step(
+    spec: CovarianceModel, V: np.ndarray, params: Any, scheme: str, dt: Any, t1: float
+) -> float | None:
+    """dt as a number that this scheme can take; None where the step follows the state."""
     if scheme not in ("network", "euler"):
         raise ValueError(f'scheme must be "network" or "euler", got {scheme!r}')
     if scheme == "network" and spec.step_layer is None:
         raise ValueError('this model has no network-shaped step; use scheme="euler" with a dt')
     if scheme == "euler" and dt is None:
         raise ValueError("Euler's scheme takes fixed steps: pass dt")
-    exit_radius = numbers.radius(exit_radius, V)
-    per_step = numbers.positive("per_step", per_step)
-    bound = largest_step(spec, m)
-    dt = None if dt is None else numbers.number("dt", dt)
-    if dt is not None and not 0 < dt <= t1:
+    if dt is None:
+        return None
+    dt = numbers.number("dt", dt)
+    if not 0 < dt <= t1:
         raise ValueError(f"dt = {dt} must lie in (0, t1 = {t1:g}]")
-    if dt is not None and scheme == "network":
-        _require_stable(spec, V, params, dt, m)
-    dt_max = min(t1 / 32 if dt_max is None else numbers.positive("dt_max", dt_max), bound)
-    normals = total(spec.step_blocks, m)
-    size = min(ensemble.default_block(m, normals), ensemble._padded(paths))
-    if block_size is not None:
-        size = inputs.positive_integer("block_size", block_size)
-    ensemble.require_room(paths, len(times), m, dtype, min(size, ensemble._padded(paths)), normals)
-    with precision(dtype) as kind:
-        arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
-        V_all, exits, _ = ensemble.run(
-            spec,
-            V,
-            arrays,
-            times=times,
-            paths=paths,
-            seed=seed,
-            dt=dt,
-            scheme=scheme,
-            control=ensemble.Control(dt_max, per_step, exit_radius),
-            block_size=size,
-            dtype=kind,
-            report=reporter(progress, "simulate"),
-            first_path=first,
-            devices=chosen(devices),
-        )
-    return ensemble.cautioned(Paths(times, V_all, exits))
+    if scheme == "network":
+        _require_stable(spec, V, params, dt, len(V))
+    return float(dt)
+
+
+def _block_size(
+    spec: CovarianceModel, m: int, paths: int, saves: int, given: int | None, dtype: str
+) -> int:
+    """Paths that a device holds at a time; raises where the ensemble does not fit into memory."""
+    normals, all_ = total(spec.step_blocks, m), ensemble.whole_block(paths)
+    size = min(ensemble.default_block(m, normals), all_)
+    if given is not None:
+        size = inputs.positive_integer("block_size", given)
+    ensemble.require_room(paths, saves, m, dtype, min(size, all_), normals)
+    return size
 
 
 def _require_stable(spec: CovarianceModel, V: np.ndarray, params: Any, dt: float, m: int) -> None:
@@ -177,77 +146,3 @@ def _require_stable(spec: CovarianceModel, V: np.ndarray, params: Any, dt: float
             f"move at rate {rate:.3g} and a step needs 1/dt > {least:.3g}; dt = {good:.2g} "
             "would do, or leave dt out: then the step follows the state"
         )
-
-
-def network(
-    spec: CovarianceModel,
-    V0: Any = None,
-    params: Any = None,
-    *,
-    width: int,
-    depth: int,
-    dims: Mapping[str, int] | None = None,
-    paths: int,
-    seed: int,
-    X0: Any = None,
-    saves: Any = None,
-    exit_radius: float = 1e8,
-    dtype: str = "float64",
-    progress: bool | None | Progress = None,
-    first: int = 0,
-    devices: Sequence[Any] | None = None,
-) -> Paths:
-    """The literal network with dense weights; `X0` (m, width) may be given instead of V0."""
-    return networks.dense(
-        spec,
-        V0,
-        params,
-        width,
-        depth,
-        dims,
-        paths,
-        seed,
-        X0,
-        saves,
-        exit_radius,
-        dtype,
-        reporter(progress, "network"),
-        first,
-        chosen(devices),
-    )
-
-
-def reduced_network(
-    spec: CovarianceModel,
-    V0: Any,
-    params: Any,
-    *,
-    width: int,
-    depth: int,
-    dims: Mapping[str, int] | None = None,
-    paths: int,
-    seed: int,
-    saves: Any = None,
-    exit_radius: float = 1e8,
-    dtype: str = "float64",
-    progress: bool | None | Progress = None,
-    first: int = 0,
-    devices: Sequence[Any] | None = None,
-) -> Paths:
-    """The same law on m x m blocks."""
-    return networks.reduced(
-        spec,
-        V0,
-        params,
-        width,
-        depth,
-        dims,
-        paths,
-        seed,
-        saves,
-        exit_radius,
-        dtype,
-        reporter(progress, "reduced network"),
-        first,
-        chosen(devices),
-    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,50 +13,45 @@ import numpy as np
 from derive.runtime.common import inputs, memory, numbers
 from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.precision import precision
-from derive.runtime.common.progress import Progress
+from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.paths.blocks import exact_blocks
-from derive.runtime.paths.ensemble import IMPLEMENTATION, cautioned, path_keys, require_room
+from derive.runtime.paths.ensemble import (
+    IMPLEMENTATION,
+    Ask,
+    asked,
+    cautioned,
+    path_keys,
+    require_room,
+    whole_block,
+)
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.sharding import SHARED, along, over_paths
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import CovarianceModel
 
 
-def dense(
+def network(
     spec: CovarianceModel,
-    V0: Any,
-    params: Any,
+    V0: Any = None,
+    params: Any = None,
+    *,
     width: int,
     depth: int,
-    dims: Mapping[str, int] | None,
+    dims: Mapping[str, int] | None = None,
     paths: int,
     seed: int,
-    X0: Any,
-    saves: Any,
-    exit_radius: float,
-    dtype: str,
-    report: Progress,
+    X0: Any = None,
+    saves: Any = None,
+    exit_radius: float = 1e8,
+    dtype: str = "float64",
+    progress: bool | None | Progress = None,
     first: int = 0,
-    devices: tuple[Any, ...] = (),
+    devices: Sequence[Any] | None = None,
 ) -> Paths:
-    width, depth = (
-        inputs.positive_integer("width", width),
-        inputs.positive_integer("depth", depth),
-    )
-    params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
-    sizes = _sizes(spec, width, depth, dims, params)
-    if (V0 is None) == (X0 is None):
-        raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
-    X = (
-        _state(inputs.covariance(V0), width, _gram_weight(spec, sizes))
-        if X0 is None
-        else numbers.finite("X0", X0)
-    )
-    if X0 is None:
-        inputs.start(inputs.covariance(V0), spec.unit_rows, spec.width, None)
-    if X.ndim != 2 or X.shape[1] != width or not X.size:
-        raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
+    """The literal network with dense weights; `X0` (m, width) may be given instead of V0."""
+    ask = asked(first, paths, seed, dtype, devices, reporter(progress, "network"))
+    params, sizes, depth = _sized(spec, params, width, depth, dims)
+    weight = _gram_weight(spec, sizes)
+    X = _first_tokens(spec, V0, X0, sizes[spec.width], weight)
     layers = _layers(saves, depth, _clock(spec))
     # weights on tokens: the one dimension that the state gives
     named = {d for shape in spec.weight_shapes.values() for d in shape}
@@ -68,48 +63,33 @@ def dense(
         f"take a smaller {spec.width}"
         + (", or reduced_network, whose cost does not grow with it" if spec.reduced_layer else ""),
     )
-    advance = _dense_layers(spec, tuple(sorted(sizes.items())), devices)
-    return _ensemble(
-        X,
-        params,
-        layers,
-        spec.unit(sizes[spec.clock]),
-        paths,
-        seed,
-        exit_radius,
-        dtype,
-        block,
-        report,
-        spec,
-        advance,
-        gram=_gram_weight(spec, sizes),
-        first_path=first,
-        devices=devices,
-    )
+    advance = _dense_layers(spec, tuple(sorted(sizes.items())), ask.devices)
+    pace = spec.unit(sizes[spec.clock])
+    radius = numbers.radius(exit_radius, X @ X.T / weight)
+    return cautioned(_ensemble(spec, X, params, layers, pace, advance, ask, radius, block, weight))
 
 
-def reduced(
+def reduced_network(
     spec: CovarianceModel,
     V0: Any,
     params: Any,
+    *,
     width: int,
     depth: int,
-    dims: Mapping[str, int] | None,
+    dims: Mapping[str, int] | None = None,
     paths: int,
     seed: int,
-    saves: Any,
-    exit_radius: float,
-    dtype: str,
-    report: Progress,
+    saves: Any = None,
+    exit_radius: float = 1e8,
+    dtype: str = "float64",
+    progress: bool | None | Progress = None,
     first: int = 0,
-    devices: tuple[Any, ...] = (),
+    devices: Sequence[Any] | None = None,
 ) -> Paths:
-    width, depth = (
-        inputs.positive_integer("width", width),
-        inputs.positive_integer("depth", depth),
-    )
-    params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
-    sizes = _sizes(spec, width, depth, dims, params)
+    """The same law on m x m blocks."""
+    ask = asked(first, paths, seed, dtype, devices, reporter(progress, "reduced network"))
+    params, sizes, depth = _sized(spec, params, width, depth, dims)
+    width = sizes[spec.width]
     V = inputs.covariance(V0)
     inputs.start(V, spec.unit_rows, spec.width, None)
     if spec.reduced_layer is None:
@@ -117,24 +97,35 @@ def reduced(
     if width < V.shape[0]:
         raise ValueError(f"the reduced chain needs width >= m = {V.shape[0]}, got {width}")
     layers = _layers(saves, depth, _clock(spec))
-    advance = _reduced_layers(spec, tuple(sorted(sizes.items())), devices)
-    return _ensemble(
-        V,
-        params,
-        layers,
-        spec.unit(sizes[spec.clock]),
-        paths,
-        seed,
-        exit_radius,
-        dtype,
-        8192,
-        report,
-        spec,
-        advance,
-        gram=0.0,
-        first_path=first,
-        devices=devices,
-    )
+    advance = _reduced_layers(spec, tuple(sorted(sizes.items())), ask.devices)
+    pace = spec.unit(sizes[spec.clock])
+    radius = numbers.radius(exit_radius, V)
+    return cautioned(_ensemble(spec, V, params, layers, pace, advance, ask, radius, 8192, 0.0))
+
+
+def _sized(
+    spec: CovarianceModel, params: Any, width: int, depth: int, dims: Mapping[str, int] | None
+) -> tuple[Any, dict[str, int], int]:
+    """Checked parameters, the sizes of all dimensions by name, and the depth."""
+    width = inputs.positive_integer("width", width)
+    depth = inputs.positive_integer("depth", depth)
+    params = inputs.parameters(params, spec.params, spec.ranges, _horizon(spec, width, depth, dims))
+    return params, _sizes(spec, width, depth, dims, params), depth
+
+
+def _first_tokens(spec: CovarianceModel, V0: Any, X0: Any, width: int, weight: float) -> np.ndarray:
+    """X (m, width): X0 itself, or tokens with X X^T / weight = V0."""
+    if (V0 is None) == (X0 is None):
+        raise ValueError("pass V0 (m, m) or X0 (m, width), one of the two")
+    if X0 is None:
+        V = inputs.covariance(V0)
+        X = _state(V, width, weight)
+        inputs.start(V, spec.unit_rows, spec.width, None)
+    else:
+        X = numbers.finite("X0", X0)
+    if X.ndim != 2 or X.shape[1] != width or not X.size:
+        raise ValueError(f"X0 must have shape (m, width = {width}), got {X.shape}")
+    return X
 
 
 def _horizon(
@@ -253,6 +244,7 @@ def _reduced_layers(
     def one(
         V: jax.Array, L: jax.Array, key: jax.Array, number: jax.Array, params: Any
     ) -> jax.Array:
+        assert spec.reduced_layer is not None
         own = jax.random.fold_in(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), number)
         blocks = exact_blocks(own, spec.reduced_blocks, V.shape[-1], size, V.dtype)
         new = spec.reduced_layer(L, blocks, params, dims, number / spec.unit(size[spec.clock]))
@@ -277,7 +269,7 @@ def _advance(
         radius: jax.Array,
         params: Any,
     ) -> tuple[jax.Array, jax.Array]:
-        def body(number: jax.Array, carry: tuple[jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+        def body(number: Any, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             state, exit = carry
             if factored:
                 L, _ = psd_factor(state)
@@ -296,37 +288,30 @@ def _advance(
 
 
 def _ensemble(
+    spec: CovarianceModel,
     start: np.ndarray,
     params: Any,
     layers: np.ndarray,
     width: float,
-    paths: int,
-    seed: int,
-    radius: float,
-    dtype: str,
-    block: int,
-    report: Progress,
-    spec: CovarianceModel,
     advance: Callable[..., Any],
+    ask: Ask,
+    radius: float,
+    block: int,
     gram: float,
-    first_path: int,
-    devices: tuple[Any, ...],
 ) -> Paths:
-    first_path, paths = inputs.path_range(first_path, paths)
-    seed = numbers.seed(seed, dtype)
-    radius = numbers.radius(radius, start @ start.T / gram if gram else start)
-    m = start.shape[0]
-    shares = max(1, len(devices))
-    block = shares * min(block, max(16, 1 << (-(-paths // shares) - 1).bit_length()))
-    require_room(paths, len(layers), m, dtype)
-    with precision(dtype) as kind:
+    """Paths of V = X X^T / gram from tokens X, or of V itself from V (gram = 0)."""
+    paths, m = ask.paths, start.shape[0]
+    shares = max(1, len(ask.devices))
+    block = shares * min(block, whole_block(-(-paths // shares)))
+    require_room(paths, len(layers), m, ask.dtype)
+    with precision(ask.dtype) as kind:
         V, exits = np.empty((paths, len(layers), m, m), kind), np.empty(paths, kind)
         arrays = spec.params(*(jnp.asarray(p, kind) for p in params))
         for first in range(0, paths, block):
             kept = min(block, paths - first)
             state = np.broadcast_to(start.astype(kind), (block, *start.shape))
             exit = np.full(block, np.inf, kind)
-            keys = path_keys(seed, first_path + first, block)
+            keys = path_keys(ask.seed, ask.first + first, block)
             for position, layer in enumerate(layers):
                 before = layers[position - 1] if position else 0
                 if layer > before:
@@ -342,6 +327,6 @@ def _ensemble(
                     )
                 now = state @ state.mT / gram if gram else state
                 V[first : first + kept, position] = np.asarray(now)[:kept]
-                report((first + kept * (position + 1) / len(layers)) / paths)
+                ask.report((first + kept * (position + 1) / len(layers)) / paths)
             exits[first : first + kept] = np.asarray(exit)[:kept]
-    return cautioned(Paths(layers / width, V, exits))
+    return Paths(layers / width, V, exits)

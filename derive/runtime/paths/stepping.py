@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,9 @@ import numpy as np
 from derive.runtime.common.factor import psd_factor, tiles_factor
 from derive.runtime.common.inputs import value_of
 from derive.runtime.common.ops import Tiles
-from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
+from derive.runtime.paths.blocks import Block, gaussian_blocks, lower_places, smallest_width, total
 from derive.runtime.paths.normals import normals
-
-if TYPE_CHECKING:
-    from derive.runtime.paths.entry import CovarianceModel
+from derive.runtime.paths.specification import CovarianceModel
 
 TILES = 10  # compile time of straight-line code grows like m^3
 
@@ -47,7 +45,7 @@ class Layout:
         rows, columns = np.tril_indices(self.m)
         return np.ascontiguousarray(V[:, rows, columns].T)
 
-    def unpack(self, state: np.ndarray) -> np.ndarray:
+    def unpack(self, state: Any) -> np.ndarray:
         """The state to (paths, m, m)."""
         if not self.tiles:
             return np.asarray(state)
@@ -64,7 +62,7 @@ class Layout:
         """The state as a matrix that kernels take."""
         if not self.tiles:
             return state
-        place = {p: k for k, p in enumerate(zip(*np.tril_indices(self.m), strict=True))}
+        place = lower_places(self.m)
         return Tiles.of((self.m, self.m), lambda i, j: state[place[max(i, j), min(i, j)]])
 
     def state(self, matrix: Any) -> jax.Array:
@@ -79,7 +77,7 @@ class Layout:
             return jnp.max(jnp.abs(state), axis=(-2, -1))
         return jnp.max(jnp.abs(state), axis=0)
 
-    def number(self, value: Any) -> jax.Array:
+    def number(self, value: Any) -> Any:
         """A kernel's scalar result over paths (paths,)."""
         return value.entries[()] if isinstance(value, Tiles) else value
 
@@ -103,6 +101,7 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
         return jax.lax.optimization_barrier(drawn)
 
     def network(L: Any, V: Any, z: Any, h: Any, t: Any, params: Any) -> Any:
+        assert spec.step_layer is not None
         dims = _dims(spec, 1 / h, params)
         blocks = gaussian_blocks(laws, z, m, dims._asdict(), layout.tiles)
         return spec.step_layer(L, blocks, params, dims, t)
@@ -119,6 +118,7 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
     ) -> tuple[jax.Array, jax.Array]:
         V = layout.matrix(state)
         z = draw(keys, number, state.dtype)
+        L: Any
         if layout.tiles:
             L, inside = tiles_factor(V)
             new = one(L, V, list(z), h, t, params)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index.expressions import UNIT
+from derive.calculus.index.factors import UNIT
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
 from derive.methods.common.parameters import sample

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
-from derive.calculus.limit.order import ratio
+from derive.calculus.limit.scaling import ratio
 from derive.emit.covariance_sde.names import layer_shaped
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.graph import value

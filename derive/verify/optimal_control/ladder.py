@@ -20,7 +20,7 @@ import jax
 from derive.methods.optimal_control.derivation import derive
 from derive.methods.optimal_control.instances import inside
 from derive.methods.optimal_control.result import OptimalControl
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
 from derive.verify.common.rung import Rung

@@ -20,7 +20,7 @@ from derive.methods.optimal_control.instances import Point, relative
 from derive.methods.optimal_control.moment_dynamics import by_quadrature
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 from derive.verify.common.rung import Rung, digit
 from derive.verify.optimal_control.points import arguments, moved
 from derive.verify.optimal_control.text import TextFacts, text_facts

@@ -19,7 +19,7 @@ from derive.methods.optimal_control import instances, law_checks
 from derive.methods.optimal_control.instances import Point, inside
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 from derive.runtime.control.results import Turnpike
 from derive.verify.common.rung import Rung, digit
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from derive.methods.optimal_control.instances import Point, text_problem
-from derive.notation.control.problem import ControlDefinition
+from derive.notation.control.definition import ControlDefinition
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import numpy as np
 from derive.draws import generator
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
-from derive.notation.control.problem import Slot, run_problem
+from derive.notation.control.slots import Slot
 from derive.verify.common.rung import Rung, digit
 from derive.verify.optimal_control.points import arguments, hamiltonian_nodes, inner_product
 

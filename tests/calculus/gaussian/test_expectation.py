@@ -10,10 +10,13 @@ import pytest
 import sympy as sp
 
 from derive.calculus.gaussian.cubature import product_rule
-from derive.calculus.gaussian.expectation import contract_gram, expectation, pairings
+from derive.calculus.gaussian.expectation import contract_gram, expectation
+from derive.calculus.gaussian.pairings import pairings
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Factors, Index, Tensor, collect
-from derive.calculus.limit.order import Law, Scaling
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Factors, Index, Tensor
+from derive.calculus.limit.order import Law
+from derive.calculus.limit.scaling import Scaling
 
 M, N, K = sp.symbols("m n k", positive=True, integer=True)
 G = Tensor("G", (M, N), "gaussian")

@@ -17,15 +17,8 @@ import sympy as sp
 
 from derive.calculus.index.canonical import canonical
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import (
-    Expression,
-    Factor,
-    Index,
-    Tensor,
-    collect,
-    delta_tensor,
-    single,
-)
+from derive.calculus.index.expressions import Expression, collect, single
+from derive.calculus.index.factors import Factor, Index, Tensor, delta_tensor
 
 M, N = sp.symbols("m n", positive=True, integer=True)
 V = Tensor("V", (M, M), "covariance", symmetric=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.joints import joint_tensor
 from derive.notation import dims
 from derive.notation.common.scalars import Share

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from derive.calculus.gaussian.expectation import pairings
-from derive.calculus.limit.order import _most_sums
+from derive.calculus.gaussian.pairings import pairings
+from derive.calculus.limit.most_sums import most_sums
 
 
 def by_all_pairings(
@@ -59,5 +59,5 @@ def test_branch_and_bound_finds_the_best_pairing(seed: int) -> None:
     worth = [1] * size  # indices that can join are of one dimension
     legs = [int(k) for k in rng.integers(size, size=rng.integers(0, 3))]
     swaps = [bool(s) for s in rng.integers(0, 2, size=len(placed))]
-    found = _most_sums(placed, swaps, worth, legs, [])
+    found = most_sums(placed, swaps, worth, legs, [])
     assert found == by_all_pairings(placed, swaps, worth, legs)

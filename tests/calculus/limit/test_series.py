@@ -14,7 +14,7 @@ import pytest
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.limit.series import Expansion
-from derive.methods.covariance_sde.derivation import laws
+from derive.methods.covariance_sde.block import laws
 from derive.notation import Refusal
 from derive.notation.common import numeric
 from derive.notation.common.functions import (

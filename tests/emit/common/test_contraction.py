@@ -11,7 +11,8 @@ import pytest
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, Index, Tensor, collect
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import show
 from derive.emit.common.layout import WIDTH, tidy

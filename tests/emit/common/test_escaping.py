@@ -11,7 +11,7 @@ import pytest
 from built_modules import imported
 
 from derive import registry
-from derive.dispatch import emitter, method
+from derive.dispatch import method
 from derive.emit.common.rendering import escape, raw
 
 HOSTILE = [
@@ -72,7 +72,7 @@ def test_no_text_of_a_definition_is_run(tmp_path: Path, kind: str, number: int) 
     (entry,) = registry.entries(file)
     model = registry.load(entry)
     result = method(model.method).derive(model)
-    text = emitter(model.method).render(result, f"{words}.py", f"{words}.py:hostile")
+    text = method(model.method).render(result, f"{words}.py", f"{words}.py:hostile")
     kernel = tmp_path / "kernel.py"
     kernel.write_text(text, encoding="utf-8")
     module: Any = imported(kernel)
@@ -123,7 +123,7 @@ def test_no_equation_or_fact_is_run(
     (entry,) = registry.entries(file)
     result = method(entry.method).derive(registry.load(entry))
     kernel = tmp_path / "kernel.py"
-    kernel.write_text(emitter(entry.method).render(result, "a.py", "a.py"), encoding="utf-8")
+    kernel.write_text(method(entry.method).render(result, "a.py", "a.py"), encoding="utf-8")
     module: Any = imported(kernel)
     assert set(placed) == {"facts", "equations_text", "equations_latex"}
     assert squeezed(words) in squeezed(module.__doc__)

@@ -15,7 +15,7 @@ from built_modules import imported
 
 from derive import registry
 from derive.calculus.index.evaluate import evaluate
-from derive.dispatch import emitter, method
+from derive.dispatch import method
 from derive.errors import DefinitionError
 from derive.runtime.common.precision import precision
 
@@ -62,7 +62,7 @@ def built(tmp_path: Path, text: str, name: str = "own") -> tuple[object, ModuleT
     model = registry.load(entry)
     result = method(model.method).derive(model)
     kernel = tmp_path / "kernel.py"
-    text = emitter(model.method).render(result, "definition.py", "definition.py")
+    text = method(model.method).render(result, "definition.py", "definition.py")
     kernel.write_text(text, encoding="utf-8")
     return result, imported(kernel)
 

@@ -9,8 +9,9 @@ import pytest
 
 from derive.commands.build_command import text_of
 from derive.emit.optimal_control.module import model_signature
+from derive.entry import generated_folder
 from derive.methods.optimal_control.derivation import derive
-from derive.registry import find, generated_folder, load, registered
+from derive.registry import find, load, registered
 from derive.verify.optimal_control.mutants import mutants
 
 NAME = "gaussian_tracking"

@@ -127,7 +127,7 @@ def test_a_tail_that_is_cut_off_counts_as_error() -> None:
 @pytest.mark.parametrize("d", [2, 3])
 def test_the_estimate_bounds_the_error_at_singular_laws_too(d: int) -> None:
     """Against the same rule with many more nodes, whose own error is far below."""
-    from derive.runtime.closures.fineness import finer
+    from derive.runtime.common.fineness import finer
 
     module = built("average(V @ y, exp(s / sqrt((Q @ x) @ (Q @ x))))")
     laws = []

@@ -9,7 +9,8 @@ import pytest
 from attention_models import Params, softmax
 
 from derive.runtime.closures import attention_sums as sums
-from derive.runtime.closures.entry import ClosureModel, particles
+from derive.runtime.closures.entry import ClosureModel
+from derive.runtime.closures.particle_system import particles
 
 SIZES = [(1, 1, 8), (7, 5, 16), (16, 16, 8), (21, 34, 8), (40, 3, 16)]  # queries, keys, block
 

@@ -61,7 +61,7 @@ def test_moments_have_five_fields_and_keep_the_estimate() -> None:
 def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
     """Arguments of standard deviation up to a million: rule and estimate against ten times as many
     frequencies."""
-    from derive.runtime.closures.quadrature import finer
+    from derive.runtime.common.fineness import finer
 
     module, _, p, (m, S) = case("tanh_weight")
     with jax.enable_x64(True):
@@ -77,7 +77,7 @@ def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
 
 
 def test_a_kink_is_named_and_its_cubature_is_estimated() -> None:
-    from derive.runtime.closures.quadrature import finer
+    from derive.runtime.common.fineness import finer
 
     result, _ = built("kinked")
     assert result.route == CUBATURE

@@ -12,6 +12,7 @@ import pytest
 import turnpike_tables as tables
 
 from derive.runtime.common.precision import precision
+from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control import entry as optimal_control
 
@@ -45,7 +46,7 @@ def test_collocation_is_of_order_six():
         def run(nodes):
             y = jnp.zeros((len(nodes), 2))
             found = bvp.solve(problem, y, nodes, theta, tolerance=1e-7)
-            return found.y, bvp.defect(problem, found.y, nodes, theta)
+            return found.y, between_nodes.defect(problem, found.y, nodes, theta)
 
         def at(N):
             y, defect = run(jnp.linspace(0, 5.0, N + 1))

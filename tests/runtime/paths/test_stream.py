@@ -20,7 +20,8 @@ import pytest
 from derive.generated import shaped_attention as model
 from derive.runtime.paths import moments, sketch
 from derive.runtime.paths.results import Paths
-from derive.runtime.paths.stream import Summary, combine, part_file, stream
+from derive.runtime.paths.stream import combine, part_file, stream
+from derive.runtime.paths.summary import Summary
 
 V0 = np.array([[1.0, 0.2], [0.2, 1.0]])
 TIMES = np.array([0.0, 0.5, 1.0])

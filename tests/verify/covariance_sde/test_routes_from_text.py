@@ -32,7 +32,7 @@ from derive.verify.covariance_sde.weight_powers import (
     powers,
     weight_degrees,
 )
-from derive.verify.gaussian_closure.ladder import second_route
+from derive.verify.gaussian_closure.second_route import second_route
 from derive.verify.optimal_control.second_route import independent
 from derive.verify.optimal_control.text import text_facts
 

@@ -12,10 +12,11 @@ import pytest
 from derive.calculus.index.evaluate import evaluate
 from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.result import CovarianceSDE
+from derive.notation.common.batch import Batch
 from derive.notation.common.functions import eye, gaussian, relu, softmax, sqrt
 from derive.notation.common.scalars import dims, params
 from derive.notation.layers.model import Model, covariance_sde
-from derive.verify.covariance_sde.second_route import Batch, RouteError, gaussian_rule, second_route
+from derive.verify.covariance_sde.second_route import RouteError, gaussian_rule, second_route
 
 m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
 gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")

@@ -16,8 +16,8 @@ from derive.methods.gaussian_closure.derivation import derive
 from derive.runtime.closures import solver as closure_solver
 from derive.runtime.closures import state as closure_state
 from derive.verify.gaussian_closure.kernel import kernel
-from derive.verify.gaussian_closure.ladder import second_route
 from derive.verify.gaussian_closure.mutants import mutants
+from derive.verify.gaussian_closure.second_route import second_route
 from derive.verify.gaussian_closure.solver import solver, verdict
 
 
@@ -62,7 +62,7 @@ def test_a_right_solver_passes() -> None:
 def test_a_factor_in_the_dynamics_of_the_factor_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from derive.verify.covariance_sde.ladder import load_module
+    from derive.verify.common.compare import load_module
 
     right = closure_state._factor_rate
 

@@ -71,7 +71,7 @@ def test_a_right_module_with_a_domain_passes(tmp_path, name):
 def test_a_wrong_costate_is_caught_inside_a_domain(tmp_path, name):
     import jax
 
-    from derive.verify.covariance_sde.ladder import load_module
+    from derive.verify.common.compare import load_module
 
     model, target = built(tmp_path, name)
     text = target.read_text(encoding="utf-8")

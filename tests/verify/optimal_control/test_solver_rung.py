@@ -10,7 +10,7 @@ import pytest
 from derive.emit.optimal_control.module import render
 from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
-from derive.verify.covariance_sde.ladder import load_module
+from derive.verify.common.compare import load_module
 from derive.verify.optimal_control.solver import solver
 
 TEXT = '''from derive.notation import *

@@ -1,0 +1,96 @@
+"""Says how dimensions grow with the width, and which degree a coefficient has in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import sympy as sp
+
+from derive.calculus.limit.opaque import leading
+from derive.notation.common.scalars import GaussianMean, Opaque
+
+
+class Degree(NamedTuple):
+    """Exponent of the width if the free dimensions stay bounded, and if they grow with it."""
+
+    bounded: Fraction
+    growing: Fraction
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Which dimensions grow: `width` does, `fixed` do not, `proportional` do, `free` may.
+
+    A layer takes the time width**(-`pace`): there its mean is of order eps**(2 pace), its
+    fluctuation of order eps**pace.
+    """
+
+    width: sp.Symbol
+    fixed: frozenset[sp.Symbol]
+    proportional: frozenset[sp.Symbol] = frozenset()
+    free: frozenset[sp.Symbol] = frozenset()
+    pace: Fraction = Fraction(1)
+
+    @property
+    def clock(self) -> sp.Expr:
+        """Layers in a unit of time."""
+        return self.width ** sp.Rational(self.pace)
+
+    def grows(self, dim: sp.Symbol) -> bool:
+        return dim not in self.fixed
+
+    def degree(self, coefficient: sp.Expr) -> Degree | None:
+        """Largest exponents of the width in a coefficient; None for zero."""
+        found = [self._exponents(t) for t in sp.Add.make_args(sp.expand(coefficient)) if t != 0]
+        if not found:
+            return None
+        return Degree(max(d.bounded for d in found), max(d.growing for d in found))
+
+    def _exponents(self, term: sp.Expr) -> Degree:
+        bounded = growing = Fraction(0)
+        for base, exponent in term.as_powers_dict().items():
+            power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
+            if isinstance(base, Opaque):
+                base = leading(base.value, self.width)
+            elif base.has(GaussianMean):
+                base = leading(base, self.width)
+            if base == self.width or base in self.proportional:
+                inner = Degree(Fraction(1), Fraction(1))
+            elif base in self.free:
+                inner = Degree(Fraction(0), Fraction(1))
+            elif base.has(self.width, *self.proportional, *self.free):
+                top, bottom = (self.degree(part) for part in sp.fraction(sp.together(base)))
+                assert top is not None and bottom is not None
+                inner = Degree(top.bounded - bottom.bounded, top.growing - bottom.growing)
+            else:
+                continue
+            assert power is not None, f"{base}**{exponent} has no degree"
+            bounded += power * inner.bounded
+            growing += power * inner.growing
+        return Degree(bounded, growing)
+
+    def leading(self, coefficient: sp.Expr, degree: Fraction | int) -> sp.Expr:
+        """Limit of coefficient / width**degree as the width grows, free dimensions held fixed.
+
+        A proportional dimension becomes its ratio (a symbol) times the width.
+        """
+        coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
+        kept = [
+            self._freed(term / self.width ** sp.Rational(Fraction(degree)))
+            for term in sp.Add.make_args(sp.expand(coefficient))
+            if term != 0 and self._exponents(term).bounded == degree
+        ]
+        return sp.expand(sp.Add(*kept))
+
+    def _freed(self, term: sp.Expr) -> sp.Expr:
+        """A term of degree 0 without the width: n / (n gamma^2 + n) is 1 / (gamma^2 + 1)."""
+        if any(b.is_Add and b.has(self.width) for b in term.as_powers_dict()):
+            return leading(term, self.width)
+        return term
+
+
+def ratio(dim: sp.Symbol) -> sp.Symbol:
+    """The parameter that stands for dim / width when the two grow together."""
+    return sp.Symbol(f"{dim.name}_ratio", positive=True)

@@ -1,0 +1,1 @@
+"""The methods that derive brings, one descriptor each (see `derive.contract`)."""

@@ -1,0 +1,70 @@
+"""Gives the global names of a definition's function numeric meanings, so that it runs on numbers.
+
+The second reading runs the same code.  What the text's file binds gets a numeric meaning: declared
+symbols, the words of the notation, numbers of SymPy, and the file's own functions in turn.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.notation.common.scalars import number
+
+#: exact numbers, where a text takes them from SymPy itself
+_EXACT = {"Rational": lambda p, q=1: p / q, "Integer": int, "pi": math.pi, "sqrt": np.sqrt}
+
+
+def rebound(
+    function: Callable[..., Any],
+    own: Callable[[Any], Any],
+    words: Mapping[str, Any],
+    symbols: Mapping[sp.Symbol, float],
+) -> Callable[..., Any]:
+    """The function with numeric meanings for its global names, defaults and enclosed values.
+
+    `own`: the meaning of what is particular to a kind of definition; it returns any other value
+    as it is.  `words`: meanings of the notation's words.  `symbols`: numbers for declared symbols.
+    """
+    assert isinstance(function, types.FunctionType)
+    home = function.__globals__
+    names: dict[str, Any] = {}
+
+    def meaning(value: Any) -> Any:
+        found = own(value)
+        if found is not value:
+            return found
+        if isinstance(value, types.ModuleType) and value.__name__ == "derive.notation":
+            return types.SimpleNamespace(**{**vars(value), **words})
+        if isinstance(value, sp.Expr):
+            return number(value, symbols) if value.free_symbols <= set(symbols) else value
+        if value is sp.Rational:
+            return _EXACT["Rational"]
+        if value is sp:
+            return types.SimpleNamespace(**{**vars(sp), **_EXACT})
+        if _is_word(value) and value.__name__ in words:
+            return words[value.__name__]
+        if isinstance(value, types.FunctionType) and value.__globals__ is home:
+            return rebuilt(value)
+        return value
+
+    def rebuilt(own: types.FunctionType) -> types.FunctionType:
+        cells = tuple(types.CellType(meaning(c.cell_contents)) for c in own.__closure__ or ())
+        # declared dimensions and parameters may stand as defaults too
+        defaults = tuple(meaning(d) for d in own.__defaults__ or ())
+        out = types.FunctionType(own.__code__, names, own.__name__, defaults, cells)
+        out.__kwdefaults__ = {k: meaning(d) for k, d in (own.__kwdefaults__ or {}).items()}
+        return out
+
+    names |= {name: meaning(value) for name, value in home.items()}
+    return rebuilt(function)
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a function is one of the notation's."""
+    return isinstance(value, types.FunctionType) and value.__module__.startswith("derive.notation.")

@@ -1,0 +1,173 @@
+"""The words of a control problem say its dynamics and costs, norms and bounds.
+
+Each word takes arrays of a definition, or NumPy arrays for the checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from derive.errors import DefinitionError, Place, Refusal, user_place
+from derive.notation.common.arrays import Array, exact, lift, node, show_shape
+from derive.notation.common.elementwise import named
+from derive.notation.common.functions import eye, log, sqrt
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint on controls: `kind` is "box", "l1" or "l2" (of all `arrays` together)."""
+
+    kind: str
+    arrays: tuple[Any, ...]
+    low: Any
+    high: Any
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the text of a definition returns."""
+
+    dynamics: tuple[Any, ...]
+    running: Any
+    terminal: Any
+    bounds: tuple[Bound, ...]
+    discount: Any
+    end: str
+    place: Place | None
+
+
+def problem(
+    *,
+    dynamics: Any,
+    running: Any = 0,
+    terminal: Any = 0,
+    bounds: Any = (),
+    discount: Any = 0,
+    end: str = "free",
+) -> Problem:
+    """A problem: d state / dt = `dynamics` (a tuple if there are several states), and its cost.
+
+    **Arguments:** `running`: cost per unit of time.  `terminal`: cost of the last state.
+    `bounds`: `box(u, low, high)`, `l1_ball(W, b, radius=M)`, `l2_ball(...)`, one or several.
+    `discount`: a rate rho; costs at time t count exp(-rho t).  `end`: "free" or "fixed".
+    """
+    if end not in ("free", "fixed"):
+        raise DefinitionError(f'end={end!r}; say "free" or "fixed"')
+    if isinstance(discount, Array):
+        raise DefinitionError(
+            "the discount is a rate: a number or a declared parameter, not an array; a weight that "
+            "depends on the state belongs into the running cost"
+        )
+    if isinstance(running, Array) and not isinstance(discount, float):
+        discount = exact(discount)
+        if discount.is_negative:
+            raise DefinitionError(
+                f"the discount {discount} is negative: costs at time t would count more and more; "
+                "a rate rho >= 0 counts them exp(-rho t)"
+            )
+    dynamics = tuple(dynamics) if isinstance(dynamics, (tuple, list)) else (dynamics,)
+    bounds = (bounds,) if isinstance(bounds, Bound) else tuple(bounds)
+    return Problem(dynamics, running, terminal, bounds, discount, end, user_place())
+
+
+def inner(left: Any, right: Any) -> Any:
+    """The sum of products of entries."""
+    if isinstance(left, Array) and left.shape != right.shape:
+        raise DefinitionError(
+            f"inner product of shapes {show_shape(left.shape)} and {show_shape(right.shape)}"
+        )
+    return (left * right).sum()
+
+
+def squared_norm(array: Any) -> Any:
+    """The sum of squares of all entries."""
+    return (array * array).sum()
+
+
+def trace(matrix: Any) -> Any:
+    """The sum of the diagonal."""
+    if isinstance(matrix, Array):
+        return (matrix * eye(matrix.shape[0])).sum()
+    return np.trace(matrix)
+
+
+def inverse(matrix: Any) -> Any:
+    """The inverse of a square matrix."""
+    if isinstance(matrix, Array):
+        return node("word", (matrix,), _square("inverse", matrix).shape, ("inverse",))
+    return np.linalg.inv(matrix)
+
+
+def log_det(matrix: Any) -> Any:
+    """The logarithm of the determinant of a square matrix, where that is positive."""
+    if isinstance(matrix, Array):
+        root = node("word", (_square("log_det", matrix),), (), ("inv_sqrt_det",))
+        return -2 * log(root)
+    return np.log(np.linalg.det(matrix))
+
+
+def _square(word: str, matrix: Array) -> Array:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise DefinitionError(f"{word} of an array of shape {show_shape(matrix.shape)}")
+    return matrix
+
+
+def project(points: Any, vectors: Any) -> Any:
+    """Rows of `vectors` without their part along the rows of `points` (which have norm one)."""
+    return vectors - (points * vectors).sum(axis=-1, keepdims=True) * points
+
+
+def l1_norm(*arrays: Any) -> Any:
+    """The sum of absolute values of all entries."""
+    if not isinstance(arrays[0], Array):
+        return sum(_modulus(a).sum() for a in arrays)
+    meaning = lift(0)
+    for a in arrays:
+        meaning = meaning + node("function", (a,), a.shape, ("abs", named("abs"))).sum()
+    return node("composite", (*arrays, meaning), (), "l1_norm")
+
+
+def _modulus(array: np.ndarray) -> np.ndarray:
+    """|a|, continued to complex numbers near the real axis: complex steps differentiate it."""
+    return array * np.sign(np.real(array))
+
+
+def l2_norm(*arrays: Any) -> Any:
+    """The Euclidean norm of all entries together."""
+    if not isinstance(arrays[0], Array):
+        return np.sqrt(sum((a * a).sum() for a in arrays))
+    meaning = squared_norm(arrays[0])
+    for a in arrays[1:]:
+        meaning = meaning + squared_norm(a)
+    return node("composite", (*arrays, sqrt(meaning)), (), "l2_norm")
+
+
+def _scalar_limits(*limits: Any) -> None:
+    for limit in limits:
+        if isinstance(limit, Array):
+            raise Refusal(
+                "the limits of a bound are numbers or declared parameters, not arrays; scale the "
+                "control instead: u = limit * w with box(w, -1, 1)"
+            )
+
+
+def box(array: Any, low: Any, high: Any) -> Bound:
+    """low <= every entry <= high."""
+    _scalar_limits(low, high)
+    return Bound("box", (array,), low, high, user_place())
+
+
+def l1_ball(*arrays: Any, radius: Any) -> Bound:
+    """The absolute values of all entries together sum to at most `radius`."""
+    _scalar_limits(radius)
+    return Bound("l1", arrays, 0, radius, user_place())
+
+
+def l2_ball(*arrays: Any, radius: Any) -> Bound:
+    """The Euclidean norm of all entries together is at most `radius`."""
+    _scalar_limits(radius)
+    return Bound("l2", arrays, 0, radius, user_place())

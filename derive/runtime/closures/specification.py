@@ -1,0 +1,39 @@
+"""What a generated Gaussian closure tells the runtime of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from derive.runtime.common.records import Record
+
+
+@dataclass(frozen=True, eq=False)
+class ClosureModel:
+    """A generated module's functions.
+
+    `param_shapes`: symbolic shapes by parameter, () for numbers.  `velocity(x, mean, cov, params)`,
+    `mean_rate`, `jacobian` (mean gradient of the velocity), `margin` (positive while the weight is
+    integrable), `noise` (covariance rate of additive noise, positive semi-definite), each of
+    (mean, cov, params) and batched over leading axes.  `factor_rate(F, mean, params)` replaces
+    jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
+    (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
+    among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
+    jacobian; None where they hold none.  `condition`: the matrices of which `margin` is the
+    smallest eigenvalue.
+    """
+
+    params: Record
+    param_shapes: Mapping[str, tuple[str, ...]]
+    exact: bool
+    velocity: Callable[..., Any]
+    mean_rate: Callable[..., Any]
+    jacobian: Callable[..., Any]
+    margin: Callable[..., Any] | None = None
+    noise: Callable[..., Any] | None = None
+    factor_rate: Callable[..., Any] | None = None
+    positional: bool = False
+    particle_velocity: Callable[..., Any] | None = None
+    rate_error: Callable[..., Any] | None = None
+    condition: str = "a matrix of cov0 and the weight"
