@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.verify.common.rung import Rung
 
 

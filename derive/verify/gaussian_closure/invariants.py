@@ -12,10 +12,7 @@ from derive.draws import generator
 from derive.methods.common.record import rounded
 from derive.methods.gaussian_closure import checks, instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    CUBATURE,
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import CUBATURE, GaussianClosure
 from derive.notation.common.arrays import walk
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.gate import params_of

@@ -11,9 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from derive.methods.gaussian_closure.derivation import derive
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.notation.closures.model import ClosureModel
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
