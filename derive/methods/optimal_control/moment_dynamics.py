@@ -54,14 +54,14 @@ def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     for root in roots:
         nodes += [a for a in walk(root) if a.op == "moment_rate" and a not in nodes]
     known: dict[Array, Array] = {}
-    made: dict[tuple, _Moments] = {}
+    made: dict[tuple, _ClosureRates] = {}
     facts: list[str] = []
     for node in nodes:
         rate: Rate = node.data
         args = g.rebuild(list(node.args), known)
         key = (rate.closure, tuple(rate.names), tuple(args), rate.symbols)
         if key not in made:
-            made[key] = _Moments(g, rate, args)
+            made[key] = _ClosureRates(g, rate, args)
             facts += made[key].facts
         known[node] = made[key].rate(rate.which)
         name = g.names.get(node)
@@ -71,7 +71,7 @@ def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     return ReplacedRates(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
 
 
-class _Moments:
+class _ClosureRates:
     """The rates of one closure at one law."""
 
     def __init__(self, g: Algebra, rate: Rate, args: list[Array]) -> None:
