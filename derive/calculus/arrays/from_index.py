@@ -4,8 +4,8 @@ Input: an expression of `derive.calculus.index` whose tensors have at most two s
 its defined tensors, and an array for every other tensor.  Output: an array over the expression's
 free indices, built in an `Algebra`.
 
-A chain of matrices becomes a product in its own order; everything else is contracted one summed
-index at a time, the cheapest first.
+A product is contracted pair by pair in the cheapest order, a chain of matrices in its own order
+where that costs the same.
 
 Not supported, and said by `NoArray`: arrays of more than two axes, tensors that need a quadrature
 or the eigenvalues of a matrix.
@@ -20,6 +20,7 @@ from functools import reduce
 import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
+from derive.calculus.index.contraction_order import chained, contraction_order
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
@@ -100,84 +101,49 @@ class Arrays:
 
     def term(self, factors: Factors, free: tuple[Index, ...]) -> Array:
         """The product over its indices, spread over `free` by broadcasting."""
-        g = self.algebra
-        work: list[Placed] = [
-            self._diagonal((self.tensor(f.tensor), f.indices), free) for f in factors
-        ]
-        chain = self._chain(work, free)
-        if chain is not None:
-            return chain
-        while True:
-            dummies = {i for _, ix in work for i in ix if i not in free}
-            if not dummies:
-                break
-            best = min(dummies, key=lambda d: (_cost(d, work), d.name))
-            group = [p for p in work if best in p[1]]
-            rest = [p for p in work if best not in p[1]]
-            work = [self._summed(group, best), *rest]
-        if not work:
-            return g.scalar(sp.Integer(1))
-        return reduce(g.multiply, [self._aligned(p, free) for p in work])
+        if not factors:
+            return self.algebra.scalar(sp.Integer(1))
+        work = [self._diagonal((self.tensor(f.tensor), f.indices)) for f in factors]
+        work = [self._summed(p, work, free) for p in chained(work, free)]
+        for pairing in contraction_order([indices for _, indices in work], free):
+            work.append(self._paired(work[pairing.first], work[pairing.second], pairing.legs))
+        return self._aligned(work[-1], free)
 
-    def _diagonal(self, placed: Placed, free: tuple[Index, ...]) -> Placed:
+    def _diagonal(self, placed: Placed) -> Placed:
         array, indices = placed
         if len(indices) < 2 or indices[0] != indices[1]:
             return placed
         g = self.algebra
         return g.total(g.multiply(array, g.eye(array.shape[0])), -1), indices[:1]
 
-    def _chain(self, work: Sequence[Placed], free: tuple[Index, ...]) -> Array | None:
-        """A product of matrices in order, perhaps applied to a vector; None if it is none."""
-        g = self.algebra
-        ends = [p for p in work if len(p[1]) == 1]
-        if len(free) != len(set(free)) or not free or len(free) + len(ends) != 2:
-            return None
-        left, at, order = list(work), free[0], []
-        while left:
-            hits = [p for p in left if at in p[1]]
-            if len(hits) != 1:
-                return None
-            array, indices = hits[0]
-            left.remove(hits[0])
-            if len(indices) == 1:
-                order.append(array)
-                break
-            order.append(array if indices[0] == at else g.transpose(array))
-            at = indices[1] if indices[0] == at else indices[0]
-            if at in free:
-                break
-        if left or not order:
-            return None
-        if order[-1].ndim == 1:
-            return reduce(lambda v, M: g.matmul(M, v), reversed(order))
-        return reduce(g.matmul, order)
+    def _summed(self, placed: Placed, work: Sequence[Placed], free: tuple[Index, ...]) -> Placed:
+        """An array summed over the indices that no other one has."""
+        others = {*free, *(i for p in work if p is not placed for i in p[1])}
+        array, indices = placed
+        for index in [i for i in indices if i not in others]:
+            array = self.algebra.total(array, indices.index(index))
+            indices = tuple(i for i in indices if i != index)
+        return array, indices
 
-    def _summed(self, group: list[Placed], dummy: Index) -> Placed:
-        """The product of a group summed over an index."""
+    def _paired(self, first: Placed, second: Placed, legs: tuple[Index, ...]) -> Placed:
+        """The product of two arrays on `legs`, summed over the other indices."""
         g = self.algebra
-        while len(group) > 2:
-            pairs = [(p, q) for k, p in enumerate(group) for q in group[k + 1 :]]
-            first, second = min(pairs, key=lambda pq: len({*pq[0][1], *pq[1][1]}))
-            legs = tuple(dict.fromkeys((*first[1], *second[1])))
-            product = self._product(first, second, legs)
-            group = [(product, legs), *(p for p in group if p is not first and p is not second)]
-        if len(group) == 1:
-            array, indices = group[0]
-            return g.total(array, indices.index(dummy)), tuple(i for i in indices if i != dummy)
-        (a, ix), (b, jx) = group
+        (a, ix), (b, jx) = first, second
+        summed = {*ix, *jx} - {*legs}
+        if not summed:
+            return self._product(first, second, legs), legs
         if len(ix) == 1 and len(jx) == 2:
             (a, ix), (b, jx) = (b, jx), (a, ix)
-        legs = tuple(dict.fromkeys(i for i in (*ix, *jx) if i != dummy))
         if set(ix) == set(jx):
-            whole = tuple(dict.fromkeys((*ix, *jx)))
-            product = self._product((a, ix), (b, jx), whole)
-            return g.total(product, whole.index(dummy)), legs
+            whole = tuple(dict.fromkeys(ix))
+            return self._summed((self._product((a, ix), (b, jx), whole), whole), [], legs)
+        (dummy,) = summed
         if len(ix) == 2 and ix[0] == dummy:
             a, ix = g.transpose(a), ix[::-1]
         if len(jx) == 2 and jx[1] == dummy:
             b, jx = g.transpose(b), jx[::-1]
         if len(ix) == 2:
-            return g.matmul(a, b), legs
+            return g.matmul(a, b), (*ix[:1], *jx[1:])
         raise NoArray("a contraction of arrays that are no matrices")
 
     def _product(self, first: Placed, second: Placed, legs: tuple[Index, ...]) -> Array:
@@ -196,8 +162,3 @@ class Arrays:
         if len(indices) == 1 and len(order) == 2 and indices[0] == order[0]:
             return g.expand(array, 1)
         return array
-
-
-def _cost(dummy: Index, work: Sequence[Placed]) -> tuple[int, int]:
-    group = [p for p in work if dummy in p[1]]
-    return len({i for _, ix in group for i in ix}), len(group)

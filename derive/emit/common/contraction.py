@@ -1,13 +1,14 @@
-"""One product of tensors as array statements: one dummy at a time, the cheapest first."""
+"""One product of tensors as array statements, pair by pair in the cheapest order."""
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
+from derive.calculus.index.contraction_order import contraction_order
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common.graph_code import statements
@@ -17,12 +18,12 @@ from derive.emit.common.program import LONGEST, RANKS, Program, in_order
 from derive.emit.common.scalars import factor_text, python, symbol_text
 
 
-def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> list[Placed]:
+def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> Placed:
     """Evaluate one component; its legs are the free indices in it."""
     if len(part) == 1 and part[0].tensor.kind == "delta":
-        name = program.assign(("delta",), "delta", f"identity({program.like})", "delta", 2)
+        name = program.assign(("delta",), "delta", f"identity({program.like})", 2)
         program.symmetric.add(name)
-        return [(name, part[0].indices)]
+        return name, part[0].indices
     arrays: list[Placed] = []
     for factor in part:
         name = _named(factor.tensor, program)
@@ -30,15 +31,33 @@ def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> list
             program.symmetric.add(name)
         arrays.append((name, factor.indices))
     arrays = [_diagonal(a, program) for a in arrays]
-    while True:
-        dummies = {i for _, ix in arrays for i in ix if i not in free}
-        if not dummies:
-            return arrays
-        best = min(dummies, key=lambda d: (_cost(d, arrays), d.name))
-        group = [a for a in arrays if best in a[1]]
-        rest = [a for a in arrays if best not in a[1]]
-        also = {d for d in dummies if all((d in a[1]) == (a in group) for a in arrays)}
-        arrays = [*rest, _eliminate(group, also, free, program)]
+    arrays = [_reduced(a, arrays, free, program) for a in arrays]
+    arrays = _ordered(arrays, free)
+    for pairing in contraction_order([ix for _, ix in arrays], free):
+        pair = [arrays[pairing.first], arrays[pairing.second]]
+        summed = {i for _, ix in pair for i in ix} - {*pairing.legs}
+        group = [_oriented(p, summed, program) for p in pair]
+        group.sort(key=in_order, reverse=not summed)
+        arrays.append(product_of(group, summed, free, program))
+    return arrays[-1]
+
+
+def _ordered(arrays: list[Placed], free: tuple[Index, ...]) -> list[Placed]:
+    """Arrays on the dummies that the fewest arrays have come first: chains before stars."""
+    held = Counter(i for _, ix in arrays for i in ix if i not in free)
+    small = sorted(arrays, key=in_order, reverse=True)
+    return sorted(small, key=lambda a: sorted((held[i], i.name) for i in a[1] if i in held))
+
+
+def _reduced(
+    placed: Placed, arrays: list[Placed], free: tuple[Index, ...], program: Program
+) -> Placed:
+    """An array summed over the indices that no other array has."""
+    others = {*free, *(i for a in arrays if a is not placed for i in a[1])}
+    alone = set(placed[1]) - others
+    if not alone:
+        return placed
+    return product_of([_oriented(placed, alone, program)], alone, free, program)
 
 
 def _named(tensor: Tensor, program: Program) -> str:
@@ -100,12 +119,6 @@ def responses(expressions: Iterable[Expression]) -> list[str]:
     return out
 
 
-def _cost(dummy: Index, arrays: list[Placed]) -> tuple[int, int]:
-    group = [a for a in arrays if dummy in a[1]]
-    involved = {i for _, ix in group for i in ix}
-    return len(involved), len(group)
-
-
 def _diagonal(placed: Placed, program: Program) -> Placed:
     name, indices = placed
     if len(indices) == 2 and indices[0] == indices[1]:
@@ -113,22 +126,6 @@ def _diagonal(placed: Placed, program: Program) -> Placed:
         return new, indices[:1]
     assert len(set(indices)) == len(indices), "only matrices have diagonals here"
     return placed
-
-
-def _eliminate(
-    group: list[Placed], dummies: set[Index], free: tuple[Index, ...], program: Program
-) -> Placed:
-    """Sum the product of a group over `dummies`; rank-one partners are multiplied in first."""
-    group = sorted((_oriented(p, dummies, program) for p in group), key=in_order)
-    while len(group) > 2:
-        # the pair that makes the smallest array
-        first, second = min(
-            itertools.combinations(reversed(group), 2),
-            key=lambda pair: len({*pair[0][1], *pair[1][1]}),
-        )
-        rest = [p for p in group if p is not first and p is not second]
-        group = sorted([product_of([first, second], set(), free, program), *rest], key=in_order)
-    return product_of(group, dummies, free, program)
 
 
 def _oriented(placed: Placed, dummies: set[Index], program: Program) -> Placed:

@@ -8,12 +8,14 @@ where it is used, so that the kernel reads like the definition.
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import sympy as sp
 
+from derive.emit.common.array_printer import Printer, Text, needed, users
+from derive.emit.common.array_words import word
 from derive.emit.common.names import fresh, local
 from derive.emit.common.scalars import (
     ATOM,
@@ -53,145 +55,127 @@ def statements(
     `reserved`: names that a statement must not take.  `signed`:
     signs of scalars in front of their products are written as signs of the terms.
     """
-    order = _needed(root)
-    users: dict[Array, int] = {}
-    for array in order:
-        for arg in _shown_args(array):
-            users[arg] = users.get(arg, 0) + 1
-    text: dict[Array, tuple[str, int]] = {a: (name, ATOM) for a, name in leaves.items()}
+    order = needed(root)
+    used = users(order)
+    printer = Code({a: (name, ATOM) for a, name in leaves.items()}, dtype, signed)
+    text = printer.text
     taken = {*leaves.values(), *reserved}
     lines: list[tuple[str, str]] = []
     for array in order:
         if array in text:
             continue
-        shown = _text(array, text, dtype, signed)
+        text[array] = printer.of(array)
         wish = names.get(array)
         trivial = array.op in ("full", "eye", "transpose")
         if array.op == "constant" and array.data.given:
-            text[array] = shown
             continue
-        if array is not root and (wish or (users[array] > 1 and not trivial)):
+        if array is not root and (wish or (used[array] > 1 and not trivial)):
             name = fresh(wish or "part", taken)
             taken.add(name)
-            lines.append((name, shown[0]))
-            shown = (name, ATOM)
-        text[array] = shown
+            lines.append((name, text[array][0]))
+            text[array] = (name, ATOM)
     return lines, text[root][0]
 
 
-def _shown_args(array: Array) -> tuple[Array, ...]:
-    return array.args[:-1] if array.op == "composite" else array.args
+@dataclass
+class Code(Printer):
+    """Python on arrays; `dtype` and `signed` as in `statements`."""
 
+    dtype: str = ""
+    signed: bool = False
 
-def _needed(root: Array) -> list[Array]:
-    """Nodes that the text mentions: the meaning of a composite is not spelt out."""
-    order: list[Array] = []
-    seen: set[Array] = set()
-
-    def visit(array: Array) -> None:
-        if array in seen:
-            return
-        seen.add(array)
-        for arg in _shown_args(array):
-            visit(arg)
-        order.append(array)
-
-    visit(root)
-    return order
-
-
-def _text(
-    array: Array, text: Mapping[Array, tuple[str, int]], dtype: str, signed: bool
-) -> tuple[str, int]:
-    def shown(position: int, least: int) -> str:
-        words, strength = text[array.args[position]]
-        lacking = array.ndim - array.args[position].ndim
+    def bound(self, array: Array, position: int, least: int) -> str:
+        arg = array.args[position]
+        lacking = array.ndim - arg.ndim
         if array.ndim > 2 and array.op in ("add", "multiply") and 0 < lacking < array.ndim:
-            return f"({words})[{', '.join(['None'] * lacking)}]"
-        return words if strength >= least else f"({words})"
+            return f"({self.text[arg][0]})[{', '.join(['None'] * lacking)}]"
+        return super().bound(array, position, least)
 
-    if array.op == "full":
+    def op_full(self, array: Array) -> Text:
         if array.shape == ():
             return render(array.data)
         shape = ", ".join(map(symbol_text, array.shape))
-        return f"full(({shape},), {python(array.data)}, {dtype})", ATOM
-    if array.op == "eye":
-        return f"eye({symbol_text(array.shape[0])}, {dtype})", ATOM
-    if array.op == "constant":
+        return f"full(({shape},), {python(array.data)}, {self.dtype})", ATOM
+
+    def op_eye(self, array: Array) -> Text:
+        return f"eye({symbol_text(array.shape[0])}, {self.dtype})", ATOM
+
+    def op_constant(self, array: Array) -> Text:
         if array.data.given:
             return local(array.data.name), ATOM
-        return f"causal({symbol_text(array.shape[0])}, {dtype.partition('.')[0]})", ATOM
-    if array.op == "add":
-        right = array.args[1]
+        return f"causal({symbol_text(array.shape[0])}, {self.dtype.partition('.')[0]})", ATOM
+
+    def op_add(self, array: Array) -> Text:
+        left, right = self.bound(array, 0, SUM), array.args[1]
+        words, strength = self.text[right]
         if _is_minus(right):
-            words, strength = text[right.args[1]]
-            return f"{shown(0, SUM)} - {words if strength > SUM else f'({words})'}", SUM
-        number = signed and right.op == "full" and not right.shape
-        if number and right.data.could_extract_minus_sign():
-            return f"{shown(0, SUM)} - {factor_text(-right.data)}", SUM
-        if signed and _is_scaled(right) and right.args[0].data.could_extract_minus_sign():
-            words, _ = _scaled(-right.args[0].data, right.args[1], text)
-            if text[right][1] != ATOM:  # a part that has a name of its own is added by name
-                return f"{shown(0, SUM)} - {words}", SUM
-        if signed and right.op == "add" and right.shape != array.shape and text[right][1] == SUM:
-            return f"{shown(0, SUM)} + ({text[right][0]})", SUM  # added at its own size
-        return f"{shown(0, SUM)} + {shown(1, SUM)}", SUM
-    if array.op == "multiply":
-        first = array.args[0]
-        if first.op == "full" and first.shape == ():
-            if signed and first.data != -1 and first.data.could_extract_minus_sign():
-                return f"-{_scaled(-first.data, array.args[1], text)[0]}", SUM
-            return _scaled(first.data, array.args[1], text)
-        for above, below in (array.args, array.args[::-1]):
-            if _is_reciprocal(below) and text[below][1] != ATOM:
-                words, strength = text[above]
-                top = words if strength >= PRODUCT else f"({words})"
-                return f"{top} / {text[below][0].removeprefix('1 / ')}", PRODUCT
-        return f"{shown(0, PRODUCT)} * {shown(1, ATOM)}", PRODUCT
-    if array.op == "matmul":
-        return f"{shown(0, PRODUCT)} @ {shown(1, ATOM)}", PRODUCT
-    if array.op == "transpose":
-        return f"{shown(0, ATOM)}.mT", ATOM
-    if array.op == "sum":
+            return f"{left} - {self.tied(right.args[1], SUM + 1)}", SUM
+        if self.signed and right.op == "full" and not right.shape and _is_negative(right):
+            return f"{left} - {factor_text(-right.data)}", SUM
+        if self.signed and _is_scaled(right) and _is_negative(right.args[0]):
+            opposite = self._scaled(-right.args[0].data, right.args[1])[0]
+            if strength != ATOM:  # a part that has a name of its own is added by name
+                return f"{left} - {opposite}", SUM
+        if self.signed and right.op == "add" and right.shape != array.shape and strength == SUM:
+            return f"{left} + ({words})", SUM  # added at its own size
+        return f"{left} + {self.bound(array, 1, SUM)}", SUM
+
+    def op_multiply(self, array: Array) -> Text:
+        first, second = array.args
+        if _is_scaled(array):
+            if self.signed and first.data != -1 and _is_negative(first):
+                return f"-{self._scaled(-first.data, second)[0]}", SUM
+            return self._scaled(first.data, second)
+        for above, below in ((first, second), (second, first)):
+            if self._divides(below):
+                under = self.text[below][0].removeprefix("1 / ")
+                return f"{self.tied(above, PRODUCT)} / {under}", PRODUCT
+        return f"{self.bound(array, 0, PRODUCT)} * {self.bound(array, 1, ATOM)}", PRODUCT
+
+    def op_matmul(self, array: Array) -> Text:
+        return f"{self.bound(array, 0, PRODUCT)} @ {self.bound(array, 1, ATOM)}", PRODUCT
+
+    def op_transpose(self, array: Array) -> Text:
+        return f"{self.bound(array, 0, ATOM)}.mT", ATOM
+
+    def op_sum(self, array: Array) -> Text:
         axis, keepdims = array.data
         inner = array.args[0]
         kept = ", keepdims=True" if keepdims else ""
-        before = text[inner][0]
+        before = self.words(array)
         if array.shape == () and before.endswith(".sum(-2)") and inner.op == "sum":
             return f"{before.removesuffix('.sum(-2)')}.sum((-2, -1))", ATOM
-        return f"{shown(0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
-    if array.op == "concatenate":
-        return f"concatenate({text[array.args[0]][0]})", ATOM
-    if array.op == "expand":
+        return f"{self.bound(array, 0, ATOM)}.sum({axis - inner.ndim}{kept})", ATOM
+
+    def op_expand(self, array: Array) -> Text:
         behind = ", :" * (array.ndim - 1 - array.data)
-        return f"{shown(0, ATOM)}[..., None{behind}]", ATOM
-    if array.op == "word":
-        inside = [text[a][0] for a in array.args] + [str(d) for d in array.data[1:]]
-        return f"{array.data[0]}({', '.join(inside)})", ATOM
-    if array.op == "tuple":
-        return ", ".join(text[a][0] for a in array.args), ATOM
-    if array.op == "composite":
-        return f"{array.data}({', '.join(text[a][0] for a in _shown_args(array))})", ATOM
-    if array.op == "function":
-        name, body = array.data
-        if name == "reciprocal":
-            return f"1 / {shown(0, ATOM)}", PRODUCT
-        if name == "power":
-            (x,) = body.variables
-            base = shown(0, ATOM)
-            return re.sub(rf"\b{x}\b", lambda _: base, python(body.expr)), PRODUCT
-        if name == "formula":
-            (x,) = body.variables
-            mark = sp.Symbol("argument_", real=True)
-            words = python(body.expr.xreplace({x: mark}))
-            return f"({words})".replace(str(mark), shown(0, ATOM)), ATOM
-        if name in ("at_least", "at_most"):
-            (x,) = body.variables
-            (limit,) = [a for a in body.expr.args if a != x]
-            word = "maximum" if name == "at_least" else "minimum"
-            return f"{word}({text[array.args[0]][0]}, {python(limit)})", ATOM
-        return f"{name}({text[array.args[0]][0]})", ATOM
-    raise KeyError(array.op)
+        return f"{self.bound(array, 0, ATOM)}[..., None{behind}]", ATOM
+
+    def op_tuple(self, array: Array) -> Text:
+        return self.listed(array), ATOM
+
+    def op_function(self, array: Array) -> Text:
+        return word(array).code(self, array)
+
+    op_word = op_composite = op_concatenate = op_function
+
+    def _divides(self, array: Array) -> bool:
+        """Whether a factor is written as 1 / ..., so that a product with it is a quotient."""
+        reciprocal = array.op == "function" and array.data[0] == "reciprocal"
+        return reciprocal and self.text[array][1] != ATOM
+
+    def _scaled(self, coefficient: sp.Expr, array: Array) -> Text:
+        if self._divides(array):
+            under = self.text[array][0].removeprefix("1 / ")
+            return f"{factor_text(coefficient)} / {under}", PRODUCT
+        inner = self.tied(array, PRODUCT)
+        if coefficient == -1:
+            return f"-{inner}", SUM
+        top, bottom = fraction(coefficient)
+        if top == 1 and bottom != 1:
+            below, binding = render(bottom)
+            return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT
+        return f"{factor_text(coefficient)} * {inner}", PRODUCT
 
 
 def _is_scaled(array: Array) -> bool:
@@ -203,24 +187,8 @@ def _is_minus(array: Array) -> bool:
     return array.op == "multiply" and array.args[0].op == "full" and array.args[0].data == -1
 
 
-def _is_reciprocal(array: Array) -> bool:
-    return array.op == "function" and array.data[0] == "reciprocal"
-
-
-def _scaled(
-    coefficient: sp.Expr, array: Array, text: Mapping[Array, tuple[str, int]]
-) -> tuple[str, int]:
-    words, strength = text[array]
-    if _is_reciprocal(array) and strength != ATOM:
-        return f"{factor_text(coefficient)} / {words.removeprefix('1 / ')}", PRODUCT
-    inner = words if strength >= PRODUCT else f"({words})"
-    if coefficient == -1:
-        return f"-{inner}", SUM
-    top, bottom = fraction(coefficient)
-    if top == 1 and bottom != 1:
-        below, binding = render(bottom)
-        return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT
-    return f"{factor_text(coefficient)} * {inner}", PRODUCT
+def _is_negative(number: Array) -> bool:
+    return bool(number.data.could_extract_minus_sign())
 
 
 def gather(root: Array) -> Array:

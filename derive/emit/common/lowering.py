@@ -3,8 +3,8 @@
 Input: an expression with free indices.  Output: statements (name, text, meaning) that evaluate
 it on arrays of shape (..., m, m), and the text of the result.
 
-Every monomial splits into parts joined by dummies; a part is contracted one dummy at a time, the
-cheapest first; equal parts are computed once, whatever monomial they come from.  The remaining
+Every monomial splits into parts joined by dummies; a part is contracted pair by pair in the
+cheapest order; equal parts are computed once, whatever monomial they come from.  The remaining
 polynomial in the parts is factored greedily, and a symmetric result is built from its half.
 Nothing larger than the result is ever formed when the parts are matrices.
 """
@@ -29,7 +29,7 @@ def lower(expression: Expression, program: Program) -> str:
     terms: list[Term] = []
     for coefficient, factors in expression.terms:
         parts = components(factors, expression.free)
-        placed = [p for part in parts for p in contracted(part, expression.free, program)]
+        placed = [contracted(part, expression.free, program) for part in parts]
         terms.append((coefficient, tuple(sorted(placed, key=in_order))))
     if len(expression.free) == 2:
         halved = _half(expression, terms, program)

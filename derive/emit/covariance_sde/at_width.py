@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import words_in
 from derive.emit.common.scalars import python
 from derive.emit.covariance_sde.kernels import (
-    Kernel,
     congruence_kernel,
     expression_kernel,
     noise_kernel,

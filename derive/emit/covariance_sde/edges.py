@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from derive.emit.covariance_sde.kernels import Kernel
+from derive.emit.common.kernel import Kernel
 
 # words of a kernel's text, and what follows from them
 _SIZES = ("of_correlation(", "sqrt(diagonal(", "rows_scaled(")
@@ -13,7 +13,7 @@ _ANGLES = "of_correlation("
 
 def with_edges(kernel: Kernel) -> Kernel:
     """The kernel with a sentence where a root of a token's size or an angle enters."""
-    text = "\n".join([*kernel.body, kernel.result])
+    text = "\n".join(kernel.lines)
     where = "X" if kernel.arguments.startswith("X") else kernel.arguments.partition(",")[0]
     said = []
     if any(word in text for word in _SIZES):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import indices_of
 from derive.emit.common.graph_code import gather, statements
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.lowering import lower
 from derive.emit.common.names import NAME, local, words_in
 from derive.emit.common.program import RANKS, Program
@@ -28,18 +29,6 @@ from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import root_of_noise
 from derive.methods.covariance_sde.project import V as SIZE
 from derive.methods.covariance_sde.result import CovarianceSDE
-
-
-@dataclass
-class Kernel:
-    """One function of a module: signature, docstring, statements, result."""
-
-    name: str
-    arguments: str
-    doc: str
-    body: list[str] = field(default_factory=list)
-    result: str = ""
-    scalars: list[tuple[str, int]] = field(default_factory=list)  # single numbers in `params`
 
 
 def numbered(kernel: Kernel, kept: set[str]) -> Kernel:

@@ -13,12 +13,13 @@ import sympy as sp
 from derive.calculus.index.text import show
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment, filled
 from derive.emit.common.signature import signature
 from derive.emit.covariance_sde.at_width import at_width_entry, at_width_kernels, at_width_params
 from derive.emit.covariance_sde.edges import with_edges
-from derive.emit.covariance_sde.kernels import Kernel, kernels_of, layer_kernel, numbered
+from derive.emit.covariance_sde.kernels import kernels_of, layer_kernel, numbered
 from derive.emit.covariance_sde.names import clock_words, parameters, patterns, sizes_of, taken
 from derive.emit.covariance_sde.spec import specification, words_of_runtime
 from derive.methods.covariance_sde.corrected import Corrected, corrected_or_none
@@ -48,7 +49,9 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
         kernels += at_width_kernels(at_width)
     kept = taken(result)
     kernels = [
-        replace(numbered(k, kept), doc=filled(k.doc), scalars=single_numbers(k, result, at_width))
+        replace(
+            numbered(k, kept), doc=filled(k.doc), decorators=single_numbers(k, result, at_width)
+        )
         for k in map(with_edges, kernels)
     ]
     equations = result.equations | ({} if at_width is None else at_width.corrections)
@@ -80,7 +83,7 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             dims=[{"name": d.name, "meaning": d.meaning} for d in sizes_of(result)],
             weights=[{"name": n, "shape": show_shape(a.shape)} for n, a in result.trace.weights],
             kernels=kernels,
-            scalars=any(k.scalars for k in kernels),
+            scalars=any(k.decorators for k in kernels),
             spec=specification(result) + ([] if at_width is None else [at_width_entry(at_width)]),
             at_width=at_width and at_width_params(at_width),
             reduced=result.reduction is not None,
@@ -91,15 +94,14 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
     return text.replace(NO_HASH, body_hash(text), 1)
 
 
-def single_numbers(
-    kernel: Kernel, result: CovarianceSDE, at_width: Corrected | None
-) -> list[tuple[str, int]]:
-    """Fields of `params` that are one number each, with their places: no pattern, no table."""
+def single_numbers(kernel: Kernel, result: CovarianceSDE, at_width: Corrected | None) -> list[str]:
+    """A check of the fields of `params` that are one number each: no pattern, no table."""
     corrected = at_width is not None and kernel.name.endswith("_at_width")
     fields = parameters(at_width.sde if corrected and at_width is not None else result)
     arrays = {p.name for p in patterns(result) if p.given}
     arrays |= {p.name for p in result.model.params if p.varying}
-    return [(f.name, place) for place, f in enumerate(fields) if f.name not in arrays]
+    places = [f"{f.name}={place}" for place, f in enumerate(fields) if f.name not in arrays]
+    return [f"scalars_only({', '.join(places)})"] if places else []
 
 
 def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from derive.calculus.limit.scaling import ratio
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import words_in
-from derive.emit.covariance_sde.kernels import Kernel
 from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of
 from derive.methods.covariance_sde.reduce import Chain
 from derive.methods.covariance_sde.result import CovarianceSDE
@@ -46,7 +46,7 @@ _OPS = (
 
 
 def words_of_runtime(kernels: list[Kernel]) -> list[str]:
-    words = words_in(line for k in kernels for line in [*k.body, k.result])
+    words = words_in(line for k in kernels for line in k.lines)
     return [name for name in sorted(_OPS) if name in words]
 
 

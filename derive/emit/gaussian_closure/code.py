@@ -7,15 +7,12 @@ equal parts are computed once.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import kinks_of
+from derive.calculus.index.contraction_order import chained, contraction_order
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
@@ -23,7 +20,6 @@ from derive.emit.common import scalars
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
 
-NOMINAL = {"H": 4, "B": 4, "queries": 100, "keys": 100}
 LETTERS = "ijklmnpqrstuvwxyzabcdefgo"
 WORDS_OF = {
     "inverse": "inverse",
@@ -204,22 +200,19 @@ class Code:
     def _contracted(self, operands: list[Operand], output: tuple[Index, ...]) -> str:
         if not operands:
             return "1.0"
-        operands = _ordered(operands, output)
-        if len(operands) == 1:
-            name, indices = operands[0]
-            if indices == output:
-                return name
-            return self._einsum([operands[0]], output)
-        for pair, result in _path(operands, output):
-            inside = [operands[p] for p in pair]
-            last = len(operands) == 2
-            wanted = output if last else result
-            text = self._einsum(inside, wanted)
-            if last:
-                return text
-            name = self.assign(_joined_name([o[0] for o in inside]), text)
-            operands = [o for p, o in enumerate(operands) if p not in pair] + [(name, wanted)]
-        raise AssertionError("no path")
+        operands = chained(operands, output)
+        pairings = contraction_order([indices for _, indices in operands], output)
+        if not pairings:
+            ((name, indices),) = operands
+            return name if indices == output else self._einsum(operands, output)
+        for number, pairing in enumerate(pairings, 1):
+            inside = [operands[pairing.first], operands[pairing.second]]
+            if number == len(pairings):
+                return self._einsum(inside, output)
+            name = _joined_name([o[0] for o in inside])
+            text = self._einsum(inside, pairing.legs)
+            operands.append((self.assign(name, text), pairing.legs))
+        raise AssertionError("an order of pairings ends with one array")
 
     def _einsum(self, inside: list[Operand], output: tuple[Index, ...]) -> str:
         self.words.add("contract")
@@ -238,121 +231,6 @@ def _real_and_imaginary(coefficient: sp.Expr) -> list[sp.Expr]:
     imaginary = sp.expand(coefficient).coeff(sp.I)
     rest = sp.expand(coefficient - imaginary * sp.I)
     return [p for p in (rest, imaginary * sp.I) if p != 0]
-
-
-def _ordered(operands: list[Operand], output: tuple[Index, ...]) -> list[Operand]:
-    """Operands as a chain from the output's first index where that is possible."""
-    left, out = list(operands), []
-    at = output[0] if output else None
-    while left:
-        hit = next((o for o in left if at is not None and at in o[1]), left[0])
-        left.remove(hit)
-        out.append(hit)
-        onward = [i for i in hit[1] if i not in output and any(i in o[1] for o in left)]
-        at = onward[0] if onward else None
-    return out
-
-
-def _size(indices: Iterable[Index]) -> int:
-    out = 1
-    for i in indices:
-        out *= NOMINAL.get(i.dim.name, 5 if i.dim.name.startswith("d_") else 8)
-    return out
-
-
-def _path(operands: list[Operand], output: tuple[Index, ...]):  # type: ignore[no-untyped-def]
-    """Cheapest pairwise order, as positions into the shrinking list with each result's indices."""
-    numbered: dict[Index, int] = {}
-    for _, indices in operands:
-        for i in indices:
-            numbered.setdefault(i, len(numbered))
-    plan = _best(
-        tuple(frozenset(numbered[i] for i in indices) for _, indices in operands),
-        frozenset(numbered[i] for i in output),
-        tuple(_size([i]) for i in numbered),
-    )
-    work = list(range(len(operands)))
-    current: list[Operand] = list(operands)
-    ids = [frozenset([n]) for n in work]
-    for left, right in plan:
-        a, b = ids.index(left), ids.index(right)
-        pair = (min(a, b), max(a, b))
-        rest = [o for p, o in enumerate(current) if p not in pair]
-        kept = set(output).union(*(o[1] for o in rest)) if rest else set(output)
-        first, second = current[pair[0]], current[pair[1]]
-        result = tuple(dict.fromkeys(i for i in (*first[1], *second[1]) if i in kept))
-        yield pair, result
-        merged = ids[pair[0]] | ids[pair[1]]
-        current = [*rest, ("", result)]
-        ids = [x for p, x in enumerate(ids) if p not in pair] + [merged]
-
-
-@lru_cache(maxsize=4096)
-def _best(sets: tuple[frozenset[int], ...], output: frozenset[int], sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
-    """Dynamic programme over subsets of operands (greedy above eight)."""
-    n = len(sets)
-    if n > 8:
-        return _greedy(sets, output, sizes)
-    everything = (1 << n) - 1
-
-    def kept(subset: int) -> frozenset[int]:
-        outside: set[int] = set(output)
-        inside: set[int] = set()
-        for p in range(n):
-            (inside if subset >> p & 1 else outside).update(sets[p])
-        return frozenset(inside & outside)
-
-    keep = {s: kept(s) for s in range(1, everything + 1)}
-    cost: dict[int, float] = {1 << p: 0.0 for p in range(n)}
-    split: dict[int, int] = {}
-    for subset in sorted(range(1, everything + 1), key=lambda s: (s.bit_count(), s)):
-        if subset in cost:
-            continue
-        best = math.inf
-        half = (subset - 1) & subset
-        while half:
-            other = subset ^ half
-            if half < other:
-                own = cost[half] + cost[other]
-                if own < best:
-                    own += math.prod(sizes[i] for i in keep[half] | keep[other])
-                if own < best:
-                    best, split[subset] = own, half
-            half = (half - 1) & subset
-        cost[subset] = best
-
-    def members(subset: int) -> frozenset[int]:
-        return frozenset(p for p in range(n) if subset >> p & 1)
-
-    order: list[tuple[frozenset[int], frozenset[int]]] = []
-
-    def visit(subset: int) -> None:
-        if subset in split:
-            half = split[subset]
-            visit(half)
-            visit(subset ^ half)
-            order.append((members(half), members(subset ^ half)))
-
-    visit(everything)
-    return order
-
-
-def _greedy(sets: tuple[frozenset[int], ...], output: frozenset[int], sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
-    current = [(frozenset([p]), s) for p, s in enumerate(sets)]
-    order = []
-    while len(current) > 1:
-
-        def price(pair: tuple[int, int], current: list = current) -> tuple:
-            a, b = current[pair[0]][1], current[pair[1]][1]
-            return (not a & b, math.prod(sizes[i] for i in a | b), pair)
-
-        i, j = min(itertools.combinations(range(len(current)), 2), key=price)
-        order.append((current[i][0], current[j][0]))
-        rest = [c for p, c in enumerate(current) if p not in (i, j)]
-        outside = output.union(*(c[1] for c in rest))
-        joined = (current[i][1] | current[j][1]) & outside
-        current = [*rest, (current[i][0] | current[j][0], joined)]
-    return order
 
 
 def _joined_name(names: list[str]) -> str:

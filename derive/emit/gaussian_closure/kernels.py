@@ -10,6 +10,7 @@ from derive.calculus.index import chains
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import fresh, local
 from derive.emit.gaussian_closure.code import Code
 from derive.methods.gaussian_closure.conditions import has_frequency, is_gram
@@ -21,14 +22,6 @@ from derive.notation.common.scalars import Dim
 
 
 @dataclass
-class Kernel:
-    name: str
-    arguments: str
-    doc: str
-    body: list[str] = field(default_factory=list)
-
-
-@dataclass
 class Parts:
     """What the template is filled with."""
 
@@ -36,7 +29,11 @@ class Parts:
     words: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
     functions: dict[tuple, str] = field(default_factory=dict)
-    contractions: int = 0
+
+    @property
+    def contractions(self) -> int:
+        """How many there are in all kernels."""
+        return sum(line.count("contract(") for k in self.kernels for line in k.lines)
 
 
 def param_fields(result: GaussianClosure) -> list[dict[str, str]]:
@@ -87,9 +84,9 @@ def add_kernel(
     if _complex(expression, result.book):
         code.words.add("real")
         text = f"real({text})"
-    body = [*prelude(result, code.used), *code.lines, f"return {text}"]
+    body = [*prelude(result, code.used), *code.lines]
     parts.words |= code.words
-    parts.kernels.append(Kernel(name, arguments, doc, body))
+    parts.kernels.append(Kernel(name, arguments, doc, body, text))
 
 
 def add_pair(
@@ -112,9 +109,9 @@ def add_pair(
         code.words.add("real")
         code.lines.append(f"{first} = real({first})")
         two = f"real({two})"
-    body = [*prelude(result, code.used), *code.lines, f"return {first}, {two}"]
+    body = [*prelude(result, code.used), *code.lines]
     parts.words |= code.words
-    parts.kernels.append(Kernel(name, arguments, doc, body))
+    parts.kernels.append(Kernel(name, arguments, doc, body, f"{first}, {two}"))
 
 
 def _nothing(code: Code, like: str) -> str:
@@ -163,7 +160,7 @@ def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
         parts.words.add("total")
         line = f"total({line}, noise(mean, cov, params))"
     doc = f"Rate of the covariance, {square}: R cov + cov R^T{' + noise' if result.noise else ''}."
-    parts.kernels.append(Kernel("cov_rate", "mean, cov, params", doc, [f"return {line}"]))
+    parts.kernels.append(Kernel("cov_rate", "mean, cov, params", doc, [], line))
 
 
 def add_margin(parts: Parts, result: GaussianClosure) -> None:
@@ -195,9 +192,9 @@ def add_margin(parts: Parts, result: GaussianClosure) -> None:
         "Smallest eigenvalue of I + F^T M F, F F^T = cov, for the quadratic part M of each weight: "
         "the Gaussian integrals exist while it is positive."
     )
-    body = [*prelude(result, code.used), *code.lines, f"return {out}"]
+    body = [*prelude(result, code.used), *code.lines]
     parts.words |= code.words
-    parts.kernels.append(Kernel("margin", "mean, cov, params", doc, body))
+    parts.kernels.append(Kernel("margin", "mean, cov, params", doc, body, out))
 
 
 def _needed(result: GaussianClosure) -> list[tuple[Expression, Tensor]]:

@@ -13,10 +13,10 @@ import sympy as sp
 from derive.calculus.arrays.scalar_functions import derivative_of
 from derive.calculus.index import chains
 from derive.emit.common import scalars
+from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
 from derive.emit.gaussian_closure.kernels import (
-    Kernel,
     Parts,
     add_cov_rate,
     add_kernel,
@@ -26,7 +26,7 @@ from derive.emit.gaussian_closure.kernels import (
     prelude,
 )
 from derive.emit.gaussian_closure.particles import particle_body
-from derive.emit.gaussian_closure.rates import add_cubature, add_errors, add_fourier
+from derive.emit.gaussian_closure.rates import LAW, add_cubature, add_errors, add_fourier
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, GaussianClosure
 from derive.version import ENGINE
@@ -119,7 +119,7 @@ def model_signature(result: GaussianClosure) -> str:
     lines = [result.model.method, result.route, str(result.exact)]
     lines += [f"{f['name']}: {f['shape']}" for f in param_fields(result)]
     lines += [f"{k} = {v}" for k, v in equations_text(result).items()]
-    lines += [k.name + "\n".join(k.body) for k in _parts(result).kernels if "particle" in k.name]
+    lines += [k.name + "\n".join(k.lines) for k in _parts(result).kernels if "particle" in k.name]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -161,13 +161,12 @@ def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str
 @lru_cache(maxsize=4)
 def _parts(result: GaussianClosure) -> Parts:
     parts = Parts()
-    law = "mean, cov, params"
     own = "(..., B, d)" if result.model.positional else "(..., d)"
     add_kernel(
         parts,
         result,
         "velocity",
-        f"x, {law}",
+        f"x, {LAW}",
         f"Velocity of queries x {own} under the law N(mean, cov), {own}.",
         result.velocity,
         {"x": "x"},
@@ -178,14 +177,14 @@ def _parts(result: GaussianClosure) -> Parts:
         "jacobian": f"Mean gradient R = E grad Gamma, {square}: cov' = R cov + cov R^T.",
     }
     if result.route == CLOSED:
-        add_kernel(parts, result, "mean_rate", law, docs["mean_rate"], result.mean_rate)
-        add_kernel(parts, result, "jacobian", law, docs["jacobian"], result.jacobian)
+        add_kernel(parts, result, "mean_rate", LAW, docs["mean_rate"], result.mean_rate)
+        add_kernel(parts, result, "jacobian", LAW, docs["jacobian"], result.jacobian)
     elif result.route == FOURIER:
         add_fourier(parts, result, docs)
     else:
         assert result.route == CUBATURE
         add_cubature(parts, result, docs)
-    add_errors(parts, result, law)
+    add_errors(parts, result)
     add_cov_rate(parts, result, square)
     add_margin(parts, result)
     if result.noise is not None:
@@ -193,7 +192,7 @@ def _parts(result: GaussianClosure) -> Parts:
             parts,
             result,
             "noise",
-            law,
+            LAW,
             f"Covariance rate of the additive noise, {square}.",
             result.noise,
         )
@@ -206,6 +205,5 @@ def _parts(result: GaussianClosure) -> Parts:
         if "sinkhorn_average" in writer.sums:  # iterations until they meet a tolerance
             doc += "\n\nDerivatives: forward mode (jax.jvp, jax.jacfwd) alone."
         body = [*unpacked, *writer.lines]
-        parts.kernels.append(Kernel("particle_velocity", "x, y, params", doc, body))
-    parts.contractions = sum(line.count("contract(") for k in parts.kernels for line in k.body)
+        parts.kernels.append(Kernel("particle_velocity", "x, y, params", doc, body, writer.result))
     return parts

@@ -72,6 +72,7 @@ class Writer:
     words: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
+    result: str = ""
     count: int = 0
 
     def of(self, node: Array) -> str:
@@ -293,5 +294,5 @@ def particle_body(traced: ClosureTrace, functions: dict[tuple, str]) -> Writer |
         result = writer.of(traced.velocity)
     except (NoParticles, Refusal, KeyError):
         return None
-    writer.lines.append(f"return {result}")
+    writer.result = result
     return writer

@@ -7,11 +7,11 @@ from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.common.graph_code import statements
 from derive.emit.optimal_control.module import (
     LEFT_SIDES,
-    _leaf_names,
     _plain,
     equations_latex,
     model_signature,
 )
+from derive.emit.optimal_control.names import leaf_names
 from derive.methods.common.record import Step
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
@@ -83,9 +83,7 @@ def _results(result: OptimalControl, step: Step) -> list[Shown]:
 
 
 def _code(result: OptimalControl, part: Array) -> list[str]:
-    lines, text = statements(
-        part, result.algebra.names, _leaf_names(result), "x.dtype", signed=True
-    )
+    lines, text = statements(part, result.algebra.names, leaf_names(result), "x.dtype", signed=True)
     return [*(f"{n} = {words}" for n, words in lines), text]
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from derive.emit.optimal_control.module import FUNCTIONS
+from derive.emit.optimal_control.kernels import FUNCTIONS
 from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.instances import inside
 from derive.methods.optimal_control.result import OptimalControl

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.emit.optimal_control.module import FUNCTIONS
+from derive.emit.optimal_control.kernels import FUNCTIONS
 from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.instances import Point, relative
 from derive.methods.optimal_control.result import OptimalControl

@@ -77,6 +77,17 @@ def test_statements_have_the_value_of_the_expression(symmetric: bool) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
+def test_a_lone_delta_is_the_identity() -> None:
+    delta = Tensor("delta", (m, m), "delta", symmetric=True)
+    expression = collect((a, b), [(x, (delta[(a, b)],)), (sp.Integer(2), (PLAIN[0][(a, b)],))])
+    program = Program(taken={"V", "A", "m", "x"}, like="A")
+    text = lower(expression, program)
+    scope = {**vars(ops), "A": np.diag([1.0, 2.0, 3.0]), "x": 0.5}
+    for statement in program.statements:
+        scope[statement.name] = np.asarray(eval(statement.text, scope))
+    np.testing.assert_allclose(eval(text, scope), np.diag([2.5, 4.5, 6.5]))
+
+
 def test_products_with_a_common_factor_become_one() -> None:
     A, B, C = PLAIN
     k, other = Index("k", m), Index("l", m)
