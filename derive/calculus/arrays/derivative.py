@@ -20,8 +20,8 @@ import sympy as sp
 from derive.calculus.arrays.algebra import HALF, Algebra
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
-from derive.notation.common.arrays import ONE, Array, Shape, arguments, visible, walk
-from derive.notation.common.elementwise import WORDS, x_symbol
+from derive.notation.common.arrays import ONE, Array, Shape, arguments, visible, walk, x_symbol
+from derive.notation.common.elementwise import WORDS
 
 
 def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Array]:
