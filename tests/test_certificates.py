@@ -50,7 +50,7 @@ def test_one_byte_of_the_kernel_makes_it_stale(folder: Path) -> None:
     assert found.state == "stale" and "bytes" in found.why
 
 
-@pytest.mark.parametrize("part", ["results", "gaussian_closure", "precision"])
+@pytest.mark.parametrize("part", ["closures/results", "closures/entry", "common/precision"])
 def test_a_changed_runtime_file_makes_it_stale_and_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -71,14 +71,15 @@ def test_a_changed_runtime_file_makes_it_stale_and_is_named(
 def test_a_runtime_file_that_the_kernel_does_not_need_changes_nothing() -> None:
     kernel = (generated_folder() / f"{MODEL}.py").read_text(encoding="utf-8")
     parts = sources.needed(kernel)
-    assert "gaussian_closure" in parts and "results" in parts
-    assert "sparse_control" not in parts and "networks" not in parts
+    assert "closures/entry" in parts and "closures/results" in parts
+    assert not any(part.startswith(("control/", "paths/")) for part in parts)
 
 
 def test_what_a_needed_file_imports_is_needed_too() -> None:
     kernel = (generated_folder() / "shaped_attention.py").read_text(encoding="utf-8")
-    assert "covariance_sde" in sources.reached(kernel)
-    assert "normals" not in sources.reached(kernel) and "normals" in sources.needed(kernel)
+    assert "paths/entry" in sources.reached(kernel)
+    assert "paths/normals" not in sources.reached(kernel)
+    assert "paths/normals" in sources.needed(kernel)
 
 
 TEXT = '"""Title."""\nx = 1  # one\ndef f(a, b=2):\n    """Words."""\n    return a + b\n'
