@@ -67,4 +67,5 @@ def rebound(
 
 def _is_word(value: Any) -> bool:
     """Whether a function is one of the notation's."""
-    return isinstance(value, types.FunctionType) and value.__module__.startswith("derive.notation.")
+    home = value.__module__ if isinstance(value, types.FunctionType) else None
+    return (home or "").startswith("derive.notation.")
