@@ -53,12 +53,12 @@ def rebound(
             return rebuilt(value)
         return value
 
-    def rebuilt(own: types.FunctionType) -> types.FunctionType:
-        cells = tuple(types.CellType(meaning(c.cell_contents)) for c in own.__closure__ or ())
+    def rebuilt(plain: types.FunctionType) -> types.FunctionType:
+        cells = tuple(types.CellType(meaning(c.cell_contents)) for c in plain.__closure__ or ())
         # declared dimensions and parameters may stand as defaults too
-        defaults = tuple(meaning(d) for d in own.__defaults__ or ())
-        out = types.FunctionType(own.__code__, names, own.__name__, defaults, cells)
-        out.__kwdefaults__ = {k: meaning(d) for k, d in (own.__kwdefaults__ or {}).items()}
+        defaults = tuple(meaning(d) for d in plain.__defaults__ or ())
+        out = types.FunctionType(plain.__code__, names, plain.__name__, defaults, cells)
+        out.__kwdefaults__ = {k: meaning(d) for k, d in (plain.__kwdefaults__ or {}).items()}
         return out
 
     names |= {name: meaning(value) for name, value in home.items()}
