@@ -74,11 +74,8 @@ def _by_parts(entry: Factor, rest: Factors, weight: Tensor) -> Products:
             yield 1 / sp.sqrt(state.dims[1]), others + joined
 
 
-_NEXT = {"magnitude": "sign"}
-
-
 def _derivative(tensor: Tensor) -> Tensor:
-    if tensor.kind not in _NEXT:
+    if tensor.kind != "magnitude":
         raise Refusal(
             "the average needs the density of a pre-activation at its kink; this product of "
             "piecewise-linear functions is beyond Price's rule as it is used here"

@@ -33,7 +33,6 @@ from derive.calculus.index.factors import (
     Index,
     Tensor,
     apart,
-    delta_tensor,
     fresh,
     indices_of,
 )
@@ -290,16 +289,3 @@ def _stein(
             * _stein(left, ridge, raised, mean, cov, i, j, law, book)
         )
     return plus(*out)
-
-
-__all__ = [
-    "GaussianLaw",
-    "NoTilt",
-    "Tilted",
-    "average",
-    "complete_square",
-    "delta_tensor",
-    "isserlis",
-    "join",
-    "split",
-]

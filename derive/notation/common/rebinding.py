@@ -53,12 +53,12 @@ def rebound(
             return rebuilt(value)
         return value
 
-    def rebuilt(own: types.FunctionType) -> types.FunctionType:
-        cells = tuple(types.CellType(meaning(c.cell_contents)) for c in own.__closure__ or ())
+    def rebuilt(plain: types.FunctionType) -> types.FunctionType:
+        cells = tuple(types.CellType(meaning(c.cell_contents)) for c in plain.__closure__ or ())
         # declared dimensions and parameters may stand as defaults too
-        defaults = tuple(meaning(d) for d in own.__defaults__ or ())
-        out = types.FunctionType(own.__code__, names, own.__name__, defaults, cells)
-        out.__kwdefaults__ = {k: meaning(d) for k, d in (own.__kwdefaults__ or {}).items()}
+        defaults = tuple(meaning(d) for d in plain.__defaults__ or ())
+        out = types.FunctionType(plain.__code__, names, plain.__name__, defaults, cells)
+        out.__kwdefaults__ = {k: meaning(d) for k, d in (plain.__kwdefaults__ or {}).items()}
         return out
 
     names |= {name: meaning(value) for name, value in home.items()}
@@ -67,4 +67,5 @@ def rebound(
 
 def _is_word(value: Any) -> bool:
     """Whether a function is one of the notation's."""
-    return isinstance(value, types.FunctionType) and value.__module__.startswith("derive.notation.")
+    home = value.__module__ if isinstance(value, types.FunctionType) else None
+    return (home or "").startswith("derive.notation.")

@@ -19,8 +19,6 @@ import sympy as sp
 from derive.errors import DefinitionError
 from derive.notation.common.names import identifier
 
-SCALINGS = ("fixed", "free", "proportional")
-
 
 class Dim(sp.Symbol):
     """A symbolic dimension: `scaling` says how it behaves as the width grows.
