@@ -14,8 +14,8 @@ import pytest
 import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
-from derive.calculus.index.expressions import Expression, collect, delta_tensor
-from derive.calculus.index.factors import Index, Tensor
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor, delta_tensor
 from derive.calculus.ito import image, image_diffusion, image_drift, image_noise
 from derive.draws import generator
 
