@@ -31,7 +31,7 @@ def test_a_broken_rule_is_killed_by_its_rung(rule, rung):
 def test_every_target_is_a_function_of_ours():
     for mutant in MUTANTS:
         place, _, name = mutant.target.partition(":")
-        found = importlib.import_module(place)
+        found = importlib.import_module(f"derive.{place}")
         for part in name.split("."):
             found = getattr(found, part)
         assert callable(found), mutant
