@@ -19,6 +19,7 @@ from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common import scalars
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
+from derive.methods.gaussian_closure.fields import Rule
 
 LETTERS = "ijklmnpqrstuvwxyzabcdefgo"
 WORDS_OF = {
@@ -41,7 +42,9 @@ class Code:
     lines: list[str] = field(default_factory=list)
     words: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)  # tensors and symbols that the caller provides
-    functions: dict[tuple, str] = field(default_factory=dict)  # scalar functions by (rule, order)
+    functions: dict[tuple[Rule, int], str] = field(
+        default_factory=dict
+    )  # scalar functions by (rule, order)
     _seen: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -130,10 +133,10 @@ class Code:
         self.used.add(cov)
         return self.names.get(cov, cov)
 
-    def function(self, rule: object, order: int) -> str:
+    def function(self, rule: Rule, order: int) -> str:
         """Name of a scalar function of the module: the k-th derivative of a rule."""
         key = (rule, order)
-        name = f"_{rule.name}" + (f"_{order}" if order else "")  # type: ignore[attr-defined]
+        name = f"_{rule.name}" + (f"_{order}" if order else "")
         self.functions[key] = name
         return name
 
