@@ -1,7 +1,7 @@
 """A product of tensors as arrays: pair by pair, in the order of least cost.
 
 The one way from index expressions to arrays, whoever writes them: each lowering says what a
-diagonal, a sum and a product of two are in its words (`Arrays`).
+diagonal, a sum and a product of two are in its words (`Lowering`).
 
 A pairing costs the product of the sizes of all indices in it; sizes are symbols in an equation, so
 that orders are compared at nominal ones.  The order is the cheapest there is for up to `EXACT`
@@ -62,7 +62,7 @@ def contraction_order(
     return out
 
 
-class Arrays(Protocol[T]):
+class Lowering(Protocol[T]):
     """How a lowering says what arrays do: as statements of code, or as nodes of a graph."""
 
     def diagonal(self, placed: Placed[T]) -> Placed[T]:
@@ -80,7 +80,7 @@ class Arrays(Protocol[T]):
 def contracted(
     operands: Sequence[Placed[T]],
     output: tuple[Index, ...],
-    arrays: Arrays[T],
+    arrays: Lowering[T],
     ordered: Callable[[Sequence[Placed[T]], tuple[Index, ...]], list[Placed[T]]] | None = None,
 ) -> Placed[T]:
     """The product of tensors: diagonals, sums over lone indices, then pair by pair.
