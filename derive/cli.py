@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"derive.commands.{name}_command")
-        summary = module.__doc__.strip().split("\n")[0]
+        summary = (module.__doc__ or "").strip().split("\n")[0]
         own = commands.add_parser(name, help=summary, description=summary)
         module.arguments(own)
         own.set_defaults(run=module.run)

@@ -19,7 +19,7 @@ GROUP = "derive.methods"  # of entry points of other packages
 @cache
 def own() -> tuple[str, ...]:
     """Words of the methods that derive brings; imports none of them."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(kinds.__path__)))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(kinds.__path__) if m.ispkg))
 
 
 @cache

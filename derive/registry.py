@@ -119,13 +119,11 @@ def find(request: str) -> Entry:
                 )
             )
         return found[0]
-    known = registered()
-    for entry in known:
-        if entry.name == request:
-            return entry
-    names = [e.name for e in known]
-    close = difflib.get_close_matches(request, names, 1)
-    hint = f"did you mean {close[0]}?" if close else f"known models: {', '.join(names)}"
+    there = {entry.name: entry for entry in registered()}
+    if request in there:
+        return there[request]
+    close = difflib.get_close_matches(request, there, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known models: {', '.join(there)}"
     raise RequestError(f"unknown model {request!r}; {hint}")
 
 

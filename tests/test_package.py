@@ -48,7 +48,18 @@ LAYERS = {
         "verify",
     ],  # fmt: skip
     "runtime": ["runtime"],
-    "figures": ["errors", "version", "registry", "files", "kernels", "verify", "figures"],
+    "figures": [
+        "errors",
+        "version",
+        "contract",
+        "dispatch",
+        "entry",
+        "files",
+        "kernels",
+        "registry",
+        "verify",
+        "figures",
+    ],
 }
 
 _ROUTE = ("axes", "cones", "continuation", "second_route")

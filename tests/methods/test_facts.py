@@ -21,9 +21,10 @@ from derive.methods.common.record import Check, Fact, Step, all_facts, merged, r
 from derive.methods.covariance_sde import explosion_checks, width_facts
 from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.block import laws
-from derive.methods.covariance_sde.clock_checks import Moments
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.clock_checks import BlockMoments
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.one_dimension import scalars
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.methods.gaussian_closure import facts as closure_facts
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control import facts as control_facts
@@ -123,11 +124,11 @@ def test_a_fact_said_of_two_blocks_keeps_its_worst_check() -> None:
     assert both.check is not None and both.check.residual == 0.7
 
 
-def moments(result: CovarianceSDE) -> Moments:
+def moments(result: CovarianceSDE) -> BlockMoments:
     (block,) = result.blocks
     (step,) = [s for s in block.steps if s.name == "average"]
     drift, diffusion = step.results.values()
-    return Moments(block.law, drift, diffusion)
+    return BlockMoments(block.law, drift, diffusion)
 
 
 def block_fact(name: str, words: str) -> Fact:

@@ -18,8 +18,9 @@ from scipy.special import gammainc
 from derive.calculus.index.evaluate import evaluate
 from derive.emit.covariance_sde.module import render
 from derive.errors import DefinitionError, Refusal
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.one_dimension import Scalar, scalars
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation import (
     cos,
     covariance_sde,

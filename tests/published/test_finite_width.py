@@ -17,8 +17,9 @@ from scipy.special import erf
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.registry import find, load
 
 from .one_layer_mlp_moments import shaped_relu, shaped_smooth

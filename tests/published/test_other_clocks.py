@@ -19,9 +19,10 @@ from derive.emit.covariance_sde import report
 from derive.emit.covariance_sde.module import render
 from derive.errors import DefinitionError, Refusal
 from derive.generated import relu_attention
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.finite_width import finite_width
 from derive.methods.covariance_sde.one_dimension import scalars
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation import (
     Rational,
     covariance_sde,

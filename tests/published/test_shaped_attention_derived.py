@@ -22,7 +22,8 @@ from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.layers.model import Model
 
 

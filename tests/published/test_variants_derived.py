@@ -16,7 +16,8 @@ from index_expressions import read
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation import Refusal
 from derive.notation.common.functions import (
     cos,

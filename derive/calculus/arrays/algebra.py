@@ -19,8 +19,8 @@ from typing import Any
 import sympy as sp
 
 from derive.calculus.arrays.interned import ZERO, Interned, is_scalar
-from derive.notation.common.arrays import ONE, Array, Shape, broadcast, walk
-from derive.notation.common.elementwise import named, x_symbol
+from derive.notation.common.arrays import ONE, Array, Shape, broadcast, walk, x_symbol
+from derive.notation.common.elementwise import named
 
 HALF = sp.Rational(1, 2)
 

@@ -20,8 +20,8 @@ import sympy as sp
 from derive.calculus.arrays.algebra import HALF, Algebra
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
-from derive.notation.common.arrays import ONE, Array, Shape, walk
-from derive.notation.common.elementwise import WORDS, x_symbol
+from derive.notation.common.arrays import ONE, Array, Shape, arguments, visible, walk, x_symbol
+from derive.notation.common.elementwise import WORDS
 
 
 def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Array]:
@@ -56,7 +56,7 @@ def backward(
             name = algebra.names.get(array)
             if name:
                 algebra.names.setdefault(algebra.split(bar)[1], f"{name}_bar")
-        for position, arg in enumerate(_live(array)):
+        for position, arg in enumerate(arguments(array)):
             if arg in wanted:
                 part = _adjoint(algebra, array, position, bar)
                 bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
@@ -92,11 +92,6 @@ def _above(order: Sequence[Array], leaves: Sequence[Array]) -> set[Array]:
         if any(a in out for a in array.args):
             out.add(array)
     return out
-
-
-def _live(array: Array) -> tuple[Array, ...]:
-    """Arguments through which derivatives pass: a composite's meaning repeats its argument."""
-    return array.args[:-1] if array.op == "composite" else array.args
 
 
 def _adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
@@ -162,7 +157,7 @@ def _tangent(
 ) -> Array | None:
     if array in directions:
         return directions[array]
-    live = [(k, a, moves[a]) for k, a in enumerate(_live(array)) if moves[a] is not None]
+    live = [(k, a, moves[a]) for k, a in enumerate(arguments(array)) if moves[a] is not None]
     if not live:
         return None
     parts: list[Array] = []
@@ -341,6 +336,6 @@ def _in_own_value(g: Algebra, array: Array, expression: Array) -> Array:
         {numerator: g.multiply(array, denominator), denominator: denominator, array: array},
     )
     hidden = {numerator, denominator}
-    if any(a in hidden for a in walk(out, _live)):
+    if any(a in hidden for a in visible(out)):
         return expression
     return out

@@ -18,12 +18,12 @@ import sympy as sp
 
 from derive.calculus.index.defined import (
     Book,
-    _touches,
     depends,
     differentiate,
     placed,
     plus,
     spread,
+    touches,
     union,
 )
 from derive.calculus.index.expressions import Expression, collect, scalar, single
@@ -98,7 +98,7 @@ def split(expression: Expression, variable: Tensor, book: Book) -> Quadratic:
         degree = sum(f.tensor == variable for f in factors)
         if degree > 2:
             raise NoTilt(f"the exponent has degree {degree} in {variable.name}; at most 2 is legal")
-        if any(_touches(f.tensor, variable, book) for f in factors if f.tensor != variable):
+        if any(touches(f.tensor, variable, book) for f in factors if f.tensor != variable):
             raise NoTilt(f"the exponent is no polynomial in {variable.name}")
         degrees[degree].append((coefficient, factors))
     parts = [collect(expression.free, degrees[n]) for n in range(3)]
@@ -186,7 +186,7 @@ def _term(
     variable = law.variable
     factors = apart(factors, free)
     powers = [f for f in factors if f.tensor == variable]
-    inside = [f for f in factors if f.tensor != variable and _touches(f.tensor, variable, book)]
+    inside = [f for f in factors if f.tensor != variable and touches(f.tensor, variable, book)]
     outside = tuple(f for f in factors if f not in powers and f not in inside)
     ridges = [f for f in inside if f.tensor.kind == "ridge"]
     others = [f for f in inside if f.tensor.kind not in ("exp", "ridge")]

@@ -24,7 +24,7 @@ from typing import Any
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression, collect
-from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, fresh
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, delta_tensor, fresh
 
 KINDS = ("exp", "ridge", "smooth", "inverse", "det", "reciprocal", "gate", "spectral")
 _LETTERS = {"exp": "G", "ridge": "f", "smooth": "J", "inverse": "P", "det": "c"}
@@ -82,10 +82,10 @@ def placed(expression: Expression, names: dict[Index, Index]) -> Expression:
 
 def depends(expression: Expression, variable: Tensor, book: Book) -> bool:
     """Does the expression contain the variable, through definitions too?"""
-    return any(_touches(t, variable, book) for t in expression.tensors())
+    return any(touches(t, variable, book) for t in expression.tensors())
 
 
-def _touches(tensor: Tensor, variable: Tensor, book: Book) -> bool:
+def touches(tensor: Tensor, variable: Tensor, book: Book) -> bool:
     if tensor == variable:
         return True
     meaning = book.of.get(tensor)
@@ -129,10 +129,9 @@ def _slope(factor: Factor, variable: Tensor, at: Index, book: Book) -> Terms | N
     """Derivative of one factor as products that keep the factor's indices."""
     one = sp.Integer(1)
     if factor.tensor == variable:
-        delta = Tensor("delta", (at.dim, at.dim), "delta", symmetric=True)
-        return [(one, (delta[factor.indices[-1], at],))]
+        return [(one, (delta_tensor(at.dim)[factor.indices[-1], at],))]
     meaning = book.of.get(factor.tensor)
-    if meaning is None or not _touches(factor.tensor, variable, book):
+    if meaning is None or not touches(factor.tensor, variable, book):
         return None
     own = factor.indices
 

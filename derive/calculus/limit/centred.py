@@ -19,7 +19,6 @@ from derive.calculus.limit.remainders import opened
 from derive.calculus.limit.response import Response, leaf, number_of, sizes
 from derive.notation.common.arrays import (
     Array,
-    _x,
     add,
     function,
     lift,
@@ -27,6 +26,7 @@ from derive.notation.common.arrays import (
     node,
     total,
     transpose,
+    x_symbol,
 )
 
 
@@ -60,7 +60,7 @@ def at_mean(
         return None
     (x,) = body.variables
     derived = sp.diff(body.expr, x, times) if times else body.expr
-    key = (derived.xreplace({x: _x}), len(legs), tuple((c, str(f)) for c, f in mean))
+    key = (derived.xreplace({x: x_symbol}), len(legs), tuple((c, str(f)) for c, f in mean))
     if key not in law.responses:
         root = _applied(derived, x, root)
         if len(legs) == 1:

@@ -11,6 +11,7 @@ quotient is a function (1/x) of its denominator, so that every row normalisation
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import reduce
 
 import sympy as sp
 
@@ -360,12 +361,7 @@ def _masks(argument: Array) -> tuple[list[Array], list[Array]]:
 
 def _weighted(patterns: list[Array], others: list[Array], array: Array) -> Array:
     """exp(y + log p) = p exp(y)."""
-    out = patterns[0]
-    for one in patterns[1:]:
-        out = multiply(out, one)
+    out = reduce(multiply, patterns)
     if not others:
         return out
-    total = others[0]
-    for one in others[1:]:
-        total = add(total, one)
-    return multiply(out, function(array.data[1], total, "exp"))
+    return multiply(out, function(array.data[1], reduce(add, others), "exp"))

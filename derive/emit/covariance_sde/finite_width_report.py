@@ -14,8 +14,8 @@ from derive.emit.covariance_sde.report import terms, title
 from derive.errors import Refusal
 from derive.methods.common.record import require_sound
 from derive.methods.covariance_sde.corrected import Corrected, corrected
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
+from derive.methods.covariance_sde.result import CovarianceSDE
 
 SHOWN = 20  # terms of one equation in text
 LEFT_SIDES = {

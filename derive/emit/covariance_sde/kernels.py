@@ -27,8 +27,8 @@ from derive.emit.covariance_sde.names import (
 )
 from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import root_of_noise
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.project import V as SIZE
+from derive.methods.covariance_sde.result import CovarianceSDE
 
 
 def numbered(kernel: Kernel, kept: set[str]) -> Kernel:

@@ -23,7 +23,7 @@ from derive.emit.covariance_sde.kernels import kernels_of, layer_kernel, numbere
 from derive.emit.covariance_sde.names import clock_words, parameters, patterns, sizes_of, taken
 from derive.emit.covariance_sde.spec import specification, words_of_runtime
 from derive.methods.covariance_sde.corrected import Corrected, corrected_or_none
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import show_shape
 from derive.notation.common.scalars import Param
 from derive.version import ENGINE

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import sympy as sp
 
 from derive.emit.common.names import WORDS, fresh, local, words_in
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import walk
 from derive.notation.common.patterns import Pattern
 

@@ -12,8 +12,8 @@ from derive.emit.common import latex
 from derive.emit.common.contraction import responses
 from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.fields import Field
+from derive.methods.covariance_sde.result import CovarianceSDE
 
 HEADINGS = {
     "drift": "Drift, dV_ab = b_ab dt + noise",

@@ -8,8 +8,8 @@ from derive.calculus.limit.scaling import ratio
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import words_in
 from derive.emit.covariance_sde.names import layer_shaped, patterns, sizes_of
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.reduce import Chain
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import Array, shares
 from derive.notation.common.scalars import Param
 from derive.notation.layers.blocks import BlockLaw

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from derive.contract import Figure, Method
+from derive.contract import Figure
 from derive.kinds.gaussian_closure.starter import STARTER
+from derive.kinds.rooms import InRooms
+
+FIGURES = {
+    "limiting_rank": "rank of the limit covariance: adaptive solver and clipped Euler",
+    "cone": "covariances in the plane settle on a ray or blow up: softmax, heads, L2, Sinkhorn",
+}
 
 
-class GaussianClosures(Method):
+class GaussianClosures(InRooms):
     word = "gaussian_closure"
     starter = STARTER
 
@@ -20,51 +24,13 @@ class GaussianClosures(Method):
 
         return trace_closure(definition)
 
-    def derive(self, definition: Any) -> Any:
-        from derive.methods.gaussian_closure.derivation import derive
-
-        return derive(definition)
-
-    def render(self, result: Any, source: str, argument: str) -> str:
-        from derive.emit.gaussian_closure.module import render
-
-        return render(result, source, argument)
-
-    def document(self, result: Any, steps: bool = False, view: str = "") -> Any:
-        from derive.emit.gaussian_closure.report import document
-
-        return document(result, steps)
-
-    def gate(self, result: Any, module: ModuleType) -> Sequence[Any]:
-        from derive.verify.gaussian_closure.gate import gate
-
-        return gate(result, module)
-
-    def climb(self, definition: Any, file: Path, level: str) -> Iterator[Any]:
-        from derive.verify.gaussian_closure.ladder import climb
-
-        return climb(definition, file, level)
-
-    def sharp(self, result: Any, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
-        from derive.verify.gaussian_closure.ladder import sharp
-
-        return sharp(result, module)
-
     def broken_terms(self, result: Any, argument: str) -> Iterator[Any]:
         from derive.mutants.terms import of_closure
 
         return of_closure(result)
 
     def figures(self) -> Mapping[str, Figure]:
-        return {
-            "limiting_rank": Figure(
-                "rank of the limit covariance: adaptive solver and clipped Euler", "limiting_rank"
-            ),
-            "cone": Figure(
-                "covariances in the plane settle on a ray or blow up: softmax, heads, L2, Sinkhorn",
-                "cone",
-            ),
-        }
+        return {name: Figure(title, name) for name, title in FIGURES.items()}
 
     def instead(self, name: str) -> str:
         return f"From Python: derive.generated.{name}.solve(...) and .particles(...)"

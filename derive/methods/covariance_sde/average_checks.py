@@ -15,13 +15,7 @@ from derive.calculus.index.factors import Factor, Factors, Tensor
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.methods.common.record import Check
-from derive.methods.covariance_sde.instances import (
-    SEED,
-    admissible,
-    generic,
-    gram_of,
-    relative,
-)
+from derive.methods.covariance_sde.instances import SEED, admissible, generic, gram_of, relative
 from derive.notation.common.scalars import number, size
 
 

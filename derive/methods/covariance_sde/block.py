@@ -23,7 +23,7 @@ from derive.errors import Refusal
 from derive.methods.common.record import Fact, Step, of_step
 from derive.methods.covariance_sde import average_checks, checks, series_checks
 from derive.methods.covariance_sde import facts as sde_facts
-from derive.methods.covariance_sde.clock_checks import Moments
+from derive.methods.covariance_sde.clock_checks import BlockMoments
 from derive.methods.covariance_sde.dropped import dimension_facts
 from derive.methods.covariance_sde.fields import NoiseMap
 from derive.methods.covariance_sde.noise import noise_map
@@ -73,7 +73,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
 
     drift, diffusion = (limit(moment, law, model) for moment in found.series)
     words = (*orders, *dimension_facts(law, traced, (drift, diffusion)))
-    moments = Moments(law, found.drift, found.diffusion)
+    moments = BlockMoments(law, found.drift, found.diffusion)
     facts = sde_facts.of_block(words, moments, traced)
     steps.append(
         Step(

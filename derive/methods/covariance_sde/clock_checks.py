@@ -36,7 +36,7 @@ _DRAWS = 48
 
 
 @dataclass(frozen=True)
-class Moments:
+class BlockMoments:
     """The exact mean and covariance of one increment times the layers in a unit of time."""
 
     law: Law
@@ -58,7 +58,7 @@ class Moments:
         return drift, diffusion
 
 
-def clock(words: str, moments: Moments) -> Check:
+def clock(words: str, moments: BlockMoments) -> Check:
     """Orders of one layer's mean and fluctuation, as the words say them, at widths up to 1e16."""
     law = moments.law
     width, pace = law.scaling.width, float(law.scaling.pace)
@@ -103,7 +103,7 @@ def exponents(words: str, width: sp.Symbol) -> list[Fraction]:
     return out
 
 
-def independent(symbol: sp.Symbol, moments: Moments) -> Check:
+def independent(symbol: sp.Symbol, moments: BlockMoments) -> Check:
     """The exact moments at a huge width and different values of what is said to drop out."""
     digits = 16.0 if moments.law.scaling.pace == 1 else 18 / float(moments.law.scaling.pace)
     if isinstance(symbol, Param):

@@ -27,10 +27,7 @@ from derive.calculus.index.factors import (
 )
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
-from derive.methods.covariance_sde.fields import (
-    Field,
-    built_of,
-)
+from derive.methods.covariance_sde.fields import Field, built_of
 from derive.methods.covariance_sde.pairings import Pairing, image_pairing, less, quotient
 from derive.methods.covariance_sde.substitution import Products, substitute, times
 

@@ -23,9 +23,9 @@ from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factors
 from derive.errors import Refusal
 from derive.methods.covariance_sde.congruence import congruence
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.fields import NoiseMap
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.methods.covariance_sde.substitution import substitute
 
 

@@ -11,19 +11,19 @@ Not supported: weights shared over depth (the chain would not be Markov), state 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import UNIT
 from derive.calculus.limit.order import Law
 from derive.errors import DefinitionError, Refusal
-from derive.methods.common.record import Fact, Step, merged, of_step
+from derive.methods.common.record import Step, merged, of_step
 from derive.methods.covariance_sde import checks
 from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.block import Block, derive_block, laws
 from derive.methods.covariance_sde.compose import cuts, part
-from derive.methods.covariance_sde.congruence import Congruence, congruence, step_record
+from derive.methods.covariance_sde.congruence import congruence, step_record
 from derive.methods.covariance_sde.fields import NoiseMap, together
 from derive.methods.covariance_sde.one_dimension import scalars
 from derive.methods.covariance_sde.powers import WrongClock
@@ -38,49 +38,11 @@ from derive.methods.covariance_sde.project import (
     row_scaling,
 )
 from derive.methods.covariance_sde.reduce import Chain, Reduction, reduce_chain
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.methods.covariance_sde.step import leftovers
 from derive.methods.covariance_sde.step_control import total, volatility
 from derive.notation.common.arrays import Array
 from derive.notation.layers.model import Model, Trace, power_code, power_text, trace
-
-
-@dataclass(frozen=True, eq=False)  # compared and remembered as one object
-class CovarianceSDE:
-    """What is derived of a layer: dV = drift dt + noise, <noise, noise> = diffusion dt.
-
-    Free indices: drift (a, b), diffusion (a, b, c, d).  `mixing_rate` (no free index) is the
-    summed variance per unit time of the token-mixing coefficients; as (numerator, denominator),
-    `mixing_effect` is what it does to the tokens relative to tr V, and `volatility` the variance
-    of the diagonal of V relative to its size: together the natural control of the step.
-    `fluctuation`: the part of one increment of order eps, in the weights (of order eps^pace where
-    that is the clock; without noise, what fluctuates most).
-    `reduction` is the exact m x m chain, or None with the reason in `facts`.
-    """
-
-    model: Model
-    trace: Trace
-    law: Law
-    drift: Expression
-    diffusion: Expression
-    noise: NoiseMap
-    mixing_rate: Expression
-    mixing_effect: tuple[Expression, Expression]
-    volatility: tuple[Expression, Expression]
-    fluctuation: Expression
-    blocks: tuple[Block, ...]
-    reduction: Reduction | None
-    step: Congruence
-    facts: tuple[Fact, ...]
-    steps: tuple[Step, ...]
-
-    @property
-    def equations(self) -> dict[str, Expression]:
-        return {
-            "drift": self.drift,
-            "diffusion": self.diffusion,
-            "noise": self.noise.compact,
-            "mixing_rate": self.mixing_rate,
-        }
 
 
 def derive(model: Model) -> CovarianceSDE:

@@ -21,6 +21,7 @@ import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import UNIT
 from derive.draws import generator
 from derive.methods.common.printed import parsed
 from derive.methods.common.record import Check, worst_of
@@ -188,8 +189,6 @@ def equation(words: str, one: Scalar, drift: Expression, diffusion: Expression) 
 
 
 def _unit(*expressions: Expression) -> bool:
-    from derive.calculus.index.factors import UNIT
-
     return any(t.meaning == UNIT for e in expressions for t in e.tensors())
 
 

@@ -14,19 +14,19 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression
 from derive.methods.common.record import Check, Fact, worst_of
 from derive.methods.covariance_sde import clock_checks, explosion_checks
-from derive.methods.covariance_sde.clock_checks import Moments
+from derive.methods.covariance_sde.clock_checks import BlockMoments
 from derive.methods.covariance_sde.one_dimension import Scalar
 from derive.notation.layers.model import Trace
 
 LIMITS_OF_DERIVE = "it says what derive does not derive, and nothing of the model"
 
 
-def of_block(words: Iterable[str], moments: Moments, traced: Trace) -> tuple[Fact, ...]:
+def of_block(words: Iterable[str], moments: BlockMoments, traced: Trace) -> tuple[Fact, ...]:
     """Findings about one block."""
     return tuple(Fact(w, *_check(w, moments, traced)) for w in words)
 
 
-def _check(words: str, moments: Moments, traced: Trace) -> tuple[str, Check]:
+def _check(words: str, moments: BlockMoments, traced: Trace) -> tuple[str, Check]:
     law, name = moments.law, words.partition(" ")[0]
     if words.startswith("one layer moves V by order"):
         return "clock", clock_checks.clock(words, moments)

@@ -24,9 +24,9 @@ from derive.calculus.limit.order import Law
 from derive.errors import Refusal
 from derive.methods.common.record import Fact
 from derive.methods.covariance_sde import width_facts
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.layer_moments import ZERO, LayerMoments
 from derive.methods.covariance_sde.project import row_scaling
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.layers.model import Trace
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import UNIT
 from derive.calculus.index.readable import readable
+from derive.calculus.ito import image
 from derive.draws import generator
 from derive.notation.common.scalars import Param
 
@@ -181,7 +182,14 @@ def _may_be_autonomous(
         )
         b = evaluate(drift, {"V": V}, numbers).ravel()
         q = evaluate(diffusion, {"V": V}, numbers).reshape(4, 4)
-        rates.append([first @ b + np.sum(second * q) / 2, first @ q @ first])
+        rates.append(
+            image(
+                dict(enumerate(first)),
+                dict(np.ndenumerate(second)),
+                dict(enumerate(b)),
+                dict(np.ndenumerate(q)),
+            )
+        )
     spread = np.ptp(rates, axis=0) / np.maximum(np.abs(rates).max(axis=0), 1e-3)
     return bool(spread.max() < 1e-3)
 
@@ -201,13 +209,7 @@ def _distance(drift: Expression, diffusion: Expression, unit: bool) -> Scalar | 
     x, y, w = sp.Symbol("x", real=True), sp.Symbol("y", real=True), sp.Symbol("w", positive=True)
     entries = {(0, 0): w + 2 * x - y, (0, 1): x, (1, 0): x, (1, 1): y}
     weights = {(0, 0): 1, (0, 1): -1, (1, 0): -1, (1, 1): 1}
-    b = sum(c * _entry(drift, p, 2, entries) for p, c in weights.items())
-    q = sum(
-        c * d * _entry(diffusion, p + r, 2, entries)
-        for p, c in weights.items()
-        for r, d in weights.items()
-    )
-    b, q = sp.expand(b), sp.expand(q)
+    b, q = (sp.expand(e) for e in image(weights, {}, *_rates(drift, diffusion, weights, entries)))
     if (b.free_symbols | q.free_symbols) & {x, y}:
         return None
     return Scalar("w", w, "two tokens, w = V_11 - 2 V_12 + V_22", sp.factor(b), sp.collect(q, w))
@@ -224,15 +226,9 @@ def _correlation(drift: Expression, diffusion: Expression, unit: bool) -> Scalar
         s = t = sp.Integer(1)
         put = {v[0, 0]: s, v[1, 1]: t, v[0, 1]: rho}
     entries = {(0, 0): s**2, (1, 1): t**2, (0, 1): rho * s * t, (1, 0): rho * s * t}
-    places = list(v)
-    b = {p: _entry(drift, p, 2, entries, rho) for p in places}
-    Q = {(p, r): _entry(diffusion, p + r, 2, entries, rho) for p in places for r in places}
-    first = {p: sp.diff(f, v[p]).subs(put) for p in places}
-    out = sum(first[p] * b[p] for p in places)
-    out += sum(
-        sp.diff(f, v[p], v[r]).subs(put) * Q[p, r] / 2 for p, r in itertools.product(places, places)
-    )
-    square = sum(first[p] * first[r] * Q[p, r] for p, r in itertools.product(places, places))
+    first = {p: sp.diff(f, v[p]).subs(put) for p in v}
+    second = {(p, r): sp.diff(f, v[p], v[r]).subs(put) for p in v for r in v}
+    out, square = image(first, second, *_rates(drift, diffusion, v, entries, rho))
     out, square = sp.simplify(sp.expand(out)), sp.factor(sp.simplify(sp.expand(square)))
     free = {x for x in (s, t) if x.is_Symbol}
     if (out.free_symbols | square.free_symbols) & free:
@@ -240,6 +236,20 @@ def _correlation(drift: Expression, diffusion: Expression, unit: bool) -> Scalar
     name = sp.Symbol("rho", real=True)
     change = {rho: name}
     return Scalar("rho", name, "two tokens, correlation rho", out.subs(change), square.subs(change))
+
+
+def _rates(
+    drift: Expression,
+    diffusion: Expression,
+    places: Iterable[tuple[int, int]],
+    entries: Entries,
+    rho: sp.Expr | None = None,
+) -> tuple[dict, dict]:
+    """Drift and diffusion of the entries of V at two tokens, and of their pairs."""
+    return (
+        {p: _entry(drift, p, 2, entries, rho) for p in places},
+        {(p, r): _entry(diffusion, p + r, 2, entries, rho) for p in places for r in places},
+    )
 
 
 def _entry(

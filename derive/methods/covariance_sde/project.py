@@ -2,10 +2,7 @@
 
 Input: a layer that ends in X' = Y r(row), where r depends on a row's own size alone, and the
 moments of Y's covariance about a state with unit rows.  Output: drift, diffusion and noise of the
-normalised covariance.  With d = V' - V small and r(1) = 1,
-
-    V''_ab - V_ab = d_ab + r' V_ab (d_aa + d_bb) + r' d_ab (d_aa + d_bb)
-                    + V_ab (r''/2 (d_aa^2 + d_bb^2) + r'^2 d_aa d_bb) + ...
+normalised covariance, with r(1 + x) = 1 + r' x + r''/2 x^2 + ... about rows of unit size.
 
 Not supported: states whose rows are not of unit size.
 """
@@ -19,7 +16,8 @@ import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression, collect
-from derive.calculus.index.factors import UNIT, Index
+from derive.calculus.index.factors import UNIT, Index, Tensor
+from derive.calculus.ito import image_diffusion, image_drift, image_noise
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import peeled
 from derive.draws import generator
@@ -111,27 +109,29 @@ def _of_size(array: Array, inner: Array, law: Law) -> sp.Expr | None:
     return None
 
 
+def _increment(s: RowScaling, law: Law, free: tuple[Index, ...]) -> tuple[Expression, Tensor]:
+    """V_ab r(V_aa) r(V_bb) at V + d less that at V, with unit rows, and the tensor d."""
+    a, b = free
+    d = Tensor("d", law.gram.dims, "increment", symmetric=True)
+    one = sp.Integer(1)
+    before = collect(free, [(one, (law.gram[a, b],))])
+    after = before + collect(free, [(one, (d[a, b],))])
+    for e in free:
+        row = d[e, e]
+        r = [(one, ()), (s.first, (row,)), (s.second / 2, (row, row))]
+        after = after * collect(free, r)
+    return after - before, d
+
+
 def projected_drift(
     drift: Expression, diffusion: Expression, s: RowScaling, law: Law
 ) -> Expression:
-    a, b = drift.free
-    gram = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
-    own = _diagonal(drift)
-    out = drift + (gram * _both(own, a, b)).scaled(s.first)
-    c, d = diffusion.free[2:]
-    out = out + _sum(diffusion.renamed({c: e, d: e}) for e in (a, b)).scaled(s.first)
-    e = Index("e", a.dim)
-    twice = diffusion.renamed({diffusion.free[0]: e, diffusion.free[1]: e, c: e, d: e})
-    out = out + (gram * _both(twice, a, b)).scaled(s.second / 2)
-    cross = diffusion.renamed({diffusion.free[0]: a, diffusion.free[1]: a, c: b, d: b})
-    return out + (gram * cross).scaled(s.first**2)
+    return image_drift(*_increment(s, law, drift.free), drift, diffusion)
 
 
 def projected(first: Expression, s: RowScaling, law: Law) -> Expression:
     """d_ab + r' V_ab (d_aa + d_bb): the linear part, for a fluctuation or a noise."""
-    a, b = first.free
-    gram = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
-    return first + (gram * _both(_diagonal(first), a, b)).scaled(s.first)
+    return image_noise(*_increment(s, law, first.free), first)
 
 
 def projected_noise(noise: NoiseMap, s: RowScaling, law: Law) -> NoiseMap:
@@ -140,40 +140,12 @@ def projected_noise(noise: NoiseMap, s: RowScaling, law: Law) -> NoiseMap:
 
 
 def projected_diffusion(diffusion: Expression, s: RowScaling, law: Law) -> Expression:
-    a, b, c, d = diffusion.free
-    left = projected_pair(diffusion, (a, b), s, law)
-    return projected_pair(left, (c, d), s, law)
-
-
-def projected_pair(
-    diffusion: Expression, pair: tuple[Index, Index], s: RowScaling, law: Law
-) -> Expression:
-    """The linear part applied to one pair of legs of a covariance."""
-    a, b = pair
-    gram = collect(pair, [(sp.Integer(1), (law.gram[a, b],))])
-    e = Index("e", a.dim)
-    own = diffusion.renamed({a: e, b: e})
-    moved = _sum(gram * own.renamed({e: x}) for x in pair).scaled(s.first)
-    return diffusion + collect(diffusion.free, moved.terms)
+    return image_diffusion(*_increment(s, law, diffusion.free[:2]), diffusion)
 
 
 def _diagonal(expression: Expression) -> Expression:
     e = Index("e", expression.free[0].dim)
     return expression.renamed({i: e for i in expression.free})
-
-
-def _both(own: Expression, a: Index, b: Index) -> Expression:
-    """f_a + f_b of an expression with one free index."""
-    (e,) = own.free
-    parts = [collect((a, b), own.renamed({e: x}).terms) for x in (a, b)]
-    return parts[0] + parts[1]
-
-
-def _sum(expressions) -> Expression:  # type: ignore[no-untyped-def]
-    first, *others = expressions
-    for one in others:
-        first = first + collect(first.free, one.terms)
-    return first
 
 
 def record(

@@ -24,12 +24,7 @@ from derive.methods.gaussian_closure.definitions import definition_texts
 from derive.methods.gaussian_closure.fields import Reader, velocity_of
 from derive.methods.gaussian_closure.names import Names
 from derive.methods.gaussian_closure.rates import rates_of
-from derive.methods.gaussian_closure.result import (
-    CLOSED,
-    FOURIER,
-    GaussianClosure,
-    cov_rate,
-)
+from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClosure, cov_rate
 from derive.methods.gaussian_closure.singular import require_integrable
 from derive.methods.gaussian_closure.weights import require_one_sign
 from derive.notation.closures.model import ClosureModel, ClosureTrace, trace_closure

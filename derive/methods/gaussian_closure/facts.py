@@ -21,10 +21,7 @@ from derive.methods.common.record import Check, Fact
 from derive.methods.gaussian_closure import checks, clouds, instances
 from derive.methods.gaussian_closure.conditions import U, has_frequency, is_gram
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-    coupled,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure, coupled
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
 

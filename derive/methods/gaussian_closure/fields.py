@@ -13,12 +13,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.gaussian.tilt import (
-    NoTilt,
-    _standard,
-    average,
-    indices_of_expression,
-)
+from derive.calculus.gaussian.tilt import NoTilt, _standard, average, indices_of_expression
 from derive.calculus.index.defined import Book, depends, placed, plus, spread, union
 from derive.calculus.index.expressions import Expression, collect, scalar, single
 from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices_of

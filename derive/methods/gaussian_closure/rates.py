@@ -20,13 +20,7 @@ from derive.methods.gaussian_closure.conditions import U
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Reader, Rule, velocity_of
 from derive.methods.gaussian_closure.names import Names
-from derive.methods.gaussian_closure.result import (
-    CLOSED,
-    CUBATURE,
-    FOURIER,
-    Form,
-    Wave,
-)
+from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, Form, Wave
 from derive.methods.gaussian_closure.scalar_rules import fourier_rule
 from derive.methods.gaussian_closure.singular import singular_places
 from derive.notation.closures.model import ClosureTrace

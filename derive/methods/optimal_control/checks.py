@@ -26,6 +26,7 @@ from derive.methods.optimal_control.instances import (
     text_values,
 )
 from derive.methods.optimal_control.law_checks import law_residual
+from derive.methods.optimal_control.moment_dynamics import rates_by_text
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import number
@@ -60,10 +61,7 @@ def closure_check(result: OptimalControl) -> Check:
 
 
 def closure_residual(result: OptimalControl, at: Point) -> float:
-    from derive.methods.optimal_control.moment_dynamics import by_quadrature
-
-    with by_quadrature():
-        rates, _, _ = text_values(result.model, at, {})
+    rates, _, _ = text_values(result.model, at, {}, rates=rates_by_text)
     found = evaluate(result, "state_rate", at)
     return max(relative(a, b) for a, b in zip(found, rates, strict=True))
 

@@ -14,10 +14,11 @@ import sympy as sp
 
 from derive.draws import generator
 from derive.methods.common.parameters import sample
-from derive.methods.optimal_control.moment_dynamics import run_problem
+from derive.methods.optimal_control.moment_dynamics import numeric_rates, run_problem
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
+from derive.notation.common.tracing import Rates
 from derive.notation.control.definition import ControlDefinition
 from derive.notation.control.slots import Slot
 from derive.notation.control.words import Problem
@@ -112,19 +113,27 @@ Norm = Callable[[str, tuple[str, ...]], float]
 
 
 def text_problem(
-    model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray], norm: Norm | None = None
+    model: ControlDefinition,
+    at: Point,
+    changes: Mapping[str, np.ndarray],
+    norm: Norm | None = None,
+    rates: Rates = numeric_rates,
 ) -> Problem:
-    """The problem of the text, with some arrays changed; `norm`: see `run_problem`."""
+    """The problem of the text, with some arrays changed; `norm`, `rates`: see `run_problem`."""
     arrays = {s.name: at.arrays[s.name] for s in (*model.states, *model.controls, *model.data)}
     arrays |= {k: v for k, v in changes.items() if k in arrays}
-    return run_problem(model, arrays, dims=at.dims, params=at.params, norm=norm)
+    return run_problem(model, arrays, dims=at.dims, params=at.params, norm=norm, rates=rates)
 
 
 def text_values(
-    model: ControlDefinition, at: Point, changes: Mapping[str, np.ndarray], norm: Norm | None = None
+    model: ControlDefinition,
+    at: Point,
+    changes: Mapping[str, np.ndarray],
+    norm: Norm | None = None,
+    rates: Rates = numeric_rates,
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Dynamics, running and terminal cost from the text, with some arrays changed."""
-    found = text_problem(model, at, changes, norm)
+    found = text_problem(model, at, changes, norm, rates)
     return [np.asarray(f) for f in found.dynamics], found.running, found.terminal
 
 

@@ -24,8 +24,7 @@ from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, write
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import DefinitionError, Place, Refusal
-from derive.notation.common.arrays import Array
-from derive.notation.common.elementwise import x_symbol
+from derive.notation.common.arrays import Array, x_symbol
 from derive.notation.control.words import Bound
 
 

@@ -8,13 +8,7 @@ import numpy as np
 import sympy as sp
 
 from derive.draws import generator
-from derive.methods.optimal_control.instances import (
-    _SEED,
-    Point,
-    evaluate,
-    graph_value,
-    relative,
-)
+from derive.methods.optimal_control.instances import _SEED, Point, evaluate, graph_value, relative
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 

@@ -10,8 +10,7 @@ quadrature or the eigenvalues of a matrix is refused here, with that reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -21,12 +20,15 @@ import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.from_index import Arrays, NoArray
+from derive.calculus.index.defined import depends
 from derive.calculus.index.defined_values import value
 from derive.calculus.index.expressions import Expression
 from derive.errors import DefinitionError, Refusal
+from derive.methods.gaussian_closure.clouds import hermite_cloud
 from derive.methods.gaussian_closure.derivation import derive
 from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClosure, cov_rate
 from derive.notation.closures.model import ClosureModel
+from derive.notation.closures.numeric import run
 from derive.notation.common.arrays import Array, walk
 from derive.notation.control.dynamics import Rate
 from derive.notation.control.numeric import run_problem as run_text
@@ -52,14 +54,14 @@ def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     for root in roots:
         nodes += [a for a in walk(root) if a.op == "moment_rate" and a not in nodes]
     known: dict[Array, Array] = {}
-    made: dict[tuple, _Moments] = {}
+    made: dict[tuple, _ClosureRates] = {}
     facts: list[str] = []
     for node in nodes:
         rate: Rate = node.data
         args = g.rebuild(list(node.args), known)
         key = (rate.closure, tuple(rate.names), tuple(args), rate.symbols)
         if key not in made:
-            made[key] = _Moments(g, rate, args)
+            made[key] = _ClosureRates(g, rate, args)
             facts += made[key].facts
         known[node] = made[key].rate(rate.which)
         name = g.names.get(node)
@@ -69,7 +71,7 @@ def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     return ReplacedRates(g.rebuild(roots, known), closures, tuple(dict.fromkeys(facts)))
 
 
-class _Moments:
+class _ClosureRates:
     """The rates of one closure at one law."""
 
     def __init__(self, g: Algebra, rate: Rate, args: list[Array]) -> None:
@@ -139,8 +141,6 @@ class _Moments:
             return f"{name}: the mean stays zero, m' = 0 at m = 0"
         mean = self.closure.names.mean
         rate = cov_rate(self.closure)
-        from derive.calculus.index.defined import depends
-
         if not depends(rate, mean, self.closure.book):
             return f"{name}: the rate of the covariance does not depend on the mean"
         raise Refusal(
@@ -163,34 +163,15 @@ class _Moments:
 
 # on plain arrays
 
-_quadrature = False
-
-
-@contextmanager
-def by_quadrature() -> Iterator[None]:
-    """Inside, rates on plain arrays are means of the definition's text, by quadrature."""
-    global _quadrature
-    before, _quadrature = _quadrature, True
-    try:
-        yield
-    finally:
-        _quadrature = before
-
 
 def numeric_rates(
     model: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(m', S') on NumPy arrays, complex ones too: the value of the derived expressions.
 
-    These expressions are checked against quadrature of the text when they are derived; inside
-    `by_quadrature` that quadrature itself is the answer (real arrays of moderate size only).
+    These expressions are checked against quadrature of the text when they are derived.
     """
-    mean, cov = np.asarray(mean), np.asarray(cov)
-    arrays = {n: np.asarray(v) for n, v in given.items() if np.ndim(v)}
-    # parameters of the file that the definition does not use are not given
-    params = {q.name: float(given.get(q.name, 1.0)) for q in model.params}
-    if _quadrature:
-        return _by_text(model, mean, cov, arrays, params)
+    mean, cov, arrays, params = _as_arrays(model, mean, cov, given)
     closure = closure_of(model)
     sizes = _sizes(closure, arrays)
     sizes[model.state_dim.name] = len(mean)
@@ -213,6 +194,15 @@ def numeric_rates(
 run_problem = partial(run_text, rates=numeric_rates)
 
 
+def _as_arrays(
+    model: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, float]]:
+    arrays = {n: np.asarray(v) for n, v in given.items() if np.ndim(v)}
+    # parameters of the file that the definition does not use are not given
+    params = {q.name: float(given.get(q.name, 1.0)) for q in model.params}
+    return np.asarray(mean), np.asarray(cov), arrays, params
+
+
 def _sizes(closure: GaussianClosure, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {
         dim.name: size
@@ -221,21 +211,19 @@ def _sizes(closure: GaussianClosure, arrays: Mapping[str, np.ndarray]) -> dict[s
     }
 
 
-def _by_text(
-    model: ClosureModel,
-    mean: np.ndarray,
-    cov: np.ndarray,
-    arrays: Mapping[str, np.ndarray],
-    params: Mapping[str, float],
+def rates_by_text(
+    model: ClosureModel, mean: Any, cov: Any, given: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """m' = E v, S' = E (x - m) v^T + its transpose, v from the text; noise by its own matrix."""
-    from derive.methods.gaussian_closure.clouds import hermite_cloud
-    from derive.notation.closures.numeric import run
+    """(m', S') on real NumPy arrays of moderate size, by quadrature of the definition's text.
 
+    m' = E v, S' = E (x - m) v^T + its transpose, v from the text; noise by its own matrix.
+    """
+    mean, cov, arrays, params = _as_arrays(model, mean, cov, given)
     nodes = {1: (24, 40), 2: (14, 26), 3: (7, 13)}[min(3, len(mean))]
     queries = hermite_cloud(mean, cov, nodes[0])
-    key_law = (arrays["key_mean"], arrays["key_cov"]) if model.cross else (mean, cov)
-    keys = hermite_cloud(*key_law, nodes[1])
+    names = ("key_mean", "key_cov")
+    key_mean, key_cov = (arrays[n] for n in names) if model.cross else (mean, cov)
+    keys = hermite_cloud(key_mean, key_cov, nodes[1])
     velocity = run(model, queries, keys, arrays=arrays, params=params)
     first = queries.weight @ velocity
     cross = (queries.weight[:, None] * (queries.at - mean)).T @ velocity

@@ -21,9 +21,9 @@ import sympy as sp
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.closures.words import Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
+from derive.notation.common.declared import doc_of, place_of, symbols_of
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
-from derive.notation.common.tracing import doc_of
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ def gaussian_closure(*, state: str, keys: str | None = None) -> Callable[[Callab
     """
 
     def decorate(function: Callable[..., Any]) -> ClosureModel:
-        code = function.__code__
-        place = Place(code.co_filename, code.co_firstlineno)
-        return _model(function, state, keys, place)
+        return _model(function, state, keys, place_of(function))
 
     return decorate
 
@@ -100,10 +98,8 @@ def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tup
 
 
 def _model(function: Callable, state: str, keys: str | None, place: Place) -> ClosureModel:
-    names = function.__globals__
-    declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
-    scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
-    found = {v.data: v for v in names.values() if isinstance(v, Matrix)}
+    declared, scalars = symbols_of(function, Dim), symbols_of(function, Param)
+    found = {v.data: v for v in function.__globals__.values() if isinstance(v, Matrix)}
     identifier(function.__name__, "model", place)
     for given in sorted({*found, *scalars}):
         roles = [

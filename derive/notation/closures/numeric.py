@@ -7,8 +7,10 @@ part: the text's global names are bound to numbers and to the words below.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -90,16 +92,20 @@ class Points:
         return self
 
     def __le__(self, other: Any) -> Points:
-        return self._with(other, lambda a, b: (a <= b).astype(float))
+        return self._compared(other, np.less_equal)
 
     def __lt__(self, other: Any) -> Points:
-        return self._with(other, lambda a, b: (a < b).astype(float))
+        return self._compared(other, np.less)
 
     def __ge__(self, other: Any) -> Points:
-        return self._with(other, lambda a, b: (a >= b).astype(float))
+        return self._compared(other, np.greater_equal)
 
     def __gt__(self, other: Any) -> Points:
-        return self._with(other, lambda a, b: (a > b).astype(float))
+        return self._compared(other, np.greater)
+
+    def _compared(self, other: Any, relation: Callable[..., Any]) -> Points:
+        """One where the relation holds, else zero."""
+        return self._with(other, lambda a, b: relation(a, b).astype(float))
 
 
 @dataclass(frozen=True)
@@ -228,20 +234,13 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
         "integral": integral,
         "bistochastic": bistochastic,
         "dot": lambda a, b: a @ b,
-        "sum_over": lambda count, term: _total([term(h) for h in range(int(count))]),
+        "sum_over": lambda count, term: reduce(operator.add, map(term, range(int(count)))),
         "noise": lambda factor: 0.0,
     }
 
 
 def _no_draw(*_: Any) -> np.ndarray:
     raise AssertionError("a velocity field draws no weights")
-
-
-def _total(parts: list[Any]) -> Any:
-    out = parts[0]
-    for part in parts[1:]:
-        out = out + part
-    return out
 
 
 def _bound(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import sympy as sp
 
@@ -39,6 +40,7 @@ from derive.notation.closures.pairs import (
 from derive.notation.common.arrays import (
     Array,
     Shape,
+    add,
     function,
     lift,
     matmul,
@@ -68,10 +70,7 @@ def velocities(
         )
     value = _Reader(x, keys, given, symbols).of(trace.velocity)
     assert isinstance(value, tuple)
-    parts = [_on_queries(t, x.shape[0]) for t in value]
-    out = parts[0]
-    for part in parts[1:]:
-        out = out + part
+    out = reduce(add, [_on_queries(t, x.shape[0]) for t in value])
     current().facts[out] = (
         f"particles of {trace.model.name}: the law of the keys is the empirical measure of the "
         + ("tokens" if x is keys else "keys")
@@ -214,22 +213,15 @@ class _Reader:
         if isinstance(a, tuple) and isinstance(b, Array):
             return tuple(through(t, b) for t in a)
         assert isinstance(a, tuple) and isinstance(b, tuple)
-        parts = [inner(s, t) for s in a for t in b]
-        out = parts[0]
-        for part in parts[1:]:
-            out = plus(out, part)
-        return out
+        return reduce(plus, [inner(s, t) for s in a for t in b])
 
     def _sum(self, array: Array) -> Value:
         value = self.of(array.args[0])
         if isinstance(value, Array):
             return fixed(total(value, *array.data))
         assert isinstance(value, tuple)
-        parts = [times(t.front, Number(total(t.vectors, -1, False), t.of)) for t in value]
-        out = parts[0]
-        for part in parts[1:]:
-            out = plus(out, part)
-        return out
+        sums = [times(t.front, Number(total(t.vectors, -1, False), t.of)) for t in value]
+        return reduce(plus, sums)
 
     def _function(self, array: Array) -> Value:
         name, body = array.data
@@ -248,10 +240,8 @@ class _Reader:
                 array.place,
             )
         parts = [t.vectors if t.front is None else column(t.front) * t.vectors for t in value]
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = whole + part
-        return (Term(None, function(self._body(body), whole, name), "".join(sides)),)
+        whole = function(self._body(body), reduce(add, parts), name)
+        return (Term(None, whole, "".join(sides)),)
 
     def _body(self, body: sp.Lambda) -> sp.Lambda:
         return sp.Lambda(body.variables, body.expr.xreplace(dict(self.symbols)))
@@ -321,8 +311,7 @@ class _Reader:
     def _over_keys(self, value: Array, share: Number, *, normalised: bool) -> Value:
         inside = self.of(value)
         if isinstance(inside, Number):
-            whole = times(share, inside)
-            return Number(self._summed(whole), "q")
+            return Number(self._summed(times(share, inside)), "q")
         assert isinstance(inside, tuple)
         out = []
         for term in inside:

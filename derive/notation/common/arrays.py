@@ -94,7 +94,7 @@ class Array:
             for _ in range(int(power) - 1):
                 out = multiply(out, self)
             return out
-        return function(sp.Lambda(_x, _x**power), self, "power")
+        return function(sp.Lambda(x_symbol, x_symbol**power), self, "power")
 
     def __matmul__(self, other: Any) -> Array:
         return matmul(self, lift(other))
@@ -125,7 +125,8 @@ class Array:
         return f"<{self.op} array of shape {show_shape(self.shape)}>"
 
 
-_x = sp.Symbol("x", real=True)
+#: the variable of elementwise functions
+x_symbol = sp.Symbol("x", real=True)
 
 
 def node(op: str, args: tuple[Array, ...], shape: Shape, data: Any = None) -> Array:
@@ -234,7 +235,7 @@ def function(body: sp.Lambda, array: Array, name: str) -> Array:
 
 
 def reciprocal(array: Array) -> Array:
-    return function(sp.Lambda(_x, 1 / _x), array, "reciprocal")
+    return function(sp.Lambda(x_symbol, 1 / x_symbol), array, "reciprocal")
 
 
 def composite(name: str, argument: Array, definition: Array) -> Array:
@@ -262,11 +263,22 @@ def show_shape(shape: Shape) -> str:
     return "(" + ", ".join(str(s) for s in shape) + ")"
 
 
-def walk(root: Array, below: Callable[[Array], tuple[Array, ...]] | None = None) -> list[Array]:
-    """Every node below `root`, arguments before users, each once.
+def walk(root: Array) -> list[Array]:
+    """Every node below `root`, arguments before users, each once."""
+    return _below(root, lambda array: array.args)
 
-    `below`: what counts as the arguments of a node, if not all of them.
-    """
+
+def visible(root: Array) -> list[Array]:
+    """The same without what only the meanings of composites hold."""
+    return _below(root, arguments)
+
+
+def arguments(array: Array) -> tuple[Array, ...]:
+    """The arguments of a node as they are written: the meaning of a composite repeats them."""
+    return array.args[:-1] if array.op == "composite" else array.args
+
+
+def _below(root: Array, args: Callable[[Array], tuple[Array, ...]]) -> list[Array]:
     order: list[Array] = []
     seen: set[int] = set()
 
@@ -274,7 +286,7 @@ def walk(root: Array, below: Callable[[Array], tuple[Array, ...]] | None = None)
         if id(array) in seen:
             return
         seen.add(id(array))
-        for arg in array.args if below is None else below(array):
+        for arg in args(array):
             visit(arg)
         order.append(array)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from derive.notation.common.arrays import _x as x_symbol
+from derive.notation.common.arrays import x_symbol
 
 BODIES: dict[str, sp.Expr] = {
     "exp": sp.exp(x_symbol),

@@ -15,7 +15,6 @@ import sympy as sp
 from derive.errors import DefinitionError
 from derive.notation.common.arrays import (
     Array,
-    _x,
     composite,
     exact,
     function,
@@ -25,7 +24,9 @@ from derive.notation.common.arrays import (
     reciprocal,
     show_shape,
     total,
+    x_symbol,
 )
+from derive.notation.common.elementwise import named
 from derive.notation.common.scalars import Dim, GaussianMean, Share, as_dim
 
 drawn = itertools.count()  # weights are told apart, and ordered, by when the text asks for them
@@ -72,8 +73,8 @@ def softmax(array: Any) -> Array:
     return composite("softmax", array, meaning)
 
 
-def _elementwise(name: str, body: sp.Expr, doc: str) -> Callable[[Any], Any]:
-    rule = sp.Lambda(_x, body)
+def _elementwise(name: str, doc: str, body: sp.Expr | None = None) -> Callable[[Any], Any]:
+    rule = named(name) if body is None else sp.Lambda(x_symbol, body)
 
     def apply(value: Any) -> Any:
         if isinstance(value, Array):
@@ -81,23 +82,25 @@ def _elementwise(name: str, body: sp.Expr, doc: str) -> Callable[[Any], Any]:
         return rule(exact(value))
 
     apply.__name__ = apply.__qualname__ = name
-    apply.__doc__ = doc
+    apply.__doc__ = f"{doc}, entry by entry."
     return apply
 
 
-exp = _elementwise("exp", sp.exp(_x), "The exponential, entry by entry.")
-log = _elementwise("log", sp.log(_x), "The natural logarithm, entry by entry.")
-sqrt = _elementwise("sqrt", sp.sqrt(_x), "The square root, entry by entry.")
-tanh = _elementwise("tanh", sp.tanh(_x), "The hyperbolic tangent, entry by entry.")
-sin = _elementwise("sin", sp.sin(_x), "The sine, entry by entry.")
-cos = _elementwise("cos", sp.cos(_x), "The cosine, entry by entry.")
-erf = _elementwise("erf", sp.erf(_x), "The error function, entry by entry.")
-sigmoid = _elementwise("sigmoid", 1 / (1 + sp.exp(-_x)), "1/(1 + exp(-x)), entry by entry.")
+exp = _elementwise("exp", "The exponential")
+log = _elementwise("log", "The natural logarithm")
+sqrt = _elementwise("sqrt", "The square root")
+tanh = _elementwise("tanh", "The hyperbolic tangent")
+sin = _elementwise("sin", "The sine")
+cos = _elementwise("cos", "The cosine")
+erf = _elementwise("erf", "The error function")
+sigmoid = _elementwise("sigmoid", "1/(1 + exp(-x))")
+relu = _elementwise("relu", "max(x, 0)")
 gelu = _elementwise(
-    "gelu", _x * (1 + sp.erf(_x / sp.sqrt(2))) / 2, "x Phi(x), Phi the normal law, entry by entry."
+    "gelu",
+    "x Phi(x), Phi the normal law",
+    x_symbol * (1 + sp.erf(x_symbol / sp.sqrt(2))) / 2,
 )
-silu = _elementwise("silu", _x / (1 + sp.exp(-_x)), "x / (1 + exp(-x)), entry by entry.")
-relu = _elementwise("relu", sp.Max(_x, 0), "max(x, 0), entry by entry.")
+silu = _elementwise("silu", "x / (1 + exp(-x))", x_symbol / (1 + sp.exp(-x_symbol)))
 
 
 def gaussian_mean(function: Any) -> sp.Expr:

@@ -59,13 +59,6 @@ def running(run: Run) -> Iterator[Run]:
         _current.reset(token)
 
 
-def doc_of(function: Callable[..., Any]) -> str:
-    """The text's own words on itself, or those of its file."""
-    return (
-        function.__doc__ or sys.modules.get(function.__module__, function).__doc__ or ""
-    ).strip()
-
-
 def call(text: Callable[[], Any], name: str, place: Place) -> tuple[Any, Run]:
     """What a text returns, with the names of its arrays when it returns.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from derive.errors import DefinitionError, Place
+from derive.notation.common.declared import doc_of, place_of, symbols_of
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
-from derive.notation.common.tracing import doc_of
-from derive.notation.control.names import check_names
+from derive.notation.control.names import Declared, check_names
 from derive.notation.control.slots import Slot, slots
 
 
@@ -54,17 +54,14 @@ def optimal_control(
     """
 
     def decorate(function: Callable[..., Any]) -> ControlDefinition:
-        code = function.__code__
-        place = Place(code.co_filename, code.co_firstlineno)
-        names = function.__globals__
-        dims = {v.name: v for v in names.values() if isinstance(v, Dim)}
-        params = {v.name: v for v in names.values() if isinstance(v, Param)}
+        place = place_of(function)
+        dims, params = symbols_of(function, Dim), symbols_of(function, Param)
         states, controls, given = (
             slots(text, word, dims, place)
             for text, word in ((state, "state"), (control, "control"), (data, "data"))
         )
         identifier(function.__name__, "model", place)
-        check_names(function, states, controls, given, dims, params, place)
+        check_names(function, Declared(states, controls, given, dims, params), place)
         constant = tuple(s for s in controls if s.kind == "constant")
         if any(s.name == "u" for s in constant):
             raise DefinitionError(

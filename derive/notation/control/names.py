@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from derive.errors import DefinitionError, Place
@@ -23,33 +24,36 @@ CLOCK = (
 )
 
 
-def check_names(
-    function: Callable[..., Any],
-    states: Slots,
-    controls: Slots,
-    data: Slots,
-    dims: Mapping[str, Dim],
-    params: Mapping[str, Param],
-    place: Place,
-) -> None:
+@dataclass(frozen=True)
+class Declared:
+    """What a definition declares by the decorator, and the symbols of its file by name."""
+
+    states: Slots
+    controls: Slots
+    data: Slots
+    dims: Mapping[str, Dim]
+    params: Mapping[str, Param]
+
+
+def check_names(function: Callable[..., Any], own: Declared, place: Place) -> None:
     """Raises `DefinitionError` at `place` for the first name that is missing, unknown or taken."""
-    if not states:
+    if not own.states:
         raise DefinitionError('no state; say for instance state="x[d]"', place)
-    if not controls:
+    if not own.controls:
         raise DefinitionError('no control; say for instance control="u[d]"', place)
-    _check_sizes(states, controls, data, place)
-    roles = _roles(states, controls, data, dims, params, place)
+    _check_sizes(own, place)
+    roles = _roles(own, place)
     for mark, what, slots in (
-        ("p_", "the costate of", states),
-        ("d_", "the variation of", (*states, *controls)),
+        ("p_", "the costate of", own.states),
+        ("d_", "the variation of", (*own.states, *own.controls)),
     ):
         for slot in slots:
             if (name := f"{mark}{slot.name}") in roles:
                 raise DefinitionError(
                     f"the name {name} means {what} {slot.name}; rename this {roles[name]}", place
                 )
-    arrays = [s.name for s in (*states, *controls, *data)]
-    _check_arguments(function, arrays, controls, place)
+    arrays = [s.name for s in (*own.states, *own.controls, *own.data)]
+    _check_arguments(function, arrays, own.controls, place)
     for name in arrays:
         if name not in inspect.signature(function).parameters:
             raise DefinitionError(
@@ -58,10 +62,10 @@ def check_names(
             )
 
 
-def _check_sizes(states: Slots, controls: Slots, data: Slots, place: Place) -> None:
+def _check_sizes(own: Declared, place: Place) -> None:
     """The sizes of a control follow from the arrays that a user gives."""
-    known = {d for s in (*states, *data) for d in s.shape}
-    for slot in controls:
+    known = {d for s in (*own.states, *own.data) for d in s.shape}
+    for slot in own.controls:
         for dim in slot.shape:
             if dim not in known and slot.kind != "constant":
                 shape = ", ".join(d.name for d in slot.shape)
@@ -73,22 +77,15 @@ def _check_sizes(states: Slots, controls: Slots, data: Slots, place: Place) -> N
                 )
 
 
-def _roles(
-    states: Slots,
-    controls: Slots,
-    data: Slots,
-    dims: Mapping[str, Dim],
-    params: Mapping[str, Param],
-    place: Place,
-) -> dict[str, str]:
+def _roles(own: Declared, place: Place) -> dict[str, str]:
     """What each name is; refuses one of two roles, and those that mean something in a kernel."""
     roles: dict[str, str] = {}
     for role, names in (
-        ("state", [s.name for s in states]),
-        ("control", [s.name for s in controls]),
-        ("data", [s.name for s in data]),
-        ("dimension", list(dims)),
-        ("parameter", list(params)),
+        ("state", [s.name for s in own.states]),
+        ("control", [s.name for s in own.controls]),
+        ("data", [s.name for s in own.data]),
+        ("dimension", list(own.dims)),
+        ("parameter", list(own.params)),
     ):
         for name in names:
             if name in roles:

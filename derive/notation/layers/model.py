@@ -18,9 +18,10 @@ import sympy as sp
 from derive.errors import DefinitionError, Place
 from derive.notation.common import functions
 from derive.notation.common.arrays import Array, node, show_shape, walk
+from derive.notation.common.declared import doc_of, place_of, symbols_of
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
-from derive.notation.common.tracing import call, check_symbols, doc_of
+from derive.notation.common.tracing import call, check_symbols
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def covariance_sde(
     """
 
     def decorate(function: Callable[..., Any]) -> Model:
-        code = function.__code__
-        place = Place(code.co_filename, code.co_firstlineno)
+        place = place_of(function)
         if (width is None) == (depth is None):
             raise DefinitionError(
                 "name the small parameter: width=... if the width grows, or depth=... if the "
@@ -160,9 +160,7 @@ def _model(
     unit_rows: bool,
     place: Place,
 ) -> Model:
-    names = function.__globals__
-    declared = {v.name: v for v in names.values() if isinstance(v, Dim)}
-    scalars = {v.name: v for v in names.values() if isinstance(v, Param)}
+    declared, scalars = symbols_of(function, Dim), symbols_of(function, Param)
     _check_declared(declared, scalars, place)
     match = _STATE.match(unicodedata.normalize("NFKC", state))
     if not match:

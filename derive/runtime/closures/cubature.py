@@ -35,7 +35,7 @@ CHUNK = 512  # nodes at once
 TINY = 1e-6  # of the size that a rate could have: less is zero
 SAFE = 4.0  # the estimate is the distance to finer rules times this
 
-Rows = tuple[Any, int, int]  # a parameter, its own axes, the one over tokens
+Forms = tuple[Any, int, int]  # a parameter, its own axes, the one over tokens
 Quadratics = Sequence[Callable[..., Any]]
 
 
@@ -51,7 +51,7 @@ def cubature_rates(
     mean: jax.Array,
     cov: jax.Array,
     params: Any,
-    through: Sequence[Rows] | None = None,
+    through: Sequence[Forms] | None = None,
     singular: Quadratics | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """E velocity and R = E grad velocity over x ~ N(mean, cov) (each block its own law).
@@ -75,7 +75,7 @@ def cubature_error(
     cov: jax.Array,
     params: Any,
     axes: Sequence[int],
-    through: Sequence[Rows] | None = None,
+    through: Sequence[Forms] | None = None,
     singular: Quadratics | None = None,
 ) -> jax.Array:
     """Relative error of `cubature_rates`, and of the covariance's rate, for each law.
@@ -119,7 +119,7 @@ def _by_shift(
     mean: jax.Array,
     cov: jax.Array,
     params: Any,
-    through: Sequence[Rows] | None,
+    through: Sequence[Forms] | None,
     singular: Quadratics | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, int]:
     """Both rates and the velocity's size by shift, (shifts, ...); how many forms of x it sees."""
@@ -183,7 +183,7 @@ def _second_order(
 
 
 def _frame(
-    mean: jax.Array, cov: jax.Array, through: Sequence[Rows] | None, bends: list[jax.Array]
+    mean: jax.Array, cov: jax.Array, through: Sequence[Forms] | None, bends: list[jax.Array]
 ) -> Frame:
     """Directions of z along the principal axes of the singular place, as few as there are forms."""
     root = factor(cov)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import jax
@@ -100,8 +101,6 @@ def smooth_nodes(r: int, level: int, kind: Any) -> Nodes:
 @lru_cache(maxsize=16)
 def _lattice_points(d: int, level: int) -> tuple[np.ndarray, np.ndarray]:
     """A rank-one lattice with the generalised golden ratio, shifted, antithetic."""
-    from statistics import NormalDist
-
     count = LATTICE * level
     root = 2.0
     for _ in range(60):

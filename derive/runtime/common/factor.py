@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.common.elimination import steps
+from derive.runtime.common.elimination import pick, steps
 from derive.runtime.common.ops import Tiles, staged_entries
 from derive.runtime.common.small_matrices import LARGEST, by_platform, cholesky
 
@@ -81,14 +81,9 @@ def _guarded(V: jax.Array, straight: int = 0) -> tuple[jax.Array, jax.Array]:
     floor = _floor(V.dtype, m)
     sizes = jnp.diagonal(V, axis1=-2, axis2=-1)
 
-    def pick(x: jax.Array, j: Any, axis: int, keepdims: bool = True) -> jax.Array:
-        if isinstance(j, int):
-            return jax.lax.index_in_dim(x, j, axis, keepdims)
-        return jax.lax.dynamic_index_in_dim(x, j, axis, keepdims)
-
     def column(j: Any, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         L, inside = carry
-        left = pick(V, j, axis=-1, keepdims=False) - (L * pick(L, j, axis=-2)).sum(-1)
+        left = jax.lax.squeeze(pick(V, j, axis=-1), (-1,)) - (L * pick(L, j, axis=-2)).sum(-1)
         pivot = pick(left, j, axis=-1)
         size = pick(sizes, j, axis=-1)
         regular = pivot > floor * size

@@ -58,7 +58,7 @@ def creased_cost(flat: Flat, z: Any, params: Any) -> bool:
 def kinked_goal(flat: Flat, params: Any) -> str | None:
     """Words on a goal at which the dynamics or a cost have a kink, if there is one."""
     for z in (*goals(flat, params), np.zeros(flat.n)):
-        if creased(flat, z, np.zeros(flat.n), np.zeros(flat.m), params):
+        if creased_cost(flat, z, params):
             return (
                 f"the dynamics or a cost have a kink at {show(flat.point(z))}: if the optimum "
                 "rests there it arrives exactly, which no smooth extremal does; make it smooth, "

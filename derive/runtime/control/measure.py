@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from derive.runtime.control.results import Extremal, Turnpike
@@ -28,8 +29,6 @@ def mode_amplitude(found: Turnpike, solution: Extremal, flat: Any) -> np.ndarray
 
 
 def _stack(x: Any, p: Any, flat: Any) -> np.ndarray:
-    import jax
-
     kind = flat.spec.state
     z = jax.vmap(flat.pack_x)(kind(*x))
     q = jax.vmap(flat.pack_x)(kind(*p))

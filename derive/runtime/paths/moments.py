@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Moments(NamedTuple):
+class Sums(NamedTuple):
     """Of columns (F,): how many finite numbers, their mean, and the sum of squared deviations.
 
     `cross` (saves, M, M): sums of products of deviations of the first saves * M columns, or
@@ -25,10 +25,10 @@ class Moments(NamedTuple):
     cross: np.ndarray
 
 
-Forest = dict[tuple[int, int], Moments]
+Forest = dict[tuple[int, int], Sums]
 
 
-def of_group(V: np.ndarray, values: np.ndarray, covariance: bool) -> Moments:
+def of_group(V: np.ndarray, values: np.ndarray, covariance: bool) -> Sums:
     """Of one group: `V` (paths, saves, M), finite; `values` (paths, K), where finite.
 
     Sums run over the first axis, row after row: a fixed order on every machine, unlike a matrix
@@ -46,10 +46,10 @@ def of_group(V: np.ndarray, values: np.ndarray, covariance: bool) -> Moments:
         D = deviation[:, : saves * M].reshape(paths, saves, M)
         for i in range(M):
             cross[:, i, i:] = cross[:, i:, i] = (D[:, :, i : i + 1] * D[:, :, i:]).sum(0)
-    return Moments(count, mean, square, cross)
+    return Sums(count, mean, square, cross)
 
 
-def join(a: Moments, b: Moments) -> Moments:
+def join(a: Sums, b: Sums) -> Sums:
     """Of two disjoint groups together."""
     count = a.counts + b.counts
     share = b.counts / np.maximum(count, 1)
@@ -58,7 +58,7 @@ def join(a: Moments, b: Moments) -> Moments:
     saves, M, _ = a.cross.shape
     d = step[: saves * M].reshape(saves, M)
     w = weight[: saves * M].reshape(saves, M)[:, :, None]
-    return Moments(
+    return Sums(
         count,
         a.mean + share * step,
         a.square + b.square + weight * step * step,
@@ -66,7 +66,7 @@ def join(a: Moments, b: Moments) -> Moments:
     )
 
 
-def add(forest: Forest, level: int, number: int, node: Moments) -> None:
+def add(forest: Forest, level: int, number: int, node: Sums) -> None:
     """Put in the node over the groups number 2^level, ..., (number + 1) 2^level - 1."""
     while (sibling := (level, number ^ 1)) in forest:
         other = forest.pop(sibling)
@@ -75,7 +75,7 @@ def add(forest: Forest, level: int, number: int, node: Moments) -> None:
     forest[level, number] = node
 
 
-def total(forest: Forest) -> Moments:
+def total(forest: Forest) -> Sums:
     """Of all groups, joined from the last to the first."""
     order = sorted(forest, key=lambda place: place[1] << place[0])
     found = forest[order[-1]]

@@ -155,8 +155,8 @@ class State:
         state = cls(request=request, **{**header, "part": tuple(header["part"])})
         state.times, state.exits = arrays["times"], arrays["exits"]
         for k, place in enumerate(places):
-            state.forest[place] = moments.Moments(
-                *(arrays[f"{name}_{k}"] for name in moments.Moments._fields)
+            state.forest[place] = moments.Sums(
+                *(arrays[f"{name}_{k}"] for name in moments.Sums._fields)
             )
         for i in range(len(state.names) if state.seen else 0):
             row = []

@@ -16,7 +16,7 @@ from derive.calculus.index.evaluate import evaluate
 from derive.methods.common.record import Fact
 from derive.methods.covariance_sde.block import Block
 from derive.methods.covariance_sde.clock_checks import WIDTHS, Draws, exponents
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.verify.common.rung import Rung, digit
 from derive.verify.covariance_sde.references import off_by, reference_of
 

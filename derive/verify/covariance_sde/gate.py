@@ -23,9 +23,9 @@ from derive.draws import generator
 from derive.emit.covariance_sde.names import layer_shaped
 from derive.methods.covariance_sde.congruence import Congruence
 from derive.methods.covariance_sde.corrected import Corrected, corrected_or_none
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.project import V as ROW_SIZE
 from derive.methods.covariance_sde.reduce import Chain
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import number
 from derive.runtime.common.ops import Tiles

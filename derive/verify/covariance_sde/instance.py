@@ -12,7 +12,7 @@ from derive.calculus.index.factors import UNIT
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
 from derive.methods.common.parameters import sample
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import walk
 
 _SEED = 41

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.draws import seed
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
+from derive.verify.common.compare import apart
 from derive.verify.common.rung import Rung, digit
 from derive.verify.covariance_sde.instance import instance
 from derive.verify.covariance_sde.text_layer import keeps_equal, permutes
@@ -25,9 +26,9 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
     with jax.enable_x64(True):
         drift = np.asarray(module.drift(jnp.asarray(V), params))
         sigma = np.asarray(module.diffusion(jnp.asarray(V), params))
-        figures["drift symmetric"] = relative_error(drift, drift.T)
+        figures["drift symmetric"] = apart(drift, drift.T)
         figures["diffusion symmetric"] = max(
-            relative_error(sigma, sigma.transpose(order)) for order in ((1, 0, 2, 3), (2, 3, 0, 1))
+            apart(sigma, sigma.transpose(order)) for order in ((1, 0, 2, 3), (2, 3, 0, 1))
         )
         least = np.linalg.eigvalsh(sigma.reshape(16, 16))[0]
         largest = max(float(np.max(np.abs(sigma))), 1e-300)  # an ODE has no diffusion
@@ -35,7 +36,7 @@ def invariants(result: CovarianceSDE, module: ModuleType) -> Rung:
         order = np.array([2, 0, 3, 1])
         if permutes(result, order):
             moved = np.asarray(module.drift(jnp.asarray(V[np.ix_(order, order)]), params))
-            figures["permutation of tokens"] = relative_error(moved, drift[np.ix_(order, order)])
+            figures["permutation of tokens"] = apart(moved, drift[np.ix_(order, order)])
         twin = V.copy()
         twin[1], twin[:, 1] = twin[0], twin[:, 0]
         twin[1, 1] = twin[0, 0]
@@ -64,11 +65,7 @@ def _equal_tokens(module: ModuleType, twin: np.ndarray, params: Any) -> dict[str
     pulled = np.asarray(module.drift(jnp.asarray(twin), params))
     spread = np.asarray(module.diffusion(jnp.asarray(twin), params))
     return {
-        "equal tokens stay equal (drift)": relative_error(pulled[0], pulled[1], 1e-12),
+        "equal tokens stay equal (drift)": apart(pulled[0], pulled[1], 1e-12),
         "equal tokens stay equal (noise)": float(np.max(np.abs(spread[0] - spread[1])))
         / max(float(np.max(np.abs(spread))), 1e-300),
     }
-
-
-def relative_error(value: np.ndarray, target: np.ndarray, least: float = 1e-300) -> float:
-    return float(np.max(np.abs(value - target)) / max(float(np.max(np.abs(target))), least))

@@ -11,16 +11,10 @@ import numpy as np
 
 from derive.calculus.index.evaluate import evaluate
 from derive.draws import generator
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.verify.common.compare import ROUNDING, strict_jax, worst
 from derive.verify.common.rung import Rung, digit
-from derive.verify.covariance_sde.gate import (
-    BOUND_32,
-    BOUND_GRAD,
-    by_mode,
-    gate,
-    tolerance,
-)
+from derive.verify.covariance_sde.gate import BOUND_32, BOUND_GRAD, by_mode, gate, tolerance
 from derive.verify.covariance_sde.instance import CovarianceInstance, instance
 
 _SEED = 41

@@ -12,12 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.layers.model import Model
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
 from derive.verify.common.rung import Rung
+from derive.verify.common.steps import steps
 from derive.verify.covariance_sde import monte_carlo
+from derive.verify.covariance_sde.definition import definition
 from derive.verify.covariance_sde.facts_at_width import facts_at_width
 from derive.verify.covariance_sde.gate import gate
 from derive.verify.covariance_sde.independent import independent
@@ -26,7 +29,6 @@ from derive.verify.covariance_sde.kernel import kernel
 from derive.verify.covariance_sde.mutants import mutants
 from derive.verify.covariance_sde.references import references
 from derive.verify.covariance_sde.replay import replayed
-from derive.verify.covariance_sde.steps import definition, steps
 
 SIZES = {
     "quick": {"samples": 4_000, "paths": 2**13, "widths": (8, 32)},

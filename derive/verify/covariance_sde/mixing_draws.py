@@ -21,8 +21,8 @@ import sympy as sp
 from derive.calculus.index.evaluate import evaluate
 from derive.draws import generator
 from derive.methods.covariance_sde.block import Block
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.instances import divisible
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import Param, number, size

@@ -20,7 +20,7 @@ import sympy as sp
 from derive.calculus.index.evaluate import evaluate
 from derive.draws import generator, seed
 from derive.emit.covariance_sde.names import parameters
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common import numeric
 from derive.notation.common.arrays import walk
 from derive.notation.common.batch import Batch

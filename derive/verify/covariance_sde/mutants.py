@@ -9,8 +9,8 @@ import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression, collect
+from derive.verify.common.compare import apart
 from derive.verify.common.rung import Rung
-from derive.verify.covariance_sde.invariants import relative_error
 from derive.verify.covariance_sde.references import Reference, off_by
 
 
@@ -31,7 +31,7 @@ def mutants(known: Sequence[Reference]) -> Rung:
             if mutant == expression:
                 continue
             found = evaluate(mutant, {"V": one.V}, one.numbers)
-            if relative_error(found, evaluate(expression, {"V": one.V}, one.numbers)) < 1e-12:
+            if apart(found, evaluate(expression, {"V": one.V}, one.numbers)) < 1e-12:
                 same += 1  # one function at two tokens, on the sphere by symmetry
                 continue
             made += 1

@@ -14,8 +14,8 @@ import numpy as np
 from derive.calculus.index.expressions import Expression
 from derive.errors import Refusal
 from derive.methods.covariance_sde.block import Block
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.finite_width import of_block
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import walk
 from derive.notation.common.scalars import GaussianMean
 from derive.verify.covariance_sde.continuation import kinked

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
+from derive.calculus.index.evaluate import evaluate
 from derive.calculus.limit.scaling import ratio
 from derive.emit.covariance_sde.names import layer_shaped
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.graph import value
 from derive.notation.layers.blocks import BlockLaw
 from derive.runtime.paths.ensemble import IMPLEMENTATION, path_keys
@@ -163,8 +164,6 @@ def _at_width(result: CovarianceSDE, width: float, numbers: dict) -> dict[sp.Sym
 
 def _euler(result: CovarianceSDE) -> Callable[..., np.ndarray]:
     """V + h b + sqrt(h) N, by the equations."""
-    from derive.calculus.index.evaluate import evaluate
-
     names = [f.drawn.name for f in result.noise.fields]
     kinds = ["symmetric" if f.drawn.symmetric else "gaussian" for f in result.noise.fields]
 

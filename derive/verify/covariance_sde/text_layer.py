@@ -10,8 +10,8 @@ import numpy as np
 from derive.draws import generator
 from derive.emit.covariance_sde.names import parameters
 from derive.methods.common.parameters import sample
-from derive.methods.covariance_sde.derivation import CovarianceSDE
 from derive.methods.covariance_sde.instances import divisible
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common import numeric
 from derive.notation.common.scalars import size
 from derive.verify.covariance_sde.instance import given_patterns

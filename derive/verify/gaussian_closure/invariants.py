@@ -12,10 +12,8 @@ from derive.draws import generator
 from derive.methods.common.record import rounded
 from derive.methods.gaussian_closure import checks, instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    CUBATURE,
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import CUBATURE, GaussianClosure
+from derive.notation.common.arrays import walk
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.gate import params_of
 from derive.verify.gaussian_closure.second_route import SCALE
@@ -86,7 +84,5 @@ def _vectorial(result: GaussianClosure) -> bool:
 
     An elementwise function of a vector over the token dimension itself does not.
     """
-    from derive.notation.common.arrays import walk
-
     d = result.model.state_dim
     return not any(n.op == "function" and d in n.shape for n in walk(result.trace.velocity))

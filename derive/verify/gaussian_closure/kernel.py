@@ -11,9 +11,7 @@ import numpy as np
 from derive.methods.common.record import rounded
 from derive.methods.gaussian_closure import checks, instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.verify.common.compare import strict_jax
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.gate import equations, params_of

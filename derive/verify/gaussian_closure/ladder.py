@@ -11,13 +11,13 @@ from pathlib import Path
 from types import ModuleType
 
 from derive.methods.gaussian_closure.derivation import derive
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.notation.closures.model import ClosureModel
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
 from derive.verify.common.rung import Rung
+from derive.verify.common.steps import steps
+from derive.verify.gaussian_closure.definition import definition
 from derive.verify.gaussian_closure.gate import gate
 from derive.verify.gaussian_closure.invariants import invariants
 from derive.verify.gaussian_closure.kernel import kernel
@@ -25,7 +25,6 @@ from derive.verify.gaussian_closure.mutants import mutants
 from derive.verify.gaussian_closure.particles import particles
 from derive.verify.gaussian_closure.second_route import second_route
 from derive.verify.gaussian_closure.solver import solver, verdict
-from derive.verify.gaussian_closure.steps import definition, steps
 
 
 def climb(model: ClosureModel, file: Path, level: str) -> Iterator[tuple[GaussianClosure, Rung]]:

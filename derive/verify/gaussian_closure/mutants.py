@@ -12,12 +12,7 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression, collect
 from derive.methods.gaussian_closure import checks, clouds, instances, singular
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    CLOSED,
-    GaussianClosure,
-    coupled,
-    cov_rate,
-)
+from derive.methods.gaussian_closure.result import CLOSED, GaussianClosure, coupled, cov_rate
 from derive.notation.closures.numeric import noise_rate
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.second_route import SCALE

@@ -13,9 +13,7 @@ import sympy as sp
 from derive.draws import generator
 from derive.methods.gaussian_closure import instances
 from derive.methods.gaussian_closure.instances import ClosureInstance
-from derive.methods.gaussian_closure.result import (
-    GaussianClosure,
-)
+from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.verify.common.rung import Rung, digit
 from derive.verify.gaussian_closure.gate import params_of
 from derive.verify.gaussian_closure.second_route import SCALE

@@ -17,7 +17,7 @@ import numpy as np
 from derive.draws import generator
 from derive.methods.optimal_control import instances
 from derive.methods.optimal_control.instances import Point, relative
-from derive.methods.optimal_control.moment_dynamics import by_quadrature
+from derive.methods.optimal_control.moment_dynamics import rates_by_text
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
 from derive.notation.control.definition import ControlDefinition
@@ -67,8 +67,7 @@ def independent(result: OptimalControl, module: ModuleType, points: Sequence[Poi
 def _by_quadrature(result: OptimalControl, module: ModuleType, seed: int) -> float:
     """The module's dynamics against the text of its closure averaged by quadrature."""
     at = instances.tame_point(result.model, seed)
-    with by_quadrature():
-        rates, _, _ = instances.text_values(result.model, at, {})
+    rates, _, _ = instances.text_values(result.model, at, {}, rates=rates_by_text)
     given = arguments(module, result, at)
     found = module.state_rate(given["x"], given["u"], given["params"])
     return max(relative(np.asarray(a), b) for a, b in zip(found, rates, strict=True))

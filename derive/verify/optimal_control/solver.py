@@ -164,7 +164,7 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
         out |= {f"p_{n}": np.asarray(getattr(found.p, n)[k]) for n in names}
         return out | {s.name: np.asarray(getattr(found.u, s.name)[which]) for s in model.controls}
 
-    def look(k: int, which: int) -> Rates:
+    def look(k: int, which: int) -> _Rates:
         changes = here(k, which)
         f, cost, _ = instances.text_values(model, at, changes)
         force = [
@@ -199,18 +199,18 @@ def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
     }
 
 
-Rates = tuple[np.ndarray, np.ndarray, float]  # x', p' and the running cost, discounted
-Look = Callable[[int, int], Rates]  # by the node of the state, and that of the control
+_Rates = tuple[np.ndarray, np.ndarray, float]  # x', p' and the running cost, discounted
+_Look = Callable[[int, int], _Rates]  # by the node of the state, and that of the control
 
 
-def _by_trapezoids(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+def _by_trapezoids(times: np.ndarray, look: _Look) -> Iterator[list[Any]]:
     """Integrals of the rates over every interval, with the control of its first node."""
     pairs = [(look(k, k), look(k + 1, k)) for k in range(len(times) - 1)]
     for j in range(3):
         yield [step * (a[j] + b[j]) / 2 for step, (a, b) in zip(np.diff(times), pairs, strict=True)]
 
 
-def _by_simpson(times: np.ndarray, look: Look) -> Iterator[list[Any]]:
+def _by_simpson(times: np.ndarray, look: _Look) -> Iterator[list[Any]]:
     """Integrals of the rates over every two intervals, whose nodes are evenly spaced."""
     at = [look(k, k) for k in range(len(times))]
     for j in range(3):

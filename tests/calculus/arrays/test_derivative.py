@@ -14,7 +14,7 @@ import sympy as sp
 
 from derive.calculus.arrays import derivative as rules
 from derive.calculus.arrays.algebra import Algebra
-from derive.notation.common.arrays import Array, walk
+from derive.notation.common.arrays import Array, visible, walk
 from derive.notation.common.functions import (
     cos,
     erf,
@@ -139,7 +139,7 @@ def test_derivatives_of_softmax_are_written_in_softmax(name: str) -> None:
     g, leaves, root, values = _setup(name, 6)
     total = g.sum_all(g.multiply(root, leaves["X"] if root.shape == (n, d) else root))
     for gradient in rules.gradient(g, total, [leaves["X"], leaves["Y"]]):
-        shown = rules._visible(gradient)
+        shown = visible(gradient)
         assert not any(a.op == "function" and a.data[0] == "exp" for a in shown)
         assert not any(a.op == "function" and a.data[0] == "reciprocal" for a in shown)
     del values
@@ -207,5 +207,5 @@ def test_gradients_share_their_parts() -> None:
     g, leaves, root, _ = _setup("softmax of products", 1)
     total = g.sum_all(g.multiply(root, leaves["Y"]))
     gradients = rules.gradient(g, total, [leaves["X"], leaves["Y"]])
-    nodes = {a for gradient in gradients for a in rules._visible(gradient)}
+    nodes = {a for gradient in gradients for a in visible(gradient)}
     assert len(nodes) < 4 * len(walk(total))

@@ -14,7 +14,8 @@ from built_modules import imported
 
 from derive.calculus.index.evaluate import evaluate
 from derive.emit.covariance_sde.module import render
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.runtime.common.precision import precision
 
 NAMES = (

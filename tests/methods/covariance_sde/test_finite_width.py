@@ -20,8 +20,9 @@ from derive.commands.build_command import text_of
 from derive.errors import Refusal
 from derive.generated import linear_attention, shaped_relu_mlp, shaped_transformer
 from derive.methods.covariance_sde.corrected import Corrected, corrected
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.finite_width import finite_width, of_block
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.layers.model import trace
 from derive.registry import find, load
 from derive.runtime.paths.at_width import specification

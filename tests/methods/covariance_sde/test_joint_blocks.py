@@ -9,7 +9,8 @@ import sympy as sp
 
 from derive.calculus.index.evaluate import evaluate
 from derive.methods.common.record import require_sound
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 
 
 def derived(name: str) -> CovarianceSDE:

@@ -8,7 +8,8 @@ import pytest
 
 from derive.calculus.index.evaluate import evaluate
 from derive.errors import Refusal
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.verify.covariance_sde.independent import independent
 from derive.verify.covariance_sde.instance import instance
 from derive.verify.covariance_sde.references import references

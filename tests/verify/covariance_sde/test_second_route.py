@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from derive.calculus.index.evaluate import evaluate
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.batch import Batch
 from derive.notation.common.functions import eye, gaussian, relu, softmax, sqrt
 from derive.notation.common.scalars import dims, params

@@ -13,7 +13,8 @@ import pytest
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression, collect
-from derive.methods.covariance_sde.derivation import CovarianceSDE, derive
+from derive.methods.covariance_sde.derivation import derive
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation import (
     concatenate,
     covariance_sde,

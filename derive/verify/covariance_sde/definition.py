@@ -1,13 +1,13 @@
-"""L0 and L1 of covariance SDEs: a well-formed definition, and its steps at random instances."""
+"""L0 of covariance SDEs: a well-formed definition."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from derive.methods.covariance_sde.derivation import CovarianceSDE
+from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import walk
 from derive.notation.common.scalars import Share
-from derive.verify.common.rung import Rung, digit
+from derive.verify.common.rung import Rung
 
 
 def definition(result: CovarianceSDE) -> Rung:
@@ -34,16 +34,4 @@ def definition(result: CovarianceSDE) -> Rung:
                 if v
             },
         },
-    )
-
-
-def steps(result: CovarianceSDE) -> Rung:
-    """L1: every step of the derivation, both sides at random instances."""
-    checks = [(s.name, s.check) for s in result.steps if s.check is not None]
-    return Rung(
-        "L1 steps",
-        "both sides of every step agree at random instances",
-        all(c.passed for _, c in checks),
-        {name: {"residual": digit(c.residual), "tolerance": c.tolerance} for name, c in checks},
-        "any error of a step beyond its tolerance",
     )
