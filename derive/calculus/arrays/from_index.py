@@ -13,14 +13,14 @@ or the eigenvalues of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
 import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
-from derive.calculus.index.contraction_order import chained, contraction_order
+from derive.calculus.index.contraction_order import contracted
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
@@ -103,30 +103,22 @@ class Arrays:
         """The product over its indices, spread over `free` by broadcasting."""
         if not factors:
             return self.algebra.scalar(sp.Integer(1))
-        work = [self._diagonal((self.tensor(f.tensor), f.indices)) for f in factors]
-        work = [self._summed(p, work, free) for p in chained(work, free)]
-        for pairing in contraction_order([indices for _, indices in work], free):
-            work.append(self._paired(work[pairing.first], work[pairing.second], pairing.legs))
-        return self._aligned(work[-1], free)
+        work = [(self.tensor(f.tensor), f.indices) for f in factors]
+        return self._aligned(contracted(work, free, self), free)
 
-    def _diagonal(self, placed: Placed) -> Placed:
+    def diagonal(self, placed: Placed) -> Placed:
         array, indices = placed
-        if len(indices) < 2 or indices[0] != indices[1]:
-            return placed
         g = self.algebra
         return g.total(g.multiply(array, g.eye(array.shape[0])), -1), indices[:1]
 
-    def _summed(self, placed: Placed, work: Sequence[Placed], free: tuple[Index, ...]) -> Placed:
-        """An array summed over the indices that no other one has."""
-        others = {*free, *(i for p in work if p is not placed for i in p[1])}
+    def total(self, placed: Placed, lone: Collection[Index]) -> Placed:
         array, indices = placed
-        for index in [i for i in indices if i not in others]:
+        for index in [i for i in indices if i in lone]:
             array = self.algebra.total(array, indices.index(index))
             indices = tuple(i for i in indices if i != index)
         return array, indices
 
-    def _paired(self, first: Placed, second: Placed, legs: tuple[Index, ...]) -> Placed:
-        """The product of two arrays on `legs`, summed over the other indices."""
+    def product(self, first: Placed, second: Placed, legs: tuple[Index, ...], last: bool) -> Placed:
         g = self.algebra
         (a, ix), (b, jx) = first, second
         summed = {*ix, *jx} - {*legs}
@@ -135,8 +127,7 @@ class Arrays:
         if len(ix) == 1 and len(jx) == 2:
             (a, ix), (b, jx) = (b, jx), (a, ix)
         if set(ix) == set(jx):
-            whole = tuple(dict.fromkeys(ix))
-            return self._summed((self._product((a, ix), (b, jx), whole), whole), [], legs)
+            return self.total((self._product((a, ix), (b, jx), ix), ix), summed)
         (dummy,) = summed
         if len(ix) == 2 and ix[0] == dummy:
             a, ix = g.transpose(a), ix[::-1]

@@ -1,20 +1,23 @@
-"""The order in which a product of tensors is contracted: pair by pair, at the least cost.
+"""A product of tensors as arrays: pair by pair, in the order of least cost.
 
-Input: the indices of each operand, and the indices that the result keeps.  Output: pairings, in
-order.  A pairing costs the product of the sizes of all indices in it; sizes are symbols in an
-equation, so that orders are compared at nominal ones.  The order is the cheapest there is for up
-to `EXACT` operands; beyond, each pairing is the cheapest next one.  Of equally cheap orders the one
-that joins earlier operands first is taken: callers choose by the order of their operands.
+The one way from index expressions to arrays, whoever writes them: each lowering says what a
+diagonal, a sum and a product of two are in its words (`Lowering`).
+
+A pairing costs the product of the sizes of all indices in it; sizes are symbols in an equation, so
+that orders are compared at nominal ones.  The order is the cheapest there is for up to `EXACT`
+operands; beyond, each pairing is the cheapest next one.  Of equally cheap orders the one that joins
+earlier operands first is taken: callers choose by the order of their operands.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from derive.calculus.index.factors import Index
 
@@ -37,9 +40,9 @@ class Pairing:
 
 
 def contraction_order(
-    operands: Sequence[tuple[Index, ...]], output: Collection[Index]
+    operands: Sequence[tuple[Index, ...]], output: tuple[Index, ...]
 ) -> list[Pairing]:
-    """Pairings that leave one array on (at most) the indices of `output`.
+    """Pairings, in order, that leave one array on those of the indices of `output` that are there.
 
     An index that is in one operand alone and not in `output` is taken to be summed beforehand.
     """
@@ -53,10 +56,49 @@ def contraction_order(
     for first, second in pairs:
         own = (*left.pop(first), *left.pop(second))
         still = {*output, *itertools.chain.from_iterable(left.values())}
-        legs = tuple(dict.fromkeys(i for i in own if i in still))
+        legs = tuple(dict.fromkeys(i for i in (own if left else output) if i in still and i in own))
         out.append(Pairing(first, second, legs))
         left[len(operands) + len(out) - 1] = legs
     return out
+
+
+class Lowering(Protocol[T]):
+    """How a lowering says what arrays do: as statements of code, or as nodes of a graph."""
+
+    def diagonal(self, placed: Placed[T]) -> Placed[T]:
+        """An array that has an index twice, on each of its indices once."""
+
+    def total(self, placed: Placed[T], lone: frozenset[Index]) -> Placed[T]:
+        """An array summed over `lone`, indices that no other one has."""
+
+    def product(
+        self, first: Placed[T], second: Placed[T], legs: tuple[Index, ...], last: bool
+    ) -> Placed[T]:
+        """The product of two arrays on `legs`, summed over their other indices."""
+
+
+def contracted(
+    operands: Sequence[Placed[T]],
+    output: tuple[Index, ...],
+    arrays: Lowering[T],
+    ordered: Callable[[Sequence[Placed[T]], tuple[Index, ...]], list[Placed[T]]] | None = None,
+) -> Placed[T]:
+    """The product of tensors: diagonals, sums over lone indices, then pair by pair.
+
+    `ordered`: which operands meet first where that costs the same; as a chain if None.
+    """
+    work = [arrays.diagonal(p) if len(set(p[1])) < len(p[1]) else p for p in operands]
+    held = Counter(i for _, indices in work for i in indices)
+    held.update(output)
+    for position, placed in enumerate(work):
+        lone = frozenset(i for i in placed[1] if held[i] == 1)
+        work[position] = arrays.total(placed, lone) if lone else placed
+    work = (ordered or chained)(work, output)
+    order = contraction_order([indices for _, indices in work], output)
+    for number, pairing in enumerate(order, 1):
+        pair = work[pairing.first], work[pairing.second]
+        work.append(arrays.product(*pair, pairing.legs, number == len(order)))
+    return work[-1]
 
 
 def chained(operands: Sequence[Placed[T]], output: Sequence[Index]) -> list[Placed[T]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import sympy as sp
 
 from derive.calculus.gaussian.kinks import CORRELATION
-from derive.calculus.index.contraction_order import contraction_order
+from derive.calculus.index.contraction_order import contracted
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common.graph_code import statements
@@ -18,7 +19,7 @@ from derive.emit.common.program import LONGEST, RANKS, Program, in_order
 from derive.emit.common.scalars import factor_text, python, symbol_text
 
 
-def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> Placed:
+def component(part: Factors, free: tuple[Index, ...], program: Program) -> Placed:
     """Evaluate one component; its legs are the free indices in it."""
     if len(part) == 1 and part[0].tensor.kind == "delta":
         name = program.assign(("delta",), "delta", f"identity({program.like})", 2)
@@ -30,34 +31,39 @@ def contracted(part: Factors, free: tuple[Index, ...], program: Program) -> Plac
         if factor.tensor.symmetric:
             program.symmetric.add(name)
         arrays.append((name, factor.indices))
-    arrays = [_diagonal(a, program) for a in arrays]
-    arrays = [_reduced(a, arrays, free, program) for a in arrays]
-    arrays = _ordered(arrays, free)
-    for pairing in contraction_order([ix for _, ix in arrays], free):
-        pair = [arrays[pairing.first], arrays[pairing.second]]
-        summed = {i for _, ix in pair for i in ix} - {*pairing.legs}
-        group = [_oriented(p, summed, program) for p in pair]
-        group.sort(key=in_order, reverse=not summed)
-        arrays.append(product_of(group, summed, free, program))
-    return arrays[-1]
+    return contracted(arrays, free, _Statements(free, program), _chains_first)
 
 
-def _ordered(arrays: list[Placed], free: tuple[Index, ...]) -> list[Placed]:
+def _chains_first(arrays: Sequence[Placed], free: tuple[Index, ...]) -> list[Placed]:
     """Arrays on the dummies that the fewest arrays have come first: chains before stars."""
     held = Counter(i for _, ix in arrays for i in ix if i not in free)
     small = sorted(arrays, key=in_order, reverse=True)
     return sorted(small, key=lambda a: sorted((held[i], i.name) for i in a[1] if i in held))
 
 
-def _reduced(
-    placed: Placed, arrays: list[Placed], free: tuple[Index, ...], program: Program
-) -> Placed:
-    """An array summed over the indices that no other array has."""
-    others = {*free, *(i for a in arrays if a is not placed for i in a[1])}
-    alone = set(placed[1]) - others
-    if not alone:
-        return placed
-    return product_of([_oriented(placed, alone, program)], alone, free, program)
+@dataclass(frozen=True)
+class _Statements:
+    """What arrays do, as statements of a program."""
+
+    free: tuple[Index, ...]
+    program: Program
+
+    def diagonal(self, placed: Placed) -> Placed:
+        name, indices = placed
+        assert len(indices) == 2, "only matrices have diagonals here"
+        new = self.program.assign(("diag", name), f"{name}_diag", f"diagonal({name})", 1)
+        return new, indices[:1]
+
+    def total(self, placed: Placed, lone: frozenset[Index]) -> Placed:
+        return self._product([placed], set(lone))
+
+    def product(self, first: Placed, second: Placed, legs: tuple[Index, ...], last: bool) -> Placed:
+        return self._product([first, second], {*first[1], *second[1]} - {*legs})
+
+    def _product(self, group: list[Placed], summed: set[Index]) -> Placed:
+        group = [_oriented(p, summed, self.program) for p in group]
+        group.sort(key=in_order, reverse=not summed)
+        return product_of(group, summed, self.free, self.program)
 
 
 def _named(tensor: Tensor, program: Program) -> str:
@@ -117,15 +123,6 @@ def responses(expressions: Iterable[Expression]) -> list[str]:
         where = "".join(f", {n} = {words}" for n, words in lines)
         out.append(f"{tensor.name} = {text}{where}")
     return out
-
-
-def _diagonal(placed: Placed, program: Program) -> Placed:
-    name, indices = placed
-    if len(indices) == 2 and indices[0] == indices[1]:
-        new = program.assign(("diag", name), f"{name}_diag", f"diagonal({name})", 1)
-        return new, indices[:1]
-    assert len(set(indices)) == len(indices), "only matrices have diagonals here"
-    return placed
 
 
 def _oriented(placed: Placed, dummies: set[Index], program: Program) -> Placed:

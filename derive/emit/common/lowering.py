@@ -18,7 +18,7 @@ import sympy as sp
 from derive.calculus.index.canonical import components
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factors, Index
-from derive.emit.common.contraction import contracted
+from derive.emit.common.contraction import component
 from derive.emit.common.merging import Placed
 from derive.emit.common.program import Program, Term, in_order
 from derive.emit.common.sums import divided, sum_text
@@ -29,7 +29,7 @@ def lower(expression: Expression, program: Program) -> str:
     terms: list[Term] = []
     for coefficient, factors in expression.terms:
         parts = components(factors, expression.free)
-        placed = [contracted(part, expression.free, program) for part in parts]
+        placed = [component(part, expression.free, program) for part in parts]
         terms.append((coefficient, tuple(sorted(placed, key=in_order))))
     if len(expression.free) == 2:
         halved = _half(expression, terms, program)

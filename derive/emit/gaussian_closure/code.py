@@ -7,18 +7,20 @@ equal parts are computed once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import kinks_of
-from derive.calculus.index.contraction_order import chained, contraction_order
+from derive.calculus.index.contraction_order import contracted
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common import scalars
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
+from derive.methods.gaussian_closure.fields import Rule
 
 LETTERS = "ijklmnpqrstuvwxyzabcdefgo"
 WORDS_OF = {
@@ -41,7 +43,9 @@ class Code:
     lines: list[str] = field(default_factory=list)
     words: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)  # tensors and symbols that the caller provides
-    functions: dict[tuple, str] = field(default_factory=dict)  # scalar functions by (rule, order)
+    functions: dict[tuple[Rule, int], str] = field(
+        default_factory=dict
+    )  # scalar functions by (rule, order)
     _seen: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -130,10 +134,10 @@ class Code:
         self.used.add(cov)
         return self.names.get(cov, cov)
 
-    def function(self, rule: object, order: int) -> str:
+    def function(self, rule: Rule, order: int) -> str:
         """Name of a scalar function of the module: the k-th derivative of a rule."""
         key = (rule, order)
-        name = f"_{rule.name}" + (f"_{order}" if order else "")  # type: ignore[attr-defined]
+        name = f"_{rule.name}" + (f"_{order}" if order else "")
         self.functions[key] = name
         return name
 
@@ -200,19 +204,23 @@ class Code:
     def _contracted(self, operands: list[Operand], output: tuple[Index, ...]) -> str:
         if not operands:
             return "1.0"
-        operands = chained(operands, output)
-        pairings = contraction_order([indices for _, indices in operands], output)
-        if not pairings:
-            ((name, indices),) = operands
-            return name if indices == output else self._einsum(operands, output)
-        for number, pairing in enumerate(pairings, 1):
-            inside = [operands[pairing.first], operands[pairing.second]]
-            if number == len(pairings):
-                return self._einsum(inside, output)
-            name = _joined_name([o[0] for o in inside])
-            text = self._einsum(inside, pairing.legs)
-            operands.append((self.assign(name, text), pairing.legs))
-        raise AssertionError("an order of pairings ends with one array")
+        value, indices = contracted(operands, output, self)
+        return value if indices == output else self._einsum([(value, indices)], output)
+
+    def diagonal(self, placed: Operand) -> Operand:
+        """As it is: `contract` reads a diagonal itself."""
+        return placed
+
+    def total(self, placed: Operand, lone: Collection[Index]) -> Operand:
+        """As it is: `contract` sums within a product."""
+        return placed
+
+    def product(
+        self, first: Operand, second: Operand, legs: tuple[Index, ...], last: bool
+    ) -> Operand:
+        """A statement for a part of a product; the text alone of a whole one."""
+        text = self._einsum([first, second], legs)
+        return (text if last else self.assign(_joined_name([first[0], second[0]]), text)), legs
 
     def _einsum(self, inside: list[Operand], output: tuple[Index, ...]) -> str:
         self.words.add("contract")

@@ -15,6 +15,7 @@ from derive.emit.common.names import fresh, local
 from derive.emit.gaussian_closure.code import Code
 from derive.methods.gaussian_closure.conditions import has_frequency, is_gram
 from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.gaussian_closure.fields import Rule
 from derive.methods.gaussian_closure.result import GaussianClosure
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import walk
@@ -28,7 +29,7 @@ class Parts:
     kernels: list[Kernel] = field(default_factory=list)
     words: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
-    functions: dict[tuple, str] = field(default_factory=dict)
+    functions: dict[tuple[Rule, int], str] = field(default_factory=dict)
 
     @property
     def contractions(self) -> int:
@@ -159,7 +160,8 @@ def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
     if result.noise is not None:
         parts.words.add("total")
         line = f"total({line}, noise(mean, cov, params))"
-    doc = f"Rate of the covariance, {square}: R cov + cov R^T{' + noise' if result.noise else ''}."
+    noise = " and the noise" if result.noise is not None else ""
+    doc = f"Rate of the covariance, {square}, from the mean gradient{noise}."
     parts.kernels.append(Kernel("cov_rate", "mean, cov, params", doc, [], line))
 
 
@@ -189,8 +191,8 @@ def add_margin(parts: Parts, result: GaussianClosure) -> None:
         parts.words.add("minimum")
         out = f"minimum({out}, {value})"
     doc = (
-        "Smallest eigenvalue of I + F^T M F, F F^T = cov, for the quadratic part M of each weight: "
-        "the Gaussian integrals exist while it is positive."
+        f"Smallest eigenvalue of {condition_text(result)}: the Gaussian integrals exist while it "
+        "is positive."
     )
     body = [*prelude(result, code.used), *code.lines]
     parts.words |= code.words

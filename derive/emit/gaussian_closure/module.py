@@ -73,6 +73,8 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             source=source,
             request=request,
             body=NO_HASH,
+            names="Gamma: their velocity, R: its mean gradient"
+            + ("" if result.noise is None else ", N: covariance rate of the noise"),
             operations=f"{parts.contractions} contractions in {len(parts.kernels)} functions",
             model=model.name,
             signature=model_signature(result),
@@ -173,8 +175,8 @@ def _parts(result: GaussianClosure) -> Parts:
     )
     square = own.replace("d)", "d, d)")
     docs = {
-        "mean_rate": f"Rate of the mean, E Gamma, {own}.",
-        "jacobian": f"Mean gradient R = E grad Gamma, {square}: cov' = R cov + cov R^T.",
+        "mean_rate": f"Rate of the mean: the mean velocity, {own}.",
+        "jacobian": f"Mean gradient of the velocity, {square}.",
     }
     if result.route == CLOSED:
         add_kernel(parts, result, "mean_rate", LAW, docs["mean_rate"], result.mean_rate)

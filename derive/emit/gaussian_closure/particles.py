@@ -13,7 +13,7 @@ import sympy as sp
 from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, depends, placed, spread
 from derive.calculus.index.expressions import Expression, collect, single
-from derive.calculus.index.factors import Factor, Index, Tensor, fresh, indices_of
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh, indices_of
 from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import taken_by
@@ -25,6 +25,7 @@ from derive.notation.common.arrays import Array, walk
 
 QUERIES, KEYS = sp.Symbol("queries", positive=True), sp.Symbol("keys", positive=True)
 AVERAGES = ("average", "integral")
+Read = tuple[Expression, tuple[Index, ...]]  # of a node: its expression and its axes
 
 
 class NoParticles(Exception):
@@ -37,13 +38,13 @@ class _Reader(Reader):
 
     relation: str | None = None
 
-    def _select(self, node: Array):  # type: ignore[no-untyped-def]
+    def _select(self, node: Array) -> Read:
         stack = node.args[0]
         axes = tuple(fresh(n) for n in node.shape)
         name = _of_a_head(stack.data, self.names)
         return single(Tensor(name, node.shape, "constant")[axes], axes), axes
 
-    def _function(self, node: Array):  # type: ignore[no-untyped-def]
+    def _function(self, node: Array) -> Read:
         if node.data[0] in ("sin", "cos"):
             # nothing is averaged here: no need of complex exponentials
             name, body = node.data
@@ -51,7 +52,7 @@ class _Reader(Reader):
             return self.defined("ridge", argument, (Rule(name, body), 0)), axes
         return super()._function(node)
 
-    def _mask(self, node: Array):  # type: ignore[no-untyped-def]
+    def _mask(self, node: Array) -> Read:
         self.relation = node.data
         return collect((), [(sp.Integer(1), ())]), ()
 
@@ -67,7 +68,7 @@ class Writer:
 
     names: Names
     book: Book
-    functions: dict[tuple, str]
+    functions: dict[tuple[Rule, int], str]
     lines: list[str] = field(default_factory=list)
     words: set[str] = field(default_factory=set)
     sums: set[str] = field(default_factory=set)
@@ -235,9 +236,9 @@ class Writer:
         one = f"weighted_sum(x, y, {self._weight(weight)}, lambda yb: yb[:, :1] * 0 + 1{mask})"
         return f"({top}) / ({one})"
 
-    def _separated(self, value: Expression, i: Index):  # type: ignore[no-untyped-def]
+    def _separated(self, value: Expression, i: Index) -> list[tuple[Expression | None, Expression]]:
         """Terms as (number of the pair or None, vector of the key)."""
-        found: dict[object, list] = {}
+        found: dict[Expression | None, list[tuple[sp.Expr, Factors]]] = {}
         for c, factors in value.terms:
             vector = next((p for p in components(factors, ()) if i in indices_of(p)), ())
             rest = tuple(f for f in factors if f not in vector)
@@ -284,7 +285,7 @@ class Writer:
         return f", mask=lambda i, j: j {relation} i"
 
 
-def particle_body(traced: ClosureTrace, functions: dict[tuple, str]) -> Writer | None:
+def particle_body(traced: ClosureTrace, functions: dict[tuple[Rule, int], str]) -> Writer | None:
     """A writer whose lines and `result` make the function, or None."""
     model = traced.model
     if model.cross:

@@ -19,23 +19,56 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "terminal_rate": (
         ("x", "params"),
         "Costate",
-        "Gradient of the terminal cost: p at a free end.",
+        "Gradient of the terminal cost: the costate at a free end.",
     ),
-    "hamiltonian": (("x", "p", "u", "params"), "", "H = L + p.f, a scalar; minimised in u."),
-    "state_rate": (("x", "u", "params"), "State", "x' = H_p: the dynamics."),
-    "costate_rate": (("x", "p", "u", "params"), "Costate", "p' = -H_x: the costate equation."),
+    "hamiltonian": (
+        ("x", "p", "u", "params"),
+        "",
+        "The Hamiltonian H, a scalar; minimised in the control.",
+    ),
+    "state_rate": (("x", "u", "params"), "State", "Rate of the state: the dynamics."),
+    "costate_rate": (
+        ("x", "p", "u", "params"),
+        "Costate",
+        "Rate of the costate: the costate equation.",
+    ),
     "stationarity": (
         ("x", "p", "u", "params"),
         "Control",
-        "H_u: zero along a free optimum (norms of the control in the cost are left out).",
+        "Derivative of H by the control: zero along a free optimum (norms of the control in the "
+        "cost are left out).",
     ),
     "control_law": (("x", "p", "params"), "Control", "The control that minimises H."),
-    "h_xx": (("x", "p", "u", "params", "dx"), "Costate", "H_xx dx."),
-    "h_xu": (("x", "p", "u", "params", "du"), "Costate", "H_xu du."),
-    "h_ux": (("x", "p", "u", "params", "dx"), "Control", "H_ux dx."),
-    "h_uu": (("x", "p", "u", "params", "du"), "Control", "H_uu du."),
-    "h_px": (("x", "u", "params", "dx"), "State", "H_px dx: the dynamics linearised in the state."),
-    "h_pu": (("x", "u", "params", "du"), "State", "H_pu du: ... and in the control."),
+    "h_xx": (
+        ("x", "p", "u", "params", "dx"),
+        "Costate",
+        "Change of the derivative of H by the state, as the state moves along dx.",
+    ),
+    "h_xu": (
+        ("x", "p", "u", "params", "du"),
+        "Costate",
+        "Change of the derivative of H by the state, as the control moves along du.",
+    ),
+    "h_ux": (
+        ("x", "p", "u", "params", "dx"),
+        "Control",
+        "Change of the derivative of H by the control, as the state moves along dx.",
+    ),
+    "h_uu": (
+        ("x", "p", "u", "params", "du"),
+        "Control",
+        "Change of the derivative of H by the control, as the control moves along du.",
+    ),
+    "h_px": (
+        ("x", "u", "params", "dx"),
+        "State",
+        "Change of the dynamics, as the state moves along dx.",
+    ),
+    "h_pu": (
+        ("x", "u", "params", "du"),
+        "State",
+        "Change of the dynamics, as the control moves along du.",
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from derive.emit.common import array_latex
 from derive.emit.common.graph_code import statements
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.common.scalars import python
 from derive.emit.optimal_control.kernels import kernels_of, words_of_runtime
 from derive.emit.optimal_control.names import leaf_names
 from derive.emit.optimal_control.spec import specification
@@ -50,6 +51,7 @@ def render(result: OptimalControl, source: str, request: str) -> str:
             body=NO_HASH,
             model=model.name,
             signature=model_signature(result),
+            task=_task(result),
             equations_text=equations_text(result),
             equations_latex=equations_latex(result),
             facts=result.facts,
@@ -131,6 +133,16 @@ def equations_latex(result: OptimalControl) -> dict[str, str]:
             key = f"{name} of {own}" if many else name
             out[key] = array_latex.equation(words, part, result.algebra.names)
     return out
+
+
+def _task(result: OptimalControl) -> str:
+    """What is minimised, and what the equations below it are, in words."""
+    rho = result.discount
+    late = "" if rho == 0 else f", costs discounted at the rate {python(rho)}"
+    return (
+        f"Minimise the integral of L plus phi at the end{late}.  H: the Hamiltonian, minimised in "
+        "the control; p: the costate."
+    )
 
 
 def _meaning(symbol: Param) -> str:

@@ -87,7 +87,7 @@ def test_a_quadratic_form_of_both_signs_at_a_frequency_is_refused(
     from derive.methods.gaussian_closure import facts as closure_facts
 
     (entry,) = [e for e in entries(Path(odd_closures.__file__)) if e.name == "sigmoid_and_gauss"]
-    plain = closure_facts.checks.at
+    plain = closure_facts.instances.at
 
     def turned(*a: Any, **k: Any) -> Any:
         return -plain(*a, **k)
@@ -95,7 +95,7 @@ def test_a_quadratic_form_of_both_signs_at_a_frequency_is_refused(
     result = derived(entry)
     (matrix, _), *_ = [c for c in result.book.conditions if closure_facts._holds(c[0], FREQUENCY)]
     closure_facts.at_every_frequency("M", result, matrix, FREQUENCY)
-    monkeypatch.setattr(closure_facts.checks, "at", turned)
+    monkeypatch.setattr(closure_facts.instances, "at", turned)
     monkeypatch.setattr(closure_facts, "_margins", lambda *a: lambda scale: 1.0)
     with pytest.raises(Refusal, match="diverges for some laws"):
         closure_facts.at_every_frequency("M", result, matrix, FREQUENCY)

@@ -1,0 +1,80 @@
+"""A word of the notation is written in code and in LaTeX; the code means what the word says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from derive.emit.common import array_latex
+from derive.emit.common.array_words import WORDS
+from derive.emit.common.graph_code import Code, statements
+from derive.notation.common.arrays import Array, function, node
+from derive.notation.common.elementwise import BODIES, named, x_symbol
+from derive.runtime.common import ops
+from derive.runtime.control import words
+
+m = sp.Symbol("m", integer=True, positive=True)
+X, Y = (node("leaf", (), (m, m), name) for name in "XY")
+LIMIT = sp.Rational(1, 2)
+OTHERS = {
+    "power": x_symbol ** sp.Rational(1, 3),
+    "formula": x_symbol**2 / (1 + x_symbol),
+    "at_least": sp.Max(x_symbol, LIMIT),
+    "at_most": sp.Min(x_symbol, LIMIT),
+}
+
+
+def _code(array: Array) -> str:
+    lines, text = statements(array, {}, {X: "X", Y: "Y"}, "X.dtype")
+    assert not lines
+    return text
+
+
+@pytest.mark.parametrize("name", sorted([*BODIES, *OTHERS]))
+def test_an_elementwise_word_means_its_body(name: str) -> None:
+    body = sp.Lambda(x_symbol, OTHERS[name]) if name in OTHERS else named(name)
+    at = np.array([[0.25, 0.5], [1.5, 2.0]])
+    found = eval(_code(function(body, X, name)), {**vars(words), **vars(ops), "X": at})
+    expected = [[float(body(sp.nsimplify(v))) for v in row] for row in at]
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "array, code, latex",
+    [
+        (node("word", (X,), (m, m), ("inverse",)), "inverse(X)", "X^{-1}"),
+        (
+            node("word", (X,), (m, m), ("tril", -1)),
+            "tril(X, -1)",
+            r"\operatorname{tril}_{-1}\left(X\right)",
+        ),
+        (
+            node("word", (X, Y), (m, m), ("linear_solve",)),
+            "linear_solve(X, Y)",
+            "X^{-1} Y",
+        ),
+        (
+            node("word", (X,), (), ("l1_norm",)),  # a word without an entry of its own
+            "l1_norm(X)",
+            r"\operatorname{l1\_norm}\left(X\right)",
+        ),
+        (
+            node("composite", (X, Y), (m, m), "softmax"),  # its meaning is not spelt out
+            "softmax(X)",
+            r"\operatorname{softmax}\left(X\right)",
+        ),
+    ],
+)
+def test_a_structural_word_is_written_by_its_entry(array: Array, code: str, latex: str) -> None:
+    assert _code(array) == code
+    assert array_latex.equation("L", array, {}) == f"L = {latex}"
+
+
+def test_an_operation_that_no_printer_knows_is_an_error() -> None:
+    with pytest.raises(KeyError, match="gather"):
+        Code({X: ("X", 4)}).of(node("gather", (X,), (m,)))
+
+
+def test_every_entry_has_both_texts() -> None:
+    assert all(callable(w.code) and callable(w.latex) for w in WORDS.values())
