@@ -9,8 +9,8 @@ import sympy as sp
 from derive.emit.common import array_latex
 from derive.emit.common.array_words import WORDS
 from derive.emit.common.graph_code import Code, statements
-from derive.notation.common.arrays import Array, function, node
-from derive.notation.common.elementwise import BODIES, named, x_symbol
+from derive.notation.common.arrays import Array, function, node, x_symbol
+from derive.notation.common.elementwise import BODIES, named
 from derive.runtime.common import ops
 from derive.runtime.control import words
 
