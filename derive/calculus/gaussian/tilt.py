@@ -13,6 +13,7 @@ Isserlis, f by Stein.  The condition is I + L^T M L > 0 (`condition`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
 
@@ -92,7 +93,7 @@ def split(expression: Expression, variable: Tensor, book: Book) -> Quadratic:
     """Coefficients of a quadratic polynomial; NoTilt for anything else."""
     dim = variable.dims[-1]
     i, j = fresh(dim), fresh(dim)
-    degrees: dict[int, list] = {0: [], 1: [], 2: []}
+    degrees: dict[int, list[Any]] = {0: [], 1: [], 2: []}
     for coefficient, factors in expression.terms:
         degree = sum(f.tensor == variable for f in factors)
         if degree > 2:

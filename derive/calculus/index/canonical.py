@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from functools import lru_cache
+from typing import Any
 
 from derive.calculus.index.factors import Factor, Factors, Index
 
-Key = tuple
+Key = tuple[Any, ...]
 
 
 def canonical(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
@@ -71,7 +72,7 @@ def _component(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]
 def _cached(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     place = {index: position for position, index in enumerate(free)}
     dummies = sorted({i for f in factors for i in f.indices if i not in place})
-    colour: dict[Index, tuple] = {
+    colour: dict[Index, tuple[Any, ...]] = {
         i: (0, place[i]) for f in factors for i in f.indices if i in place
     }
     colour.update({i: (1, i.dim.name) for i in dummies})
@@ -83,7 +84,7 @@ def _cached(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     assert best is not None
     key, ranks = best
 
-    def order(factor: Factor) -> tuple:
+    def order(factor: Factor) -> tuple[Any, ...]:
         return _describe_factor(factor, place, ranks)
 
     ordered = tuple(sorted((_sort_slots(f, place, ranks) for f in factors), key=order))
@@ -91,7 +92,7 @@ def _cached(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
 
 
 def _leaves(
-    factors: Factors, dummies: list[Index], colour: dict[Index, tuple]
+    factors: Factors, dummies: list[Index], colour: dict[Index, tuple[Any, ...]]
 ) -> Iterator[dict[Index, int]]:
     """All discrete colourings of the dummies that individualisation reaches."""
     ranks = _refine(factors, dummies, colour)
@@ -108,11 +109,13 @@ def _leaves(
         yield from _leaves(factors, dummies, split)
 
 
-def _refine(factors: Factors, dummies: list[Index], colour: dict[Index, tuple]) -> dict[Index, int]:
+def _refine(
+    factors: Factors, dummies: list[Index], colour: dict[Index, tuple[Any, ...]]
+) -> dict[Index, int]:
     """Colour refinement: the stable ranks of the dummies."""
     ranks = _ranks(colour)
     while True:
-        seen: dict[Index, list] = {i: [] for i in dummies}
+        seen: dict[Index, list[Any]] = {i: [] for i in dummies}
         for factor in factors:
             tensor = factor.tensor
             slots = [ranks[i] for i in factor.indices]
@@ -131,7 +134,7 @@ def _refine(factors: Factors, dummies: list[Index], colour: dict[Index, tuple]) 
         ranks = new
 
 
-def _ranks(colour: dict[Index, tuple]) -> dict[Index, int]:
+def _ranks(colour: dict[Index, tuple[Any, ...]]) -> dict[Index, int]:
     levels = {c: r for r, c in enumerate(sorted(set(colour.values())))}
     return {i: levels[c] for i, c in colour.items()}
 
@@ -145,13 +148,15 @@ def _sort_slots(factor: Factor, place: dict[Index, int], ranks: dict[Index, int]
     )
 
 
-def _index_key(index: Index, place: dict[Index, int], ranks: dict[Index, int]) -> tuple:
+def _index_key(index: Index, place: dict[Index, int], ranks: dict[Index, int]) -> tuple[Any, ...]:
     if index in place:
         return (0, place[index], "")
     return (1, ranks[index], index.dim.name)
 
 
-def _describe_factor(factor: Factor, place: dict[Index, int], ranks: dict[Index, int]) -> tuple:
+def _describe_factor(
+    factor: Factor, place: dict[Index, int], ranks: dict[Index, int]
+) -> tuple[Any, ...]:
     slots = [_index_key(i, place, ranks) for i in factor.indices]
     return (
         factor.tensor.name,
@@ -160,5 +165,7 @@ def _describe_factor(factor: Factor, place: dict[Index, int], ranks: dict[Index,
     )
 
 
-def _describe(factors: Factors, place: dict[Index, int], ranks: dict[Index, int]) -> tuple:
+def _describe(
+    factors: Factors, place: dict[Index, int], ranks: dict[Index, int]
+) -> tuple[Any, ...]:
     return tuple(sorted(_describe_factor(f, place, ranks) for f in factors))

@@ -110,7 +110,7 @@ class _Evaluator:
 
 
 @lru_cache(maxsize=4096)
-def _path(words: str, shapes: tuple[tuple[int, ...], ...]) -> list:
+def _path(words: str, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
     """Contraction order of an einsum: its search costs more than small products do."""
     empty = [np.broadcast_to(0.0, shape) for shape in shapes]
     return np.einsum_path(words, *empty, optimize="greedy")[0]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
 
@@ -115,7 +116,7 @@ class Expression:
 def collect(free: Iterable[Index], products: Iterable[tuple[sp.Expr, Factors]]) -> Expression:
     """Normal form: contract deltas, canonicalise every product, add equal ones, drop zeros."""
     free = tuple(free)
-    found: dict[tuple, tuple[list[sp.Expr], Factors]] = {}
+    found: dict[tuple[Any, ...], tuple[list[sp.Expr], Factors]] = {}
     for coeff, factors in products:
         if coeff == 0:
             continue

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import sympy as sp
 
@@ -38,9 +39,9 @@ class Law:
     gram: Tensor
     scaling: Scaling
     gram_weight: sp.Expr
-    responses: dict = field(default_factory=dict, repr=False)  # see `response`
-    centred: dict = field(default_factory=dict, repr=False)  # see `centred`
-    _degrees: dict = field(default_factory=dict, repr=False)
+    responses: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)  # see `response`
+    centred: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)  # see `centred`
+    _degrees: dict[Any, Any] = field(default_factory=dict[Any, Any], repr=False)
 
     def mean(self, expression: Expression) -> Expression:
         """E given the state, in terms of the Gram matrix; exact in every dimension."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from derive.calculus.index.factors import Index
 
@@ -40,7 +41,7 @@ class Split:
     rest_leg: Index | None
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Any, ...]:
         return self.side, self.common, self.turned, self.leg and self.leg.name
 
 

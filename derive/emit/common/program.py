@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import sympy as sp
 
@@ -105,5 +106,5 @@ class Program:
         return found
 
 
-def in_order(placed: Placed) -> tuple:
+def in_order(placed: Placed) -> tuple[Any, ...]:
     return (-len(placed[1]), placed[0], tuple(i.name for i in placed[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import sympy as sp
 
@@ -85,7 +86,7 @@ def _summed(term: Term, placed: Placed, program: Program) -> list[Split]:
 
 def _merged(terms: list[Term], program: Program) -> list[Term] | None:
     """The terms with two or more products by one factor replaced by the product of their sum."""
-    groups: dict[tuple, list[tuple[int, Placed, Split]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, Placed, Split]]] = {}
     for position, term in enumerate(terms):
         for placed, split in _splits(term, program):
             key = (*split.key, split.rest_leg)
@@ -210,7 +211,7 @@ def scaled(coefficient: sp.Expr, arrays: list[str]) -> str:
     return sign + " * ".join([*front, *ordered])
 
 
-def _reverse(placed: Placed) -> tuple:
+def _reverse(placed: Placed) -> tuple[Any, ...]:
     return tuple(-ord(c) for c in placed[0]), tuple(i.name for i in placed[1])
 
 

@@ -13,6 +13,7 @@ and V' >= 0 wherever J >= 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -82,7 +83,7 @@ def root_of_noise(noise: NoiseMap, order: tuple[str, ...]) -> Expression:
 
 
 def _halves(  # type: ignore[no-untyped-def]
-    whole: Expression, order: tuple[str, ...], symmetric: list | None = None
+    whole: Expression, order: tuple[str, ...], symmetric: list[Any] | None = None
 ):
     """Terms T with T + T^T = whole, the last leg of each on a tensor of the kind that stands
     last in `order` where that can be had.

@@ -15,6 +15,7 @@ import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import sympy as sp
 
@@ -177,15 +178,15 @@ class LayerMoments:
     def _random(self, piece: _Piece) -> bool:
         return any(self.law.is_random(f.tensor) for f in piece.factors)
 
-    def _groups(self) -> dict[tuple, list[_Piece]]:
+    def _groups(self) -> dict[tuple[Any, ...], list[_Piece]]:
         """Random monomials by parity in the weights, parity in sqrt(n), and order (1 or more)."""
-        out: dict[tuple, list[_Piece]] = defaultdict(list)
+        out: dict[tuple[Any, ...], list[_Piece]] = defaultdict(list)
         for piece in self.pieces:
             if self._random(piece):
                 out[piece.flips, piece.odd, max(piece.order, ONE)].append(piece)
         return out
 
-    def _counts(self, keys: tuple[tuple, ...], power: Fraction, top: Fraction) -> bool:
+    def _counts(self, keys: tuple[tuple[Any, ...], ...], power: Fraction, top: Fraction) -> bool:
         """Can the average of the product hold n^-power, beside the n in front?
 
         Averages are even in every weight and change powers of n by whole numbers.
@@ -228,7 +229,7 @@ class LayerMoments:
         return f"vanishes: the averages of {averaged} products leave 0 terms"
 
 
-def _settled(traced: Trace, law: Law, weights: dict, top: int) -> Expression:
+def _settled(traced: Trace, law: Law, weights: dict[Any, Any], top: int) -> Expression:
     """V' - V to order eps^top, from the shortest expansion that a longer one confirms."""
     reach = top + _gain(law, traced.output)
     before = increment_of(Expansion(law, weights, reach).of(traced.output), law, top)

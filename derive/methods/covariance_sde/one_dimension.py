@@ -17,6 +17,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -244,7 +245,7 @@ def _rates(
     places: Iterable[tuple[int, int]],
     entries: Entries,
     rho: sp.Expr | None = None,
-) -> tuple[dict, dict]:
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Drift and diffusion of the entries of V at two tokens, and of their pairs."""
     return (
         {p: _entry(drift, p, 2, entries, rho) for p in places},
@@ -261,7 +262,7 @@ def _entry(
 ) -> sp.Expr:
     """One entry of an expression for m tokens, sums written out."""
     # products of entries are collected before the algebra: there are few of them
-    found: dict[tuple, tuple[list[sp.Expr], list]] = {}
+    found: dict[tuple[Any, ...], tuple[list[sp.Expr], list[Any]]] = {}
     for coefficient, factors in expression.terms:
         at = dict(zip(expression.free, place, strict=True))
         bound = [i for i in dict.fromkeys(i for f in factors for i in f.indices) if i not in at]

@@ -7,6 +7,7 @@ of the calculus takes part in that side.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -173,7 +174,7 @@ def _fourier_sum(
     scale = 1 / (1 + np.sqrt(size))
     h = np.arcsinh(rule.reach / scale) / nodes
 
-    def pair(mean: Expression, jacobian: Expression, numbers: dict) -> np.ndarray:
+    def pair(mean: Expression, jacobian: Expression, numbers: dict[Any, Any]) -> np.ndarray:
         where = replace(one, numbers={**one.numbers, **numbers})
         first = at(where, mean, result.book)
         return np.concatenate([first[:, None], at(where, jacobian, result.book)], axis=1)

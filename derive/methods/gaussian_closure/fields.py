@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import sympy as sp
 
@@ -327,7 +328,7 @@ def _share(
 
 
 def _divided(
-    top: Expression, coefficient: sp.Expr, factors: tuple, bottom: Expression
+    top: Expression, coefficient: sp.Expr, factors: tuple[Any, ...], bottom: Expression
 ) -> Expression | None:
     """Every term of `top` holds the factors: take them out; None if one does not."""
     out = []

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sympy as sp
 
@@ -191,7 +192,7 @@ def end_costate(g: Algebra, terminal: Array, x: Leaves) -> Parts:
 
 def _interned(
     g: Algebra, trace: ControlTrace, leaves: Mapping[str, Array]
-) -> tuple[dict, ReplacedRates]:
+) -> tuple[dict[Any, Any], ReplacedRates]:
     known = {trace.arrays[name]: leaf for name, leaf in leaves.items()}
     problem = trace.problem
     before = list(trace.names)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -173,11 +175,21 @@ def text_hamiltonian(
     return running + sum((p * f).sum() for p, f in zip(costates, rates, strict=True))
 
 
-def evaluate(result: OptimalControl, name: str, at: Point, changes: Mapping = {}) -> list:  # noqa: B006
+def evaluate(
+    result: OptimalControl,
+    name: str,
+    at: Point,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Any]:
     return [graph_value(result, a, at, changes) for a in result.equations[name]]
 
 
-def graph_value(result: OptimalControl, root: Array, at: Point, changes: Mapping = {}):  # noqa: B006,ANN201
+def graph_value(
+    result: OptimalControl,
+    root: Array,
+    at: Point,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
     values = {**at.arrays, **changes}
     leaves = {
         leaf: values[leaf.data]

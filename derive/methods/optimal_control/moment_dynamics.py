@@ -54,7 +54,7 @@ def expand(g: Algebra, roots: list[Array]) -> ReplacedRates:
     for root in roots:
         nodes += [a for a in walk(root) if a.op == "moment_rate" and a not in nodes]
     known: dict[Array, Array] = {}
-    made: dict[tuple, _ClosureRates] = {}
+    made: dict[tuple[Any, ...], _ClosureRates] = {}
     facts: list[str] = []
     for node in nodes:
         rate: Rate = node.data

@@ -70,7 +70,9 @@ _DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
 
 
-def gaussian_closure(*, state: str, keys: str | None = None) -> Callable[[Callable], ClosureModel]:
+def gaussian_closure(
+    *, state: str, keys: str | None = None
+) -> Callable[[Callable[..., Any]], ClosureModel]:
     """Declare a velocity field Gamma(x) = f(x, law) of tokens x in R^d.
 
     **Arguments:** `state`: name and dimension of a token, ``"x[d]"``.  `keys`: the same for keys
@@ -97,7 +99,9 @@ def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tup
     return match[1], declared[match[2]]
 
 
-def _model(function: Callable, state: str, keys: str | None, place: Place) -> ClosureModel:
+def _model(
+    function: Callable[..., Any], state: str, keys: str | None, place: Place
+) -> ClosureModel:
     declared, scalars = symbols_of(function, Dim), symbols_of(function, Param)
     found = {v.data: v for v in function.__globals__.values() if isinstance(v, Matrix)}
     identifier(function.__name__, "model", place)

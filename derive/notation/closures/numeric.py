@@ -31,7 +31,7 @@ class Points:
     def __init__(self, values: np.ndarray) -> None:
         self.values = np.asarray(values)
 
-    def _with(self, other: Any, op: Callable) -> Points:
+    def _with(self, other: Any, op: Callable[..., Any]) -> Points:
         a, b = self.values, other.values if isinstance(other, Points) else np.asarray(other)
         if not isinstance(other, Points):
             return Points(op(a, b))
@@ -220,7 +220,7 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
         a = 1 / (k @ (b * keys.weight))
         return Points(a[:, None] * k * b[None, :])
 
-    def entrywise(word: Callable) -> Callable:
+    def entrywise(word: Callable[..., Any]) -> Callable[..., Any]:
         def apply(value: Any) -> Any:
             return Points(word(value.values)) if isinstance(value, Points) else word(value)
 

@@ -18,11 +18,11 @@ class Batch(np.ndarray):
         return np.asarray(values).view(Batch)
 
     @property
-    def T(self) -> Batch:  # type: ignore[override]
+    def T(self) -> Batch:
         return self.swapaxes(-1, -2) if self.ndim > 2 else self
 
     @property
-    def mT(self) -> Batch:  # type: ignore[override]
+    def mT(self) -> Batch:
         return self.T
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:

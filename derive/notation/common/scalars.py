@@ -45,7 +45,7 @@ class Share(Dim):
     whole: Dim
     count: Dim
 
-    def __new__(cls, whole: Dim, count: Dim) -> Share:  # type: ignore[override]
+    def __new__(cls, whole: Dim, count: Dim) -> Share:
         self = sp.Symbol.__xnew__(cls, f"{whole}/{count}", positive=True, integer=True)
         self.meaning, self.scaling = f"{whole} / {count}", None
         self.whole, self.count = whole, count
@@ -117,7 +117,7 @@ class Param(sp.Symbol):
         self.varying = "depends on depth" in meaning
         return self
 
-    def _hashable_content(self) -> tuple:
+    def _hashable_content(self) -> tuple[Any, ...]:
         """SymPy's caches hand out one of equal symbols: those of another range are others."""
         r = self.range
         own = (r.low, r.high, r.low_open, r.high_open, self.varying)

@@ -240,7 +240,9 @@ def _implicit_law(
 
 
 def bind_sizes(
-    shapes: Mapping[str, tuple[str, ...]], arrays: Mapping[str, Any], sizes: dict[str, tuple]
+    shapes: Mapping[str, tuple[str, ...]],
+    arrays: Mapping[str, Any],
+    sizes: dict[str, tuple[Any, ...]],
 ) -> None:
     """Read the size of each dimension off arrays; `sizes[dim]` = (size, name of an array).
 
@@ -255,7 +257,7 @@ def bind_sizes(
             raise ValueError(f"{name} must have shape {text}, got {found}")
         for symbol, size in zip(shape, found, strict=True):
             if isinstance(symbol, int):
-                known: tuple = (symbol, "its definition")
+                known: tuple[Any, ...] = (symbol, "its definition")
             else:
                 known = sizes.setdefault(symbol, (size, name))
             if known[0] != size:

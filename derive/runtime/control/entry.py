@@ -132,7 +132,7 @@ def solve(
         return found if batch else extremals.first(found)
 
 
-def _last_state(spec: ControlModel, x_end: Any, sizes: dict[str, tuple]) -> Any:
+def _last_state(spec: ControlModel, x_end: Any, sizes: dict[str, tuple[Any, ...]]) -> Any:
     """The State at a fixed end; None where the end is free."""
     if not spec.fixed_end:
         if x_end is not None:

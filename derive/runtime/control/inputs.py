@@ -43,14 +43,14 @@ def real_array(name: str, value: Any) -> np.ndarray:
     return found
 
 
-def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple]]:
+def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tuple[Any, ...]]]:
     """Params of float64 arrays that are what the definition declared, and the sizes they fix."""
     names = spec.params._fields
     params = by_name(spec.params, params)
     if not isinstance(params, tuple) or len(params) != len(names):
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values = spec.params(*(real_array(n, v) for n, v in zip(names, params, strict=True)))
-    sizes: dict[str, tuple] = {}
+    sizes: dict[str, tuple[Any, ...]] = {}
     bind_sizes(spec.param_shapes, values._asdict(), sizes)
     for name, value in values._asdict().items():
         for number in np.ravel(value) if name in spec.ranges else ():
@@ -101,7 +101,7 @@ def _check_bounds(spec: ControlModel, params: Any) -> None:
 
 
 def checked_state(
-    spec: ControlModel, x: Any, sizes: dict[str, tuple], what: str
+    spec: ControlModel, x: Any, sizes: dict[str, tuple[Any, ...]], what: str
 ) -> tuple[Any, int | None]:
     """A State of arrays, and the size of its leading batch axis (None: no batch)."""
     names = spec.state._fields
@@ -135,7 +135,7 @@ def checked_state(
     return x, batch
 
 
-def sizes_of(sizes: dict[str, tuple]) -> dict[str, int]:
+def sizes_of(sizes: dict[str, tuple[Any, ...]]) -> dict[str, int]:
     return {name: int(size) for name, (size, _) in sizes.items()}
 
 

@@ -83,14 +83,14 @@ def _drawn(result: CovarianceSDE, block: Block, one: CovarianceInstance) -> np.n
     return unit * np.array([float((B**2).sum()) / DRAWS, float(effect)])
 
 
-def _state(V: np.ndarray, columns: int, numbers: dict, model: Any) -> np.ndarray:
+def _state(V: np.ndarray, columns: int, numbers: dict[Any, Any], model: Any) -> np.ndarray:
     weight = columns if model.clock == model.state_dims[1] else 1
     X = np.zeros((len(V), columns))
     X[:, : len(V)] = np.sqrt(weight) * np.linalg.cholesky(V)
     return X
 
 
-def _weighted(parts: list[tuple[Array, Any]], numbers: dict) -> list[tuple[Array, float]]:
+def _weighted(parts: list[tuple[Array, Any]], numbers: dict[Any, Any]) -> list[tuple[Array, float]]:
     return [(a, float(number(sp.sympify(f), numbers))) for a, f in parts]
 
 

@@ -60,7 +60,9 @@ def replayed(result: CovarianceSDE, module: ModuleType) -> Rung:
     )
 
 
-def _difference(result: CovarianceSDE, module: ModuleType, scheme: str, step: Callable) -> float:
+def _difference(
+    result: CovarianceSDE, module: ModuleType, scheme: str, step: Callable[..., Any]
+) -> float:
     """Largest difference of the saved covariances, relative to their size."""
     one = instance(result, TOKENS, 60)
     varying = {p.name for p in result.model.params if p.varying}
@@ -129,7 +131,7 @@ def _network(result: CovarianceSDE) -> Callable[..., np.ndarray]:
         kinds = ["symmetric" if f.drawn.symmetric else "gaussian" for f in result.noise.fields]
         names = [f.drawn.name for f in result.noise.fields]
 
-        def congruent(V: np.ndarray, drawn: Any, h: float, numbers: dict) -> np.ndarray:
+        def congruent(V: np.ndarray, drawn: Any, h: float, numbers: dict[Any, Any]) -> np.ndarray:
             fields = dict(zip(names, _blocks(kinds, drawn), strict=True)) if names else {}
             arrays = {"V": V, "L": np.linalg.cholesky(V), **fields}
             return congruence_step(result, arrays, h, numbers)
@@ -139,7 +141,7 @@ def _network(result: CovarianceSDE) -> Callable[..., np.ndarray]:
     chain = result.reduction.step
     laws: list[BlockLaw] = [b.data for _, b in chain.blocks]
 
-    def shaped(V: np.ndarray, drawn: Any, h: float, numbers: dict) -> np.ndarray:
+    def shaped(V: np.ndarray, drawn: Any, h: float, numbers: dict[Any, Any]) -> np.ndarray:
         sizes = _at_width(result, 1 / h, numbers)
         leaves = {chain.factor: np.linalg.cholesky(V)}
         blocks = _blocks([law.kind for law in laws], drawn)
@@ -153,7 +155,9 @@ def _network(result: CovarianceSDE) -> Callable[..., np.ndarray]:
     return shaped
 
 
-def _at_width(result: CovarianceSDE, width: float, numbers: dict) -> dict[sp.Symbol, float]:
+def _at_width(
+    result: CovarianceSDE, width: float, numbers: dict[Any, Any]
+) -> dict[sp.Symbol, float]:
     """Dimensions of a step: the clock is 1/h, what grows with it keeps its ratio."""
     sizes: dict[sp.Symbol, float] = {d: 1.0 for d in result.model.dims}
     for d in result.law.scaling.proportional:
@@ -167,7 +171,7 @@ def _euler(result: CovarianceSDE) -> Callable[..., np.ndarray]:
     names = [f.drawn.name for f in result.noise.fields]
     kinds = ["symmetric" if f.drawn.symmetric else "gaussian" for f in result.noise.fields]
 
-    def step(V: np.ndarray, drawn: Any, h: float, numbers: dict) -> np.ndarray:
+    def step(V: np.ndarray, drawn: Any, h: float, numbers: dict[Any, Any]) -> np.ndarray:
         fields = dict(zip(names, _blocks(kinds, drawn), strict=True)) if names else {}
         arrays = {"V": V, "L": np.linalg.cholesky(V), **fields}
         noise = evaluate(result.noise.expanded, arrays, numbers) if names else 0.0

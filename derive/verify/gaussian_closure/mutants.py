@@ -100,7 +100,7 @@ def broken(expression: Expression) -> Iterator[tuple[str, Expression]]:
     for position, (coefficient, factors) in enumerate(expression.terms):
         rest = [t for p, t in enumerate(expression.terms) if p != position]
 
-        def with_(c: sp.Expr, f: Any, rest: list = rest) -> Expression:
+        def with_(c: sp.Expr, f: Any, rest: list[Any] = rest) -> Expression:
             return collect(expression.free, [*rest, (c, f)])
 
         yield f"term {position} dropped", collect(expression.free, rest)

@@ -35,7 +35,9 @@ def invariants(result: OptimalControl, module: ModuleType, points: Sequence[Poin
         x, p, u, params = (args[n] for n in ("x", "p", "u", "params"))
         rng = generator(_SEED, k)
 
-        def direction(leaves: Sequence[Array], kind: Any, at=at, rng=rng) -> Any:  # noqa: ANN001
+        def direction(
+            leaves: Sequence[Array], kind: Any, at: Point = at, rng: np.random.Generator = rng
+        ) -> Any:
             return kind(*(jnp.asarray(v) for v in moved(leaves, at, rng, result).values()))
 
         ax, bx = (direction(result.x, module.State) for _ in "ab")

@@ -32,7 +32,9 @@ def arguments(module: ModuleType, result: OptimalControl, at: Point) -> dict[str
     }
 
 
-def moved(leaves: Sequence[Array], at: Point, rng: np.random.Generator, result) -> dict:  # noqa: ANN001
+def moved(
+    leaves: Sequence[Array], at: Point, rng: np.random.Generator, result: OptimalControl
+) -> dict[str, Any]:
     out = {}
     symmetric = text_facts(result.model, at).symmetric
     for leaf in leaves:

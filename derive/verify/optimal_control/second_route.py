@@ -103,7 +103,7 @@ def _text_second(result: OptimalControl, at: Point) -> tuple[float, int]:
 
 
 def _settled(
-    model: ControlDefinition, at: Point, a: Mapping, b: Mapping, enough: float
+    model: ControlDefinition, at: Point, a: Mapping[Any, Any], b: Mapping[Any, Any], enough: float
 ) -> float | None:
     """The second difference of the text along a and b, once two steps agree; None at a kink."""
 

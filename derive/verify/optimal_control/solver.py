@@ -234,7 +234,7 @@ def _off(moved: np.ndarray, integrals: np.ndarray) -> float:
     return float(np.median(each) / max(float(np.median(np.max(np.abs(integrals), 1))), 1e-6))
 
 
-def _slope(model: ControlDefinition, at: Point, changes: dict) -> list[np.ndarray]:
+def _slope(model: ControlDefinition, at: Point, changes: dict[Any, Any]) -> list[np.ndarray]:
     """H_x of the text, entry by entry."""
     out = []
     for slot in model.states:
@@ -251,7 +251,7 @@ def _slope(model: ControlDefinition, at: Point, changes: dict) -> list[np.ndarra
     return out
 
 
-def _end(result: OptimalControl, at: Point, last: dict) -> float:
+def _end(result: OptimalControl, at: Point, last: dict[Any, Any]) -> float:
     """p(T) against the slope of the text's terminal cost; nothing at a fixed end."""
     if result.fixed_end:
         return 0.0
@@ -272,7 +272,7 @@ def _end(result: OptimalControl, at: Point, last: dict) -> float:
     return worst
 
 
-def _excess(result: OptimalControl, at: Point, points: list[dict]) -> float:
+def _excess(result: OptimalControl, at: Point, points: list[dict[Any, Any]]) -> float:
     """By how much the text's H at the control exceeds H at admissible others, near and far."""
     model, worst = result.model, 0.0
     rng = generator(11)

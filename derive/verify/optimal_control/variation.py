@@ -86,7 +86,9 @@ class Walk:
 WALKS = (Walk(1.0, False), Walk(1.0, True), Walk(0.3, True), Walk(0.1, True), Walk(0.02, True))
 
 
-def _controls(result: OptimalControl, at: Point, time: float, walk: Walk) -> tuple[dict, dict]:
+def _controls(
+    result: OptimalControl, at: Point, time: float, walk: Walk
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """A control that varies in time, and a change of it."""
     rng = generator(_SEED)
     base, change = {}, {}
