@@ -90,7 +90,8 @@ def test_the_list_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None
     code, out, _ = _run(capsys, "figure")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == catalogue.names()
-    assert set(MODULES) == set(catalogue.FIGURES)
+    drawn = {n for n in catalogue.names() if not n.startswith("turnpike_")}
+    assert set(MODULES) == drawn
 
 
 def test_every_turnpike_is_of_a_registered_model() -> None:

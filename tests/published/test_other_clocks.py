@@ -15,6 +15,7 @@ import shaped_attention_theorem as theorem
 from scipy.integrate import solve_ivp
 
 from derive.calculus.index.evaluate import evaluate
+from derive.emit.common import document
 from derive.emit.covariance_sde import report
 from derive.emit.covariance_sde.module import render
 from derive.errors import DefinitionError, Refusal
@@ -294,7 +295,7 @@ def test_a_generated_module_says_its_clock_and_nothing_else_does() -> None:
                   "b(V) / sqrt(n) to leading order", "pace=1 / 2"):  # fmt: skip
         assert words in text
     assert "depth / width" not in text
-    shown = report.FORMATS["text"](derive(load(find("relu_attention"))), False)
+    shown = document.text(report.document(derive(load(find("relu_attention")))))
     assert "clock t = layer / sqrt(n)" in shown
     usual = render(derived(faint(Rational(1, 4)), n ** Rational(3, 2)), "mine", "mine")
     assert "clock t = layer / n^(3/2)" in usual and "pace=3 / 2" in usual

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from derive.methods.gaussian_closure.result import GaussianClosure
+from derive.notation.common.arrays import walk
 from derive.verify.common.rung import Rung
+from derive.verify.common.wellformed import faults
 
 
 def definition(result: GaussianClosure) -> Rung:
     """L0: the definition is well-formed."""
+    traced, model = result.trace, result.model
+    nodes = [a for root in (traced.velocity, *traced.noises) for a in walk(root)]
+    wrong = faults(nodes, (*model.dims, *model.params))
     return Rung(
         "L0 definition",
-        "shapes agree, every symbol is declared, numbers are exact",
-        True,
-        {"matrices": {m.data: [str(s) for s in m.shape] for m in result.trace.used}},
+        "every symbol is declared, numbers are exact",
+        not wrong,
+        {
+            "nodes": len(nodes),
+            "matrices": {m.data: [str(s) for s in m.shape] for m in traced.used},
+            **wrong,
+        },
     )
