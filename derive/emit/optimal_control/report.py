@@ -24,7 +24,7 @@ def document(result: OptimalControl, steps: bool = False) -> Document:
         title=result.model.doc.strip().split("\n")[0],
         intro=[
             *_slots(result),
-            "  minimise the integral of L + phi at the end; H = L + p.f",
+            "  minimise the integral of the running cost L, plus the terminal cost phi at the end",
         ],
         equations=_equations(result),
         notes=result.facts,
