@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,33 +39,7 @@ def covariance_picture(
             _exits(axis, sde, network)
             axis.set_xlabel(f"depth / {clock}")
             continue
-        low, high = np.inf, -np.inf
-        for paths, colour, style, label in _series(sde, network, width):
-            bands = _percentiles(paths, panel)
-            for (a, b), alpha in zip(BANDS, (0.14, 0.22), strict=True):
-                if style == "-":
-                    axis.fill_between(
-                        paths.times, bands[a], bands[b], color=colour, alpha=alpha, linewidth=0
-                    )
-                else:
-                    axis.plot(paths.times, bands[a], style, color=colour, linewidth=0.8)
-                    axis.plot(paths.times, bands[b], style, color=colour, linewidth=0.8)
-            axis.plot(paths.times, bands[50], style, color=colour, linewidth=1.6, label=label)
-            low = min(low, np.nanmin(np.where(np.isfinite(bands[5]), bands[5], np.nan)))
-            top = bands[95][np.isfinite(bands[95])]
-            high = max(high, top.max() if top.size else -np.inf)
-        axis.set_title(
-            {
-                "variance": r"$V^{aa}$, all tokens",
-                "covariance": r"$V^{ab}$, all pairs",
-                "correlation": r"correlation $\rho^{ab}$",
-            }[panel],
-            loc="left",
-        )
-        if panel == "variance" and low > 0 and high / low > 30:
-            axis.set_yscale("log")
-        elif panel == "covariance" and high > 30:
-            axis.set_yscale("symlog", linthresh=1)
+        _bands(axis, panel, _series(sde, network, width))
         axis.set_xlabel(f"depth / {clock}")
         axis.set_xlim(0, sde.times[-1])
     axes[0].legend(frameon=False, loc="upper left", fontsize=8)
@@ -80,7 +55,38 @@ def covariance_picture(
     plt.close(figure)
 
 
-def _series(sde: Paths, network: Paths | None, width: int):  # type: ignore[no-untyped-def]
+TITLES = {
+    "variance": r"$V^{aa}$, all tokens",
+    "covariance": r"$V^{ab}$, all pairs",
+    "correlation": r"correlation $\rho^{ab}$",
+}
+
+
+def _bands(axis: Any, panel: str, series: Iterable[tuple[Paths, str, str, str]]) -> None:
+    """Percentiles of one quantity, on a scale that shows them."""
+    low, high = np.inf, -np.inf
+    for paths, colour, style, label in series:
+        bands = _percentiles(paths, panel)
+        for (a, b), alpha in zip(BANDS, (0.14, 0.22), strict=True):
+            if style == "-":
+                axis.fill_between(
+                    paths.times, bands[a], bands[b], color=colour, alpha=alpha, linewidth=0
+                )
+            else:
+                axis.plot(paths.times, bands[a], style, color=colour, linewidth=0.8)
+                axis.plot(paths.times, bands[b], style, color=colour, linewidth=0.8)
+        axis.plot(paths.times, bands[50], style, color=colour, linewidth=1.6, label=label)
+        low = min(low, np.nanmin(np.where(np.isfinite(bands[5]), bands[5], np.nan)))
+        top = bands[95][np.isfinite(bands[95])]
+        high = max(high, top.max() if top.size else -np.inf)
+    axis.set_title(TITLES[panel], loc="left")
+    if panel == "variance" and low > 0 and high / low > 30:
+        axis.set_yscale("log")
+    elif panel == "covariance" and high > 30:
+        axis.set_yscale("symlog", linthresh=1)
+
+
+def _series(sde: Paths, network: Paths | None, width: int) -> Iterator[tuple[Paths, str, str, str]]:
     yield sde, BLUE, "-", "SDE"
     if network is not None:
         yield network, RED, "--", f"network, n = {width}"
