@@ -6,112 +6,36 @@ expressions at random covariances; both are exact, so agreement is to rounding.
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-
 import numpy as np
 import pytest
 import sympy as sp
+from family import (
+    agree,
+    at,
+    attention_drift,
+    attention_noise,
+    covariance,
+    derived,
+    linear_noise,
+    nu,
+    scalars_of,
+    values,
+)
 from scipy.integrate import quad
 from scipy.special import gammainc
 
-from derive.calculus.index.evaluate import evaluate
-from derive.emit.covariance_sde.module import render
-from derive.errors import DefinitionError, Refusal
 from derive.methods.covariance_sde.derivation import derive
-from derive.methods.covariance_sde.one_dimension import Scalar, scalars
-from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation import (
-    cos,
     covariance_sde,
     dims,
-    exp,
     eye,
     gaussian,
     log,
     params,
     pattern,
-    relu,
-    sigmoid,
     softmax,
     sqrt,
 )
-from derive.registry import find, load
-
-TOLERANCE = 1e-12
-
-
-@cache
-def derived(name: str) -> CovarianceSDE:
-    return derive(load(find(name)))
-
-
-def covariance(m: int, seed: int, unit: bool = False) -> np.ndarray:
-    rng = np.random.default_rng([seed, m])
-    root = rng.standard_normal((m, m + 2))
-    if unit:
-        root /= np.linalg.norm(root, axis=1, keepdims=True)
-        return root @ root.T
-    return root @ root.T / (m + 2)
-
-
-def values(sde: CovarianceSDE, V: np.ndarray, **numbers: float) -> tuple[np.ndarray, np.ndarray]:
-    """Drift and diffusion of a derivation at numbers."""
-    known = {**numbers, "m": float(len(V))}
-    symbols = {
-        s.name: s for e in (sde.drift, sde.diffusion) for c, _ in e.terms for s in c.free_symbols
-    }
-    symbols |= {d.name: d for d in (*sde.model.dims, *sde.model.params)}
-    table = {s: known[name] for name, s in symbols.items() if name in known}
-    return evaluate(sde.drift, {"V": V}, table), evaluate(sde.diffusion, {"V": V}, table)
-
-
-def linear_noise(V: np.ndarray) -> np.ndarray:
-    return np.einsum("ac,bd->abcd", V, V) + np.einsum("ad,bc->abcd", V, V)
-
-
-def attention_noise(V: np.ndarray, p: np.ndarray, tau_0: float) -> np.ndarray:
-    """A with S_1^{an,ck} = p_an p_ck V^{ac} (centred V)^{nk}, rows centred by their own pattern."""
-    centred = [np.diag(row) @ (np.eye(len(V)) - np.outer(np.ones(len(V)), row)) for row in p]
-    inner = np.array([[V @ a @ V @ c.T @ V for c in centred] for a in centred])  # [a, c, b, d]
-    block = np.einsum("ac,acbd->abcd", V, inner)
-    block = block + block.transpose(1, 0, 2, 3)
-    return (block + block.transpose(0, 1, 3, 2)) / tau_0**2
-
-
-def attention_drift(V: np.ndarray, p: np.ndarray, gamma: float, tau_0: float) -> np.ndarray:
-    """Row 1 of the table of variants; p = 1/m is Theorem 4.2 of arXiv 2306.17759."""
-    m = len(V)
-    v = np.diag(V)
-    centred = [np.diag(row) @ (np.eye(m) - np.outer(np.ones(m), row)) for row in p]
-    first = np.array([[np.trace(V @ a @ V @ b.T) for b in centred] for a in centred]) * V
-    u = np.zeros((m, m))
-    for a in range(m):
-        mean = V @ p[a]
-        second = p[a] * v[a] * (v - 2 * mean + 2 * p[a] @ mean - p[a] @ v)
-        u[a] = V @ second
-    return gamma**2 / tau_0**2 * (first + (u + u.T) / 2)
-
-
-def nu(V: np.ndarray, c_plus: float, c_minus: float) -> np.ndarray:
-    """nu(rho) sqrt(V_aa V_bb) of arXiv 2206.02768, with the sign that makes nu(-1) positive."""
-    size = np.sqrt(np.outer(np.diag(V), np.diag(V)))
-    rho = np.clip(V / size, -1, 1)
-    shape = np.sqrt(1 - rho**2) - rho * np.arccos(rho)
-    return (c_plus - c_minus) ** 2 / (2 * np.pi) * shape * size
-
-
-def scalars_of(name: str) -> list[Scalar]:
-    sde = derived(name)
-    return scalars(sde.drift, sde.diffusion)
-
-
-def at(expression: sp.Expr, numbers: dict[str, float]) -> float:
-    return float(expression.subs({s: numbers[s.name] for s in expression.free_symbols}))
-
-
-def agree(found: np.ndarray, typed: np.ndarray) -> None:
-    assert np.max(np.abs(found - typed)) < TOLERANCE * max(np.max(np.abs(typed)), 1.0)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])
@@ -220,7 +144,6 @@ def test_causal_models_are_nested() -> None:
 
 
 m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
-n_h = dims("n_h: key width, proportional to the width")
 gamma, tau_0 = params("gamma: in (0, 1)", "tau_0: positive")
 base = pattern("base: any rows", m)
 
@@ -318,200 +241,3 @@ def test_post_norm_without_attention_is_a_jacobi_diffusion_of_the_correlation() 
     size = 1 - (1 - g**2) ** 2
     agree(drift[0, 1], np.array(-size / 2 * rho * (1 - rho**2)))
     agree(diffusion[0, 1, 0, 1], np.array(size * (1 - rho**2) ** 2))
-
-
-def uncentred(X):  # type: ignore[no-untyped-def]
-    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
-    logits = (X @ W_Q) @ (X @ W_K).T / n
-    return sqrt(1 - gamma**2) * X + gamma * softmax(logits / sqrt(n * n_k)) @ X @ W_V / sqrt(n)
-
-
-def kinked_attention(X):  # type: ignore[no-untyped-def]
-    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
-    logits = (X @ W_Q) @ (X @ W_K).T / n
-    A = eye(m) + relu(logits / (tau_0 * sqrt(n * n_k))) / m
-    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
-
-
-def relu_attention(X):  # type: ignore[no-untyped-def]
-    W_Q, W_K, W_V = gaussian(n, n_h), gaussian(n, n_h), gaussian(n, n)
-    logits = (X @ W_Q) @ (X @ W_K).T / n
-    A = eye(m) + relu(logits / sqrt(n * n_h)) / (m * tau_0)
-    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
-
-
-def test_relu_attention_is_an_ode_at_depth_sqrt_n() -> None:
-    # gamma^2 (M V + V M), M^{ab} = sqrt(V^{aa} V^{bb}) / (sqrt(2 pi) m tau_0)
-    with pytest.raises(Refusal) as refused:
-        derive(covariance_sde(state="X[m, n]", width=n)(relu_attention))
-    size = "sqrt(2)*gamma**2/(2*m*tau_0*sqrt(pi))"
-    rate = (
-        f"depth / n^(1/2): dV[a,b]/ds = {size} * sum_{{k}} V[a,k] sqrt(V[k,k]) sqrt(V[b,b]) + "
-        f"{size} * sum_{{k}} V[b,k] sqrt(V[k,k]) sqrt(V[a,a])."
-    )
-    assert rate in str(refused.value)
-
-
-def test_one_layer_of_relu_attention_moves_by_that_rate() -> None:
-    size, tokens, samples = 64, 2, 4000
-    V, gamma_ = covariance(tokens, 5), 0.6
-    rng = np.random.default_rng(11)
-    X = np.zeros((tokens, size))
-    X[:, :tokens] = np.sqrt(size) * np.linalg.cholesky(V)
-    moves = []
-    for _ in range(samples):
-        W = [rng.standard_normal((size, size)) for _ in range(3)]
-        Y = (X @ W[0]) @ (X @ W[1]).T / size / size
-        pair = []
-        for sign in (1, -1):  # the part that is odd in tau_0 is the mean of order n^(-1/2)
-            B = np.maximum(Y, 0) / tokens
-            new = np.sqrt(1 - gamma_**2) * X
-            new = new + gamma_ * (X + sign * B @ X) @ W[2] / np.sqrt(size)
-            pair.append(new @ new.T / size)
-        moves.append(np.sqrt(size) * (pair[0] - pair[1]) / 2)
-    root = np.sqrt(np.diag(V))
-    M = np.outer(root, root) / (np.sqrt(2 * np.pi) * tokens)
-    found, error = np.mean(moves, 0), np.std(moves, 0) / np.sqrt(samples)
-    # E|Y| is off by a relative O(1/n); 3 entries, false alarms 2e-6
-    assert np.all(np.abs(found - gamma_**2 * (M @ V + V @ M)) < 5 * error + 0.5 / size)
-
-
-def raised(X):  # type: ignore[no-untyped-def]
-    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
-    logits = (X @ W_Q) @ (X @ W_K).T / n
-    A = eye(m) + (exp(logits / (tau_0 * sqrt(n * n_k))) - 1 + 1 / sqrt(n)) / m
-    return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
-
-
-def fixed_mixing_of_order_one(X):  # type: ignore[no-untyped-def]
-    return X + exp(X @ X.T / n) @ X @ gaussian(n, n) / sqrt(n)
-
-
-@pytest.mark.parametrize(
-    "function, word",
-    [
-        (uncentred, "collapse"),
-        (kinked_attention, "proportional"),  # else logits are not normal, and E|Y| depends on n_k
-        (raised, "E B"),
-        (fixed_mixing_of_order_one, "order one"),
-    ],
-)
-def test_definitions_without_this_limit_are_refused_for_the_true_reason(function, word) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(Refusal, match=word):
-        derive(covariance_sde(state="X[m, n]", width=n)(function))
-
-
-@pytest.mark.parametrize(
-    "name", ["shaped_transformer", "post_norm_shaped_attention", "random_value_sphere_attention"]
-)
-def test_every_step_of_a_derivation_passes_its_numeric_check(name: str) -> None:
-    sde = derived(name)
-    failed = [s.name for s in sde.steps if s.check is not None and not s.check.passed]
-    assert not failed
-    assert (sde.noise.covariance() - sde.diffusion).is_zero
-
-
-def test_a_wrong_sign_in_nu_would_be_seen() -> None:
-    V = covariance(3, 10)
-    drift, _ = values(derived("shaped_relu_mlp"), V, gamma=0.6, c_plus=0.4, c_minus=-1.3)
-    with pytest.raises(AssertionError):
-        agree(drift, -0.36 * nu(V, 0.4, -1.3))
-
-
-def test_kinked_expectation_is_the_one_of_prices_rule() -> None:
-    from derive.calculus.gaussian.kinks import CORRELATION, price
-
-    assert (
-        sp.simplify(sp.diff(price(2), CORRELATION, 2) - 2 / (sp.pi * sp.sqrt(1 - CORRELATION**2)))
-        == 0
-    )
-
-
-def cooled(power: sp.Rational):  # type: ignore[no-untyped-def]
-    def layer(X):  # type: ignore[no-untyped-def]
-        W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
-        logits = (X @ W_Q) @ (X @ W_K).T / n / (tau_0 * sqrt(n * n_k)) * n**power
-        A = eye(m) + softmax(logits) - 1 / m
-        return sqrt(1 - gamma**2) * X + gamma * A @ X @ W_V / sqrt(n)
-
-    return layer
-
-
-def faint(X):  # type: ignore[no-untyped-def]
-    g = gamma * n ** -sp.Rational(1, 4)
-    return sqrt(1 - g**2) * X + g * X @ gaussian(n, n) / sqrt(n)
-
-
-def shifted(X):  # type: ignore[no-untyped-def]
-    h = X @ gaussian(n, n) / sqrt(n)
-    return X + sqrt(n) * sigmoid(h / sqrt(n)) @ gaussian(n, n) / sqrt(n)
-
-
-def flat(X):  # type: ignore[no-untyped-def]
-    h = X @ gaussian(n, n) / sqrt(n)
-    branch = sqrt(n) * (cos(h / sqrt(n)) - 1)
-    return sqrt(1 - gamma**2) * X + gamma * branch @ gaussian(n, n) / sqrt(n)
-
-
-@pytest.mark.parametrize(
-    "layer, words",
-    [
-        (cooled(sp.Rational(1, 4)), r"clock depth / n\^\(1/2\).*supercritical.* by n\^\(1/4\)"),
-        (cooled(sp.Rational(1, 2)), "exp is random and of order one"),
-        (faint, r"subcritical; its noise moves V on the clock depth / n\^\(3/2\).* n\^\(1/4\)"),
-        (shifted, r"order n:.*phi\(0\) = 0"),
-        (flat, r"cos \(line \d+\) has the slope phi'\(0\) = 0"),
-    ],
-)
-def test_scales_off_the_critical_ones_are_named_with_the_clock_that_holds(layer, words) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(Refusal, match=words):
-        derive(covariance_sde(state="X[m, n]", width=n)(layer))
-
-
-def test_subcritical_temperature_leaves_the_linear_network_and_says_so() -> None:
-    sde = derive(covariance_sde(state="X[m, n]", width=n)(cooled(-sp.Rational(1, 4))))
-    V = covariance(3, 9)
-    drift, diffusion = values(sde, V, gamma=0.5)
-    assert np.all(drift == 0)
-    agree(diffusion, 0.25 * 1.75 * linear_noise(V))
-    assert any("tau_0 drops out" in fact for fact in sde.facts)
-
-
-def weak_attention_without_centring(X):  # type: ignore[no-untyped-def]
-    W_Q, W_K, W_V = gaussian(n, n_k), gaussian(n, n_k), gaussian(n, n)
-    A = softmax((X @ W_Q) @ (X @ W_K).T / n / (tau_0 * sqrt(n * n_k)))
-    return sqrt(1 - gamma**2 / n) * X + gamma * A @ X @ W_V / n
-
-
-def test_weak_attention_without_centring_is_the_ode_of_averaging() -> None:
-    # g^2 (J V J - V), J = 11^T/m, and no noise
-    sde = derive(covariance_sde(state="X[m, n]", width=n)(weak_attention_without_centring))
-    V = covariance(3, 10)
-    drift, diffusion = values(sde, V, gamma=0.5)
-    agree(drift, 0.25 * (np.full((3, 3), V.mean()) - V))
-    assert np.all(diffusion == 0) and sde.noise.fields == ()
-    ast.parse(render(sde, "theory/mine.py", "mine"))
-
-
-def pre_norm(X):  # type: ignore[no-untyped-def]
-    unit = X / sqrt((X * X).mean(-1, keepdims=True))
-    return sqrt(1 - gamma**2 / n) * X + gamma * unit @ gaussian(n, n) / n
-
-
-def test_a_branch_on_normalised_tokens_closes_in_the_correlations() -> None:
-    sde = derive(covariance_sde(state="X[m, n]", width=n)(pre_norm))
-    V = covariance(3, 11)
-    drift, _ = values(sde, V, gamma=0.5)
-    root = np.sqrt(np.diag(V))
-    agree(drift, 0.25 * (V / np.outer(root, root) - V))
-
-
-def test_a_parameter_for_which_a_root_is_not_real_is_named() -> None:
-    wide = params("g: positive")
-
-    def layer(X):  # type: ignore[no-untyped-def]
-        return sqrt(1 - wide**2) * X + wide * X @ gaussian(n, n) / sqrt(n)
-
-    layer.__globals__["wide"] = wide
-    with pytest.raises(DefinitionError, match=r"sqrt\(1 - g\*\*2\) is not real at g = 1.*narrow"):
-        derive(covariance_sde(state="X[m, n]", width=n)(layer))
