@@ -16,7 +16,7 @@ from derive.emit.gaussian_closure.code import Code
 from derive.methods.gaussian_closure.conditions import has_frequency, is_gram
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Rule
-from derive.methods.gaussian_closure.result import GaussianClosure
+from derive.methods.gaussian_closure.result import CUBATURE, GaussianClosure
 from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import walk
 from derive.notation.common.scalars import Dim
@@ -155,6 +155,13 @@ def _place_of(result: GaussianClosure, dim: Dim, point: str) -> str:
     raise LookupError(f"no array of the kernel has the size {dim.name}")  # refused when traced
 
 
+# the root of cov that places the nodes of a cubature has no other derivatives
+EDGE_OF_NODES = (
+    "\n\nDerivatives by cov: the first alone, and where cov is regular; at a singular cov only "
+    "those along changes that keep its range are right."
+)
+
+
 def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
     line = "rate(jacobian(mean, cov, params), cov)"
     if result.noise is not None:
@@ -162,6 +169,7 @@ def add_cov_rate(parts: Parts, result: GaussianClosure, square: str) -> None:
         line = f"total({line}, noise(mean, cov, params))"
     noise = " and the noise" if result.noise is not None else ""
     doc = f"Rate of the covariance, {square}, from the mean gradient{noise}."
+    doc += EDGE_OF_NODES if result.route == CUBATURE else ""
     parts.kernels.append(Kernel("cov_rate", "mean, cov, params", doc, [], line))
 
 

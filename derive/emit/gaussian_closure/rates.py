@@ -6,7 +6,7 @@ from derive.calculus.index.defined import Book
 from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
 from derive.emit.gaussian_closure.code import Code
-from derive.emit.gaussian_closure.kernels import Parts, add_kernel, add_pair
+from derive.emit.gaussian_closure.kernels import EDGE_OF_NODES, Parts, add_kernel, add_pair
 from derive.methods.gaussian_closure.result import FOURIER, GaussianClosure, Wave
 
 LAW = "mean, cov, params"
@@ -82,12 +82,7 @@ def add_cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) ->
         add_pair(parts, result, "_base", LAW, result.mean_rate, result.jacobian, doc)
         body = [f"base = _base({LAW})", f"part = {rates}"]
         rates = "total(base[0], part[0]), total(base[1], part[1])"
-    # the root of cov that places the nodes has no others
-    edge = (
-        "\n\nDerivatives by cov: the first alone, and where cov is regular; at a singular cov only "
-        "those along changes that keep its range are right."
-    )
-    _add_rates(parts, {name: doc + edge for name, doc in docs.items()}, body, rates)
+    _add_rates(parts, {name: doc + EDGE_OF_NODES for name, doc in docs.items()}, body, rates)
     error = f"cubature_error({field_}, {LAW}, {axes}{through})"
     doc = (
         "Relative error of the cubature in mean_rate, jacobian and cov_rate, (...): four times the "
