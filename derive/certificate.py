@@ -23,6 +23,7 @@ from derive import sources
 from derive.entry import Entry, theory_folder
 from derive.files import present, text_in
 
+NAMED = 4  # changed files that a message names
 LEVELS = ("quick", "full")
 TOOLS = ("jax", "numpy", "sympy")
 _KEYS = {"model": str, "signature": str, "engine": str, "level": str, "passed": bool, "rungs": list}
@@ -154,8 +155,9 @@ def changes(pinned: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
         files = ", ".join(_different(pinned["definition"], today["definition"]))
         out.append(f"the definition has changed ({files})")
     if pinned["runtime"] != today["runtime"]:
-        files = ", ".join(f"{f}.py" for f in _different(pinned["runtime"], today["runtime"]))
-        out.append(f"the runtime that it needs has changed ({files})")
+        changed = [f"{f}.py" for f in _different(pinned["runtime"], today["runtime"])]
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        out.append(f"the runtime that it needs has changed ({', '.join(changed[:NAMED])}{more})")
     return out
 
 
