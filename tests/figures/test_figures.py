@@ -127,7 +127,13 @@ def test_naming_a_figure_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n == "correlation"))  # the dearest of its kind
+        for n in sorted(MODULES)
+    ],
+)
 def test_a_figure_draws(small: Callable[[str], Any], tmp_path: Path, name: str) -> None:
     request, arrays = small(name)
     figure = MODULES[name].draw(request, arrays)

@@ -167,7 +167,11 @@ def flat(X):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     "layer, words",
     [
-        (cooled(sp.Rational(1, 4)), r"clock depth / n\^\(1/2\).*supercritical.* by n\^\(1/4\)"),
+        pytest.param(
+            cooled(sp.Rational(1, 4)),
+            r"clock depth / n\^\(1/2\).*supercritical.* by n\^\(1/4\)",
+            marks=pytest.mark.slow,
+        ),
         (cooled(sp.Rational(1, 2)), "exp is random and of order one"),
         (faint, r"subcritical; its noise moves V on the clock depth / n\^\(3/2\).* n\^\(1/4\)"),
         (shifted, r"order n:.*phi\(0\) = 0"),

@@ -145,6 +145,7 @@ def test_slopes_that_bend_less_leave_the_linear_network_at_depth_n() -> None:
     agree(diffusion, 2 * NUMBERS["gamma"] ** 2 * theorem.sigma_linear(V))
 
 
+@pytest.mark.slow
 def test_hotter_attention_is_an_sde_at_depth_sqrt_n_without_the_values_noise() -> None:
     sde = derived(hotter, sqrt(n))
     V = covariance()

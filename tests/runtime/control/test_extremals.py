@@ -141,6 +141,7 @@ def test_fixed_end():
     assert middle == pytest.approx(0.5, abs=1e-9)  # q goal / (q + r g^2)
 
 
+@pytest.mark.slow
 def test_batch_equals_one_by_one():
     params = linear([[0.5, 1.0], [-1.0, 0.2]], np.eye(2), np.eye(2), np.eye(2), goal=np.ones(2))
     x0 = np.random.default_rng(0).standard_normal((3, 2))
@@ -154,6 +155,7 @@ def test_batch_equals_one_by_one():
         assert np.allclose(alone.x.x, together.x.x[k], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_implicit_derivatives():
     """dJ/dx0 is the first costate; dJ/d(goal) agrees with differences; both modes agree."""
     model = models.linear()

@@ -70,6 +70,7 @@ def test_a_batch_names_the_first_state_that_fails():
         found(1.2 * focal(0.0), x0=((0.4,), (0.2,)))
 
 
+@pytest.mark.slow
 def test_a_long_horizon_of_a_convex_problem_is_no_alarm():
     rng = np.random.default_rng(0)
     G = rng.standard_normal((3, 3))

@@ -13,7 +13,7 @@ PARAMS = model.Params(0.5, 0.3)
 
 
 @pytest.mark.parametrize("function", [model.network, model.reduced_network])
-@pytest.mark.parametrize("m", [3, 8])
+@pytest.mark.parametrize("m", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_adding_network_paths_changes_no_earlier_bits(function: Any, m: int) -> None:
     """Sizes on both sides of 4096 numbers, where XLA on CPU would change its sums."""
     request = {"width": 4 * m, "depth": 3, "seed": 1}
