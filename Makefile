@@ -5,8 +5,7 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?=
-QUICK := tests/test_package.py tests/test_contract.py tests/test_draws.py tests/calculus tests/notation \
-  tests/emit/common tests/emit/covariance_sde tests/runtime/common
+QUICK := tests/test_package.py tests/test_contract.py tests/calculus tests/notation tests/emit/common
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3 python3.13 python3.11)
 BIN := .venv/bin
 # Tests run on as many cores as there are; the tests of one file share what they set up.
@@ -45,7 +44,7 @@ pytest: $(INSTALLED) ## tests alone, but for the slow ones
 slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs)
 	$(BIN)/python -m pytest -q -m slow $(SPREAD)
 
-quick: $(INSTALLED) ## the inner loop: notation, calculus, emission, layering, contract
+quick: $(INSTALLED) ## the inner loop: layering, contract, notation, calculus, emission
 	$(BIN)/python -m pytest -q -m "not slow" $(SPREAD) $(QUICK)
 
 hostile: $(INSTALLED) ## thousands of hostile definitions, names, command lines and damaged files
