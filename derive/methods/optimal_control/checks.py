@@ -104,6 +104,9 @@ def _first(result: OptimalControl, at: Point) -> float:
         (result.u, evaluate(result, "stationarity", at), 1.0),
     )
     rho = number(result.discount, at.numbers)
+    # a gradient may vanish (all tokens where relu is flat): what the text's slope then holds is
+    # rounding of the terms of H
+    least = float(np.abs(text_hamiltonian(result.model, at, {})))
     for leaves, found, sign in groups:
         for position, (leaf, gradient) in enumerate(zip(leaves, found, strict=True)):
             if sign < 0 and rho:
@@ -116,7 +119,7 @@ def _first(result: OptimalControl, at: Point) -> float:
                 moved = _even(direction) if leaf in result.algebra.symmetric else direction
                 changes = {leaf.data: at.arrays[leaf.data] + 1j * _STEP * moved}
                 slope = _text_slope(result, at, changes, leaf in result.u)
-                scale = np.abs(gradient).sum() * np.abs(direction).max()
+                scale = max(np.abs(gradient).sum() * np.abs(direction).max(), least)
                 worst = max(
                     worst,
                     relative(np.asarray(sign * (gradient * direction).sum()), slope, scale),
