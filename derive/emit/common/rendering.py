@@ -59,11 +59,6 @@ def escape(text: str) -> str:
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\t": "\\t"}
 
 
-def _escaped(char: str) -> str:
-    kept = char == "\n" or char.isprintable()
-    return _ESCAPES.get(char) or (char if kept else _code(char))
-
-
 def _code(char: str) -> str:
     number = ord(char)
     return (

@@ -104,9 +104,9 @@ def _first(result: OptimalControl, at: Point) -> float:
         (result.u, evaluate(result, "stationarity", at), 1.0),
     )
     rho = number(result.discount, at.numbers)
-    # a gradient may vanish (all tokens where relu is flat): what the text's slope then holds is
-    # rounding of the terms of H
-    least = float(np.abs(text_hamiltonian(result.model, at, {})))
+    # a gradient may vanish (all tokens where relu is flat): the text's slope then holds rounding of
+    # H, some 1e-16 of it, which is no error; 1e-14 of it is one
+    least = 1e-4 * float(np.abs(text_hamiltonian(result.model, at, {})))
     for leaves, found, sign in groups:
         for position, (leaf, gradient) in enumerate(zip(leaves, found, strict=True)):
             if sign < 0 and rho:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy as sp
 
 from derive.draws import redrawn
 from derive.emit.optimal_control.module import render
 from derive.methods.common.record import require_sound
+from derive.methods.optimal_control import checks, instances
 from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, find, load
 from derive.verify.optimal_control import ladder, mutants, variation
@@ -96,4 +98,19 @@ def test_a_gradient_that_vanishes_is_no_alarm():
     """All tokens where relu is flat: what the text's slope holds is rounding."""
     with redrawn(8):
         result = derive(load(find("sparse_neural_ode")))
-    require_sound(result.steps, "sparse_neural_ode", result.facts)
+        require_sound(result.steps, "sparse_neural_ode", result.facts)
+        (flat,) = (p for p in map(_point(result), range(3)) if np.all(p.arrays["x"] < 0))
+        assert checks._first(result, flat) < 1e-10
+        assert checks._first(_nudged(result, sp.Rational(1, 10**9)), flat) > 1e-8
+
+
+def _point(result):
+    return lambda seed: instances.inside(result.model, seed)
+
+
+def _nudged(result, size):
+    """The law's first condition wrong by a small multiple of the control."""
+    g, (W, *_) = result.algebra, result.u
+    first, *others = result.equations["stationarity"]
+    wrong = (g.add(first, g.scale(size, W)), *others)
+    return replace(result, equations={**result.equations, "stationarity": wrong})
