@@ -48,9 +48,13 @@ def _seconds(text: str) -> float:
 
 def derived(entry: Entry, limit: float = LIMIT) -> Any:
     """The result of the entry's method.  Raises DefinitionError, Refusal, or CheckFailed."""
+    import numpy as np
+
     from derive.dispatch import method
 
-    with told(entry), limited(entry, limit), contextlib.redirect_stdout(Aside()):
+    # checks look for where a definition has values, and NumPy would warn of every place without
+    quiet = np.errstate(all="ignore")
+    with told(entry), limited(entry, limit), contextlib.redirect_stdout(Aside()), quiet:
         return method(entry.method).derive(load(entry))
 
 

@@ -354,3 +354,19 @@ def test_bad_parameters_are_refused(
     code, _, err = _run(capsys, "simulate", MODEL, "--param", value, "--out", tmp_path / "out")
     assert code == 2 and word in err, err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cost_with_a_domain_is_shown_without_warnings(tmp_path: Path) -> None:
+    """Checks look for where a logarithm has values; that is no news for the user."""
+    file = tmp_path / "fishing.py"
+    file.write_text(
+        "from derive.notation import *\n\nd = dims('d: stocks')\n\n\n"
+        "@optimal_control(state='s[d]', control='h[d]', data='want[d]')\n"
+        "def fishing(s, h, want):\n"
+        "    return problem(dynamics=s - h, running=squared_norm(s - want) - log(h).sum())\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "derive", "show", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "log(h)" in done.stdout
+    assert "Warning" not in done.stderr, done.stderr
