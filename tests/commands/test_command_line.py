@@ -12,23 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run as _run
 
-from derive.cli import main
 from derive.commands import build_command
 from derive.entry import generated_folder
 
 MODEL = "shaped_attention"
-
-
-def _run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr; argparse's own exit counts as the command's."""
-    try:
-        code = main([str(a) for a in argv])
-    except SystemExit as leave:
-        code = int(leave.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
 
 
 def test_list_names_every_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from command_line import run as _run
 
 from derive.certificate import verdict
-from derive.cli import main
 from derive.commands import diff_command
 from derive.dispatch import own
 from derive.entry import generated_folder, theory_folder
@@ -18,16 +18,6 @@ from derive.registry import find, load
 
 MODEL = "linear_closure"  # derives in a second
 HIDDEN = "import sys; sys.modules['derive'] = None; sys.modules['sympy'] = None"
-
-
-def _run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
-    try:
-        code = main([str(a) for a in argv])
-    except SystemExit as leave:
-        code = int(leave.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
 
 
 def _git(folder: Path, *argv: str) -> None:

@@ -14,8 +14,8 @@ import closures
 import jax
 import numpy as np
 import pytest
+from command_line import run as _run
 
-from derive.cli import main
 from derive.figures import (
     catalogue,
     cone,
@@ -57,16 +57,6 @@ MODULES = {
     "limiting_rank": limiting_rank,
     "cone": cone,
 }
-
-
-def _run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
-    try:
-        code = main([str(a) for a in argv])
-    except SystemExit as leave:
-        code = int(leave.code or 0)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
 
 
 @pytest.fixture(scope="module")

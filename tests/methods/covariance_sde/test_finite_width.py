@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy as sp
+from command_line import run as _run
 
 from derive.calculus.index.evaluate import evaluate
-from derive.cli import main
 from derive.commands.build_command import text_of
 from derive.errors import Refusal
 from derive.generated import linear_attention, shaped_relu_mlp, shaped_transformer
@@ -209,12 +209,6 @@ def test_emitted_kernels_at_a_width_are_the_derived_expressions(module) -> None:
     found = np.einsum("kab,kcd->abcd", away, away) / draws / h
     target = evaluate(better.diffusion, {"V": V}, numbers)
     assert np.allclose(found, target, rtol=0, atol=0.03 * np.max(target))
-
-
-def _run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    code = main(list(argv))
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_show_says_which_parts_vanish_and_why(capsys: pytest.CaptureFixture[str]) -> None:
