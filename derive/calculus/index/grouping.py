@@ -143,7 +143,9 @@ def _joined(
     names = dict(zip(ends, slots, strict=True))
     meaning = collect(slots, [(c / scale, tuple(f.rename(names) for f in p)) for c, p in inner])
     front = _others(pieces[first].parts, place)
-    whole = Piece(scale, (*front, (_name_of(meaning, named).rename(dict(zip(slots, ends))),)))
+    whole = Piece(
+        scale, (*front, (_name_of(meaning, named).rename(dict(zip(slots, ends, strict=True))),))
+    )
     return [
         whole if n == first else p for n, p in enumerate(pieces) if n == first or n not in group
     ]
@@ -215,9 +217,7 @@ def _lines(pieces: Iterable[Piece], dims: frozenset[sp.Symbol]) -> tuple[Line, .
     return tuple(out)
 
 
-def _taken_apart(
-    coefficient: sp.Expr, dims: frozenset[sp.Symbol]
-) -> tuple[sp.Expr, sp.Expr]:
+def _taken_apart(coefficient: sp.Expr, dims: frozenset[sp.Symbol]) -> tuple[sp.Expr, sp.Expr]:
     """A coefficient as parameters times (number and sizes)."""
     parameters, measure = sp.Integer(1), sp.Integer(1)
     for factor in sp.Mul.make_args(sp.factor(coefficient)):
@@ -238,7 +238,7 @@ def _common(coefficients: Sequence[sp.Expr], dims: frozenset[sp.Symbol]) -> sp.E
     out = split[0][0]
     for size in sorted({s for p in powers for s in p if s.is_Symbol}, key=str):
         out *= size ** max(p[size] for p in powers)
-    numbers = [m.as_coeff_Mul()[0] for _, m in split]
+    numbers = [sp.Mul(*(a for a in sp.Mul.make_args(m) if a.is_number)) for _, m in split]
     if len({abs(n) for n in numbers}) == 1:
         out *= abs(numbers[0])
     return -out if all(n < 0 for n in numbers) else out

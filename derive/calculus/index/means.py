@@ -123,9 +123,8 @@ def _places(factors: Factors, free: tuple[Index, ...]) -> tuple[list[_Edge], lis
         if f.tensor.kind in (CENTRING, CENTRED):
             if not {*f.indices[-2:]} & {*free}:
                 closed.append(_Edge(f.tensor.kind, place=place))
-        elif f.tensor.kind == DIAGONAL:
-            if f.indices[0] not in free and len(legs[f.indices[0]]) == 1:
-                open_.append(_Edge("trace", place=place))
+        elif f.tensor.kind == DIAGONAL and _is_loose(f.indices[0], legs, free):
+            open_.append(_Edge("trace", place=place))
     for index, touching in legs.items():
         kinds = Counter(f.tensor.kind for f in touching)
         if index in free or kinds[CENTRING] or kinds[CENTRED] or kinds["delta"]:
@@ -137,6 +136,10 @@ def _places(factors: Factors, free: tuple[Index, ...]) -> tuple[list[_Edge], lis
             if pattern.indices[1] == index and pattern.indices[0] != index:
                 open_.append(_Edge("row", dummy=index, place=factors.index(pattern)))
     return open_, closed
+
+
+def _is_loose(index: Index, legs: dict[Index, list[Factor]], free: tuple[Index, ...]) -> bool:
+    return index not in free and len(legs[index]) == 1
 
 
 def _opened(coefficient: sp.Expr, factors: Factors, edge: _Edge) -> Terms:
@@ -209,23 +212,19 @@ def _turned(factors: Factors) -> Factors:
 
 def _split(expression: Expression) -> Expression | None:
     """Every sum that can be split, split; None if that gives too many terms."""
-    while True:
-        changed = False
+    free = expression.free
 
-        def rule(coefficient: sp.Expr, factors: Factors) -> Terms:
-            nonlocal changed
-            open_, _ = _places(factors, expression.free)
-            if not open_:
-                return [(coefficient, factors)]
-            changed = True
-            return _opened(coefficient, factors, open_[0])
+    def rule(coefficient: sp.Expr, factors: Factors) -> Terms:
+        open_, _ = _places(factors, free)
+        terms = _opened(coefficient, factors, open_[0]) if open_ else [(coefficient, factors)]
+        return [(c, _turned(f)) for c, f in terms]
 
-        if len(expression.terms) > LIMIT:
-            return None
-        expression = expression.map_terms(rule)
-        expression = expression.map_terms(lambda c, f: [(c, _turned(f))])
-        if not changed:
-            return expression
+    while len(expression.terms) <= LIMIT:
+        once = expression.map_terms(rule)
+        if once == expression:
+            return once
+        expression = once
+    return None
 
 
 def _merged(expression: Expression) -> Expression:
