@@ -1,6 +1,7 @@
 """Show the derived equations of a model.
 
-Formats: text, latex (a document that compiles), html, json.
+Formats: text (in signs of mathematics where the terminal has them), latex (a document that
+compiles), html, json.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from derive.emit.common.document import FORMATS
+    from derive.emit.common.unicode import has_signs, with_signs
     from derive.methods.common.record import require_sound
 
     entry = find(options.model)
@@ -41,7 +43,11 @@ def run(options: argparse.Namespace) -> int:
         )
     result = derived(entry, options.limit)
     with told(entry), limited(entry, options.limit):
-        text = FORMATS[options.format](kind.document(result, options.steps, options.view))
+        document = kind.document(result, options.steps, options.view)
+        if options.format == "text" and has_signs():
+            text = FORMATS["text"](document, with_signs)
+        else:
+            text = FORMATS[options.format](document)
     print(text, end="", flush=True)
     require_sound(result.steps, entry.argument, result.facts)
     return 0

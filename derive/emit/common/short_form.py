@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import sympy as sp
 
@@ -24,16 +25,21 @@ from derive.emit.common.dialect import TEXT, Dialect
 from derive.emit.common.spelling import LETTERS, NAMES, Words, joined, split_sign
 
 WIDE = 100  # characters of a line with its bracket
+WIDE_LATEX = 240
 LONG = 4  # letters from which a chain between two free indices gets a name
 
 
 @dataclass(frozen=True)
 class ShortForm:
-    """`lines`: the right side, signed; `where`: definitions of its symbols; `count`: its terms."""
+    """`lines`: the right side, signed; `where`: definitions of its symbols; `count`: its terms.
+
+    `is_matrix`: the right side is a matrix, not its entry.
+    """
 
     lines: list[str]
     where: list[str]
     count: int
+    is_matrix: bool = False
 
 
 def short_form(
@@ -48,7 +54,7 @@ def short_form(
     lines = [row for line in found.lines for row in writer.line(line.coefficient, line.pieces)]
     if lines:
         lines[0] = lines[0].removeprefix("+ ")
-    return ShortForm(lines or ["0"], writer.definitions(), writer.count)
+    return ShortForm(lines or ["0"], writer.definitions(), writer.count, writer.as_matrix)
 
 
 def _taken(found: Grouped) -> set[str]:
@@ -82,7 +88,7 @@ class _Writer(Words):
         """One line of the right side: its text in rows, the first one signed."""
         free = self.found.free
         rows: list[tuple[str, str]] = []  # sign and words
-        as_matrix = len(free) == 2 and self._are_words()
+        as_matrix = self.as_matrix
         if len(pieces) == 1 and not (as_matrix and pieces[0].exchanges):
             whole = coefficient * pieces[0].coefficient  # nothing to put in brackets
             coefficient, pieces = sp.Integer(1), [replace(pieces[0], coefficient=whole)]
@@ -107,16 +113,23 @@ class _Writer(Words):
         sign, size = split_sign(coefficient)
         front = self.number(size)
         inner = joined(rows)
-        if self.dialect.is_latex:
+        if self.dialect.is_latex and len(inner) < WIDE_LATEX:
             return [rf"{sign} {front} \left[ {inner} \right]"]
+        if self.dialect.is_latex:
+            first, *middle = (f"{s} {words}" for s, words in rows)
+            first = first.removeprefix("+ ")
+            out = [rf"{sign} {front} \Big[ {first}", *(rf"\quad {row}" for row in middle)]
+            return [*out[:-1], rf"{out[-1]} \Big]"]
         exchanged = len(rows) > 1 and any(self.dialect.arrow in words for _, words in rows)
         if not exchanged and len(front) + len(inner) < WIDE:
             return [f"{sign} {front} * [ {inner} ]"]
         return [f"{sign} {front} * [", *(f"    {s} {words}" for s, words in rows), "  ]"]
 
-    def _are_words(self) -> bool:
+    @cached_property
+    def as_matrix(self) -> bool:
+        """Two free indices, and every product in words."""
         parts = [p for line in self.found.lines for x in line.pieces for p in x.parts]
-        return all(self._word(p) is not None for p in parts)
+        return len(self.found.free) == 2 and all(self._word(p) is not None for p in parts)
 
     def _word(self, part: Factors) -> Word | None:
         if len(part) == 1 and not part[0].indices:

@@ -61,17 +61,16 @@ class Words:
             return d.norm.format(half) if half else d.trace.format(self.chain(w))
         ends = {w.left, w.right}
         if not w.letters and ends != {w.left}:
-            vector = next(e for e in (w.left, w.right) if e is not None)
-            assert isinstance(vector, Tensor)
-            if None in ends and vector.kind == DIAGONAL:
-                return d.trace.format(self.letter(vector.meaning))
+            end = next(e for e in (w.left, w.right) if e is not None)
+            if None in ends and isinstance(end, Tensor) and end.kind == DIAGONAL:
+                return d.trace.format(self.letter(end.meaning))
         if w.left == w.right and not w.letters:
             return d.norm.format(self.end(w.left))
         count = len(w.letters)
         inner = w.letters[count // 2].tensor.kind == CENTRING if count % 2 else True
         if w.left == w.right and w.turned.letters == w.letters and count and inner:
-            half = Word(w.letters[count // 2 :], None, w.right)
-            return d.norm.format(f"{self.chain(half)} {self.end(w.right)}")
+            second = Word(w.letters[count // 2 :], None, w.right)
+            return d.norm.format(f"{self.chain(second)} {self.end(w.right)}")
         middle = f" {self.chain(w)}" if w.letters else ""
         return f"{self.transposed(self.end(w.left))}{middle} {self.end(w.right)}"
 

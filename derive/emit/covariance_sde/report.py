@@ -75,6 +75,8 @@ def shown(
 ) -> Shown:
     """An equation in its shortest form, with what its symbols stand for."""
     form, tex = short_form(expression, TEXT, avoid), short_form(expression, LATEX, avoid)
+    if form.is_matrix and form.count:
+        heading, left = heading.replace("_ab", ""), left.replace("_{a b}", "")
     count = f"{form.count} {'term' if form.count == 1 else 'terms'}"
     if form.count != len(expression.terms):
         count += f", {len(expression.terms)} as sums over tokens"
