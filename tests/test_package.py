@@ -170,8 +170,17 @@ def test_every_layer_is_known() -> None:
 
 
 def test_runtime_imports_jax_and_numpy_alone() -> None:
+    """But for the file whose purpose is another solver: it imports it where it is called."""
     allowed = ["jax", "numpy", "derive.runtime"]
-    wrong = [s for f in sources("derive/runtime") for s in strangers(f, allowed, standard=True)]
+    wrong = [
+        s
+        for f in sources("derive/runtime")
+        for s in strangers(
+            f,
+            [*allowed, "diffrax", "lineax"] if f.name == "diffrax_terms.py" else allowed,
+            standard=True,
+        )
+    ]
     assert not wrong, "\n".join(wrong)
 
 

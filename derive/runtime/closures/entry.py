@@ -18,6 +18,7 @@ import numpy as np
 from derive.runtime.closures import inputs as closure_inputs
 from derive.runtime.closures.blocks import Task, launch, put, take, to_target
 from derive.runtime.closures.particle_system import particles
+from derive.runtime.closures.pure import flow
 from derive.runtime.closures.results import Moments, Particles
 from derive.runtime.closures.solver import (
     BLOW_UP,
@@ -34,7 +35,7 @@ from derive.runtime.common import inputs
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 
-__all__ = ["ClosureModel", "Moments", "Particles", "particles", "solve"]
+__all__ = ["ClosureModel", "Moments", "Particles", "flow", "particles", "solve"]
 
 
 def solve(

@@ -60,14 +60,14 @@ def packed(spec: ClosureModel) -> Callable[..., tuple[Any, Any]]:
         vector, unravel = ravel_pytree(state)
 
         def f(x: Any) -> Any:
-            return ravel_pytree(_own_rate(spec, unravel(x), params))[0]
+            return ravel_pytree(own_rate_of_one(spec, unravel(x), params))[0]
 
         return f(vector), jax.jacfwd(f)(vector)
 
     return _mapped(spec, one)
 
 
-def _own_rate(spec: ClosureModel, state: State, params: Any) -> State:
+def own_rate_of_one(spec: ClosureModel, state: State, params: Any) -> State:
     """Rate of the state itself, for a scheme that is not shaped like the solution."""
     mean, second = state
     if spec.noise is None:
@@ -87,7 +87,7 @@ def _factor_rate(spec: ClosureModel, state: State, params: Any) -> State:
 
 
 def own_rate(spec: ClosureModel) -> Callable[..., State]:
-    return _mapped(spec, functools.partial(_own_rate, spec))
+    return _mapped(spec, functools.partial(own_rate_of_one, spec))
 
 
 def _mapped(spec: ClosureModel, f: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from derive.runtime.common.elimination import pick, steps
 from derive.runtime.common.ops import Tiles, staged_entries
-from derive.runtime.common.small_matrices import LARGEST, by_platform, cholesky
+from derive.runtime.common.small_matrices import LARGEST, by_platform, solve_lower
 
 
 @jax.custom_jvp
@@ -44,22 +44,16 @@ def _library_psd_factor(V: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @psd_factor.defjvp
 def _slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    """Cholesky's derivative where every pivot is regular, else that of the guarded columns: the
-    first is nan at a singular V, and a nan that is not taken still spoils a reverse sweep."""
+    """From dV = dL L^T + L dL^T with zero columns kept zero: linear in dV and without a branch,
+    since the transpose of a branch on the matrix does not go through vmap."""
     (V,), (change,) = primals, tangents
     L, inside = psd_factor(V)
-    regular = _regular(L, V)[..., None, None]
-    one = jnp.broadcast_to(jnp.eye(V.shape[-1], dtype=V.dtype), V.shape)
-
-    def plain() -> jax.Array:
-        safe = jnp.where(regular, V, one)
-        return jax.jvp(cholesky, (safe,), (change,))[1]
-
-    def mended() -> jax.Array:
-        guarded = jax.jvp(lambda v: _guarded(v)[0], (V,), (change,))[1]
-        return jnp.where(regular, plain(), guarded)
-
-    slope = jax.lax.cond(jnp.all(regular), plain, mended)
+    alive = jnp.diagonal(L, axis1=-2, axis2=-1) > 0
+    whole = L + jnp.where(alive, 0, 1)[..., None] * jnp.eye(V.shape[-1], dtype=V.dtype)
+    half = solve_lower(whole, (change + change.mT) / 2)
+    inner = solve_lower(whole, half.mT)
+    lower = jnp.tril(inner, -1) + jnp.tril(jnp.triu(inner)) / 2
+    slope = whole @ jnp.where(alive[..., None, :], lower, 0)
     return (L, inside), (slope, np.zeros(inside.shape, jax.dtypes.float0))
 
 

@@ -60,6 +60,15 @@ def solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     return by_platform(matrix.shape[-1], straight_solve, jnp.linalg.solve, matrix, right)
 
 
+def solve_lower(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """matrix^-1 right for a lower triangular matrix, right (..., n, columns)."""
+
+    def library(matrix: jax.Array, right: jax.Array) -> jax.Array:
+        return jax.scipy.linalg.solve_triangular(matrix, right, lower=True)
+
+    return by_platform(matrix.shape[-1], straight_solve, library, matrix, right)
+
+
 def inverse(matrix: jax.Array) -> jax.Array:
     """matrix^-1."""
     return by_platform(matrix.shape[-1], straight_inverse, jnp.linalg.inv, matrix)

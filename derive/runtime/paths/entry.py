@@ -19,7 +19,9 @@ from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.paths import ensemble
 from derive.runtime.paths.at_width import corrected
 from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
+from derive.runtime.paths.diffrax_terms import terms
 from derive.runtime.paths.networks import network, reduced_network
+from derive.runtime.paths.pure import normals, path
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.specification import AtWidth, CovarianceModel
 from derive.runtime.paths.stepping import largest_step
@@ -30,8 +32,11 @@ __all__ = [
     "CovarianceModel",
     "network",
     "noise",
+    "normals",
+    "path",
     "reduced_network",
     "simulate",
+    "terms",
 ]
 
 

@@ -102,7 +102,7 @@ def make_step(spec: CovarianceModel, m: int, scheme: str) -> Step:
 
     def network(L: Any, V: Any, z: Any, h: Any, t: Any, params: Any) -> Any:
         assert spec.step_layer is not None
-        dims = _dims(spec, 1 / h, params)
+        dims = width_dims(spec, 1 / h, params)
         blocks = gaussian_blocks(laws, z, m, dims._asdict(), layout.tiles)
         return spec.step_layer(L, blocks, params, dims, t)
 
@@ -135,7 +135,7 @@ def _fields(spec: CovarianceModel) -> dict[str, Block]:
     return {name: Block(kind) for name, kind in spec.noise_fields.items()}
 
 
-def _dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
+def width_dims(spec: CovarianceModel, width: Any, params: Any) -> Any:
     """The step's dimensions: the width is 1/dt, what grows with it keeps its ratio, what stays
     has its value, and what the limit does not depend on is one."""
     values = {name: value_of(params, name, 1.0) for name in spec.dims._fields}

@@ -35,7 +35,15 @@ from derive.verify.covariance_sde.text_layer import text_layer
 
 _SEED = 41
 _WIDTH = 37.0  # of the step and of the reduced layer: nothing is special about it
-BOUND_TO_RUNTIME = {"noise", "simulate", "network", "reduced_network"}
+BOUND_TO_RUNTIME = {
+    "noise",
+    "simulate",
+    "path",
+    "terms",
+    "normals",
+    "network",
+    "reduced_network",
+}
 
 Errors = dict[str, float]
 

@@ -29,7 +29,7 @@ from derive.methods.gaussian_closure.result import (
 from derive.notation.closures.numeric import Cloud
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "particles", "rate_error", "velocity_error"}
+BOUND_TO_RUNTIME = {"solve", "flow", "particles", "rate_error", "velocity_error"}
 TOKENS = 6
 
 

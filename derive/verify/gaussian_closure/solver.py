@@ -29,7 +29,7 @@ Rates = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def solver(result: GaussianClosure, module: ModuleType) -> Rung:
-    """L5: `solve`, every method, against steps of the equations for (m, S) in NumPy."""
+    """L5: `solve`, every method, and `flow` against steps of the equations for (m, S) in NumPy."""
 
     one = instances.instance(result.model, 71, scale=2 * SCALE)
     p = params_of(module, one)
@@ -44,12 +44,14 @@ def solver(result: GaussianClosure, module: ModuleType) -> Rung:
             axis = -3 if result.model.positional else -2
             last = (np.take(out.mean, -1, axis), np.take(out.cov, -1, axis - 1))
             figures[method] = _gap(last, fine, (mean0, cov0))
+        mean, cov = module.flow(mean0, cov0, p, t1=TIME, steps=2 * STEPS)
+        figures["flow"] = _gap((np.asarray(mean[-1]), np.asarray(cov[-1])), fine, (mean0, cov0))
     limit = 1e-6 + 10 * figures["error of the reference"]
     return Rung(
         "L5 solver",
-        f"`solve` to t = {TIME} and {STEPS} Runge-Kutta steps of m' and S' in NumPy move the law "
-        "alike",
-        bool(max(figures["explicit"], figures["stiff"]) < limit < 1e-3),
+        f"`solve` and `flow` to t = {TIME} and {STEPS} Runge-Kutta steps of m' and S' in NumPy "
+        "move the law alike",
+        bool(max(figures[n] for n in ("explicit", "stiff", "flow")) < limit < 1e-3),
         {k: rounded(v) for k, v in figures.items()},
         f"relative errors of the movement above {limit:.0e}",
     )
