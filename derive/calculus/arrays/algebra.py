@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import sympy as sp
 
 from derive.calculus.arrays.interned import ZERO, Interned, is_scalar
 from derive.notation.common.arrays import ONE, Array, Shape, broadcast, walk, x_symbol
-from derive.notation.common.elementwise import named
+from derive.notation.common.words.elementwise import named
+from derive.notation.common.words.word import WORDS, given
 
 HALF = sp.Rational(1, 2)
 
@@ -163,18 +164,14 @@ class Algebra(Interned):
             return self.full(shape, ZERO) if shape else self.scalar(ZERO)
         return self.scale(a * b, self.make("matmul", (x, y), shape))
 
-    def inverse(self, array: Array) -> Array:
-        """Inverse of a square matrix."""
-        coefficient, core = self.split(array)
-        if core.op == "eye":
-            return self.scale(1 / coefficient, core)
-        return self.make("word", (array,), array.shape, ("inverse",))
-
-    def inv_sqrt_det(self, array: Array) -> Array:
-        """det^(-1/2) of a square matrix, a number."""
-        if array.op == "eye":
-            return self.scalar(ONE)
-        return self.make("word", (array,), (), ("inv_sqrt_det",))
+    def word(self, name: str, *args: Any) -> Array:
+        """A word of arrays, and of what else it is given behind them."""
+        word = WORDS[name]
+        short = word.simplified(self, *args)
+        if short is not None:
+            return short
+        arrays = tuple(a for a in args if isinstance(a, Array))
+        return self.make("word", arrays, word.shape(*args), (name, *args[len(arrays) :]))
 
     def transpose(self, array: Array) -> Array:
         if array.ndim < 2:
@@ -217,8 +214,8 @@ class Algebra(Interned):
             out = self.multiply(*(self.normal(a, flip) if a.ndim else a for a in core.args))
         elif core.op == "function" and core.ndim == 2:
             out = self._function(core, self.normal(core.args[0], flip))
-        elif core.op == "word" and core.data == ("inverse",):
-            out = self.inverse(self.normal(core.args[0], flip))
+        elif core.op == "word" and WORDS[core.data[0]].transposes:
+            out = self.word(core.data[0], *(self.normal(a, flip) for a in core.args))
         elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
             chain = self._chain(core)
             parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]
@@ -340,14 +337,8 @@ class Algebra(Interned):
 
     def _again(self, array: Array, args: tuple[Array, ...]) -> Array:
         op = array.op
-        if op == "add":
-            return self.add(*args)
-        if op == "multiply":
-            return self.multiply(*args)
-        if op == "matmul":
-            return self.matmul(*args)
-        if op == "transpose":
-            return self.transpose(*args)
+        if op in ("add", "multiply", "matmul", "transpose"):
+            return cast(Array, getattr(self, op)(*args))
         if op == "sum":
             return self.total(args[0], *array.data)
         if op == "expand":
@@ -356,12 +347,10 @@ class Algebra(Interned):
             return self._function(array, args[0])
         if op == "composite":
             return self.composite(array, args)
+        if op == "word":
+            return self.word(array.data[0], *args, *given(array))
         if op == "full":
             return self.full(array.shape, array.data) if array.shape else self.scalar(array.data)
-        if op == "eye":
-            return self.eye(array.shape[0])
-        if op == "leaf":
-            return self.make("leaf", (), array.shape, array.data)
         return self.make(op, args, array.shape, array.data)
 
     def distribute(self, root: Array) -> Array:

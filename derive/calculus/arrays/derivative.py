@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import HALF, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
 from derive.notation.common.arrays import ONE, Array, Shape, arguments, visible, walk, x_symbol
-from derive.notation.common.elementwise import WORDS
+from derive.notation.common.visitor import Visitor
+from derive.notation.common.words.elementwise import name_of
+from derive.notation.common.words.word import WORDS
 
 
 def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Array]:
@@ -48,6 +51,7 @@ def backward(
     order = walk(value)
     wanted = _above(order, leaves)
     bars: dict[Array, Array] = {value: seed}
+    rules = _Adjoint(algebra)
     for array in reversed(order):
         if array not in bars or array not in wanted or array in leaves:
             continue
@@ -58,7 +62,7 @@ def backward(
                 algebra.names.setdefault(algebra.split(bar)[1], f"{name}_bar")
         for position, arg in enumerate(arguments(array)):
             if arg in wanted:
-                part = _adjoint(algebra, array, position, bar)
+                part = rules.of(array, position, bar)
                 bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
     return [bars.get(leaf) for leaf in leaves]
 
@@ -94,43 +98,52 @@ def _above(order: Sequence[Array], leaves: Sequence[Array]) -> set[Array]:
     return out
 
 
-def _adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
+class _Adjoint(Visitor):
     """What the adjoint `bar` of a node gives to its argument at `position`.
 
     Adjoints may be smaller than their node: they broadcast to its shape.
     """
-    op, args = array.op, array.args
-    arg = args[position]
-    if op == "add":
-        return _shrink(g, bar, array.shape, arg.shape)
-    if op == "multiply":
-        return _shrink(g, g.multiply(bar, args[1 - position]), array.shape, arg.shape)
-    if op == "matmul":
-        return _matmul_adjoint(g, args[0], args[1], position, g.spread(bar, array.shape))
-    if op == "transpose":
-        return g.transpose(_ranked(g, bar, 2)) if bar.ndim else bar
-    if op == "sum":
+
+    def __init__(self, algebra: Algebra) -> None:
+        self.g = algebra
+
+    def op_add(self, array: Array, position: int, bar: Array) -> Array:
+        return _shrink(self.g, bar, array.shape, array.args[position].shape)
+
+    def op_multiply(self, array: Array, position: int, bar: Array) -> Array:
+        return self.op_add(array, position, self.g.multiply(bar, array.args[1 - position]))
+
+    def op_matmul(self, array: Array, position: int, bar: Array) -> Array:
+        left, right = array.args
+        return _matmul_adjoint(self.g, left, right, position, self.g.spread(bar, array.shape))
+
+    def op_transpose(self, array: Array, position: int, bar: Array) -> Array:
+        return self.g.transpose(_ranked(self.g, bar, 2)) if bar.ndim else bar
+
+    def op_sum(self, array: Array, position: int, bar: Array) -> Array:
         axis, keepdims = array.data
         if not keepdims and bar.ndim:
-            bar = g.expand(_ranked(g, bar, array.ndim), axis)
+            return self.g.expand(_ranked(self.g, bar, array.ndim), axis)
         return bar
-    if op == "expand":
+
+    def op_expand(self, array: Array, position: int, bar: Array) -> Array:
         if not bar.ndim:
             return bar
-        return g.total(_ranked(g, bar, array.ndim), array.data)
-    if op == "function":
-        slope = derivative(g, array)
-        return g.multiply(bar, slope) if slope is not None else g.scalar(ZERO)
-    if op == "composite":
-        return _composite_adjoint(g, array, position, bar)
-    if op == "word" and array.data[0] == "inverse":
-        turned = g.transpose(array)
-        inner = g.matmul(g.matmul(turned, g.spread(bar, array.shape)), turned)
-        return g.scale(sp.Integer(-1), inner)
-    if op == "word" and array.data[0] == "inv_sqrt_det":
-        slope = g.scale(-HALF, g.multiply(array, g.transpose(g.inverse(arg))))
-        return g.multiply(bar, slope)
-    raise Refusal(f"no adjoint rule for {op}")
+        return self.g.total(_ranked(self.g, bar, array.ndim), array.data)
+
+    def op_function(self, array: Array, position: int, bar: Array) -> Array:
+        slope = derivative(self.g, array)
+        return self.g.multiply(bar, slope) if slope is not None else self.g.scalar(ZERO)
+
+    def op_composite(self, array: Array, position: int, bar: Array) -> Array:
+        return _composite_adjoint(self.g, array, position, bar)
+
+    def op_word(self, array: Array, position: int, bar: Array) -> Array:
+        bar = self.g.spread(bar, array.shape)
+        return WORDS[array.data[0]].adjoint(self.g, array, position, bar)
+
+    def unknown(self, array: Array, *more: Any) -> Any:
+        raise Refusal(f"no adjoint rule for {array.op}")
 
 
 def _matmul_adjoint(g: Algebra, left: Array, right: Array, position: int, bar: Array) -> Array:
@@ -157,44 +170,58 @@ def _tangent(
 ) -> Array | None:
     if array in directions:
         return directions[array]
-    live = [(k, a, moves[a]) for k, a in enumerate(arguments(array)) if moves[a] is not None]
-    if not live:
-        return None
-    parts: list[Array] = []
-    for position, arg, move in live:
-        assert move is not None
-        op = array.op
-        if op == "add":
-            part = move
-        elif op == "multiply":
-            part = g.multiply(move, array.args[1 - position])
-        elif op == "matmul":
-            pair = list(array.args)
-            pair[position] = g.spread(move, arg.shape)
-            part = g.matmul(*pair)
-        elif op == "transpose":
-            part = g.transpose(g.spread(move, arg.shape))
-        elif op == "sum":
-            part = g.total(g.spread(move, arg.shape), *array.data)
-        elif op == "expand":
-            part = g.expand(g.spread(move, arg.shape), array.data)
-        elif op == "function":
-            slope = derivative(g, array)
-            if slope is None:
-                continue
-            part = g.multiply(slope, move)
-        elif op == "composite":
-            part = _composite_tangent(g, array, position, move)
-        elif op == "word" and array.data[0] == "inverse":
-            inner = g.matmul(g.matmul(array, g.spread(move, arg.shape)), array)
-            part = g.scale(sp.Integer(-1), inner)
-        elif op == "word" and array.data[0] == "inv_sqrt_det":
-            inner = g.multiply(g.transpose(g.inverse(arg)), g.spread(move, arg.shape))
-            part = g.scale(-HALF, g.multiply(array, g.sum_all(inner)))
-        else:
-            raise Refusal(f"no tangent rule for {op}")
-        parts.append(part)
+    rules = _Tangent(g)
+    live = [(k, move) for k, a in enumerate(arguments(array)) if (move := moves[a]) is not None]
+    parts = [part for k, m in live if (part := rules.of(array, k, m)) is not None]
     return g.total_of(parts) if parts else None
+
+
+class _Tangent(Visitor):
+    """How a node changes as its argument at `position` moves; None where it does not.
+
+    Moves may be smaller than their argument: they broadcast to its shape.
+    """
+
+    def __init__(self, algebra: Algebra) -> None:
+        self.g = algebra
+
+    def of(self, array: Array, *more: Any) -> Any:
+        position, move = more
+        if array.op not in ("add", "multiply", "function", "composite"):
+            move = self.g.spread(move, array.args[position].shape)
+        return super().of(array, position, move)
+
+    def op_add(self, array: Array, position: int, move: Array) -> Array:
+        return move
+
+    def op_multiply(self, array: Array, position: int, move: Array) -> Array:
+        return self.g.multiply(move, array.args[1 - position])
+
+    def op_matmul(self, array: Array, position: int, move: Array) -> Array:
+        left, right = array.args
+        return self.g.matmul(move, right) if position == 0 else self.g.matmul(left, move)
+
+    def op_transpose(self, array: Array, position: int, move: Array) -> Array:
+        return self.g.transpose(move)
+
+    def op_sum(self, array: Array, position: int, move: Array) -> Array:
+        return self.g.total(move, *array.data)
+
+    def op_expand(self, array: Array, position: int, move: Array) -> Array:
+        return self.g.expand(move, array.data)
+
+    def op_function(self, array: Array, position: int, move: Array) -> Array | None:
+        slope = derivative(self.g, array)
+        return self.g.multiply(slope, move) if slope is not None else None
+
+    def op_composite(self, array: Array, position: int, move: Array) -> Array:
+        return _composite_tangent(self.g, array, position, move)
+
+    def op_word(self, array: Array, position: int, move: Array) -> Array:
+        return WORDS[array.data[0]].tangent(self.g, array, position, move)
+
+    def unknown(self, array: Array, *more: Any) -> Any:
+        raise Refusal(f"no tangent rule for {array.op}")
 
 
 def _shrink(g: Algebra, bar: Array, shape: Shape, target: Shape) -> Array:
@@ -280,8 +307,8 @@ def write(g: Algebra, rule: sp.Expr, array: Array) -> Array:
         return out
     if rule.is_Pow and not rule.exp.has(x_symbol):
         return g.power(write(g, rule.base, array), rule.exp)
-    if rule.is_Function and rule.func in WORDS:
-        return g.function(WORDS[rule.func], write(g, rule.args[0], array))
+    if word := name_of(rule.func):
+        return g.function(word, write(g, rule.args[0], array))
     if rule.func in (sp.Max, sp.Min) and len(rule.args) == 2:
         fixed = [a for a in rule.args if not a.has(x_symbol)]
         moving = [a for a in rule.args if a.has(x_symbol)]

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.emit.common.array_printer import Printer, Text, needed, users
-from derive.emit.common.array_words import word
+from derive.emit.common.array_printer import Printer, users
 from derive.emit.common.names import fresh, local
 from derive.emit.common.scalars import (
-    ATOM,
-    PRODUCT,
-    SUM,
     factor_text,
     fraction,
     python,
@@ -38,8 +34,10 @@ from derive.notation.common.arrays import (
     scale,
     total,
     transpose,
+    visible,
     walk,
 )
+from derive.notation.common.words.word import ATOM, PRODUCT, SUM, Text, word_of
 
 
 def statements(
@@ -55,7 +53,7 @@ def statements(
     `reserved`: names that a statement must not take.  `signed`:
     signs of scalars in front of their products are written as signs of the terms.
     """
-    order = needed(root)
+    order = visible(root)
     used = users(order)
     printer = Code({a: (name, ATOM) for a, name in leaves.items()}, dtype, signed)
     text = printer.text
@@ -90,6 +88,9 @@ class Code(Printer):
         if array.ndim > 2 and array.op in ("add", "multiply") and 0 < lacking < array.ndim:
             return f"({self.text[arg][0]})[{', '.join(['None'] * lacking)}]"
         return super().bound(array, position, least)
+
+    def scalar(self, expression: sp.Expr) -> str:
+        return python(expression)
 
     def op_full(self, array: Array) -> Text:
         if array.shape == ():
@@ -155,7 +156,7 @@ class Code(Printer):
         return self.listed(array), ATOM
 
     def op_function(self, array: Array) -> Text:
-        return word(array).code(self, array)
+        return word_of(array).code(self, array)
 
     op_word = op_composite = op_concatenate = op_function
 
