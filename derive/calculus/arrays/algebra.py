@@ -11,7 +11,7 @@ Nothing is expanded or reassociated beyond that: what a definition names stays w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
@@ -72,7 +72,7 @@ class Algebra(Interned):
         kept = [(t, sp.factor_terms(sp.expand(c))) for t, c in terms.items()]
         parts = [self.scale(c, t) for t, c in kept if c != 0]
         if not parts:
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         return reduce(self.add, parts)
 
     def total_of(self, parts: Iterable[Array]) -> Array:
@@ -117,7 +117,7 @@ class Algebra(Interned):
         shape = broadcast("*", left, right)
         (a, x), (b, y) = self.split(left), self.split(right)
         if a == 0 or b == 0 or self.is_zero(x) or self.is_zero(y):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         for one, other in ((x, y), (y, x)):
             if one.op == "full" and one.data == 1 and other.shape == shape:
                 return self.scale(a * b, other)
@@ -161,7 +161,7 @@ class Algebra(Interned):
         if y.op == "eye":
             return self.scale(a * b, x)
         if a == 0 or b == 0 or self.is_zero(x) or self.is_zero(y):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         return self.scale(a * b, self.make("matmul", (x, y), shape))
 
     def word(self, name: str, *args: Any) -> Array:
@@ -253,7 +253,7 @@ class Algebra(Interned):
         dim = core.shape[axis]
         shape = (*core.shape[:axis], *((ONE,) if keepdims else ()), *core.shape[axis + 1 :])
         if self.is_zero(core):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         if core.op == "full":
             return self.full(shape, coefficient * dim * core.data)
         if dim == 1:
@@ -317,9 +317,6 @@ class Algebra(Interned):
         name, body = like.data
         return self.function(name, array, body)
 
-    def composite(self, like: Array, args: tuple[Array, ...]) -> Array:
-        return self.make("composite", args, args[-1].shape, like.data)
-
     # whole expressions
 
     def rebuild(self, roots: Iterable[Array], known: Mapping[Array, Array]) -> list[Array]:
@@ -329,13 +326,14 @@ class Algebra(Interned):
         for root in roots:
             for array in walk(root):
                 if array not in done:
-                    done[array] = self._again(array, tuple(done[a] for a in array.args))
+                    done[array] = self.again(array, [done[a] for a in array.args])
                     name = self.names.get(array)
                     if name and done[array] is not array:
                         self.names.setdefault(done[array], name)
         return [done[r] for r in roots]
 
-    def _again(self, array: Array, args: tuple[Array, ...]) -> Array:
+    def again(self, array: Array, args: Sequence[Array]) -> Array:
+        """The node's operation on other arguments."""
         op = array.op
         if op in ("add", "multiply", "matmul", "transpose"):
             return cast(Array, getattr(self, op)(*args))
@@ -346,12 +344,12 @@ class Algebra(Interned):
         if op == "function":
             return self._function(array, args[0])
         if op == "composite":
-            return self.composite(array, args)
+            return self.make("composite", tuple(args), args[-1].shape, array.data)
         if op == "word":
             return self.word(array.data[0], *args, *given(array))
         if op == "full":
-            return self.full(array.shape, array.data) if array.shape else self.scalar(array.data)
-        return self.make(op, args, array.shape, array.data)
+            return self.full(array.shape, array.data)
+        return self.make(op, tuple(args), array.shape, array.data)
 
     def distribute(self, root: Array) -> Array:
         """Products multiplied out over sums."""
@@ -367,10 +365,6 @@ class Algebra(Interned):
             else:
                 done[array] = [array]
         return self.total_of(done[root])
-
-    def walk(self, root: Array) -> list[Array]:
-        """Every node below `root`, arguments before users."""
-        return walk(root)
 
     def depends(self, root: Array, leaves: Iterable[Array]) -> bool:
         wanted = set(leaves)

@@ -13,8 +13,9 @@ Derivatives of kinks are zero almost everywhere, and are zero here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy as sp
 
@@ -37,7 +38,7 @@ def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Ar
     out = []
     for leaf, bar in zip(leaves, bars, strict=True):
         if bar is None:
-            out.append(algebra.full(leaf.shape, ZERO) if leaf.shape else algebra.scalar(ZERO))
+            out.append(algebra.full(leaf.shape, ZERO))
             continue
         whole = algebra.spread(bar, leaf.shape)
         out.append(algebra.symmetrise(whole) if leaf in algebra.symmetric else whole)
@@ -63,7 +64,8 @@ def backward(
         for position, arg in enumerate(arguments(array)):
             if arg in wanted:
                 part = rules.of(array, position, bar)
-                bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
+                if part is not None:
+                    bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
     return [bars.get(leaf) for leaf in leaves]
 
 
@@ -71,22 +73,24 @@ def along(
     algebra: Algebra, values: Sequence[Array], directions: Mapping[Array, Array]
 ) -> list[Array]:
     """Derivatives of expressions as the leaves move in `directions`."""
-    moves: dict[Array, Array | None] = {}
+    rules = _Tangent(algebra)
+    moves: dict[Array, Array | None] = dict(directions)
     out = []
     for value in values:
         for array in walk(value):
             if array not in moves:
-                moves[array] = _tangent(algebra, array, directions, moves)
-                name, tangent = algebra.names.get(array), moves[array]
+                live = [(k, moves[a]) for k, a in enumerate(arguments(array))]
+                parts = [rules.of(array, k, move) for k, move in live if move is not None]
+                parts = [part for part in parts if part is not None]
+                moves[array] = tangent = algebra.total_of(parts) if parts else None
+                name = algebra.names.get(array)
                 if name and tangent is not None and array.op != "leaf":
                     core = algebra.split(tangent)[1]
                     if core.op not in ("leaf", "full"):
                         algebra.names.setdefault(core, f"d_{name}")
         move = moves[value]
-        if move is None:
-            out.append(algebra.full(value.shape, ZERO) if value.shape else algebra.scalar(ZERO))
-        else:
-            out.append(algebra.spread(move, value.shape))
+        move = algebra.scalar(ZERO) if move is None else move
+        out.append(algebra.spread(move, value.shape))
     return out
 
 
@@ -98,14 +102,24 @@ def _above(order: Sequence[Array], leaves: Sequence[Array]) -> set[Array]:
     return out
 
 
-class _Adjoint(Visitor):
-    """What the adjoint `bar` of a node gives to its argument at `position`.
+@dataclass
+class _Rules(Visitor):
+    """Rules of one kind; each says what an argument's position has to do with the node."""
+
+    g: Algebra
+    kind: ClassVar[str]
+
+    def unknown(self, array: Array, *more: Any) -> Any:
+        raise Refusal(f"no {self.kind} rule for {array.op}")
+
+
+class _Adjoint(_Rules):
+    """What the adjoint `bar` of a node gives to its argument at `position`; None for nothing.
 
     Adjoints may be smaller than their node: they broadcast to its shape.
     """
 
-    def __init__(self, algebra: Algebra) -> None:
-        self.g = algebra
+    kind = "adjoint"
 
     def op_add(self, array: Array, position: int, bar: Array) -> Array:
         return _shrink(self.g, bar, array.shape, array.args[position].shape)
@@ -122,28 +136,22 @@ class _Adjoint(Visitor):
 
     def op_sum(self, array: Array, position: int, bar: Array) -> Array:
         axis, keepdims = array.data
-        if not keepdims and bar.ndim:
-            return self.g.expand(_ranked(self.g, bar, array.ndim), axis)
-        return bar
+        wider = bar.ndim and not keepdims
+        return self.g.expand(_ranked(self.g, bar, array.ndim), axis) if wider else bar
 
     def op_expand(self, array: Array, position: int, bar: Array) -> Array:
-        if not bar.ndim:
-            return bar
-        return self.g.total(_ranked(self.g, bar, array.ndim), array.data)
+        return self.g.total(_ranked(self.g, bar, array.ndim), array.data) if bar.ndim else bar
 
-    def op_function(self, array: Array, position: int, bar: Array) -> Array:
+    def op_function(self, array: Array, position: int, bar: Array) -> Array | None:
         slope = derivative(self.g, array)
-        return self.g.multiply(bar, slope) if slope is not None else self.g.scalar(ZERO)
+        return None if slope is None else self.g.multiply(bar, slope)
 
-    def op_composite(self, array: Array, position: int, bar: Array) -> Array:
+    def op_composite(self, array: Array, position: int, bar: Array) -> Array | None:
         return _composite_adjoint(self.g, array, position, bar)
 
     def op_word(self, array: Array, position: int, bar: Array) -> Array:
         bar = self.g.spread(bar, array.shape)
         return WORDS[array.data[0]].adjoint(self.g, array, position, bar)
-
-    def unknown(self, array: Array, *more: Any) -> Any:
-        raise Refusal(f"no adjoint rule for {array.op}")
 
 
 def _matmul_adjoint(g: Algebra, left: Array, right: Array, position: int, bar: Array) -> Array:
@@ -162,34 +170,13 @@ def _matmul_adjoint(g: Algebra, left: Array, right: Array, position: int, bar: A
     return g.multiply(bar, right if position == 0 else left)
 
 
-def _tangent(
-    g: Algebra,
-    array: Array,
-    directions: Mapping[Array, Array],
-    moves: Mapping[Array, Array | None],
-) -> Array | None:
-    if array in directions:
-        return directions[array]
-    rules = _Tangent(g)
-    live = [(k, move) for k, a in enumerate(arguments(array)) if (move := moves[a]) is not None]
-    parts = [part for k, m in live if (part := rules.of(array, k, m)) is not None]
-    return g.total_of(parts) if parts else None
-
-
-class _Tangent(Visitor):
+class _Tangent(_Rules):
     """How a node changes as its argument at `position` moves; None where it does not.
 
     Moves may be smaller than their argument: they broadcast to its shape.
     """
 
-    def __init__(self, algebra: Algebra) -> None:
-        self.g = algebra
-
-    def of(self, array: Array, *more: Any) -> Any:
-        position, move = more
-        if array.op not in ("add", "multiply", "function", "composite"):
-            move = self.g.spread(move, array.args[position].shape)
-        return super().of(array, position, move)
+    kind = "tangent"
 
     def op_add(self, array: Array, position: int, move: Array) -> Array:
         return move
@@ -198,30 +185,22 @@ class _Tangent(Visitor):
         return self.g.multiply(move, array.args[1 - position])
 
     def op_matmul(self, array: Array, position: int, move: Array) -> Array:
-        left, right = array.args
-        return self.g.matmul(move, right) if position == 0 else self.g.matmul(left, move)
+        args = list(array.args)
+        args[position] = self.g.spread(move, args[position].shape)
+        return self.g.again(array, args)
 
-    def op_transpose(self, array: Array, position: int, move: Array) -> Array:
-        return self.g.transpose(move)
-
-    def op_sum(self, array: Array, position: int, move: Array) -> Array:
-        return self.g.total(move, *array.data)
-
-    def op_expand(self, array: Array, position: int, move: Array) -> Array:
-        return self.g.expand(move, array.data)
+    op_transpose = op_sum = op_expand = op_matmul  # linear in each argument
 
     def op_function(self, array: Array, position: int, move: Array) -> Array | None:
         slope = derivative(self.g, array)
-        return self.g.multiply(slope, move) if slope is not None else None
+        return None if slope is None else self.g.multiply(slope, move)
 
     def op_composite(self, array: Array, position: int, move: Array) -> Array:
         return _composite_tangent(self.g, array, position, move)
 
     def op_word(self, array: Array, position: int, move: Array) -> Array:
+        move = self.g.spread(move, array.args[position].shape)
         return WORDS[array.data[0]].tangent(self.g, array, position, move)
-
-    def unknown(self, array: Array, *more: Any) -> Any:
-        raise Refusal(f"no tangent rule for {array.op}")
 
 
 def _shrink(g: Algebra, bar: Array, shape: Shape, target: Shape) -> Array:
@@ -336,12 +315,12 @@ def _composite_tangent(g: Algebra, array: Array, position: int, move: Array) -> 
     return out
 
 
-def _composite_adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
+def _composite_adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array | None:
     argument, meaning = array.args[position], array.args[-1]
     seed = g.leaf("an adjoint", array.shape)
     (out,) = backward(g, meaning, seed, [argument])
     if out is None:
-        return g.scalar(ZERO)
+        return None
     (out,) = g.rebuild([_in_own_value(g, array, out)], {seed: g.spread(bar, array.shape)})
     return out
 

@@ -58,7 +58,7 @@ class Arrays:
             raise NoArray(f"an array of {len(free)} axes")
         shape = tuple(self.size(i) for i in free)
         if expression.is_zero:
-            return g.full(shape, sp.Integer(0)) if shape else g.scalar(sp.Integer(0))
+            return g.full(shape, sp.Integer(0))
         parts = [g.scale(self.scalar(c), self.term(f, free)) for c, f in expression.terms]
         return g.spread(reduce(g.add, parts), shape)
 

@@ -10,11 +10,10 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 from derive.notation.common.arrays import Array, Shape, add, function, multiply, total
 from derive.notation.common.words.elementwise import named
-from derive.notation.common.words.word import Operations, Word, given
+from derive.notation.common.words.word import Operations, Word
 
 
 def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -76,12 +75,6 @@ class L1Vertex(Word):
     def shape(self, *arguments: Any) -> Shape:
         return arguments[arguments[-1]].shape
 
-    def adjoint(self, g: Operations, array: Array, position: int, bar: Array) -> Array:
-        return g.full(array.args[position].shape, sp.Integer(0))  # constant but for jumps
-
-    def tangent(self, g: Operations, array: Array, position: int, move: Array) -> Array:
-        return g.full(array.shape, sp.Integer(0))
-
 
 class L2Direction(Word):
     """The array at a position over the Euclidean norm of all; zero where that is zero."""
@@ -93,23 +86,6 @@ class L2Direction(Word):
 
     def shape(self, *arguments: Any) -> Shape:
         return arguments[arguments[-1]].shape
-
-    def adjoint(self, g: Operations, array: Array, position: int, bar: Array) -> Array:
-        other = g.word(self.name, *array.args, position)
-        return self._across(g, array, position, bar, other, array)
-
-    def tangent(self, g: Operations, array: Array, position: int, move: Array) -> Array:
-        other = g.word(self.name, *array.args, position)
-        return self._across(g, array, position, move, array, other)
-
-    def _across(
-        self, g: Operations, array: Array, position: int, by: Array, left: Array, right: Array
-    ) -> Array:
-        """(by - left <right, by>) / norm, the first term for the array's own position alone."""
-        out = g.scale(sp.Integer(-1), g.multiply(left, g.sum_all(g.multiply(right, by))))
-        if (position,) == given(array):
-            out = g.add(by, out)
-        return g.multiply(out, g.function("reciprocal", g.word("l2_norm_of", *array.args)))
 
 
 L1Norm("l1_norm").register()
