@@ -90,7 +90,7 @@ def _reserved(result: OptimalControl) -> set[str]:
         "x", "p", "u", "params", "dx", "du", "sum", "np", "runtime", "State", "Costate", "Control",
         "Params", *WORDS, *(local(d.name) for d in result.model.dims),
         *(local(q.name) for q in result.model.params),
-        *FUNCTIONS, *_OPS, *_CONTROL_WORDS,
+        *FUNCTIONS, *_called("ops"), *_called("control"),
     }  # fmt: skip
 
 
@@ -141,17 +141,21 @@ def _solved_law(result: OptimalControl) -> Kernel:
     return kernel
 
 
+#: what kernels of control problems take from the runtime besides words
+_BESIDES = {
+    "ops": {"causal", "eye", "full", "pi"},
+    "control": {"minimising_control", "solved_control"},
+}
+
+
 def _called(runtime: str) -> set[str]:
-    return {w.calls for w in WORDS.values() if w.runtime == runtime and w.calls}
-
-
-_OPS = _called("ops") | {"causal", "eye", "full", "pi"}
-_CONTROL_WORDS = _called("control") | {"minimising_control", "solved_control"}
+    words = {w.calls for w in WORDS.values() if w.runtime == runtime and w.calls}
+    return words | _BESIDES[runtime]
 
 
 def words_of_runtime(kernels: Sequence[Kernel]) -> dict[str, list[str]]:
     found = words_in([line for k in kernels for line in k.lines])
     return {
-        "ops": sorted(_OPS & found),
-        "control": sorted(_CONTROL_WORDS & found | {"over_batches"}),
+        "ops": sorted(_called("ops") & found),
+        "control": sorted(_called("control") & found | {"over_batches"}),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy as sp
@@ -19,11 +20,14 @@ from derive.calculus.arrays import derivative as rules
 from derive.calculus.arrays.algebra import Algebra
 from derive.emit.common import array_latex
 from derive.emit.common.graph_code import statements
+from derive.emit.optimal_control.module import render
 from derive.errors import DefinitionError
+from derive.methods.optimal_control.derivation import derive
 from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import dims
 from derive.notation.common.words.word import WORDS, Word, applied
+from derive.registry import entries, load
 from derive.runtime.common import ops
 from derive.runtime.control import words as control
 
@@ -67,16 +71,33 @@ LogSumExp("logsumexp").register()
 '''
 
 
-@pytest.fixture
-def logsumexp(tmp_path: Path) -> Iterator[ModuleType]:
-    file = tmp_path / "logsumexp.py"
-    file.write_text(LOGSUMEXP)
-    spec = importlib.util.spec_from_file_location("logsumexp", file)
+PROBLEM = """
+from derive.notation import dims, optimal_control, problem, squared_norm
+from derive.notation.common.words.word import applied
+
+logsumexp = applied("logsumexp")
+n, d = dims("n: rows", "d: columns")
+
+
+@optimal_control(state="x[n, d]", control="u[n, d]")
+def spread_out(x, u):
+    return problem(dynamics=u, running=logsumexp(x, 1).sum() + squared_norm(u) / 2)
+"""
+
+
+def loaded(file: Path, text: str) -> ModuleType:
+    file.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    before = dict(WORDS)
     spec.loader.exec_module(module)
-    yield module
+    return module
+
+
+@pytest.fixture
+def logsumexp(tmp_path: Path) -> Iterator[ModuleType]:
+    before = dict(WORDS)
+    yield loaded(tmp_path / "logsumexp.py", LOGSUMEXP)
     WORDS.clear()
     WORDS.update(before)
 
@@ -188,3 +209,16 @@ def test_a_wrong_derivative_of_a_new_word_is_caught(
     )
     with pytest.raises(AssertionError):
         check("logsumexp", [(n, d)], 1)
+
+
+def test_a_new_word_goes_through_a_control_problem(
+    logsumexp: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The derivation compares itself with complex steps of the text, the kernel runs."""
+    (tmp_path / "problem.py").write_text(PROBLEM, encoding="utf-8")
+    text = render(derive(load(entries(tmp_path / "problem.py")[0])), "p", "p")
+    monkeypatch.setattr(control, "logsumexp", jax.nn.logsumexp, raising=False)
+    module = loaded(tmp_path / "kernel.py", text)
+    x = jnp.asarray(np.random.default_rng(5).standard_normal((3, 4)))
+    (rate,) = module.costate_rate((x,), (x,), (x,), ())
+    np.testing.assert_allclose(rate, -jax.nn.softmax(x, axis=1), rtol=1e-5)
