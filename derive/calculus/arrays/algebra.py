@@ -208,14 +208,8 @@ class Algebra(Interned):
         coefficient, core = self.split(array)
         if core.op == "transpose":
             out = self.normal(core.args[0], not flip)
-        elif core.op == "add" and all(a.ndim == 2 for a in core.args):
-            out = self.add(*(self.normal(a, flip) for a in core.args))
-        elif core.op == "multiply" and all(a.ndim in (0, 2) for a in core.args):
-            out = self.multiply(*(self.normal(a, flip) if a.ndim else a for a in core.args))
-        elif core.op == "function" and core.ndim == 2:
-            out = self._function(core, self.normal(core.args[0], flip))
-        elif core.op == "word" and WORDS[core.data[0]].transposes:
-            out = self.word(core.data[0], *(self.normal(a, flip) for a in core.args))
+        elif _transposes(core) and all(a.ndim in (0, 2) for a in core.args):
+            out = self.again(core, [self.normal(a, flip) if a.ndim else a for a in core.args])
         elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
             chain = self._chain(core)
             parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]
@@ -313,10 +307,6 @@ class Algebra(Interned):
             )
         return self.make("function", (array,), array.shape, (name, body))
 
-    def _function(self, like: Array, array: Array) -> Array:
-        name, body = like.data
-        return self.function(name, array, body)
-
     # whole expressions
 
     def rebuild(self, roots: Iterable[Array], known: Mapping[Array, Array]) -> list[Array]:
@@ -342,7 +332,7 @@ class Algebra(Interned):
         if op == "expand":
             return self.expand(args[0], array.data)
         if op == "function":
-            return self._function(array, args[0])
+            return self.function(array.data[0], args[0], array.data[1])
         if op == "composite":
             return self.make("composite", tuple(args), args[-1].shape, array.data)
         if op == "word":
@@ -369,6 +359,13 @@ class Algebra(Interned):
     def depends(self, root: Array, leaves: Iterable[Array]) -> bool:
         wanted = set(leaves)
         return any(a in wanted for a in walk(root))
+
+
+def _transposes(array: Array) -> bool:
+    """Whether the transpose of a matrix is the same operation on its arguments' transposes."""
+    if array.op == "word":
+        return WORDS[array.data[0]].transposes
+    return array.ndim == 2 and array.op in ("add", "multiply", "function")
 
 
 def _without(shape: Shape, axis: int, moving: Mapping[Array, Any], core: Array) -> Shape:

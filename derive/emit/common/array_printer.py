@@ -7,6 +7,7 @@ is written as its file in `derive.notation.common.words` says.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -16,13 +17,9 @@ from derive.notation.common.visitor import Visitor
 from derive.notation.common.words.word import Text
 
 
-def users(order: Iterable[Array]) -> dict[Array, int]:
+def users(order: Iterable[Array]) -> Counter[Array]:
     """How often each node is an argument."""
-    out: dict[Array, int] = {}
-    for array in order:
-        for arg in arguments(array):
-            out[arg] = out.get(arg, 0) + 1
-    return out
+    return Counter(arg for array in order for arg in arguments(array))
 
 
 @dataclass

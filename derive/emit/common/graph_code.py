@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import sympy as sp
@@ -200,22 +200,22 @@ def gather(root: Array) -> Array:
     """
     done: dict[Array, tuple[sp.Expr, Array]] = {}
     one = sp.Integer(1)
+    joins: dict[str, Callable[..., Array]] = {
+        "multiply": multiply, "matmul": matmul, "transpose": transpose,
+        "sum": lambda array, how: total(array, *how),
+    }  # fmt: skip
     users = Counter(arg for array in walk(root) for arg in array.args)
     for array in walk(root):
         args = [done[a] for a in array.args]
         whole = [scale(c, a) for c, a in args]
-        if array.op == "multiply" and array.args[0].op == "full" and array.args[0].shape == ():
-            done[array] = (array.args[0].data * args[1][0], args[1][1])
-        elif array.op == "multiply" and array.args[1].op == "full" and array.args[1].shape == ():
-            done[array] = (array.args[1].data * args[0][0], args[0][1])
-        elif array.op == "multiply":
-            done[array] = (args[0][0] * args[1][0], multiply(args[0][1], args[1][1]))
-        elif array.op == "matmul":
-            done[array] = (args[0][0] * args[1][0], matmul(args[0][1], args[1][1]))
-        elif array.op == "transpose":
-            done[array] = (args[0][0], transpose(args[0][1]))
-        elif array.op == "sum":
-            done[array] = (args[0][0], total(args[0][1], *array.data))
+        numbers = [a.op == "full" and not a.shape for a in array.args]
+        if array.op == "multiply" and any(numbers):
+            front = numbers.index(True)
+            coefficient, core = args[1 - front]
+            done[array] = (array.args[front].data * coefficient, core)
+        elif array.op in joins:
+            cores = [a for _, a in args] + [array.data] * (array.op == "sum")
+            done[array] = (sp.Mul(*(c for c, _ in args)), joins[array.op](*cores))
         elif array.op == "add":
             done[array] = _sum([done[a] for a in _summands(array, users)])
         elif array.op == "function":

@@ -7,14 +7,7 @@ import sympy as sp
 
 from derive.errors import DefinitionError
 from derive.notation.common.arrays import Array, Shape, show_shape
-from derive.notation.common.words.word import (
-    ATOM,
-    PRODUCT,
-    Operations,
-    Printer,
-    Text,
-    Word,
-)
+from derive.notation.common.words.word import ATOM, PRODUCT, Operations, Printer, Text, Word
 
 MINUS = sp.Integer(-1)
 
