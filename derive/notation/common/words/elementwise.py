@@ -55,8 +55,8 @@ def _log(x: np.ndarray) -> np.ndarray:
 @cache
 def compiled(x: sp.Symbol, body: sp.Expr) -> Callable[[np.ndarray], np.ndarray]:
     # complex steps see no slope in a sign
-    sign = {"erf": erf, "sign": lambda x: np.sign(np.real(x))}
-    return sp.lambdify(x, body, [sign, "numpy"])
+    own = {"erf": erf, "sign": lambda x: np.sign(np.real(x))}
+    return sp.lambdify(x, body, [own, "numpy"])
 
 
 class Elementwise(Word):
@@ -73,7 +73,7 @@ class Elementwise(Word):
         super().__init__(name)
         self.body, self.tex = body, tex
         self.reading = reading or compiled(x_symbol, body)
-        self.runtime = "ops" if doc else "control"
+        self.runtime = "ops" if doc else "control"  # what users may write, every kernel may call
         self.__doc__ = f"{doc}, entry by entry."
 
     def value(self, x: Any) -> Any:
