@@ -11,16 +11,17 @@ Nothing is expanded or reassociated beyond that: what a definition names stays w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import sympy as sp
 
 from derive.calculus.arrays.interned import ZERO, Interned, is_scalar
 from derive.notation.common.arrays import ONE, Array, Shape, broadcast, walk, x_symbol
-from derive.notation.common.elementwise import named
+from derive.notation.common.words.elementwise import named
+from derive.notation.common.words.word import WORDS, given
 
 HALF = sp.Rational(1, 2)
 
@@ -71,7 +72,7 @@ class Algebra(Interned):
         kept = [(t, sp.factor_terms(sp.expand(c))) for t, c in terms.items()]
         parts = [self.scale(c, t) for t, c in kept if c != 0]
         if not parts:
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         return reduce(self.add, parts)
 
     def total_of(self, parts: Iterable[Array]) -> Array:
@@ -116,7 +117,7 @@ class Algebra(Interned):
         shape = broadcast("*", left, right)
         (a, x), (b, y) = self.split(left), self.split(right)
         if a == 0 or b == 0 or self.is_zero(x) or self.is_zero(y):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         for one, other in ((x, y), (y, x)):
             if one.op == "full" and one.data == 1 and other.shape == shape:
                 return self.scale(a * b, other)
@@ -160,21 +161,17 @@ class Algebra(Interned):
         if y.op == "eye":
             return self.scale(a * b, x)
         if a == 0 or b == 0 or self.is_zero(x) or self.is_zero(y):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         return self.scale(a * b, self.make("matmul", (x, y), shape))
 
-    def inverse(self, array: Array) -> Array:
-        """Inverse of a square matrix."""
-        coefficient, core = self.split(array)
-        if core.op == "eye":
-            return self.scale(1 / coefficient, core)
-        return self.make("word", (array,), array.shape, ("inverse",))
-
-    def inv_sqrt_det(self, array: Array) -> Array:
-        """det^(-1/2) of a square matrix, a number."""
-        if array.op == "eye":
-            return self.scalar(ONE)
-        return self.make("word", (array,), (), ("inv_sqrt_det",))
+    def word(self, name: str, *args: Any) -> Array:
+        """A word of arrays, and of what else it is given behind them."""
+        word = WORDS[name]
+        short = word.simplified(self, *args)
+        if short is not None:
+            return short
+        arrays = tuple(a for a in args if isinstance(a, Array))
+        return self.make("word", arrays, word.shape(*args), (name, *args[len(arrays) :]))
 
     def transpose(self, array: Array) -> Array:
         if array.ndim < 2:
@@ -211,14 +208,8 @@ class Algebra(Interned):
         coefficient, core = self.split(array)
         if core.op == "transpose":
             out = self.normal(core.args[0], not flip)
-        elif core.op == "add" and all(a.ndim == 2 for a in core.args):
-            out = self.add(*(self.normal(a, flip) for a in core.args))
-        elif core.op == "multiply" and all(a.ndim in (0, 2) for a in core.args):
-            out = self.multiply(*(self.normal(a, flip) if a.ndim else a for a in core.args))
-        elif core.op == "function" and core.ndim == 2:
-            out = self._function(core, self.normal(core.args[0], flip))
-        elif core.op == "word" and core.data == ("inverse",):
-            out = self.inverse(self.normal(core.args[0], flip))
+        elif _transposes(core) and all(a.ndim in (0, 2) for a in core.args):
+            out = self.again(core, [self.normal(a, flip) if a.ndim else a for a in core.args])
         elif core.op == "matmul" and all(a.ndim == 2 for a in core.args):
             chain = self._chain(core)
             parts = [self.normal(a, flip) for a in (reversed(chain) if flip else chain)]
@@ -256,7 +247,7 @@ class Algebra(Interned):
         dim = core.shape[axis]
         shape = (*core.shape[:axis], *((ONE,) if keepdims else ()), *core.shape[axis + 1 :])
         if self.is_zero(core):
-            return self.full(shape, ZERO) if shape else self.scalar(ZERO)
+            return self.full(shape, ZERO)
         if core.op == "full":
             return self.full(shape, coefficient * dim * core.data)
         if dim == 1:
@@ -316,13 +307,6 @@ class Algebra(Interned):
             )
         return self.make("function", (array,), array.shape, (name, body))
 
-    def _function(self, like: Array, array: Array) -> Array:
-        name, body = like.data
-        return self.function(name, array, body)
-
-    def composite(self, like: Array, args: tuple[Array, ...]) -> Array:
-        return self.make("composite", args, args[-1].shape, like.data)
-
     # whole expressions
 
     def rebuild(self, roots: Iterable[Array], known: Mapping[Array, Array]) -> list[Array]:
@@ -332,37 +316,30 @@ class Algebra(Interned):
         for root in roots:
             for array in walk(root):
                 if array not in done:
-                    done[array] = self._again(array, tuple(done[a] for a in array.args))
+                    done[array] = self.again(array, [done[a] for a in array.args])
                     name = self.names.get(array)
                     if name and done[array] is not array:
                         self.names.setdefault(done[array], name)
         return [done[r] for r in roots]
 
-    def _again(self, array: Array, args: tuple[Array, ...]) -> Array:
+    def again(self, array: Array, args: Sequence[Array]) -> Array:
+        """The node's operation on other arguments."""
         op = array.op
-        if op == "add":
-            return self.add(*args)
-        if op == "multiply":
-            return self.multiply(*args)
-        if op == "matmul":
-            return self.matmul(*args)
-        if op == "transpose":
-            return self.transpose(*args)
+        if op in ("add", "multiply", "matmul", "transpose"):
+            return cast(Array, getattr(self, op)(*args))
         if op == "sum":
             return self.total(args[0], *array.data)
         if op == "expand":
             return self.expand(args[0], array.data)
         if op == "function":
-            return self._function(array, args[0])
+            return self.function(array.data[0], args[0], array.data[1])
         if op == "composite":
-            return self.composite(array, args)
+            return self.make("composite", tuple(args), args[-1].shape, array.data)
+        if op == "word":
+            return self.word(array.data[0], *args, *given(array))
         if op == "full":
-            return self.full(array.shape, array.data) if array.shape else self.scalar(array.data)
-        if op == "eye":
-            return self.eye(array.shape[0])
-        if op == "leaf":
-            return self.make("leaf", (), array.shape, array.data)
-        return self.make(op, args, array.shape, array.data)
+            return self.full(array.shape, array.data)
+        return self.make(op, tuple(args), array.shape, array.data)
 
     def distribute(self, root: Array) -> Array:
         """Products multiplied out over sums."""
@@ -379,13 +356,16 @@ class Algebra(Interned):
                 done[array] = [array]
         return self.total_of(done[root])
 
-    def walk(self, root: Array) -> list[Array]:
-        """Every node below `root`, arguments before users."""
-        return walk(root)
-
     def depends(self, root: Array, leaves: Iterable[Array]) -> bool:
         wanted = set(leaves)
         return any(a in wanted for a in walk(root))
+
+
+def _transposes(array: Array) -> bool:
+    """Whether the transpose of a matrix is the same operation on its arguments' transposes."""
+    if array.op == "word":
+        return WORDS[array.data[0]].transposes
+    return array.ndim == 2 and array.op in ("add", "multiply", "function")
 
 
 def _without(shape: Shape, axis: int, moving: Mapping[Array, Any], core: Array) -> Shape:

@@ -13,15 +13,19 @@ Derivatives of kinks are zero almost everywhere, and are zero here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import Any, ClassVar
 
 import sympy as sp
 
-from derive.calculus.arrays.algebra import HALF, Algebra
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import Refusal
 from derive.notation.common.arrays import ONE, Array, Shape, arguments, visible, walk, x_symbol
-from derive.notation.common.elementwise import WORDS
+from derive.notation.common.visitor import Visitor
+from derive.notation.common.words.elementwise import name_of
+from derive.notation.common.words.word import WORDS
 
 
 def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Array]:
@@ -34,7 +38,7 @@ def gradient(algebra: Algebra, value: Array, leaves: Sequence[Array]) -> list[Ar
     out = []
     for leaf, bar in zip(leaves, bars, strict=True):
         if bar is None:
-            out.append(algebra.full(leaf.shape, ZERO) if leaf.shape else algebra.scalar(ZERO))
+            out.append(algebra.full(leaf.shape, ZERO))
             continue
         whole = algebra.spread(bar, leaf.shape)
         out.append(algebra.symmetrise(whole) if leaf in algebra.symmetric else whole)
@@ -48,6 +52,7 @@ def backward(
     order = walk(value)
     wanted = _above(order, leaves)
     bars: dict[Array, Array] = {value: seed}
+    rules = _Adjoint(algebra)
     for array in reversed(order):
         if array not in bars or array not in wanted or array in leaves:
             continue
@@ -58,8 +63,9 @@ def backward(
                 algebra.names.setdefault(algebra.split(bar)[1], f"{name}_bar")
         for position, arg in enumerate(arguments(array)):
             if arg in wanted:
-                part = _adjoint(algebra, array, position, bar)
-                bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
+                part = rules.of(array, position, bar)
+                if part is not None:
+                    bars[arg] = algebra.add(bars[arg], part) if arg in bars else part
     return [bars.get(leaf) for leaf in leaves]
 
 
@@ -67,22 +73,24 @@ def along(
     algebra: Algebra, values: Sequence[Array], directions: Mapping[Array, Array]
 ) -> list[Array]:
     """Derivatives of expressions as the leaves move in `directions`."""
-    moves: dict[Array, Array | None] = {}
+    rules = _Tangent(algebra)
+    moves: dict[Array, Array | None] = dict(directions)
     out = []
     for value in values:
         for array in walk(value):
             if array not in moves:
-                moves[array] = _tangent(algebra, array, directions, moves)
-                name, tangent = algebra.names.get(array), moves[array]
+                live = [(k, moves[a]) for k, a in enumerate(arguments(array))]
+                parts = [rules.of(array, k, move) for k, move in live if move is not None]
+                parts = [part for part in parts if part is not None]
+                moves[array] = tangent = algebra.total_of(parts) if parts else None
+                name = algebra.names.get(array)
                 if name and tangent is not None and array.op != "leaf":
                     core = algebra.split(tangent)[1]
                     if core.op not in ("leaf", "full"):
                         algebra.names.setdefault(core, f"d_{name}")
         move = moves[value]
-        if move is None:
-            out.append(algebra.full(value.shape, ZERO) if value.shape else algebra.scalar(ZERO))
-        else:
-            out.append(algebra.spread(move, value.shape))
+        move = algebra.scalar(ZERO) if move is None else move
+        out.append(algebra.spread(move, value.shape))
     return out
 
 
@@ -94,43 +102,56 @@ def _above(order: Sequence[Array], leaves: Sequence[Array]) -> set[Array]:
     return out
 
 
-def _adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
-    """What the adjoint `bar` of a node gives to its argument at `position`.
+@dataclass
+class _Rules(Visitor):
+    """Rules of one kind; each says what an argument's position has to do with the node."""
+
+    g: Algebra
+    kind: ClassVar[str]
+
+    def unknown(self, array: Array, *more: Any) -> Any:
+        raise Refusal(f"no {self.kind} rule for {array.op}")
+
+
+class _Adjoint(_Rules):
+    """What the adjoint `bar` of a node gives to its argument at `position`; None for nothing.
 
     Adjoints may be smaller than their node: they broadcast to its shape.
     """
-    op, args = array.op, array.args
-    arg = args[position]
-    if op == "add":
-        return _shrink(g, bar, array.shape, arg.shape)
-    if op == "multiply":
-        return _shrink(g, g.multiply(bar, args[1 - position]), array.shape, arg.shape)
-    if op == "matmul":
-        return _matmul_adjoint(g, args[0], args[1], position, g.spread(bar, array.shape))
-    if op == "transpose":
-        return g.transpose(_ranked(g, bar, 2)) if bar.ndim else bar
-    if op == "sum":
+
+    kind = "adjoint"
+
+    def op_add(self, array: Array, position: int, bar: Array) -> Array:
+        return _shrink(self.g, bar, array.shape, array.args[position].shape)
+
+    def op_multiply(self, array: Array, position: int, bar: Array) -> Array:
+        return self.op_add(array, position, self.g.multiply(bar, array.args[1 - position]))
+
+    def op_matmul(self, array: Array, position: int, bar: Array) -> Array:
+        left, right = array.args
+        return _matmul_adjoint(self.g, left, right, position, self.g.spread(bar, array.shape))
+
+    def op_transpose(self, array: Array, position: int, bar: Array) -> Array:
+        return self.g.transpose(_ranked(self.g, bar, 2)) if bar.ndim else bar
+
+    def op_sum(self, array: Array, position: int, bar: Array) -> Array:
         axis, keepdims = array.data
-        if not keepdims and bar.ndim:
-            bar = g.expand(_ranked(g, bar, array.ndim), axis)
-        return bar
-    if op == "expand":
-        if not bar.ndim:
-            return bar
-        return g.total(_ranked(g, bar, array.ndim), array.data)
-    if op == "function":
-        slope = derivative(g, array)
-        return g.multiply(bar, slope) if slope is not None else g.scalar(ZERO)
-    if op == "composite":
-        return _composite_adjoint(g, array, position, bar)
-    if op == "word" and array.data[0] == "inverse":
-        turned = g.transpose(array)
-        inner = g.matmul(g.matmul(turned, g.spread(bar, array.shape)), turned)
-        return g.scale(sp.Integer(-1), inner)
-    if op == "word" and array.data[0] == "inv_sqrt_det":
-        slope = g.scale(-HALF, g.multiply(array, g.transpose(g.inverse(arg))))
-        return g.multiply(bar, slope)
-    raise Refusal(f"no adjoint rule for {op}")
+        wider = bar.ndim and not keepdims
+        return self.g.expand(_ranked(self.g, bar, array.ndim), axis) if wider else bar
+
+    def op_expand(self, array: Array, position: int, bar: Array) -> Array:
+        return self.g.total(_ranked(self.g, bar, array.ndim), array.data) if bar.ndim else bar
+
+    def op_function(self, array: Array, position: int, bar: Array) -> Array | None:
+        slope = derivative(self.g, array)
+        return None if slope is None else self.g.multiply(bar, slope)
+
+    def op_composite(self, array: Array, position: int, bar: Array) -> Array | None:
+        return _composite_adjoint(self.g, array, position, bar)
+
+    def op_word(self, array: Array, position: int, bar: Array) -> Array:
+        bar = self.g.spread(bar, array.shape)
+        return WORDS[array.data[0]].adjoint(self.g, array, position, bar)
 
 
 def _matmul_adjoint(g: Algebra, left: Array, right: Array, position: int, bar: Array) -> Array:
@@ -149,52 +170,37 @@ def _matmul_adjoint(g: Algebra, left: Array, right: Array, position: int, bar: A
     return g.multiply(bar, right if position == 0 else left)
 
 
-def _tangent(
-    g: Algebra,
-    array: Array,
-    directions: Mapping[Array, Array],
-    moves: Mapping[Array, Array | None],
-) -> Array | None:
-    if array in directions:
-        return directions[array]
-    live = [(k, a, moves[a]) for k, a in enumerate(arguments(array)) if moves[a] is not None]
-    if not live:
-        return None
-    parts: list[Array] = []
-    for position, arg, move in live:
-        assert move is not None
-        op = array.op
-        if op == "add":
-            part = move
-        elif op == "multiply":
-            part = g.multiply(move, array.args[1 - position])
-        elif op == "matmul":
-            pair = list(array.args)
-            pair[position] = g.spread(move, arg.shape)
-            part = g.matmul(*pair)
-        elif op == "transpose":
-            part = g.transpose(g.spread(move, arg.shape))
-        elif op == "sum":
-            part = g.total(g.spread(move, arg.shape), *array.data)
-        elif op == "expand":
-            part = g.expand(g.spread(move, arg.shape), array.data)
-        elif op == "function":
-            slope = derivative(g, array)
-            if slope is None:
-                continue
-            part = g.multiply(slope, move)
-        elif op == "composite":
-            part = _composite_tangent(g, array, position, move)
-        elif op == "word" and array.data[0] == "inverse":
-            inner = g.matmul(g.matmul(array, g.spread(move, arg.shape)), array)
-            part = g.scale(sp.Integer(-1), inner)
-        elif op == "word" and array.data[0] == "inv_sqrt_det":
-            inner = g.multiply(g.transpose(g.inverse(arg)), g.spread(move, arg.shape))
-            part = g.scale(-HALF, g.multiply(array, g.sum_all(inner)))
-        else:
-            raise Refusal(f"no tangent rule for {op}")
-        parts.append(part)
-    return g.total_of(parts) if parts else None
+class _Tangent(_Rules):
+    """How a node changes as its argument at `position` moves; None where it does not.
+
+    Moves may be smaller than their argument: they broadcast to its shape.
+    """
+
+    kind = "tangent"
+
+    def op_add(self, array: Array, position: int, move: Array) -> Array:
+        return move
+
+    def op_multiply(self, array: Array, position: int, move: Array) -> Array:
+        return self.g.multiply(move, array.args[1 - position])
+
+    def op_matmul(self, array: Array, position: int, move: Array) -> Array:
+        args = list(array.args)
+        args[position] = self.g.spread(move, args[position].shape)
+        return self.g.again(array, args)
+
+    op_transpose = op_sum = op_expand = op_matmul  # linear in each argument
+
+    def op_function(self, array: Array, position: int, move: Array) -> Array | None:
+        slope = derivative(self.g, array)
+        return None if slope is None else self.g.multiply(slope, move)
+
+    def op_composite(self, array: Array, position: int, move: Array) -> Array:
+        return _composite_tangent(self.g, array, position, move)
+
+    def op_word(self, array: Array, position: int, move: Array) -> Array:
+        move = self.g.spread(move, array.args[position].shape)
+        return WORDS[array.data[0]].tangent(self.g, array, position, move)
 
 
 def _shrink(g: Algebra, bar: Array, shape: Shape, target: Shape) -> Array:
@@ -280,8 +286,8 @@ def write(g: Algebra, rule: sp.Expr, array: Array) -> Array:
         return out
     if rule.is_Pow and not rule.exp.has(x_symbol):
         return g.power(write(g, rule.base, array), rule.exp)
-    if rule.is_Function and rule.func in WORDS:
-        return g.function(WORDS[rule.func], write(g, rule.args[0], array))
+    if word := name_of(rule.func):
+        return g.function(word, write(g, rule.args[0], array))
     if rule.func in (sp.Max, sp.Min) and len(rule.args) == 2:
         fixed = [a for a in rule.args if not a.has(x_symbol)]
         moving = [a for a in rule.args if a.has(x_symbol)]
@@ -309,12 +315,12 @@ def _composite_tangent(g: Algebra, array: Array, position: int, move: Array) -> 
     return out
 
 
-def _composite_adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array:
+def _composite_adjoint(g: Algebra, array: Array, position: int, bar: Array) -> Array | None:
     argument, meaning = array.args[position], array.args[-1]
     seed = g.leaf("an adjoint", array.shape)
     (out,) = backward(g, meaning, seed, [argument])
     if out is None:
-        return g.scalar(ZERO)
+        return None
     (out,) = g.rebuild([_in_own_value(g, array, out)], {seed: g.spread(bar, array.shape)})
     return out
 

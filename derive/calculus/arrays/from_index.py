@@ -25,7 +25,7 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.notation.common.arrays import Array
-from derive.notation.common.elementwise import named
+from derive.notation.common.words.elementwise import named
 
 Placed = tuple[Array, tuple[Index, ...]]
 
@@ -58,7 +58,7 @@ class Arrays:
             raise NoArray(f"an array of {len(free)} axes")
         shape = tuple(self.size(i) for i in free)
         if expression.is_zero:
-            return g.full(shape, sp.Integer(0)) if shape else g.scalar(sp.Integer(0))
+            return g.full(shape, sp.Integer(0))
         parts = [g.scale(self.scalar(c), self.term(f, free)) for c, f in expression.terms]
         return g.spread(reduce(g.add, parts), shape)
 
@@ -94,7 +94,7 @@ class Arrays:
             return g.function("reciprocal", bodies[0], named("reciprocal"))
         if meaning.kind in ("inverse", "det"):
             whole = g.add(g.eye(bodies[0].shape[0]), bodies[0])
-            return g.inverse(whole) if meaning.kind == "inverse" else g.inv_sqrt_det(whole)
+            return g.word("inverse" if meaning.kind == "inverse" else "inv_sqrt_det", whole)
         raise NoArray(f"a {meaning.kind} of queries and keys")
 
     # one product

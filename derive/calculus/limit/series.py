@@ -28,7 +28,7 @@ from derive.calculus.limit.scaling import Degree
 from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array, add, function, multiply
-from derive.notation.common.elementwise import KINKED
+from derive.notation.common.words.elementwise import KINKED
 from derive.notation.layers.blocks import root_shift
 
 

@@ -16,7 +16,7 @@ from derive.calculus.limit.centred import at_mean
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array
-from derive.notation.common.elementwise import KINKED
+from derive.notation.common.words.elementwise import KINKED
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 import sympy as sp
 
-from derive.emit.common.array_printer import Printer, Text, needed, users
-from derive.emit.common.array_words import word
-from derive.emit.common.scalars import ATOM, PRODUCT, SUM
-from derive.notation.common.arrays import Array
+from derive.emit.common.array_printer import Printer, users
+from derive.notation.common.arrays import Array, visible
+from derive.notation.common.words.word import ATOM, PRODUCT, SUM, Text, word_of
 
 
 def equation(left: str, root: Array, names: Mapping[Array, str]) -> str:
     """`left` = root, with the parts that have a name written out before."""
-    order = needed(root)
+    order = visible(root)
     used = users(order)
     printer = Tex()
     text = printer.text
@@ -52,6 +51,9 @@ class Tex(Printer):
     """LaTeX of array operations."""
 
     brackets = r"\left({}\right)"
+
+    def scalar(self, expression: sp.Expr) -> str:
+        return str(sp.latex(expression))
 
     def op_leaf(self, array: Array) -> Text:
         return symbol(array.data), ATOM
@@ -109,6 +111,6 @@ class Tex(Printer):
         return rf"\textstyle\sum_{{{below}}} {self.bound(array, 0, PRODUCT)}", SUM
 
     def op_function(self, array: Array) -> Text:
-        return word(array).latex(self, array)
+        return word_of(array).latex(self, array)
 
     op_word = op_composite = op_concatenate = op_function

@@ -1,73 +1,33 @@
 """Array graphs as text: what the printers of code and of LaTeX have in common.
 
 A printer writes one node after the other, arguments before users, and knows of each text how
-strongly its outermost operation binds.  A method `op_NAME` writes the operation NAME; named words
-stand in `derive.emit.common.array_words`, one entry a word with all its texts.
+strongly its outermost operation binds.  A method `op_NAME` writes the operation NAME; a named word
+is written as its file in `derive.notation.common.words` says.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from derive.notation.common.arrays import Array
-
-Text = tuple[str, int]  # words, and the binding strength of the outermost operation
-
-
-def visible(array: Array) -> tuple[Array, ...]:
-    """Arguments that a text mentions: the meaning of a composite is not spelt out."""
-    return array.args[:-1] if array.op == "composite" else array.args
+from derive.notation.common.arrays import Array, arguments
+from derive.notation.common.visitor import Visitor
+from derive.notation.common.words.word import Text
 
 
-def needed(root: Array) -> list[Array]:
-    """Nodes that the text mentions, arguments before users."""
-    order: list[Array] = []
-    seen: set[Array] = set()
-
-    def visit(array: Array) -> None:
-        if array in seen:
-            return
-        seen.add(array)
-        for arg in visible(array):
-            visit(arg)
-        order.append(array)
-
-    visit(root)
-    return order
-
-
-def users(order: Iterable[Array]) -> dict[Array, int]:
+def users(order: Iterable[Array]) -> Counter[Array]:
     """How often each node is an argument."""
-    out: dict[Array, int] = {}
-    for array in order:
-        for arg in visible(array):
-            out[arg] = out.get(arg, 0) + 1
-    return out
-
-
-def title(array: Array) -> str:
-    """The name of a function, a word or a composite."""
-    if array.op in ("function", "word"):
-        return str(array.data[0])
-    return str(array.data) if array.op == "composite" else array.op
+    return Counter(arg for array in order for arg in arguments(array))
 
 
 @dataclass
-class Printer:
+class Printer(Visitor):
     """`text` holds what has been written, by node; `brackets` goes around a weaker operation."""
 
     text: dict[Array, Text] = field(default_factory=dict)
     brackets: ClassVar[str] = "({})"
-
-    def of(self, array: Array) -> Text:
-        """The text of a node whose arguments have theirs.  Raises KeyError for an unknown one."""
-        rule = getattr(self, f"op_{array.op}", None)
-        if rule is None:
-            raise KeyError(array.op)
-        text: Text = rule(array)
-        return text
 
     def words(self, array: Array, position: int = 0) -> str:
         """The text of an argument as it is."""
@@ -83,4 +43,4 @@ class Printer:
 
     def listed(self, array: Array) -> str:
         """The texts of all arguments that are shown."""
-        return ", ".join(self.text[a][0] for a in visible(array))
+        return ", ".join(self.text[a][0] for a in arguments(array))

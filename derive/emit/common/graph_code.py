@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import sympy as sp
 
-from derive.emit.common.array_printer import Printer, Text, needed, users
-from derive.emit.common.array_words import word
+from derive.emit.common.array_printer import Printer, users
 from derive.emit.common.names import fresh, local
 from derive.emit.common.scalars import (
-    ATOM,
-    PRODUCT,
-    SUM,
     factor_text,
     fraction,
     python,
@@ -38,8 +34,10 @@ from derive.notation.common.arrays import (
     scale,
     total,
     transpose,
+    visible,
     walk,
 )
+from derive.notation.common.words.word import ATOM, PRODUCT, SUM, Text, word_of
 
 
 def statements(
@@ -55,7 +53,7 @@ def statements(
     `reserved`: names that a statement must not take.  `signed`:
     signs of scalars in front of their products are written as signs of the terms.
     """
-    order = needed(root)
+    order = visible(root)
     used = users(order)
     printer = Code({a: (name, ATOM) for a, name in leaves.items()}, dtype, signed)
     text = printer.text
@@ -90,6 +88,9 @@ class Code(Printer):
         if array.ndim > 2 and array.op in ("add", "multiply") and 0 < lacking < array.ndim:
             return f"({self.text[arg][0]})[{', '.join(['None'] * lacking)}]"
         return super().bound(array, position, least)
+
+    def scalar(self, expression: sp.Expr) -> str:
+        return python(expression)
 
     def op_full(self, array: Array) -> Text:
         if array.shape == ():
@@ -155,7 +156,7 @@ class Code(Printer):
         return self.listed(array), ATOM
 
     def op_function(self, array: Array) -> Text:
-        return word(array).code(self, array)
+        return word_of(array).code(self, array)
 
     op_word = op_composite = op_concatenate = op_function
 
@@ -199,22 +200,22 @@ def gather(root: Array) -> Array:
     """
     done: dict[Array, tuple[sp.Expr, Array]] = {}
     one = sp.Integer(1)
+    joins: dict[str, Callable[..., Array]] = {
+        "multiply": multiply, "matmul": matmul, "transpose": transpose,
+        "sum": lambda array, how: total(array, *how),
+    }  # fmt: skip
     users = Counter(arg for array in walk(root) for arg in array.args)
     for array in walk(root):
         args = [done[a] for a in array.args]
         whole = [scale(c, a) for c, a in args]
-        if array.op == "multiply" and array.args[0].op == "full" and array.args[0].shape == ():
-            done[array] = (array.args[0].data * args[1][0], args[1][1])
-        elif array.op == "multiply" and array.args[1].op == "full" and array.args[1].shape == ():
-            done[array] = (array.args[1].data * args[0][0], args[0][1])
-        elif array.op == "multiply":
-            done[array] = (args[0][0] * args[1][0], multiply(args[0][1], args[1][1]))
-        elif array.op == "matmul":
-            done[array] = (args[0][0] * args[1][0], matmul(args[0][1], args[1][1]))
-        elif array.op == "transpose":
-            done[array] = (args[0][0], transpose(args[0][1]))
-        elif array.op == "sum":
-            done[array] = (args[0][0], total(args[0][1], *array.data))
+        numbers = [a.op == "full" and not a.shape for a in array.args]
+        if array.op == "multiply" and any(numbers):
+            front = numbers.index(True)
+            coefficient, core = args[1 - front]
+            done[array] = (array.args[front].data * coefficient, core)
+        elif array.op in joins:
+            cores = [a for _, a in args] + [array.data] * (array.op == "sum")
+            done[array] = (sp.Mul(*(c for c, _ in args)), joins[array.op](*cores))
         elif array.op == "add":
             done[array] = _sum([done[a] for a in _summands(array, users)])
         elif array.op == "function":

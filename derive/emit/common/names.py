@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
+from derive.notation.common.words.word import WORDS as NOTATION
+
 #: names that templates and runtime bring into a module, and arguments; the one-letter ones (V, L,
 #: t, h; x, y, m, S, u, p) and the arguments of closures and controls no definition may take
 _KERNEL_WORDS = """
@@ -31,17 +33,15 @@ _KERNEL_WORDS = """
     particles
     running_cost terminal_cost terminal_rate hamiltonian state_rate costate_rate stationarity
     control control_law h_xx h_xu h_ux h_uu h_px h_pu static_residual turnpike
-    pi exp log sqrt tanh sin cos erf sigmoid relu gelu silu arcsin gaussian_mean of_correlation
-    softmax diagonal matvec permuted rows_scaled eye at constant identity concatenate causal full
-    abs sign maximum minimum tril triu heaviside linear_solve inverse inv_sqrt_det l1_norm
-    linf_norm l2_norm l2_norm_of l1_vertex l2_direction solved_control minimising_control
-    over_batches
+    pi arcsin gaussian_mean of_correlation diagonal matvec permuted rows_scaled eye at constant
+    identity causal full solved_control minimising_control over_batches
     contract i_times real total along det_root gate mask factor spectral sandwich
     smallest_eigenvalue rate step finer quadrature_error fourier_mean cubature_rates cubature_error
     inner weighted_average log_average weighted_sum row_normalised sinkhorn_average
     sinkhorn_potentials
 """
-WORDS = frozenset([*_KERNEL_WORDS.split(), *keyword.kwlist, *dir(builtins)])
+_CALLED = {word.calls for word in NOTATION.values() if word.calls}
+WORDS = frozenset([*_KERNEL_WORDS.split(), *_CALLED, *keyword.kwlist, *dir(builtins)])
 
 _WRITTEN = """
     half root push pull lift rate start base first one g r v

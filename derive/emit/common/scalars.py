@@ -16,6 +16,7 @@ import sympy as sp
 from derive.emit.common.names import local
 from derive.errors import Refusal
 from derive.notation.common.scalars import Dim, GaussianMean, Param, Share
+from derive.notation.common.words.word import ATOM, POWER, PRODUCT, SUM
 
 FUNCTIONS = {
     sp.exp: "exp",
@@ -27,9 +28,6 @@ FUNCTIONS = {
     sp.asin: "arcsin",
     sp.Abs: "abs",
 }
-
-# binding strength of the outermost operation of a text
-SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4
 
 
 def python(expression: sp.Expr) -> str:

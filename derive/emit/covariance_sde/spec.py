@@ -12,42 +12,17 @@ from derive.methods.covariance_sde.reduce import Chain
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import Array, shares
 from derive.notation.common.scalars import Param
+from derive.notation.common.words.word import WORDS
 from derive.notation.layers.blocks import BlockLaw
 
-_OPS = (
-    "diagonal",
-    "eye",
-    "identity",
-    "full",
-    "softmax",
-    "concatenate",
-    "sqrt",
-    "exp",
-    "log",
-    "tanh",
-    "sin",
-    "cos",
-    "erf",
-    "sigmoid",
-    "relu",
-    "gelu",
-    "silu",
-    "arcsin",
-    "gaussian_mean",
-    "matvec",
-    "of_correlation",
-    "causal",
-    "constant",
-    "permuted",
-    "rows_scaled",
-    "at",
-    "pi",
-)
+_OPS = {word.calls for word in WORDS.values() if word.runtime == "ops"} | {
+    "arcsin", "at", "causal", "constant", "diagonal", "eye", "full", "gaussian_mean", "identity",
+    "matvec", "of_correlation", "permuted", "pi", "rows_scaled",
+}  # fmt: skip
 
 
 def words_of_runtime(kernels: list[Kernel]) -> list[str]:
-    words = words_in(line for k in kernels for line in k.lines)
-    return [name for name in sorted(_OPS) if name in words]
+    return sorted(_OPS & words_in(line for k in kernels for line in k.lines))
 
 
 def specification(result: CovarianceSDE) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from derive.emit.common.names import local, words_in
 from derive.emit.optimal_control.names import header, leaf_names, pattern
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
-from derive.notation.common.elementwise import BODIES
+from derive.notation.common.words.word import WORDS
 
 #: name -> (arguments, what it returns, docstring)
 FUNCTIONS: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -87,13 +87,10 @@ def _named(name: str) -> Kernel:
 
 def _reserved(result: OptimalControl) -> set[str]:
     return {
-        "x", "p", "u", "params", "dx", "du", "full", "eye", "softmax", "maximum", "minimum",
-        "linear_solve", "inverse", "inv_sqrt_det", "tril", "triu", "sum", "pi", "np", "runtime",
-        "linf_norm", "l1_vertex", "l2_direction",
-        "l2_norm_of", "l1_norm", "l2_norm", "State", "Costate", "Control", "Params",
-        *BODIES, *(local(d.name) for d in result.model.dims),
+        "x", "p", "u", "params", "dx", "du", "sum", "np", "runtime", "State", "Costate", "Control",
+        "Params", *WORDS, *(local(d.name) for d in result.model.dims),
         *(local(q.name) for q in result.model.params),
-        *FUNCTIONS, *_OPS, *_CONTROL_WORDS,
+        *FUNCTIONS, *_called("ops"), *_called("control"),
     }  # fmt: skip
 
 
@@ -144,18 +141,21 @@ def _solved_law(result: OptimalControl) -> Kernel:
     return kernel
 
 
-_OPS = ("causal", "cos", "erf", "exp", "eye", "full", "gelu", "log", "pi", "relu", "sigmoid",
-        "silu", "sin", "softmax", "sqrt", "tanh")  # fmt: skip
-_CONTROL_WORDS = (
-    "abs", "heaviside", "inv_sqrt_det", "inverse", "l1_norm", "l1_vertex", "l2_direction",
-    "l2_norm", "l2_norm_of", "linear_solve", "linf_norm", "maximum", "minimising_control",
-    "minimum", "sign", "solved_control", "tril", "triu",
-)  # fmt: skip
+#: what kernels of control problems take from the runtime besides words
+_BESIDES = {
+    "ops": {"causal", "eye", "full", "pi"},
+    "control": {"minimising_control", "solved_control"},
+}
+
+
+def _called(runtime: str) -> set[str]:
+    words = {w.calls for w in WORDS.values() if w.runtime == runtime and w.calls}
+    return words | _BESIDES[runtime]
 
 
 def words_of_runtime(kernels: Sequence[Kernel]) -> dict[str, list[str]]:
     found = words_in([line for k in kernels for line in k.lines])
     return {
-        "ops": [w for w in _OPS if w in found],
-        "control": sorted([*(w for w in _CONTROL_WORDS if w in found), "over_batches"]),
+        "ops": sorted(_called("ops") & found),
+        "control": sorted(_called("control") & found | {"over_batches"}),
     }

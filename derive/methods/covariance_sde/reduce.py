@@ -46,7 +46,7 @@ from derive.notation.common.arrays import (
     transpose,
     walk,
 )
-from derive.notation.common.elementwise import KINKED
+from derive.notation.common.words.elementwise import KINKED
 from derive.notation.layers.blocks import BlockLaw
 from derive.notation.layers.model import Trace
 

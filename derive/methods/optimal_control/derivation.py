@@ -33,7 +33,7 @@ from derive.methods.optimal_control import facts as control_facts
 from derive.methods.optimal_control.law import ControlLaw, Price, control_law
 from derive.methods.optimal_control.moment_dynamics import ReplacedRates, expand
 from derive.methods.optimal_control.result import Leaves, OptimalControl, Parts
-from derive.notation.common.arrays import Array
+from derive.notation.common.arrays import Array, walk
 from derive.notation.control.definition import ControlDefinition
 from derive.notation.control.problem import ControlTrace, trace_problem
 from derive.notation.control.words import Bound
@@ -232,7 +232,7 @@ def _split_cost(
             )
         prices.append(Price(term.data[:2], weight, term.args[:-1]))
     smooth = g.combine(rest, ()) if prices else running
-    for a in g.walk(smooth):
+    for a in walk(smooth):
         rough = a.op == "composite" and a.data in ("l1_norm", "l2_norm")
         if rough and g.depends(a, controls):
             raise Refusal(

@@ -129,7 +129,7 @@ def _quadratic(
             continue
         coefficient, core = g.split(c)
         if core.op == "matmul" and core.args[0] in g.symmetric and core.args[1] is moves[u]:
-            out = g.make("word", (core.args[0], minus), u.shape, ("linear_solve",))
+            out = g.word("linear_solve", core.args[0], minus)
             solved.append(g.scale(1 / coefficient, out))
             continue
         break
@@ -281,15 +281,12 @@ def _radial(
 ) -> None:
     """u = - r(|q|_*) times the subgradient of the dual norm |.|_* at q."""
     forces = tuple(pull[u] for u in group)
-    word = {"l1": "linf_norm", "l2": "l2_norm_of"}[kind]
-    norm = g.make("word", forces, (), (word,))
+    l1 = kind == "l1"
+    norm = g.word("linf_norm" if l1 else "l2_norm_of", *forces)
     g.names.setdefault(norm, "pull")
     length = write(g, size, norm)
     for position, u in enumerate(group):
-        if kind == "l1":
-            direction = g.make("word", forces, u.shape, ("l1_vertex", position))
-        else:
-            direction = g.make("word", forces, u.shape, ("l2_direction", position))
+        direction = g.word("l1_vertex" if l1 else "l2_direction", *forces, position)
         out[u] = g.scale(sp.Integer(-1), g.multiply(length, direction))
 
 

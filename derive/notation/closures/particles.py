@@ -53,6 +53,7 @@ from derive.notation.common.arrays import (
 )
 from derive.notation.common.functions import softmax
 from derive.notation.common.tracing import current
+from derive.notation.common.words.word import WORDS
 
 
 def velocities(
@@ -146,7 +147,7 @@ class _Reader:
 
     def _triangle(self, corner: str, offset: int, value: sp.Expr) -> Array:
         shape = (self.x.shape[0], self.keys.shape[0])
-        return node("word", (node("full", (), shape, value),), shape, (corner, offset))
+        return WORDS[corner].node(node("full", (), shape, value), offset)
 
     # operations
 

@@ -17,6 +17,7 @@ from derive.notation.common.arrays import Array
 from derive.notation.common.patterns import Pattern, causal_matrix, declared
 from derive.notation.common.rebinding import rebound
 from derive.notation.common.scalars import Dim, Param
+from derive.notation.common.words.word import WORDS
 
 
 def run(
@@ -83,54 +84,15 @@ def vocabulary(
     def pattern(declaration: str, m: float) -> np.ndarray:
         return _pattern(declared(declaration), m, given or {})
 
-    def softmax(x: np.ndarray) -> np.ndarray:
-        weight = np.exp(x - x.real.max(axis=-1, keepdims=True))
-        return weight / weight.sum(axis=-1, keepdims=True)
-
     return {
         "gaussian": draw,
         "eye": lambda m: np.eye(int(m)),
         "causal": lambda m: causal_matrix(int(m)),
         "pattern": pattern,
         "ones": lambda *shape: np.ones([int(s) for s in shape]),
-        "softmax": softmax,
-        "concatenate": concatenated,
-        "exp": np.exp,
-        "log": _log,
-        "sqrt": np.sqrt,
-        "tanh": np.tanh,
-        "sin": np.sin,
-        "cos": np.cos,
-        "erf": erf,
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "relu": lambda x: np.maximum(x, 0),
-        "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
-        "silu": lambda x: x / (1 + np.exp(-x)),
         "gaussian_mean": gaussian_mean,
+        **{name: word.value for name, word in WORDS.items()},
     }
-
-
-def concatenated(heads: np.ndarray) -> np.ndarray:
-    """(..., H, m, k) as (..., m, H k)."""
-    moved = np.moveaxis(heads, -3, -2)
-    return moved.reshape(*moved.shape[:-2], -1)
-
-
-def _log(x: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):  # the logarithm of a masked entry
-        return np.log(x)
-
-
-def erf(x: np.ndarray) -> np.ndarray:
-    """The error function; complex arguments by its power series, which is for |x| < 4."""
-    if not np.iscomplexobj(x):
-        return np.vectorize(math.erf, otypes=[float])(x)
-    x = np.asarray(x)
-    term = total = x
-    for k in range(1, 90):
-        term = -term * x * x / k
-        total = total + term / (2 * k + 1)
-    return 2 / math.sqrt(math.pi) * total
 
 
 def gaussian_mean(function: Callable[[np.ndarray], np.ndarray]) -> float:

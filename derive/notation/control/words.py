@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from derive.errors import DefinitionError, Place, Refusal, user_place
-from derive.notation.common.arrays import Array, exact, lift, node, show_shape
-from derive.notation.common.elementwise import named
-from derive.notation.common.functions import eye, log, sqrt
+from derive.notation.common.arrays import Array, exact, show_shape
+from derive.notation.common.functions import eye, log
+from derive.notation.common.words.word import WORDS, applied
 
 
 @dataclass(frozen=True)
@@ -95,55 +95,21 @@ def trace(matrix: Any) -> Any:
     return np.trace(matrix)
 
 
-def inverse(matrix: Any) -> Any:
-    """The inverse of a square matrix."""
-    if isinstance(matrix, Array):
-        return node("word", (matrix,), _square("inverse", matrix).shape, ("inverse",))
-    return np.linalg.inv(matrix)
-
-
 def log_det(matrix: Any) -> Any:
     """The logarithm of the determinant of a square matrix, where that is positive."""
     if isinstance(matrix, Array):
-        root = node("word", (_square("log_det", matrix),), (), ("inv_sqrt_det",))
-        return -2 * log(root)
+        return -2 * log(WORDS["inv_sqrt_det"](matrix))
     return np.log(np.linalg.det(matrix))
 
 
-def _square(word: str, matrix: Array) -> Array:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise DefinitionError(f"{word} of an array of shape {show_shape(matrix.shape)}")
-    return matrix
+inverse = applied("inverse")
+l1_norm = applied("l1_norm")
+l2_norm = applied("l2_norm")
 
 
 def project(points: Any, vectors: Any) -> Any:
     """Rows of `vectors` without their part along the rows of `points` (which have norm one)."""
     return vectors - (points * vectors).sum(axis=-1, keepdims=True) * points
-
-
-def l1_norm(*arrays: Any) -> Any:
-    """The sum of absolute values of all entries."""
-    if not isinstance(arrays[0], Array):
-        return sum(_modulus(a).sum() for a in arrays)
-    meaning = lift(0)
-    for a in arrays:
-        meaning = meaning + node("function", (a,), a.shape, ("abs", named("abs"))).sum()
-    return node("composite", (*arrays, meaning), (), "l1_norm")
-
-
-def _modulus(array: np.ndarray) -> np.ndarray:
-    """|a|, continued to complex numbers near the real axis: complex steps differentiate it."""
-    return array * np.sign(np.real(array))
-
-
-def l2_norm(*arrays: Any) -> Any:
-    """The Euclidean norm of all entries together."""
-    if not isinstance(arrays[0], Array):
-        return np.sqrt(sum((a * a).sum() for a in arrays))
-    meaning = squared_norm(arrays[0])
-    for a in arrays[1:]:
-        meaning = meaning + squared_norm(a)
-    return node("composite", (*arrays, sqrt(meaning)), (), "l2_norm")
 
 
 def _scalar_limits(*limits: Any) -> None:

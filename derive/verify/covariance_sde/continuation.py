@@ -18,8 +18,8 @@ import sympy as sp
 
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.graph import value
-from derive.notation.common.numeric import erf
 from derive.notation.common.scalars import GaussianMean
+from derive.notation.common.words.elementwise import erf
 from derive.notation.layers.model import Trace
 from derive.verify.covariance_sde.second_route import NotCovered
 

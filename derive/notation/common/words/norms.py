@@ -1,0 +1,96 @@
+"""Norms of all entries of several arrays together, and the directions in which they grow.
+
+`l1_norm` and `l2_norm` stand in definitions; the others in control laws, where the norm that is
+dual to a price or to a bound gives the size of a control.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from derive.notation.common.arrays import Array, Shape, add, function, multiply, total
+from derive.notation.common.words.elementwise import named
+from derive.notation.common.words.word import Operations, Word
+
+
+def _flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    return np.concatenate([np.ravel(a) for a in arrays])
+
+
+class L1Norm(Word):
+    """The sum of absolute values of all entries."""
+
+    def value(self, *arrays: np.ndarray) -> Any:
+        # |a| continued to complex numbers near the real axis: complex steps differentiate it
+        return sum((a * np.sign(np.real(a))).sum() for a in arrays)
+
+    def meaning(self, *arrays: Array) -> Array:
+        return reduce(add, [total(function(named("abs"), a, "abs"), None, False) for a in arrays])
+
+
+class L2Norm(Word):
+    """The Euclidean norm of all entries together."""
+
+    def value(self, *arrays: np.ndarray) -> Any:
+        return np.sqrt(sum((a * a).sum() for a in arrays))
+
+    def meaning(self, *arrays: Array) -> Array:
+        squares = reduce(add, [total(multiply(a, a), None, False) for a in arrays])
+        return function(named("sqrt"), squares, "sqrt")
+
+
+class DualNorm(Word):
+    """linf_norm, the largest absolute value, or l2_norm_of, the Euclidean norm."""
+
+    def __init__(self, name: str, direction: str, order: float) -> None:
+        super().__init__(name)
+        self.direction, self.order = direction, order
+
+    def value(self, *arrays: np.ndarray) -> Any:
+        return np.linalg.norm(_flat(arrays), self.order)
+
+    def shape(self, *arrays: Array) -> Shape:
+        return ()
+
+    def adjoint(self, g: Operations, array: Array, position: int, bar: Array) -> Array:
+        return g.multiply(bar, g.word(self.direction, *array.args, position))
+
+    def tangent(self, g: Operations, array: Array, position: int, move: Array) -> Array:
+        return g.sum_all(g.multiply(g.word(self.direction, *array.args, position), move))
+
+
+class L1Vertex(Word):
+    """The share of the array at a position in the subgradient of the largest absolute value."""
+
+    def value(self, *arguments: Any) -> np.ndarray:
+        *arrays, position = arguments
+        top = np.abs(_flat(tuple(arrays))).max()
+        ties = sum(np.sum(np.abs(a) == top) for a in arrays)
+        own = arrays[int(position)]
+        return np.sign(own) * (np.abs(own) == top) / ties
+
+    def shape(self, *arguments: Any) -> Shape:
+        return arguments[arguments[-1]].shape
+
+
+class L2Direction(Word):
+    """The array at a position over the Euclidean norm of all; zero where that is zero."""
+
+    def value(self, *arguments: Any) -> np.ndarray:
+        *arrays, position = arguments
+        norm = np.linalg.norm(_flat(tuple(arrays)))
+        return arrays[int(position)] / (norm if norm > 0 else 1.0)
+
+    def shape(self, *arguments: Any) -> Shape:
+        return arguments[arguments[-1]].shape
+
+
+L1Norm("l1_norm").register()
+L2Norm("l2_norm").register()
+DualNorm("linf_norm", "l1_vertex", np.inf).register()
+DualNorm("l2_norm_of", "l2_direction", 2).register()
+L1Vertex("l1_vertex").register()
+L2Direction("l2_direction").register()
