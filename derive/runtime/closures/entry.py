@@ -34,6 +34,7 @@ from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
+from derive.runtime.common.pure import no_tracers
 
 __all__ = ["ClosureModel", "Moments", "Particles", "flow", "particles", "solve"]
 
@@ -73,6 +74,7 @@ def solve(
     """
     if method not in ("auto", "explicit", "stiff"):
         raise ValueError(f'method must be "auto", "explicit" or "stiff", got {method!r}')
+    no_tracers("solve", "flow(mean0, cov0, params, t1=, steps=) can", mean0, cov0, params, t1)
     times = inputs.times(saves, t1)
     laws = closure_inputs.laws(spec, mean0, cov0, params)
     inputs.positive_integer("max_steps", max_steps)

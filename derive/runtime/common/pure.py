@@ -34,3 +34,16 @@ def whole(steps: Any) -> int:
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"steps must be a whole number >= 1 (static under jit), got {steps!r}")
     return steps
+
+
+def no_tracers(asked: str, pure: str, *given: Any) -> None:
+    """Refuse values under a transformation of JAX where NumPy arrays are expected.
+
+    Raises TypeError that names what can be transformed.
+    """
+    leaves = jax.tree.leaves(given)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise TypeError(
+            f"{asked} takes and gives NumPy arrays and cannot be transformed by jit, vmap or grad; "
+            f"{pure}"
+        )

@@ -15,6 +15,7 @@ import numpy as np
 
 from derive.runtime.common.inputs import positive_integer
 from derive.runtime.common.precision import precision
+from derive.runtime.common.pure import no_tracers
 from derive.runtime.control import extremals, sparse_control, sparse_turnpike
 from derive.runtime.control.continuation import Anchor, rates_of
 from derive.runtime.control.coordinates import Flat, flatten
@@ -37,6 +38,8 @@ from derive.runtime.control.verdict import minimises, verdict_on
 
 __all__ = ["ControlModel", "solution_map", "solve", "turnpike"]
 
+PURE = "hamiltonian, costate_rate and control can"
+
 
 def turnpike(
     spec: ControlModel,
@@ -54,6 +57,7 @@ def turnpike(
     **Raises** ValueError for wrong input, an H_uu that is not positive definite, or functions
     that are not finite.
     """
+    no_tracers("turnpike", PURE, params, x_guess)
     values, sizes = checked_params(spec, params)
     starts = positive_integer("starts", starts)
     guess = None
@@ -104,6 +108,7 @@ def solve(
     **Raises** ValueError for wrong input, and where Newton's method or the mesh gives up: with
     what was reached and what to try.
     """
+    no_tracers("solve", PURE, x0, params, T, x_end)
     values, sizes = checked_params(spec, params)
     state, batch = checked_state(spec, x0, sizes, "x0")
     T = horizon(T)

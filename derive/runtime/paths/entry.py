@@ -16,6 +16,7 @@ from derive.runtime.common import inputs, numbers
 from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
+from derive.runtime.common.pure import no_tracers
 from derive.runtime.paths import ensemble
 from derive.runtime.paths.at_width import corrected
 from derive.runtime.paths.blocks import Block, gaussian_blocks, smallest_width, total
@@ -23,7 +24,7 @@ from derive.runtime.paths.diffrax_terms import terms
 from derive.runtime.paths.networks import network, reduced_network
 from derive.runtime.paths.pure import normals, path
 from derive.runtime.paths.results import Paths
-from derive.runtime.paths.specification import AtWidth, CovarianceModel
+from derive.runtime.paths.specification import EXIT_RADIUS, AtWidth, CovarianceModel
 from derive.runtime.paths.stepping import largest_step
 
 __all__ = [
@@ -59,7 +60,7 @@ def simulate(
     seed: int,
     dt: float | None = None,
     saves: Any = None,
-    exit_radius: float = 1e8,
+    exit_radius: float = EXIT_RADIUS,
     dtype: str = "float64",
     progress: bool | None | Progress = None,
     scheme: str = "network",
@@ -80,6 +81,7 @@ def simulate(
     those of this process by default.  `block_size`: paths that a device holds at a time.
     `width`: the SDE with its first correction for a network of that width, where there is one.
     """
+    no_tracers("simulate", "path(key, V0, params, t1=, steps=) can", V0, params, t1)
     V = inputs.covariance(V0)
     m = V.shape[0]
     params = inputs.parameters(params, spec.params, spec.ranges, numbers.number("t1", t1))

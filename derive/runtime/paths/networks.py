@@ -14,6 +14,7 @@ from derive.runtime.common import inputs, memory, numbers
 from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
+from derive.runtime.common.pure import no_tracers
 from derive.runtime.paths.blocks import exact_blocks
 from derive.runtime.paths.ensemble import (
     IMPLEMENTATION,
@@ -26,7 +27,9 @@ from derive.runtime.paths.ensemble import (
 )
 from derive.runtime.paths.results import Paths
 from derive.runtime.paths.sharding import SHARED, along, over_paths
-from derive.runtime.paths.specification import CovarianceModel
+from derive.runtime.paths.specification import EXIT_RADIUS, CovarianceModel
+
+LAYERS = "one layer can: layer(X, weights, params, dims)"
 
 
 def network(
@@ -41,13 +44,14 @@ def network(
     seed: int,
     X0: Any = None,
     saves: Any = None,
-    exit_radius: float = 1e8,
+    exit_radius: float = EXIT_RADIUS,
     dtype: str = "float64",
     progress: bool | None | Progress = None,
     first: int = 0,
     devices: Sequence[Any] | None = None,
 ) -> Paths:
     """The literal network with dense weights; `X0` (m, width) may be given instead of V0."""
+    no_tracers("network", LAYERS, V0, params, X0)
     ask = asked(first, paths, seed, dtype, devices, reporter(progress, "network"))
     params, sizes, depth = _sized(spec, params, width, depth, dims)
     weight = _gram_weight(spec, sizes)
@@ -80,13 +84,14 @@ def reduced_network(
     paths: int,
     seed: int,
     saves: Any = None,
-    exit_radius: float = 1e8,
+    exit_radius: float = EXIT_RADIUS,
     dtype: str = "float64",
     progress: bool | None | Progress = None,
     first: int = 0,
     devices: Sequence[Any] | None = None,
 ) -> Paths:
     """The same law on m x m blocks."""
+    no_tracers("reduced_network", LAYERS, V0, params)
     ask = asked(first, paths, seed, dtype, devices, reporter(progress, "reduced network"))
     params, sizes, depth = _sized(spec, params, width, depth, dims)
     width = sizes[spec.width]

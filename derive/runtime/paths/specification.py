@@ -9,6 +9,8 @@ from typing import Any
 from derive.runtime.common.records import Record
 from derive.runtime.paths.blocks import Block
 
+EXIT_RADIUS = 1e8  # largest |V| at which a path counts as exploded, unless told otherwise
+
 
 @dataclass(frozen=True, eq=False)
 class AtWidth:
