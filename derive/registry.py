@@ -132,7 +132,7 @@ def find(request: Any) -> Entry:
 
 
 def _at_hand(definition: Any) -> Entry:
-    """The entry of a decorated function: its place is the file, or the cell, that it was read in."""
+    """The entry of a decorated function, whose place is the file or the cell it was read in."""
     if not known(getattr(definition, "method", "")):
         what = getattr(definition, "__name__", None) or type(definition).__name__
         raise RequestError(
@@ -143,9 +143,7 @@ def _at_hand(definition: Any) -> Entry:
     file = definition.place.file
     errors.definitions.add(file)
     own = getattr(getattr(definition, "function", None), "__name__", definition.name)
-    return Entry(
-        definition.name, definition.method, title, Path(file), own, definition=definition
-    )
+    return Entry(definition.name, definition.method, title, Path(file), own, definition=definition)
 
 
 def load(entry: Entry) -> Any:

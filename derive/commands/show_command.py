@@ -26,8 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.emit.common.document import FORMATS
-    from derive.methods.common.record import require_sound
+    from derive.face.equations import Equations
 
     entry = find(options.model)
     kind = method(entry.method)
@@ -39,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
             f"--{options.view} shows something of {', '.join(have)} models; {entry.name} is a "
             f"model of kind {entry.method}, which has none"
         )
-    result = derived(entry, options.limit)
+    found = Equations(entry, derived(entry, options.limit))
     with told(entry), limited(entry, options.limit):
-        text = FORMATS[options.format](kind.document(result, options.steps, options.view))
+        text = found.report(options.format, options.steps, options.view)
     print(text, end="", flush=True)
-    require_sound(result.steps, entry.argument, result.facts)
+    found.require_sound()  # what a step contradicts is shown, and said to be wrong
     return 0

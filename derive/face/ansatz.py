@@ -159,9 +159,7 @@ def rates(expression: Expression, name: str, ansatz: Ansatz) -> Rates:
     _require_closed(expression, name, delta, ansatz)
     found = {factors: plain(c) for c, factors in expression.terms}
     values = [found.get(f, sp.Integer(0)) for f in (delta, ())]
-    tangents = [
-        [sp.diff(e, s) for s in ansatz.parameters] for e in (ansatz.identity, ansatz.ones)
-    ]
+    tangents = [[sp.diff(e, s) for s in ansatz.parameters] for e in (ansatz.identity, ansatz.ones)]
     unknown = [sp.Dummy(s.name) for s in ansatz.parameters]
     rows = [
         sp.Add(*(t * u for t, u in zip(row, unknown, strict=True))) - value
@@ -175,8 +173,7 @@ def rates(expression: Expression, name: str, ansatz: Ansatz) -> Rates:
             if v != 0 and not any(row)
         ] or [f"{sp.factor(values[0])} delta_ab + {sp.factor(values[1])} (constant)"]
         raise Refusal(
-            f"the drift leaves {ansatz.text(name)}: {'; '.join(left)} is no direction of the "
-            "family"
+            f"the drift leaves {ansatz.text(name)}: {'; '.join(left)} is no direction of the family"
         )
     dim = a.dim
     proof = (
@@ -184,9 +181,7 @@ def rates(expression: Expression, name: str, ansatz: Ansatz) -> Rates:
         "family's own derivative with these rates, 0 terms left; the noise is not asked"
     )
     names = [s.name for s in ansatz.parameters]
-    return Rates(
-        {n: sp.factor(solved[0][u]) for n, u in zip(names, unknown, strict=True)}, proof
-    )
+    return Rates({n: sp.factor(solved[0][u]) for n, u in zip(names, unknown, strict=True)}, proof)
 
 
 def _require_closed(expression: Expression, name: str, delta: Factors, ansatz: Ansatz) -> None:

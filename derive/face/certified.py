@@ -41,7 +41,9 @@ class Certificate:
 
     @property
     def _verdict(self) -> str:
-        words = "passed" if self.passed else f"FAILED: {', '.join(self.failed) or 'nothing reached'}"
+        words = (
+            "passed" if self.passed else f"FAILED: {', '.join(self.failed) or 'nothing reached'}"
+        )
         return f"{self.model}, level {self.level}: {words}"
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
@@ -70,8 +72,8 @@ class Certificate:
 def verify(model: Any, level: str = "quick", draw: int = 0) -> Certificate:
     """Climb the ladder for the kernel of a model.
 
-    **Arguments:** `model`: as of `derive.derive`; its kernel is built if need be (`derive.compile`).
-    `level`: "quick" or "full".  `draw`: 1, 2, ... for other random numbers.
+    **Arguments:** `model`: as of `derive.derive`; its kernel is built if need be, as
+    `derive.compile` does.  `level`: "quick" or "full".  `draw`: 1, 2, ... for other random numbers.
 
     A rung that fails is told in the certificate and raises nothing; a model that cannot be derived
     or built raises as `derive.compile` does.  No file is written: `derive verify` does that.

@@ -61,9 +61,7 @@ def on_coefficients(
                 f"{symbol} also sits inside {tensor.name}, of which the coefficients know "
                 "nothing: take entries first, .sympy(...) with the sizes"
             )
-    terms = [
-        _told(value, place, lambda c: rule(_opened(c))) for place in range(len(value.terms))
-    ]
+    terms = [_told(value, place, lambda c: rule(_opened(c))) for place in range(len(value.terms))]
     pairs = [(c, factors) for c, (_, factors) in zip(terms, value.terms, strict=True)]
     return Expression(value.free, tuple((c, f) for c, f in pairs if c != 0))
 
@@ -90,10 +88,12 @@ def substituted(value: Any, given: Mapping[str, Any], book: Book) -> Any:
         if isinstance(value, tuple):
             value = tuple(_in_graph(array, symbol, exact) for array in value)
         else:
-            value = on_coefficients(
-                value, symbol, book, lambda c, s=symbol, e=exact: _finite(c.subs(s, e), s, e)
-            )
+            value = on_coefficients(value, symbol, book, _put(symbol, exact))
     return value
+
+
+def _put(symbol: sp.Symbol, at: sp.Expr) -> Callable[[sp.Expr], sp.Expr]:
+    return lambda coefficient: _finite(coefficient.subs(symbol, at), symbol, at)
 
 
 def _exact(number: Any) -> sp.Expr:

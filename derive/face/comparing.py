@@ -58,7 +58,9 @@ def differences(first: Mapping[str, Side], second: Mapping[str, Side]) -> dict[s
     book = Book()
     out = {}
     for name in dict.fromkeys([*first, *second]):
-        sides = [_translated(side[name], book) if name in side else None for side in (first, second)]
+        sides = [
+            _translated(side[name], book) if name in side else None for side in (first, second)
+        ]
         texts = _apart(*sides)
         if any(texts):
             out[name] = texts
@@ -69,7 +71,7 @@ def _apart(one: Any, other: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for mine, yours, turn in ((one, other, 1), (other, one, -1)):
         if yours is None:
             texts = _all(mine)
-            return ((texts, ()) if turn == 1 else ((), texts))
+            return (texts, ()) if turn == 1 else ((), texts)
     if isinstance(one, Expression) and isinstance(other, Expression):
         return _of_expressions(one, other)
     if isinstance(one, tuple) and isinstance(other, tuple):
@@ -106,9 +108,7 @@ def _translated(side: Side, book: Book) -> Any:
     return value
 
 
-def _in_common(
-    value: Expression, own: Book, book: Book, known: dict[Tensor, Tensor]
-) -> Expression:
+def _in_common(value: Expression, own: Book, book: Book, known: dict[Tensor, Tensor]) -> Expression:
     terms = []
     for coefficient, factors in value.terms:
         moved = tuple(_common(f.tensor, own, book, known)[f.indices] for f in factors)
@@ -146,10 +146,10 @@ def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...]) -> Any:
         if _close(_print(mine, points), _print(yours, points)):
             continue
         first, second = (_summands(side, points) for side in (mine, yours))
-        for number, (text, found) in enumerate(first):
+        for text, found in first:
             match = next((k for k, (_, v) in enumerate(second) if _close(v, found)), None)
             if match is None:
-                sides[0].append(first[number][0])
+                sides[0].append(text)
             else:
                 second.pop(match)
         sides[1].extend(text for text, _ in second)

@@ -140,7 +140,9 @@ class Equation:
                 f"{', '.join(known) or 'none'}"
             )
         if missing:
-            call = ", ".join([*(f"{n}={v}" for n, v in sizes.items()), *(f"{n}=2" for n in missing)])
+            call = ", ".join(
+                [*(f"{n}={v}" for n, v in sizes.items()), *(f"{n}=2" for n in missing)]
+            )
             raise RequestError(
                 f"the size of {', '.join(missing)} is missing: .{self.name}.sympy({call})"
             )

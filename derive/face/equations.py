@@ -8,7 +8,6 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
-
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, single
 from derive.calculus.index.factors import Index
@@ -39,9 +38,9 @@ def derive(model: Any, *, limit: float = 0.0) -> Equations:
     >>> eq.drift.sympy(m=2)
     """
     entry = find(model)
-    result = derived(entry, limit)
-    require_sound(result.steps, entry.argument, result.facts)
-    return Equations(entry, result)
+    found = Equations(entry, derived(entry, limit))
+    found.require_sound()
+    return found
 
 
 class Record(tuple[Step, ...]):
@@ -82,6 +81,15 @@ class Equations:
     def __init__(self, entry: Entry, result: Any) -> None:
         self.entry, self.result = entry, result
         self.name, self.method = entry.name, entry.method
+
+    def require_sound(self) -> None:
+        """Raise CheckFailed where a step or a fact contradicts its own check."""
+        require_sound(self.result.steps, self.entry.argument, self.result.facts)
+
+    def report(self, form: str = "text", steps: bool = False, view: str = "") -> str:
+        """The whole report as `derive show` gives it: text, latex (a document that compiles), html
+        or json; `steps`: the record of the steps; `view`: one of the method's other reports."""
+        return documents.FORMATS[form](method(self.method).document(self.result, steps, view))
 
     @cached_property
     def document(self) -> Document:
@@ -160,7 +168,8 @@ class Equations:
             if "equations" in there:
                 changes["equations"] = {**self.result.equations, name: value}
         if changes:
-            changed: Any = replace(self.result, **changes)
+            result: Any = self.result
+            changed = replace(result, **changes)
             if changed.equations.get(name) is value:
                 own = [
                     s
@@ -181,7 +190,7 @@ class Equations:
             other = derive(other)
         if self.method != other.method:
             raise RequestError(
-                f"{self.name} is a {self.method} model and {other.name} a {other.method} model: "
+                f"{self.name} is of kind {self.method}, {other.name} of kind {other.method}: "
                 "their equations are of different things"
             )
         kind = method(self.method)
@@ -203,7 +212,7 @@ class Equations:
     @property
     def text(self) -> str:
         """The report, as `derive show` prints it."""
-        return documents.text(self.document)
+        return self.report()
 
     @property
     def latex(self) -> str:
@@ -228,11 +237,9 @@ class Equations:
     def _repr_html_(self) -> str:
         head = f"<h4>{html.escape(self.title)}</h4>"
         intro = "".join(f"<p>{html.escape(line)}</p>" for line in self.document.intro)
-        parts = [
-            f"<h5>{html.escape(s.heading)}</h5>$${html.escape(aligned([(s.left, list(s.right))]))}$$"
-            for s in self.document.equations
-        ]
-        return head + intro + "".join(parts) + Facts(self.facts)._repr_html_()
+        parts = [(s.heading, aligned([(s.left, list(s.right))])) for s in self.document.equations]
+        shown = (f"<h5>{html.escape(h)}</h5>$${html.escape(tex)}$$" for h, tex in parts)
+        return head + intro + "".join(shown) + Facts(self.facts)._repr_html_()
 
 
 def _owner(shown: Shown, values: Any) -> str:
@@ -245,5 +252,3 @@ def _of_tensor(tensor: Any) -> Expression:
     """A defined tensor as an expression over its own indices."""
     indices = tuple(Index("abcdefgh"[k], d) for k, d in enumerate(tensor.dims))
     return single(tensor[indices], indices)
-
-

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from derive import certificate, sources
+from derive.derivation import LIMIT, derived, rendered
 from derive.entry import Entry, generated_folder, theory_folder
 from derive.errors import RequestError
 from derive.files import text_in
@@ -67,7 +68,6 @@ def kernel_file(entry: Entry, limit: float = 0.0) -> Path:
     key = _key(entry)
     if key is not None and (known := _kept(entry.name, key)) is not None:
         return known
-    from derive.derivation import derived, rendered
     from derive.gate import require_right
 
     result = derived(entry, limit)
@@ -87,6 +87,23 @@ def kernel_file(entry: Entry, limit: float = 0.0) -> Path:
             "that can be written"
         ) from None
     return file
+
+
+def text_of(entry: Entry, limit: float = LIMIT) -> str:
+    """The generated module of an entry, derived anew; no text where a step fails its check."""
+    return rendered(entry, derived(entry, limit), limit)
+
+
+def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
+    """The same, once every function in it has been compared with its equation."""
+    from derive.gate import require_right
+    from derive.verify.common.compare import drop_compiled
+
+    result = derived(entry, limit)
+    text = rendered(entry, result, limit)
+    require_right(result, text, entry.method, entry.argument)
+    drop_compiled()
+    return text
 
 
 def cache_folder() -> Path:

@@ -25,11 +25,11 @@ MOST = 8  # curves of a picture
 
 def equip() -> None:
     """Give the runtime's results their short repr, and those over time `plot` and `to_xarray`."""
-    for kind in CLASSES:
-        kind.__repr__ = brief  # type: ignore[method-assign, assignment]
-    for timed in TIMED:
-        timed.plot = plot  # type: ignore[attr-defined]
-        timed.to_xarray = to_xarray  # type: ignore[attr-defined]
+    kinds: tuple[Any, ...] = CLASSES
+    for kind in kinds:
+        kind.__repr__ = brief
+        if kind is not Turnpike:
+            kind.plot, kind.to_xarray = plot, to_xarray
 
 
 def brief(result: Any) -> str:
@@ -55,7 +55,8 @@ def _said(value: Any) -> str:
     array = np.asarray(value)
     if array.ndim == 0:
         return f"{array.item():.6g}" if array.dtype.kind in "if" else str(array.item())
-    if array.ndim == 1 and 1 < len(array) and np.all(np.diff(array) > 0):
+    rising = array.ndim == 1 and len(array) > 1 and np.all(np.isfinite(array))
+    if rising and np.all(np.diff(array) > 0):
         return f"{array[0]:.4g}..{array[-1]:.4g} ({len(array)})"
     if array.dtype.kind == "f" and array.ndim == 1 and np.all(np.isposinf(array)):
         return f"inf ({len(array)})"
