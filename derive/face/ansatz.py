@@ -166,7 +166,9 @@ def rates(expression: Expression, name: str, ansatz: Ansatz) -> Rates:
         for row, value in zip(tangents, values, strict=True)
     ]
     solved = sp.solve(rows, unknown, dict=True)
-    if not solved or any(u not in solved[0] for u in unknown):
+    # SymPy leaves out equations without unknowns, so what it finds is put in again
+    kept = solved and all(u in solved[0] for u in unknown)
+    if not kept or any(sp.simplify(row.subs(solved[0])) != 0 for row in rows):
         left = [
             f"{sp.factor(v)} {w}"
             for v, w, row in zip(values, ("delta_ab", "(constant)"), tangents, strict=True)

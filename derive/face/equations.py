@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -161,15 +161,13 @@ class Equations:
     def redisplayed(self, name: str, value: Any) -> Sequence[Shown]:
         """How the report would show an equation of another value."""
         changes: dict[str, Any] = {}
-        if is_dataclass(self.result) and not isinstance(self.result, type):
-            there = {f.name for f in fields(self.result) if f.init}
-            if name in there:
-                changes[name] = value
-            if "equations" in there:
-                changes["equations"] = {**self.result.equations, name: value}
+        there = getattr(self.result, "__dataclass_fields__", {})
+        if name in there:
+            changes[name] = value
+        if "equations" in there:
+            changes["equations"] = {**self.result.equations, name: value}
         if changes:
-            result: Any = self.result
-            changed = replace(result, **changes)
+            changed = replace(self.result, **changes)
             if changed.equations.get(name) is value:
                 own = [
                     s
