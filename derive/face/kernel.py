@@ -24,6 +24,7 @@ from typing import Any
 
 from derive import certificate, sources
 from derive.derivation import LIMIT, derived, rendered
+from derive.dispatch import method, own
 from derive.entry import Entry, generated_folder, theory_folder
 from derive.errors import RequestError
 from derive.files import text_in
@@ -131,7 +132,17 @@ def _key(entry: Entry) -> str | None:
     parts = [entry.name, entry.method, entry.argument, entry.function, repr(entry.choice)]
     for file in sources.files(entry.file, theory_folder()):
         parts += [file.name, file.read_bytes().hex()]
-    return _digest([*parts, *_engine()])
+    return _digest([*parts, *_of_method(entry.method), *_engine()])
+
+
+def _of_method(word: str) -> list[str]:
+    """The files of a method that another package brings."""
+    if word in own():
+        return []
+    top = sys.modules[type(method(word)).__module__.partition(".")[0]]
+    files = [f for folder in getattr(top, "__path__", ()) for f in Path(folder).rglob("*.py")]
+    files = sorted(files) or [Path(str(top.__file__))]
+    return [f.read_bytes().hex() for f in files]
 
 
 @cache
@@ -139,9 +150,9 @@ def _engine() -> tuple[str, ...]:
     """What every kernel follows from beside its definition: derive's own files, the toolchain."""
     folders = [PACKAGE, Path(str(importlib.resources.files("derive.templates")))]
     files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
-    own = [f for f in files if f.suffix in (".py", ".jinja") and "generated" not in f.parts]
+    ours = [f for f in files if f.suffix in (".py", ".jinja") and "generated" not in f.parts]
     digest = hashlib.sha256()
-    for file in own:
+    for file in ours:
         digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest(), repr(sorted(certificate.toolchain().items()))
 
