@@ -1,6 +1,7 @@
 """Show the derived equations of a model.
 
-Formats: text, latex (a document that compiles), html, json.
+Formats: text (in signs of mathematics where the terminal has them), latex (a document that
+compiles), html, json.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from derive.emit.common.unicode import has_signs
     from derive.face.equations import Equations
 
     entry = find(options.model)
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         )
     found = Equations(entry, derived(entry, options.limit))
     with told(entry), limited(entry, options.limit):
-        text = found.report(options.format, options.steps, options.view)
+        text = found.report(options.format, options.steps, options.view, signs=has_signs())
     print(text, end="", flush=True)
     found.require_sound()  # what a step contradicts is shown, and said to be wrong
     return 0

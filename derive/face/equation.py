@@ -13,6 +13,7 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression
 from derive.emit.common import latex
 from derive.emit.common.document import Shown
+from derive.emit.common.unicode import has_signs, with_signs
 from derive.errors import RequestError
 from derive.face import ansatz as families
 from derive.face import coefficients
@@ -55,7 +56,7 @@ class Equation:
         return self.text
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text("..." if cycle else self.text)
+        printer.text("..." if cycle else with_signs(self.text) if has_signs() else self.text)
 
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle {self.latex}$"

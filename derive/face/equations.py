@@ -15,6 +15,7 @@ from derive.derivation import derived, rendered
 from derive.dispatch import method
 from derive.emit.common import document as documents
 from derive.emit.common.document import Document, Shown
+from derive.emit.common.unicode import has_signs, with_signs
 from derive.entry import Entry
 from derive.errors import RequestError
 from derive.face.comparing import Difference, differences
@@ -86,10 +87,15 @@ class Equations:
         """Raise CheckFailed where a step or a fact contradicts its own check."""
         require_sound(self.result.steps, self.entry.argument, self.result.facts)
 
-    def report(self, form: str = "text", steps: bool = False, view: str = "") -> str:
+    def report(
+        self, form: str = "text", steps: bool = False, view: str = "", signs: bool = False
+    ) -> str:
         """The whole report as `derive show` gives it: text, latex (a document that compiles), html
-        or json; `steps`: the record of the steps; `view`: one of the method's other reports."""
-        return documents.FORMATS[form](method(self.method).document(self.result, steps, view))
+        or json; `steps`: the record of the steps; `view`: one of the method's other reports;
+        `signs`: text with the signs of mathematics."""
+        document = method(self.method).document(self.result, steps, view)
+        spelt = (with_signs,) if signs and form == "text" else ()
+        return documents.FORMATS[form](document, *spelt)
 
     @cached_property
     def document(self) -> Document:
@@ -227,7 +233,7 @@ class Equations:
         )
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self) if cycle else self.text)
+        printer.text(repr(self) if cycle else self.report(signs=has_signs()))
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex}$$"

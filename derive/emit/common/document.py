@@ -62,15 +62,16 @@ class Document:
     more: dict[str, Any] = field(default_factory=dict)  # JSON fields behind the equations
 
 
-def text(document: Document) -> str:
+def text(document: Document, spelt: Callable[[str], str] = str) -> str:
+    """`spelt`: how mathematics is spelt, as it is or with the signs of a terminal."""
     lines = [f"{document.name}: {document.title}", "", *document.intro, ""]
     if document.steps is not None:
         for number, shown in enumerate(document.steps, 1):
-            lines += _step_lines(number, shown)
-        return "\n".join([*lines, *_fact_lines(document)])
+            lines += map(spelt, _step_lines(number, shown))
+        return "\n".join([*lines, *map(spelt, _fact_lines(document))])
     for equation in document.equations:
-        lines += [*equation.rows, ""]
-    return "\n".join([*lines, *(f"  {note}" for note in document.notes)]) + "\n"
+        lines += [*map(spelt, equation.rows), ""]
+    return "\n".join([*lines, *(f"  {spelt(note)}" for note in document.notes)]) + "\n"
 
 
 def _step_lines(number: int, shown: StepShown) -> list[str]:
@@ -175,7 +176,7 @@ def _step_data(shown: StepShown) -> dict[str, Any]:
     }
 
 
-FORMATS: dict[str, Callable[[Document], str]] = {
+FORMATS: dict[str, Callable[..., str]] = {
     "text": text,
     "latex": latex_text,
     "html": html_text,

@@ -37,12 +37,16 @@ def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str
         f"{tensor_name(f.tensor.name)}{_scripts([names[i] for i in f.indices], f.tensor.name)}"
         for f in factors
     )
-    front = sp.latex(coefficient, symbol_names=_signed_names(coefficient))
+    front = number(coefficient)
     if coefficient == 1 and product:
         front = ""
     elif coefficient.is_Add:
         front = rf"\left({front}\right)"
     return f"{front} {total}{product}".strip()
+
+
+def number(coefficient: sp.Expr) -> str:
+    return str(sp.latex(coefficient, symbol_names=_signed_names(coefficient)))
 
 
 def _signed_names(coefficient: sp.Expr) -> dict[sp.Symbol, str]:

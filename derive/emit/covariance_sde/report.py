@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import index_names, show
+from derive.calculus.index.words import word
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
+from derive.emit.common.dialect import LATEX, TEXT
 from derive.emit.common.document import Document, Shown, StepShown
+from derive.emit.common.short_form import short_form
 from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
-from derive.methods.covariance_sde.fields import Field
+from derive.methods.covariance_sde.fields import Field, NoiseMap, describe
 from derive.methods.covariance_sde.result import CovarianceSDE
 
 HEADINGS = {
@@ -32,23 +36,21 @@ def document(result: CovarianceSDE, steps: bool = False) -> Document:
         + (f" / {model.width}" if model.clock == model.width else "")
         + f", clock t = layer / {model.clock_text}"
     )
-    drawn = [f"{f.tensor.name} = {_field(f)}, L L^T = V: the limit of {f.core}" for f in fields]
+    avoid = names_in(result.equations.values())
     return Document(
         name=model.name,
         title=title(result),
         intro=[state],
         equations=[
-            shown(name, HEADINGS[name], LEFT_SIDES[name], expression)
+            shown(name, HEADINGS[name], LEFT_SIDES[name], expression, avoid)
             for name, expression in result.equations.items()
         ],
-        notes=[*drawn, *responses(result.equations.values()), *result.facts],
-        latex_notes=[
+        notes=[
+            *(_seen(f, result.noise) for f in fields),
+            *responses(result.equations.values()),
             *result.facts,
-            *(
-                f"{f.tensor.name} = {_field(f)} with L L^T = V, the limit of {f.core}"
-                for f in fields
-            ),
         ],
+        latex_notes=[*result.facts, *(_seen(f, result.noise) for f in fields)],
         facts=result.facts,
         data={"signature": model_signature(result)},
         more={
@@ -63,10 +65,27 @@ def document(result: CovarianceSDE, steps: bool = False) -> Document:
     )
 
 
-def shown(name: str, heading: str, left: str, expression: Expression) -> Shown:
-    count = len(expression.terms)
-    rows = [f"{heading} ({count} terms):", *(f"    {row}" for row in show(expression).split("\n"))]
-    return Shown(name, rows, heading, left, latex.lines(expression), terms(expression))
+def names_in(expressions: Iterable[Expression]) -> set[str]:
+    """Names of parameters and sizes, which no symbol of a short form may take."""
+    return {s.name for e in expressions for c, _ in e.terms for s in c.free_symbols}
+
+
+def shown(
+    name: str, heading: str, left: str, expression: Expression, avoid: Iterable[str] = ()
+) -> Shown:
+    """An equation in its shortest form, with what its symbols stand for."""
+    form, tex = short_form(expression, TEXT, avoid), short_form(expression, LATEX, avoid)
+    if form.is_matrix and form.count:
+        heading, left = heading.replace("_ab", ""), left.replace("_{a b}", "")
+    count = f"{form.count} {'term' if form.count == 1 else 'terms'}"
+    if form.count != len(expression.terms):
+        count += f", {len(expression.terms)} as sums over tokens"
+    where = [f"    where {'; '.join(form.where)}"] if form.where else []
+    rows = [f"{heading} ({count}):", *(f"    {row}" for row in form.lines), *where]
+    right = list(tex.lines)
+    if tex.where:
+        right.append(r"\text{where } " + r",\quad ".join(tex.where))
+    return Shown(name, rows, heading, left, right, terms(expression))
 
 
 def _result(name: str, expression: Expression) -> Shown:
@@ -77,7 +96,28 @@ def _result(name: str, expression: Expression) -> Shown:
     return Shown(name, rows, name, left, latex.lines(expression), terms(expression))
 
 
-def _field(field: Field) -> str:
+def _seen(field: Field, noise: NoiseMap) -> str:
+    """What a field stands for and its law, E F F derived from how it is drawn."""
+    name = field.tensor.name
+    law = short_form(noise.covariance_of(field))
+    cores = " and ".join(_product(core) for core in field.cores)
+    return (
+        f"{name}: {cores} as the tokens see {'it' if len(field.cores) == 1 else 'them'}, Gaussian "
+        f"with E {name}[a,b] {name}[c,d] = {' '.join(law.lines)}; drawn as {_drawn(field)}, "
+        "L L^T = V"
+    )
+
+
+def _product(core: Expression) -> str:
+    """A core as a product of matrices where it is one."""
+    (_, factors), *_ = core.terms
+    found = word(factors, core.free)
+    if found is None:
+        return describe(core)
+    return " ".join(f"{x.tensor.name}{'^T' if x.transposed else ''}" for x in found.letters)
+
+
+def _drawn(field: Field) -> str:
     """A field in its normals: L G L^T, without the L where a leg is not paired through V."""
     (_, factors), *_ = field.built.terms
     through = {f.indices[0] for f in factors if f.tensor.kind == "factor"}

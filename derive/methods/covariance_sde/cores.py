@@ -27,7 +27,7 @@ from derive.calculus.index.factors import (
 )
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
-from derive.methods.covariance_sde.fields import Field, built_of
+from derive.methods.covariance_sde.fields import Field, built_of, describe
 from derive.methods.covariance_sde.pairings import Pairing, image_pairing, less, quotient
 from derive.methods.covariance_sde.substitution import Products, substitute, times
 
@@ -261,7 +261,6 @@ class Cores:
         free = core.expression.free
         drawn = Tensor(f"G_{number + 1}", tensor.dims, "gaussian", tensor.symmetric)
         kinds = self._kinds(core.variance, core)
-        core_name = describe(core.expression)
         if tensor.symmetric or swapped == 0:
             built = built_of(free, self.factor, drawn, sp.sqrt(straight), kinds)
         else:
@@ -269,7 +268,7 @@ class Cores:
             built = built_of(free, self.factor, drawn, (plus + minus) / 2, kinds)
             crossed = built_of(free[::-1], self.factor, drawn, (plus - minus) / 2, kinds[::-1])
             built = collect(free, [*built.terms, *crossed.terms])
-        return Field(tensor, drawn, built, core_name)
+        return Field(tensor, drawn, built, (core.expression,))
 
     def _kinds(self, variance: Expression, core: Core) -> tuple[bool, ...]:
         """For each leg whether it is paired through V; else each entry is alone (a delta)."""
@@ -346,9 +345,3 @@ def _without_power(expression: Expression, power: sp.Expr) -> Expression:
 def _common_power(expression: Expression, dim: sp.Symbol) -> sp.Rational:
     powers = {c.as_coeff_exponent(dim)[1] for c, _ in expression.terms}
     return powers.pop() if len(powers) == 1 else sp.Integer(0)
-
-
-def describe(expression: Expression) -> str:
-    """A core in words: its factors in order."""
-    (_, factors), *_ = expression.terms
-    return " ".join(f.tensor.name for f in factors)

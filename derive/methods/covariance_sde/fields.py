@@ -23,13 +23,23 @@ class Field:
     """A Gaussian field on tokens, the limit law of one core.
 
     `tensor`: the field F itself; `drawn`: the iid array G behind it; `built`: F as an expression
-    in L and G; `core`: the finite-width object that it replaces, in words.
+    in L and G; `cores`: the finite-width objects that it replaces, `core`: those in words.
     """
 
     tensor: Tensor
     drawn: Tensor
     built: Expression
-    core: str
+    cores: tuple[Expression, ...]
+
+    @property
+    def core(self) -> str:
+        return " and ".join(describe(core) for core in self.cores)
+
+
+def describe(core: Expression) -> str:
+    """A core in words: its factors in order."""
+    (_, factors), *_ = core.terms
+    return " ".join(f.tensor.name for f in factors)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,19 @@ class NoiseMap:
 
     def covariance(self) -> Expression:
         """Cov(N_ab, N_cd), derived from the map: expectation over G, then L L^T = V."""
-        free = self.expanded.free
-        second = {i: Index(n, i.dim) for i, n in zip(free, ("c", "d"), strict=True)}
+        return self._second_moment(self.expanded)
+
+    def covariance_of(self, field: Field) -> Expression:
+        """E F_ab F_cd of one of the fields."""
+        legs = (Index(n, i.dim) for i, n in zip(field.built.free, ("a", "b"), strict=True))
+        return self._second_moment(
+            field.built.renamed(dict(zip(field.built.free, legs, strict=True)))
+        )
+
+    def _second_moment(self, linear: Expression) -> Expression:
+        second = {i: Index(n, i.dim) for i, n in zip(linear.free, ("c", "d"), strict=True)}
         drawn = tuple(f.drawn for f in self.fields)
-        product = expectation(self.expanded * self.expanded.renamed(second), drawn)
+        product = expectation(linear * linear.renamed(second), drawn)
         return contract_gram(product, self.factor, self.gram, sp.Integer(1))
 
 
@@ -61,7 +80,7 @@ def together(maps: list[NoiseMap]) -> NoiseMap:
             tensor = replace(field_.tensor, name=f"{field_.tensor.name}@{number}")
             drawn = replace(field_.drawn, name=f"{field_.drawn.name}@{number}")
             built = with_tensor(field_.built, field_.drawn, drawn)
-            fields.append(Field(tensor, drawn, built, field_.core))
+            fields.append(Field(tensor, drawn, built, field_.cores))
             one = replace(one, compact=with_tensor(one.compact, field_.tensor, tensor))
         compact = compact + one.compact
     compact, merged = merge(compact, tuple(fields))
@@ -121,7 +140,7 @@ def absorb_sums(
                     ),
                 )
             )
-        out.append(Field(bare, drawn, collect(legs, built), one.core))
+        out.append(Field(bare, drawn, collect(legs, built), one.cores))
     return compact, tuple(out)
 
 
@@ -176,7 +195,7 @@ def symmetrise(
             drawn = Tensor(one.drawn.name, one.drawn.dims, "gaussian", symmetric=True)
             half = collect(legs, [(1 / sp.sqrt(2), (whole[legs],))])
             compact = substitute(compact, tensor, half)
-            out.append(Field(whole, drawn, built_of(legs, factor, drawn, sp.Integer(1)), one.core))
+            out.append(Field(whole, drawn, built_of(legs, factor, drawn, sp.Integer(1)), one.cores))
         else:
             out.append(one)
     return compact, tuple(out)
@@ -206,7 +225,7 @@ def merge(compact: Expression, fields: tuple[Field, ...]) -> tuple[Expression, t
             ratio = _ratio(with_tensor(part, one.tensor, other.tensor), known)
             if ratio is not None and _same_law(one, other):
                 parts[position] = _grown(known, ratio)
-                kept[position] = replace(other, core=f"{other.core} and {one.core}")
+                kept[position] = replace(other, cores=(*other.cores, *one.cores))
                 break
         else:
             kept.append(one)
@@ -250,7 +269,7 @@ def _renumber(
         marked = Tensor(f"{tensor.name}*", tensor.dims, "field", tensor.symmetric)
         merged = with_tensor(merged, one.tensor, marked)
         out.append(
-            (marked, Field(tensor, drawn, with_tensor(one.built, one.drawn, drawn), one.core))
+            (marked, Field(tensor, drawn, with_tensor(one.built, one.drawn, drawn), one.cores))
         )
     for marked, one in out:
         merged = with_tensor(merged, marked, one.tensor)

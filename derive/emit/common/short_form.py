@@ -1,0 +1,335 @@
+"""Equations in their shortest proven form, as text and as LaTeX.
+
+Input: an index expression.  Output: a `ShortForm`: the right side in lines, in matrix words where
+it has two indices and every product is one, with exchanges of free indices written once where it
+has more; and what the symbols in it stand for.  The form is proven equal to the expression by
+`derive.calculus.index.means` and `grouping`; a test reads the text back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import sympy as sp
+
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.factors import Factor, Factors, Index, Tensor
+from derive.calculus.index.grouping import PART, Grouped, Piece, grouped
+from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL, shortest
+from derive.calculus.index.text import index_names
+from derive.calculus.index.words import Word, word
+from derive.emit.common import latex
+from derive.emit.common.dialect import TEXT, Dialect
+from derive.emit.common.spelling import LETTERS, NAMES, Words, joined, split_sign
+
+WIDE = 100  # characters of a line with its bracket
+WIDE_LATEX = 240
+LONG = 4  # letters from which a chain between two free indices gets a name
+
+
+@dataclass(frozen=True)
+class ShortForm:
+    """`lines`: the right side, signed; `where`: definitions of its symbols; `count`: its terms.
+
+    `is_matrix`: the right side is a matrix, not its entry.
+    """
+
+    lines: list[str]
+    where: list[str]
+    count: int
+    is_matrix: bool = False
+
+
+def short_form(
+    expression: Expression, dialect: Dialect = TEXT, avoid: Iterable[str] = ()
+) -> ShortForm:
+    """`avoid`: names that symbols may not take.
+
+    Raises CheckFailed where the form does not equal the expression.
+    """
+    found = grouped(shortest(expression))
+    writer = _Writer(dialect, {*avoid, *_taken(found)}, found=found)
+    lines = [row for line in found.lines for row in writer.line(line.coefficient, line.pieces)]
+    if lines:
+        lines[0] = lines[0].removeprefix("+ ")
+    return ShortForm(lines or ["0"], writer.definitions(), writer.count, writer.as_matrix)
+
+
+def _taken(found: Grouped) -> set[str]:
+    """Names that stand for something already."""
+    out = {i.name for i in found.free}
+    expressions = [p for line in found.lines for p in line.pieces]
+    for line in found.lines:
+        out |= {s.name for s in line.coefficient.free_symbols}
+    for piece in expressions:
+        out |= {s.name for s in piece.coefficient.free_symbols}
+    factors = [f for p in expressions for part in p.parts for f in part]
+    factors += [f for e in found.named.values() for _, fs in e.terms for f in fs]
+    for f in factors:
+        out |= {i.dim.name for i in f.indices}
+        if f.tensor.kind not in (*LETTERS, PART):
+            out.add(f.tensor.name)
+    return out
+
+
+@dataclass
+class _Writer(Words):
+    """Writes one grouped equation; names are given as they are first needed."""
+
+    found: Grouped = field(kw_only=True)
+    chains: dict[tuple[object, ...], tuple[str, Word]] = field(default_factory=dict)
+    count: int = 0
+
+    # lines
+
+    def line(self, coefficient: sp.Expr, pieces: Sequence[Piece]) -> list[str]:
+        """One line of the right side: its text in rows, the first one signed."""
+        free = self.found.free
+        rows: list[tuple[str, str]] = []  # sign and words
+        as_matrix = self.as_matrix
+        if len(pieces) == 1 and not (as_matrix and pieces[0].exchanges):
+            whole = coefficient * pieces[0].coefficient  # nothing to put in brackets
+            coefficient, pieces = sp.Integer(1), [replace(pieces[0], coefficient=whole)]
+            if pieces[0].exchanges and whole != 1:
+                coefficient, pieces = whole, [replace(pieces[0], coefficient=sp.Integer(1))]
+        for piece in pieces:
+            for way in (free, *piece.exchanges) if as_matrix else (free,):
+                names = dict(zip(free, way, strict=True))
+                parts = tuple(tuple(f.rename(names) for f in p) for p in piece.parts)
+                product = self._matrix(parts) if as_matrix else self._indexed(parts)
+                rows.append(self.signed(piece.coefficient, product))
+            if not as_matrix:
+                sign, words = rows.pop()
+                words += "".join(f" + {self._exchange(way)}" for way in piece.exchanges)
+                rows.append((sign, words))
+            self.count += 1 + len(piece.exchanges)
+        if coefficient == 1:
+            return [f"{sign} {words}" for sign, words in rows]
+        return self._bracketed(coefficient, rows)
+
+    def _bracketed(self, coefficient: sp.Expr, rows: list[tuple[str, str]]) -> list[str]:
+        sign, size = split_sign(coefficient)
+        front = self.number(size)
+        inner = joined(rows)
+        if self.dialect.is_latex and len(inner) < WIDE_LATEX:
+            return [rf"{sign} {front} \left[ {inner} \right]"]
+        if self.dialect.is_latex:
+            first, *middle = (f"{s} {words}" for s, words in rows)
+            first = first.removeprefix("+ ")
+            out = [rf"{sign} {front} \Big[ {first}", *(rf"\quad {row}" for row in middle)]
+            return [*out[:-1], rf"{out[-1]} \Big]"]
+        exchanged = len(rows) > 1 and any(self.dialect.arrow in words for _, words in rows)
+        if not exchanged and len(front) + len(inner) < WIDE:
+            return [f"{sign} {front} * [ {inner} ]"]
+        return [f"{sign} {front} * [", *(f"    {s} {words}" for s, words in rows), "  ]"]
+
+    @cached_property
+    def as_matrix(self) -> bool:
+        """Two free indices, and every product in words."""
+        parts = [p for line in self.found.lines for x in line.pieces for p in x.parts]
+        return len(self.found.free) == 2 and all(self._word(p) is not None for p in parts)
+
+    def _word(self, part: Factors) -> Word | None:
+        if len(part) == 1 and not part[0].indices:
+            return Word((), part[0].tensor, part[0].tensor, loop=True)
+        return word(part, self.found.free)
+
+    def _exchange(self, way: Sequence[Index]) -> str:
+        """The permutation in cycles."""
+        goes = dict(zip(self.found.free, way, strict=True))
+        cycles, seen = [], set()
+        for first in self.found.free:
+            cycle = [first]
+            while goes[cycle[-1]] != first:
+                cycle.append(goes[cycle[-1]])
+            if len(cycle) > 1 and first not in seen:
+                d = self.dialect
+                around = cycle if len(cycle) == 2 else [*cycle, first]
+                arrow = d.arrow if len(cycle) == 2 else d.step
+                cycles.append(arrow.join(i.name for i in around))
+            seen |= {*cycle}
+        return self.dialect.exchange.format(", ".join(cycles))
+
+    # products
+
+    def _matrix(self, parts: Iterable[Factors]) -> str:
+        """A product over two free indices, in matrix words."""
+        row, column = self.found.free
+        scalars: list[str] = []
+        rows: list[str] = []
+        columns: list[str] = []
+        both: list[str] = []
+        for part in parts:
+            w = self._word(part)
+            assert w is not None
+            if not w.ends:
+                scalars.append(self.scalar(w))
+            elif w.left == w.right:
+                vector = self.dialect.diagonal.format(self._named_chain(w))
+                (rows if w.left == row else columns).append(vector)
+            elif len(w.ends) == 2:
+                both.append(self._named_chain(w if w.left == row else w.turned))
+            else:
+                (rows if w.ends[0] == row else columns).append(self.vector(w))
+        d = self.dialect
+        ones = d.ones.format()
+        left = d.entrywise.join(self.closed(v, len(rows) > 1) for v in rows)
+        right = d.entrywise.join(self.closed(v, len(columns) > 1) for v in columns)
+        if both:
+            product = d.entrywise.join(self.closed(m, len(both) > 1) for m in both)
+            if (rows or columns) and len(both) > 1:
+                product = d.brackets.format(product)
+            product = " ".join(
+                [*([d.diagonal.format(left)] if rows else []), product]
+                + ([d.diagonal.format(right)] if columns else [])
+            )
+        elif rows or columns:
+            left = self.closed(left or ones, bool(left))
+            product = f"{left} {self.transposed(self.closed(right or ones, bool(right)))}"
+        else:
+            product = f"{ones} {self.transposed(ones)}" if not scalars else ""
+            if scalars:
+                product = f"{ones} {self.transposed(ones)}"
+        return " ".join([*self.powers(scalars), product]).strip()
+
+    def _indexed(self, parts: Iterable[Factors]) -> str:
+        scalars, entries, sums = [], [], []
+        for part in parts:
+            w = self._word(part)
+            if w is None:
+                sums.append(self._sum(part))
+            elif not w.ends:
+                scalars.append(self.scalar(w))
+            else:
+                entries.append(self._entry(part, w))
+        if len(sums) > 1 or (sums and (entries or scalars)):
+            sums = [self.dialect.brackets.format(s) if " " in s else s for s in sums]
+        return " ".join(self.powers([*scalars, *entries, *sums]))
+
+    def _entry(self, part: Factors, w: Word) -> str:
+        names = [i.name for i in w.ends]
+        if len(part) == 1:
+            return self._factor(part[0], [i.name for i in part[0].indices])
+        if len(w.ends) == 1:
+            return self.at(self.closed(self.vector(w)), names)
+        if len(w.letters) < LONG:
+            return self.at(self.closed(self.chain(w)), names)
+        return self.at(*self._chain_name(w, names))
+
+    def _chain_name(self, w: Word, ends: list[str]) -> tuple[str, list[str]]:
+        """The name of a chain and its indices: one that its transpose has serves too."""
+        for name, other in self.chains.values():
+            if other.letters == w.letters:
+                return name, ends
+            if other.letters == w.turned.letters:
+                return name, ends[::-1]
+        name = self.fresh(NAMES[2])
+        self.chains[w.letters] = (name, w)
+        return name, ends
+
+    def _named_chain(self, w: Word) -> str:
+        """A long chain that stands in several places has a name, another is written."""
+        if len(w.letters) < LONG:
+            return self.chain(w)
+        parts = [p for line in self.found.lines for x in line.pieces for p in x.parts]
+        words = [self._word(p) for p in parts]
+        equal = [x for x in words if x and w.letters in (x.letters, x.turned.letters)]
+        if len(equal) < 2:
+            return self.chain(w)
+        name, ends = self._chain_name(w, ["row", "column"])
+        return name if ends[0] == "row" else self.transposed(name)
+
+    def _sum(self, part: Factors) -> str:
+        names = index_names(self.found.free, part)
+        bound = [names[i] for i in names if i not in self.found.free]
+        product = " ".join(self._factor(f, [names[i] for i in f.indices]) for f in part)
+        if not bound:
+            return product
+        if self.dialect.is_latex:
+            return rf"\sum_{{{' '.join(bound)}}} {product}"
+        return f"sum_{{{','.join(bound)}}} {product}"
+
+    def _factor(self, factor: Factor, names: list[str]) -> str:
+        if factor.tensor.kind == DIAGONAL:
+            return self.at(self.letter(factor.tensor.meaning), names * 2)
+        return self.at(self.letter(factor.tensor), names)
+
+    # what the symbols stand for
+
+    def definitions(self) -> list[str]:
+        out: list[str] = []
+        told: set[object] = set()
+        while True:  # a definition may need further ones
+            open_ = [(t, n) for t, n in self.names.items() if t not in told]
+            chains = [c for c in self.chains.values() if c[0] not in told]
+            if not open_ and not chains:
+                return out
+            for name, w in chains:
+                told.add(name)
+                out.append(f"{name} = {self.chain(w)}")
+            for tensor, name in open_:
+                told.add(tensor)
+                words = self._definition(tensor, name)
+                out += [words] if words else []
+
+    def _definition(self, tensor: Tensor, name: str) -> str:
+        d = self.dialect
+        if tensor.kind == PART:
+            meaning = self.found.named[tensor]
+            return self._part(name, meaning)
+        if tensor.kind == DIAGONAL:
+            return f"{name} = {d.diagonal.format(self.letter(tensor.meaning))}"
+        if tensor.kind == CENTRING:
+            ones = d.ones.format()
+            size = tensor.dims[0]
+            if d.is_latex:
+                return rf"{name} = I - {ones} {self.transposed(ones)} / {latex.number(size)}"
+            return f"{name} = I - {ones} {self.transposed(ones)}/{size}"
+        if tensor.kind == CENTRED:
+            c = self.letter(tensor.meaning)
+            delta = r"\delta" if d.is_latex else "delta"
+            return (
+                f"{self.at(name, 'rkl')} = {self.at(c, 'rk')} "
+                f"({self.at(delta, 'kl')} - {self.at(c, 'rl')})"
+            )
+        if tensor.kind == "spread" and tensor.meaning[0] == 1:
+            inner = d.diagonal.format(self.letter(tensor.meaning[1]))
+            return rf"{name} = \sqrt{{{inner}}}" if d.is_latex else f"{name} = sqrt({inner})"
+        return ""
+
+    def _part(self, name: str, meaning: Expression) -> str:
+        """A named part; a vector begins with the chain that all its terms begin with."""
+        free = meaning.free
+        words = [word(f, free) for _, f in meaning.terms]
+        if len(free) == 1 and all(w is not None for w in words):
+            return f"{name} = {self._vectors([w for w in words if w is not None], meaning)}"
+        scale = [self.signed(c, self._plain(f, free)) for c, f in meaning.terms]
+        left = self.at(name, [f"{'abcd'[k]}" for k in range(len(free))]) if free else name
+        return f"{left} = {joined(scale)}"
+
+    def _plain(self, factors: Factors, free: Sequence[Index]) -> str:
+        w = word(factors, free)
+        if not free and w is not None:
+            return self.scalar(w)
+        names = {i: Index("abcd"[k], i.dim) for k, i in enumerate(free)}
+        renamed = tuple(f.rename(names) for f in factors)
+        inside = Grouped(tuple(names.values()), (), {})
+        inner = _Writer(self.dialect, self.taken, self.names, found=inside, chains=self.chains)
+        return inner._sum(renamed)
+
+    def _vectors(self, words: list[Word], meaning: Expression) -> str:
+        words = [w if isinstance(w.left, Index) else w.turned for w in words]
+        shared = 0
+        while all(len(w.letters) > shared for w in words) and (
+            len({w.letters[shared] for w in words}) == 1
+        ):
+            shared += 1
+        head = self.chain(Word(words[0].letters[:shared]))
+        rest = [
+            self.signed(c, self.vector(Word(w.letters[shared:], w.left, w.right)))
+            for w, (c, _) in zip(words, meaning.terms, strict=True)
+        ]
+        rest.sort(key=lambda item: item[0] == "-")
+        return f"{head} {self.dialect.brackets.format(joined(rest))}".strip()

@@ -1,0 +1,165 @@
+"""Words of linear algebra, coefficients and names in a dialect: text or LaTeX.
+
+Input: words (`derive.calculus.index.words`) and scalars.  Output: their texts.  A tensor that
+a derivation has no name for (a diagonal, the centring) gets one as it is first written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import sympy as sp
+
+from derive.calculus.index.factors import Index, Tensor
+from derive.calculus.index.grouping import PART
+from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL
+from derive.calculus.index.readable import readable
+from derive.calculus.index.words import Word
+from derive.emit.common import latex
+from derive.emit.common.dialect import Dialect
+
+LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC"}
+NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "T")}
+
+
+@dataclass
+class Words:
+    """`taken`: names that stand for something; `names`: given so far."""
+
+    dialect: Dialect
+    taken: set[str]
+    names: dict[Tensor, str] = field(default_factory=dict)
+
+    def chain(self, w: Word) -> str:
+        return " ".join(
+            self.transposed(self.letter(x.tensor)) if x.transposed else self.letter(x.tensor)
+            for x in w.letters
+        )
+
+    def transposed(self, words: str) -> str:
+        if self.dialect.is_latex and "^" in words and words[0] != "\\":
+            words = f"{{{words}}}"  # LaTeX has one superscript
+        return self.dialect.transpose.format(words)
+
+    def vector(self, w: Word) -> str:
+        """The word with its free end to the left."""
+        w = w if isinstance(w.left, Index) else w.turned
+        return f"{self.chain(w)} {self.end(w.right)}".strip()
+
+    def end(self, end: Index | Tensor | None) -> str:
+        return self.dialect.ones.format() if end is None else self.letter(end)  # type: ignore[arg-type]
+
+    def scalar(self, w: Word) -> str:
+        d = self.dialect
+        if w.loop and not w.letters:
+            return self.end(w.left)
+        if w.loop:
+            half = self._half_loop(w)
+            if w.letters[-1].tensor.kind == CENTRING != w.letters[0].tensor.kind:
+                w = replace(w, letters=(w.letters[-1], *w.letters[:-1]))
+            return d.norm.format(half) if half else d.trace.format(self.chain(w))
+        ends = {w.left, w.right}
+        if not w.letters and ends != {w.left}:
+            end = next(e for e in (w.left, w.right) if e is not None)
+            if None in ends and isinstance(end, Tensor) and end.kind == DIAGONAL:
+                return d.trace.format(self.letter(end.meaning))
+        if w.left == w.right and not w.letters:
+            return d.norm.format(self.end(w.left))
+        count = len(w.letters)
+        inner = w.letters[count // 2].tensor.kind == CENTRING if count % 2 else True
+        if w.left == w.right and w.turned.letters == w.letters and count and inner:
+            second = Word(w.letters[count // 2 :], None, w.right)
+            return d.norm.format(f"{self.chain(second)} {self.end(w.right)}")
+        middle = f" {self.chain(w)}" if w.letters else ""
+        return f"{self.transposed(self.end(w.left))}{middle} {self.end(w.right)}"
+
+    def _half_loop(self, w: Word) -> str:
+        """M where the loop is tr(M M^T): |M|^2 is shorter."""
+        others = [x for x in w.letters if x.tensor.kind != CENTRING]
+        if len(others) != 2 or others[0].tensor != others[1].tensor:
+            return ""
+        if not others[0].tensor.symmetric:
+            return ""
+        centring = next((x for x in w.letters if x.tensor.kind == CENTRING), None)
+        sides = len(w.letters) - 2
+        middle = self.letter(others[0].tensor)
+        if centring is None:
+            return middle
+        h = self.letter(centring.tensor)
+        return " ".join([h, middle, h][: sides + 1])
+
+    def letter(self, tensor: Tensor) -> str:
+        if tensor in self.names:
+            return self.names[tensor]
+        if tensor.kind == PART:
+            name = self.fresh(NAMES[min(len(tensor.dims), 2)])
+        elif tensor.kind in LETTERS and (tensor.kind != "spread" or tensor.meaning[0] == 1):
+            name = self.fresh(tuple(LETTERS[tensor.kind]))
+        else:
+            name = latex.tensor_name(tensor.name) if self.dialect.is_latex else tensor.name
+        self.names[tensor] = name
+        return name
+
+    def fresh(self, wanted: Sequence[str]) -> str:
+        numbered = (f"{wanted[0]}_{k}" for k in range(2, 99))
+        name = next(n for n in (*wanted, *numbered) if n not in self.taken)
+        self.taken.add(name)
+        return name
+
+    def at(self, name: str, indices: Sequence[str]) -> str:
+        if self.dialect.is_latex:
+            return rf"{{{name}}}_{{{' '.join(indices)}}}"
+        return f"{name}[{','.join(indices)}]"
+
+    def powers(self, words: Sequence[str]) -> list[str]:
+        """Equal factors as powers."""
+        out = []
+        for factor in dict.fromkeys(words):
+            count = words.count(factor)
+            if count == 1 or "^" in factor[-3:]:
+                out += [factor] * count
+            elif self.dialect.is_latex:
+                out.append(f"{{{factor}}}^{{{count}}}")
+            else:
+                out.append(f"{factor}^{count}")
+        return out
+
+    def signed(self, coefficient: sp.Expr, product: str) -> tuple[str, str]:
+        sign, size = split_sign(coefficient)
+        if not product:
+            return sign, self.number(size)
+        if size == 1:
+            return sign, product
+        top, bottom = sp.fraction(size)
+        if top == 1 and not self.dialect.is_latex:
+            return sign, f"{product}/{tied(bottom)}"
+        joint = " " if self.dialect.is_latex else " * "
+        return sign, f"{self.number(size)}{joint}{product}"
+
+    def number(self, size: sp.Expr) -> str:
+        size = readable(size)
+        if self.dialect.is_latex:
+            words = latex.number(size)
+            return self.dialect.brackets.format(words) if size.is_Add else words
+        if size.is_Pow and size.exp.is_negative:
+            return f"1/{tied(1 / size)}"
+        return tied(size) if size.is_Add else sp.sstr(size)
+
+    def closed(self, words: str, wanted: bool = True) -> str:
+        return self.dialect.brackets.format(words) if wanted and " " in words else words
+
+
+def joined(rows: Sequence[tuple[str, str]]) -> str:
+    return " ".join(f"{s} {w}" for s, w in rows).removeprefix("+ ")
+
+
+def split_sign(coefficient: sp.Expr) -> tuple[str, sp.Expr]:
+    coefficient = readable(coefficient)
+    negative = bool(coefficient.could_extract_minus_sign())
+    return ("-", -coefficient) if negative else ("+", coefficient)
+
+
+def tied(number: sp.Expr) -> str:
+    words = sp.sstr(number)
+    return words if number.is_Atom or number.is_Pow and not number.exp.is_negative else f"({words})"

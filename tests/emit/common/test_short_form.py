@@ -1,0 +1,158 @@
+"""The shortest form of an equation is that equation: proven term by term, and its text read back.
+
+The reader of `tests.support.read_equations` sees the text alone; the values that it must find come
+from the sums over tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from derive.calculus.index.evaluate import BUILT, built, evaluate
+from derive.calculus.index.grouping import expanded, grouped
+from derive.calculus.index.means import plain, shortest
+from derive.derivation import derived
+from derive.emit.common.short_form import short_form
+from derive.notation.common.arrays import walk
+from derive.registry import registered
+from tests.support.read_equations import Entries, read
+
+MODELS = [e for e in registered() if e.method == "covariance_sde"]
+SIZE = 3
+# from published papers: the terms of shaped attention's covariance SDE as their authors write them
+TERMS = {"drift": 3, "diffusion": 6, "noise": 3, "mixing_rate": 1}
+
+
+def draw(expression, rng):
+    """Arrays for the tensors and numbers for the symbols of an expression."""
+    numbers = {
+        s: 2 if s.is_integer else rng.uniform(0.2, 0.9)
+        for c, _ in expression.terms
+        for s in c.free_symbols
+    }
+    numbers |= {i.dim: SIZE for _, fs in expression.terms for f in fs for i in f.indices}
+    numbers |= {i.dim: SIZE for i in expression.free}
+    arrays = {}
+    root = rng.standard_normal((SIZE, SIZE))
+    for tensor in sorted(expression.tensors(), key=lambda t: t.kind in BUILT):
+        if tensor.kind == "covariance":
+            value = root @ root.T
+            if tensor.meaning == "unit diagonal":
+                sizes = np.sqrt(np.diag(value))
+                value = value / np.outer(sizes, sizes)
+            arrays[tensor.name] = value
+        elif tensor.kind == "pattern":
+            value = rng.uniform(0.1, 1, (SIZE, SIZE))
+            arrays[tensor.name] = value / value.sum(1, keepdims=True)
+        elif tensor.kind in BUILT:
+            if tensor.kind == "response":
+                data = (a.data for a in walk(tensor.meaning.root))
+                symbols = {s for d in data for s in getattr(d, "free_symbols", ())}
+                numbers |= {s: rng.uniform(0.2, 0.9) for s in symbols - set(numbers)}
+            gram = (
+                tensor.meaning[-1] if isinstance(tensor.meaning, tuple) else tensor.meaning.tensor
+            )
+            arrays.setdefault(gram.name, root @ root.T)
+            arrays[tensor.name] = built(tensor, arrays, numbers)
+        else:
+            value = rng.standard_normal((SIZE, SIZE))
+            arrays[tensor.name] = value + value.T if tensor.symmetric else value
+    return arrays, numbers
+
+
+def known(arrays, numbers):
+    columns = {n: a[:, None] if a.ndim == 1 else a for n, a in arrays.items()}
+    columns |= {"Ehh" if n == "E|h||h|" else n: a for n, a in columns.items()}
+    return columns | {s.name: float(v) for s, v in numbers.items() if isinstance(s, sp.Symbol)}
+
+
+def read_back(expression, form, rng):
+    """The text's value and the equation's."""
+    arrays, numbers = draw(expression, rng)
+    found = read(form.lines, form.where, known(arrays, numbers), SIZE)
+    if isinstance(found, Entries):
+        found = found.at([i.name for i in expression.free])
+    return found, evaluate(expression, arrays, numbers)
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_every_equation_of_every_model_reads_back_as_its_sums(entry):
+    rng = np.random.default_rng(5)
+    equations = derived(entry).equations
+    compared = 0
+    for expression in equations.values():
+        form = short_form(expression)
+        found, right = read_back(expression, form, rng)
+        size = np.abs(right).max() + 1e-300
+        assert np.abs(found - right).max() <= 1e-12 * max(size, 1), (entry.name, form)
+        assert form.count <= max(len(expression.terms), 0)
+        compared += bool(expression.terms)
+    assert compared
+
+
+def test_shaped_attention_is_written_as_its_authors_do():
+    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
+    equations = derived(entry).equations
+    assert {n: short_form(e).count for n, e in equations.items()} == TERMS
+    drift = short_form(equations["drift"])
+    assert drift.lines == ["gamma**2/(m*tau_0**2) * [ |H V H|^2 V/m + u d^T + d u^T ]"]
+    assert set(drift.where) == {
+        "H = I - 1 1^T/m",
+        "d = diag(V)",
+        "u = V H (d/2 - V 1/m)",
+    }
+
+
+@pytest.mark.parametrize("wrong", ["sign", "factor", "exchange", "index"])
+def test_a_text_with_one_error_does_not_read_back(wrong):
+    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
+    equations = derived(entry).equations
+    name = "drift" if wrong in ("sign", "factor") else "diffusion"
+    form = short_form(equations[name])
+    lines, where = list(form.lines), list(form.where)
+    if wrong == "sign":
+        where = [w.replace("d/2 - V", "d/2 + V") for w in where]
+    elif wrong == "factor":
+        where = [w.replace("d/2", "d") for w in where]
+    elif wrong == "exchange":
+        lines = [row.replace(" + (a <-> b, c <-> d)", "") for row in lines]
+    else:
+        lines = [row.replace("M[b,d]", "M[a,d]") for row in lines]
+    assert (lines, where) != (form.lines, form.where)
+    broken = type(form)(lines, where, form.count, form.is_matrix)
+    found, right = read_back(equations[name], broken, np.random.default_rng(6))
+    assert np.abs(found - right).max() > 1e-3 * np.abs(right).max()
+
+
+def test_a_form_that_loses_a_term_is_refused(monkeypatch):
+    from derive.calculus.index import grouping, means
+    from derive.errors import CheckFailed
+
+    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
+    equations = derived(entry).equations
+    drift, mixing = equations["drift"], equations["mixing_rate"]
+    closed = means._closed
+
+    def doubled(coefficient, factors, edge):
+        whole, means_ = closed(coefficient, factors, edge)
+        return [(2 * c, f) for c, f in whole], means_
+
+    with monkeypatch.context() as patch:
+        patch.setattr(means, "_closed", doubled)
+        with pytest.raises(CheckFailed, match="short form"):
+            shortest(mixing)
+    with monkeypatch.context() as patch:
+        patch.setattr(grouping, "_common", lambda coefficients, dims: sp.Integer(1))
+        patch.setattr(grouping, "_partners", lambda pieces, *rest: list(pieces)[:-1])
+        with pytest.raises(CheckFailed, match="groups"):
+            grouped(shortest(drift))
+
+
+def test_a_form_expands_to_what_it_came_from():
+    for entry in MODELS[:3]:
+        for expression in derived(entry).equations.values():
+            short = shortest(expression)
+            assert plain(short) == expression
+            assert expanded(grouped(short)) == short
