@@ -99,7 +99,7 @@ def put_in(expression: Expression, name: str, ansatz: Ansatz, book: Book) -> Exp
     terms: Terms = []
     for coefficient, factors in expression.terms:
         bound = indices_of(factors) - set(expression.free)
-        for c, product in _expanded(plain(coefficient), factors, tensor, ansatz):
+        for c, product in _expanded(coefficient, factors, tensor, ansatz):
             for index in bound - indices_of(product):
                 c = c * extent(index.dim)
             terms.append((c, product))

@@ -58,11 +58,16 @@ def test_a_wider_range_of_a_parameter_is_the_same_parameter(shaped: Equations) -
 
 
 def test_closures_are_compared_by_what_their_tensors_mean() -> None:
-    """exp(x Q K y) and exp(2 x Q K y) have defined tensors of the same names."""
+    """What a tensor is called says nothing: P_1 is another inverse in another model."""
     eq = equations("softmax_closure")
     again = changed("softmax_closure", "return average", "return 1 * average")
     assert not eq - again
+    hotter = changed("softmax_closure", "exp((Q @ x)", "exp(2 * (Q @ x)")
+    assert set((eq - hotter).terms) == {"velocity", "mean_rate", "jacobian", "cov_rate"}
     l2 = equations("l2_closure")
+    hotter = changed("l2_closure", "exp(-(gap", "exp(-2 * (gap")  # its inverse has the same name
+    assert {t.name for t in l2.book.of} == {t.name for t in hotter.book.of}
+    assert {"velocity", "jacobian"} <= set((l2 - hotter).terms)
     assert not l2 - derive.derive("l2_closure")
 
 
