@@ -32,15 +32,22 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
-class RequestError(Exception):
+class _Told(Exception):
+    """What is said in one message; a notebook shows that instead of derive's own lines."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class RequestError(_Told):
     """The request itself is wrong: one message that says what to do."""
 
 
-class CheckFailed(Exception):
+class CheckFailed(_Told):
     """A step of a derivation contradicts its own numeric check: what it says is not to be used."""
 
 
-class DefinitionError(Exception):
+class DefinitionError(_Told):
     """A definition that is ill-formed, or outside what a method can derive.
 
     The message says what is wrong and what to do; `place` says where.

@@ -20,6 +20,7 @@ from derive.calculus.index.defined import Book, placed
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.text import show_term
+from derive.emit.common.graph_code import statements
 from derive.errors import RequestError
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, walk
@@ -223,8 +224,6 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
 
 def words(root: Array) -> str:
     """A graph as one line of array code."""
-    from derive.emit.common.graph_code import statements
-
     leaves = {a: str(a.data) for a in walk(root) if a.op == "leaf"}
     lines, text = statements(root, {}, leaves, "x.dtype", signed=True)
     return "; ".join([text, *(f"{n} = {w}" for n, w in lines)])

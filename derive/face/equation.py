@@ -11,12 +11,14 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
+from derive.calculus.index.text import show
 from derive.emit.common import latex
 from derive.emit.common.document import Shown
 from derive.emit.common.unicode import has_signs, with_signs
 from derive.errors import RequestError
 from derive.face import ansatz as families
 from derive.face import coefficients
+from derive.face.comparing import words
 from derive.face.entries import Entries, dims_of
 from derive.face.graph_entries import Graph
 from derive.face.symbols import plain
@@ -195,9 +197,6 @@ def aligned(parts: Sequence[tuple[str, list[str]]]) -> str:
 
 def generic(name: str, value: Any) -> Shown:
     """How a value is shown that no report shows."""
-    from derive.calculus.index.text import show
-    from derive.face.comparing import words
-
     left = rf"\mathrm{{{latex.escape(name)}}}"
     if isinstance(value, Expression):
         rows = [f"{name}:", *(f"    {row}" for row in show(value).split("\n"))]

@@ -29,6 +29,8 @@ def test_what_is_wrong_is_blamed_at_the_cells_line(cell: str) -> None:
         derive.derive(typed(wrong, NAME, cell))
     assert told.value.place is not None
     assert (told.value.place.file, told.value.place.line) == (cell, line + 1)
+    (line_shown,) = told.value._render_traceback_()  # all that a notebook shows
+    assert line_shown.startswith(f"DefinitionError: {cell}:{line + 1}: ")
     with pytest.raises(Refusal) as refused:
         derive.derive(typed(text.replace(" - 1 / m", ""), NAME, cell))
     assert refused.value.place is not None and refused.value.place.file == cell
