@@ -127,6 +127,10 @@ class Method(Protocol):
             f"derive mutate {argument} --rules"
         )
 
+    def state(self, definition: Any) -> str:
+        """In words, what the equations are about: those of two states are not compared."""
+        return ""
+
     def figures(self) -> Mapping[str, Figure]:
         """What `derive figure` draws of models of this kind."""
         return {}

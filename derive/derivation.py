@@ -128,6 +128,9 @@ def _line_of(entry: Entry) -> Place:
     """The line of the model's function."""
     import ast
 
+    if entry.definition is not None:
+        found: Place = entry.definition.place
+        return found
     line = 1
     with contextlib.suppress(OSError, ValueError, SyntaxError):
         for node in ast.parse(entry.file.read_bytes()).body:

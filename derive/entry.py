@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that a file defines."""
+    """A model that a file, a session or a notebook cell defines.
+
+    `definition`: the decorated function itself, where it is at hand.
+    """
 
     name: str
     method: str
@@ -17,17 +21,32 @@ class Entry:
     file: Path
     function: str = ""
     choice: tuple[str, str] | None = None  # option and value, if not its first
+    definition: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def typed(self) -> bool:
+        """Whether it is no file's but a session's, whose cells have no names that last."""
+        return self.definition is not None and "__file__" not in _globals(self.definition)
 
     @property
     def source(self) -> str:
         """The file as banners show it: no folders of this machine."""
+        if self.typed:
+            return "a session or notebook"
         shipped = self.file.parent == theory_folder()
         return f"theory/{self.file.name}" if shipped else self.file.name
 
     @property
     def argument(self) -> str:
         """What a command line takes for this model."""
+        if self.typed:
+            return f"FILE, once {self.name} stands in one"
         return self.name if self.file.parent == theory_folder() else self.source
+
+
+def _globals(definition: Any) -> dict[str, Any]:
+    """The names among which a definition was written."""
+    return getattr(getattr(definition, "function", None), "__globals__", {})
 
 
 def theory_folder() -> Path:

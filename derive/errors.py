@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 from dataclasses import dataclass
+from types import FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _THEORY = os.path.join(_PACKAGE, "theory") + os.sep
@@ -31,15 +32,22 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
-class RequestError(Exception):
+class _Told(Exception):
+    """What is said in one message; a notebook shows that instead of derive's own lines."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class RequestError(_Told):
     """The request itself is wrong: one message that says what to do."""
 
 
-class CheckFailed(Exception):
+class CheckFailed(_Told):
     """A step of a derivation contradicts its own numeric check: what it says is not to be used."""
 
 
-class DefinitionError(Exception):
+class DefinitionError(_Told):
     """A definition that is ill-formed, or outside what a method can derive.
 
     The message says what is wrong and what to do; `place` says where.
@@ -70,15 +78,28 @@ def user_place() -> Place | None:
         file = frame.f_code.co_filename
         if os.path.abspath(file) == _COMMAND_LINE:
             return None
-        if is_user_file(file):
+        if is_users(frame):
             return Place(file, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
 
+def is_users(frame: FrameType) -> bool:
+    """Whether a frame runs the user's code; what is generated inside a library shares the name
+    "<string>" with what a user hands to exec."""
+    file = frame.f_code.co_filename
+    if file.startswith("<") and frame.f_globals.get("__name__", "").startswith(_GENERATED):
+        return False
+    return is_user_file(file)
+
+
+_GENERATED = ("derive.", "dataclasses", "namedtuple_")
+_TYPED = ("<stdin>", "<ipython-input-", "<python-input-")  # files of sessions
+
+
 def is_user_file(file: str) -> bool:
     """Whether a frame's file is of the user's, or of theory/."""
-    if file in definitions:
+    if file in definitions or file.startswith(_TYPED):
         return True
     if file.startswith("<"):
         return False
@@ -92,7 +113,7 @@ def place_in(problem: BaseException, file: str | None = None) -> Place | None:
     found, step = None, problem.__traceback__
     while step is not None:
         name = step.tb_frame.f_code.co_filename
-        if name == file if file is not None else is_user_file(name):
+        if name == file if file is not None else is_users(step.tb_frame):
             found = Place(name, step.tb_lineno)
         step = step.tb_next
     return found

@@ -90,11 +90,15 @@ def _called(decorator: ast.expr) -> str:
     return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
 
 
-def find(request: str) -> Entry:
-    """The entry for a registered name or a path (`file.py`, or `file.py:name` if it holds several).
+def find(request: Any) -> Entry:
+    """The entry for a registered name, a path (`file.py`, or `file.py:name` if it holds several),
+    or a decorated function, wherever it was written.
 
     Raises RequestError with "did you mean" for what is not there.
     """
+    if not isinstance(request, (str, os.PathLike)):
+        return _at_hand(request)
+    request = os.fspath(request)
     path, wanted = request, ""
     if ":" in request and not Path(request).is_file():
         path, _, wanted = request.rpartition(":")
@@ -127,10 +131,27 @@ def find(request: str) -> Entry:
     raise RequestError(f"unknown model {request!r}; {hint}")
 
 
+def _at_hand(definition: Any) -> Entry:
+    """The entry of a decorated function, whose place is the file or the cell it was read in."""
+    if not known(getattr(definition, "method", "")):
+        what = getattr(definition, "__name__", None) or type(definition).__name__
+        raise RequestError(
+            f"{what} is no model: give a registered name, a path, or a function decorated with "
+            + " or ".join(f"@{word}(...)" for word in words())
+        )
+    title = (getattr(definition, "doc", "") or "").strip().split("\n")[0]
+    file = definition.place.file
+    errors.definitions.add(file)
+    own = getattr(getattr(definition, "function", None), "__name__", definition.name)
+    return Entry(definition.name, definition.method, title, Path(file), own, definition=definition)
+
+
 def load(entry: Entry) -> Any:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
     from derive.notation.common.options import choosing
 
+    if entry.definition is not None:
+        return entry.definition
     name = f"_derive_definition_{entry.file.stem}"
     errors.definitions.add(str(entry.file))
     loader = SourceFileLoader(name, str(entry.file))

@@ -101,21 +101,32 @@ def definition(file: Path, theory: Path) -> dict[str, str]:
 
     Those of `theory`, and those that lie beside the file; what is installed is not followed.
     """
-    found: dict[str, str] = {}
+    parts = {name: meaning(text) for name, _, text in _parts(file, theory)}
+    return dict(sorted(parts.items()))
+
+
+def files(file: Path, theory: Path) -> list[Path]:
+    """A definition's file and those that it imports, in order of name."""
+    return [place for _, place, _ in sorted(_parts(file, theory))]
+
+
+def _parts(file: Path, theory: Path) -> Iterator[tuple[str, Path, str]]:
+    """Module name, place and text of a definition's file and of those that it imports."""
+    found: set[str] = set()
     pending = [(file.stem, file)]
     while pending:
         name, place = pending.pop()
         if name in found:
             continue
+        found.add(name)
         text = decode_source(place.read_bytes())
-        found[name] = meaning(text)
+        yield name, place, text
         for imported in _imported(text):
             stem = imported.split(".")[-1]
             ours = imported.startswith("derive.theory.")
             target = (theory if ours else file.parent) / f"{stem}.py"
             if (ours or "." not in imported) and target.is_file():
                 pending.append((stem, target))
-    return dict(sorted(found.items()))
 
 
 def _imported(text: str) -> Iterator[str]:

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from toys import TEXT, installed, python
 
 from derive import dispatch
 from derive.contract import Method
 from derive.registry import find, load, registered
 
-TOY = Path(__file__).parent / "support" / "toy_method"
-TEXT = '''"""Three times, and one more."""
-
-from toy_means import layer_mean
-
-
-@layer_mean
-def tripled(x):
-    return BODY
-'''
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with the toy's package as an installer leaves it, and a definition."""
-    package = tmp_path / "installed"
-    shutil.copytree(TOY, package)
-    info = package / "toy_means-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy_means\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{dispatch.GROUP}]\nlayer_mean = toy_means:METHOD\n")
-    (tmp_path / "mine.py").write_text(TEXT.replace("BODY", "3 * x + 1"))
-    return tmp_path
+    return installed(tmp_path)
 
 
 def derive(place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "derive", *argv]
-    seen = os.pathsep.join([str(place / "installed"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": seen}
-    )
+    return python(place, "-m", "derive", *argv)
 
 
 def test_a_method_of_another_package_goes_through_every_command(place: Path) -> None:

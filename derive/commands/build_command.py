@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from derive.derivation import LIMIT, add_limit, derived, rendered
+from derive.derivation import add_limit
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
+from derive.face.kernel import checked_text_of
 from derive.files import clear, present, require_writable, text_in, write_whole
 from derive.registry import find, registered, shown
 
@@ -49,23 +50,6 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def text_of(entry: Entry, limit: float = LIMIT) -> str:
-    """The generated module of an entry, derived anew; no text where a step fails its check."""
-    return rendered(entry, derived(entry, limit), limit)
-
-
-def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
-    """The same, once every function in it has been compared with its equation."""
-    from derive.gate import require_right
-    from derive.verify.common.compare import drop_compiled
-
-    result = derived(entry, limit)
-    text = rendered(entry, result, limit)
-    require_right(result, text, entry.method, entry.argument)
-    drop_compiled()
-    return text
 
 
 def holds(target: Path, text: str) -> bool:

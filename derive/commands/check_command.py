@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from derive import certificate
-from derive.commands.build_command import text_of
 from derive.entry import Entry, generated_folder
+from derive.face.kernel import text_of
 from derive.files import present, text_in
 from derive.registry import registered, shown
 from derive.runtime.common.whole_files import left_over

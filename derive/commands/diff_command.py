@@ -17,6 +17,7 @@ from typing import NamedTuple
 from derive.derivation import add_limit
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
+from derive.face.kernel import text_of
 from derive.files import present, text_in
 from derive.registry import find, shown
 
@@ -41,8 +42,6 @@ class Content(NamedTuple):
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.commands.build_command import text_of
-
     entry = find(options.model)
     label, old_text = _other(entry, options.against)
     old, fresh = read(old_text, label), text_of(entry, options.limit)
@@ -77,8 +76,6 @@ def _other(entry: Entry, against: str | None) -> tuple[str, str]:
         if "EQUATIONS" in text:
             return shown(file), text
     if against.endswith(".py") or ".py:" in against:
-        from derive.commands.build_command import text_of
-
         return against, text_of(find(against))  # a theory file; says so if there is none
     return f"{entry.name}.py at {against}", _at_revision(target, against)
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from derive.certificate import verdict
-from derive.commands.build_command import text_of
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
+from derive.face.kernel import text_of
 from derive.files import present, require_writable, text_in, write_whole
 from derive.kernels import kernel_text
 from derive.registry import find, shown

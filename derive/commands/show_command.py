@@ -27,9 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.emit.common.document import FORMATS
-    from derive.emit.common.unicode import has_signs, with_signs
-    from derive.methods.common.record import require_sound
+    from derive.emit.common.unicode import has_signs
+    from derive.face.equations import Equations
 
     entry = find(options.model)
     kind = method(entry.method)
@@ -41,13 +40,9 @@ def run(options: argparse.Namespace) -> int:
             f"--{options.view} shows something of {', '.join(have)} models; {entry.name} is a "
             f"model of kind {entry.method}, which has none"
         )
-    result = derived(entry, options.limit)
+    found = Equations(entry, derived(entry, options.limit))
     with told(entry), limited(entry, options.limit):
-        document = kind.document(result, options.steps, options.view)
-        if options.format == "text" and has_signs():
-            text = FORMATS["text"](document, with_signs)
-        else:
-            text = FORMATS[options.format](document)
+        text = found.report(options.format, options.steps, options.view, signs=has_signs())
     print(text, end="", flush=True)
-    require_sound(result.steps, entry.argument, result.facts)
+    found.require_sound()  # what a step contradicts is shown, and said to be wrong
     return 0

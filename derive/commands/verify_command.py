@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 from derive import certificate
-from derive.commands.build_command import text_of
 from derive.derivation import add_limit
-from derive.draws import redrawn
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
+from derive.face.certified import rungs
+from derive.face.kernel import text_of
 from derive.files import clear, require_writable, write_whole
 from derive.kernels import text_there
-from derive.registry import find, load, registered, shown
+from derive.registry import find, registered, shown
 
 WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 
@@ -46,9 +46,7 @@ def _draw(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.dispatch import method
     from derive.verify.common.certificate import content
-    from derive.verify.common.compare import drop_compiled
 
     entries = [find(m) for m in options.models] or registered()
     folder = options.out or generated_folder()
@@ -61,17 +59,15 @@ def run(options: argparse.Namespace) -> int:
         drawn = f", draw {options.draw}" if options.draw else ""
         print(f"{entry.name}, level {options.level}{drawn}")
         start, found, results = time.monotonic(), [], []
-        with redrawn(options.draw):
-            for result, rung in method(entry.method).climb(load(entry), file, options.level):
-                found.append(rung)
-                results.append(result)
-                status = rung.status
-                spent = time.monotonic() - start
-                print(f"  {WORDS[status]}  {rung.name}: {rung.claim} ({spent:.0f} s)", flush=True)
-                if status == "failed":
-                    print(f"          {rung.figures}", file=sys.stderr)
+        for result, rung in rungs(entry, file, options.level, options.draw):
+            found.append(rung)
+            results.append(result)
+            status = rung.status
+            spent = time.monotonic() - start
+            print(f"  {WORDS[status]}  {rung.name}: {rung.claim} ({spent:.0f} s)", flush=True)
+            if status == "failed":
+                print(f"          {rung.figures}", file=sys.stderr)
         failed |= any(rung.failed for rung in found)
-        drop_compiled()
         if options.draw:
             continue
         target = folder / f"{entry.name}.cert.json"

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from certificates import resealed
 
-from derive.commands import build_command, check_command
+from derive.commands import check_command
 from derive.emit.covariance_sde import module as emit
 from derive.entry import generated_folder
+from derive.face.kernel import text_of
 from derive.registry import entries, find, load, registered
 
 MODEL = "shaped_attention"
@@ -23,7 +24,7 @@ MODEL = "shaped_attention"
 @pytest.fixture(scope="module")
 def derived() -> str:
     """The module's text, derived once for all tests that only compare with it."""
-    return build_command.text_of(find(MODEL))
+    return text_of(find(MODEL))
 
 
 @pytest.fixture

@@ -38,6 +38,14 @@ class CovarianceSDEs(InRooms):
 
         return of_sde(result)
 
+    def state(self, definition: Any) -> str:
+        tokens, width = definition.state_dims
+        ball = " on the sphere" if definition.unit_rows else ""
+        return (
+            f"V over {tokens} tokens of width {width}{ball}, on the clock layer / "
+            f"{definition.clock_text}"
+        )
+
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}
 

@@ -29,6 +29,11 @@ class GaussianClosures(InRooms):
 
         return of_closure(result)
 
+    def state(self, definition: Any) -> str:
+        keys = f" among keys in R^{definition.key_dim} of their own law" if definition.cross else ""
+        places = " with positions" if definition.positional else ""
+        return f"tokens in R^{definition.state_dim}{places}{keys}"
+
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}
 

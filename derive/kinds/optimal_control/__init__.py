@@ -19,6 +19,14 @@ class OptimalControls(InRooms):
 
         return trace_problem(definition)
 
+    def state(self, definition: Any) -> str:
+        words = (("state", definition.states), ("control", definition.controls))
+        return ", ".join(
+            f"{word} {s.name}[{', '.join(d.name for d in s.shape)}]{f' {s.kind}' * bool(s.kind)}"
+            for word, slots in words
+            for s in slots
+        )
+
     def figures(self) -> Mapping[str, Figure]:
         from derive.figures.instances import TITLES
 

@@ -21,7 +21,7 @@ import sympy as sp
 from derive.errors import DefinitionError, Place, Refusal
 from derive.notation.closures.words import Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
-from derive.notation.common.declared import doc_of, place_of, symbols_of
+from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
 
@@ -102,8 +102,9 @@ def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tup
 def _model(
     function: Callable[..., Any], state: str, keys: str | None, place: Place
 ) -> ClosureModel:
-    declared, scalars = symbols_of(function, Dim), symbols_of(function, Param)
-    found = {v.data: v for v in function.__globals__.values() if isinstance(v, Matrix)}
+    said = f"{state} {keys}"
+    declared, scalars = symbols_of(function, Dim, said), symbols_of(function, Param, said)
+    found = {v.data: v for v in globals_of(function) if isinstance(v, Matrix)}
     identifier(function.__name__, "model", place)
     for given in sorted({*found, *scalars}):
         roles = [

@@ -17,7 +17,7 @@ from typing import Any
 
 import sympy as sp
 
-from derive.errors import DefinitionError, Place
+from derive.errors import DefinitionError, Place, is_users
 from derive.notation.common.arrays import Array
 from derive.notation.common.names import nearest
 from derive.notation.common.scalars import extent
@@ -66,7 +66,8 @@ def call(text: Callable[[], Any], name: str, place: Place) -> tuple[Any, Run]:
     """
 
     def watch(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_filename == place.file:
+        own = frame.f_code.co_filename == place.file
+        if event == "return" and own and is_users(frame):
             for word, value in frame.f_locals.items():
                 if isinstance(value, Array) and value.op != "state":
                     run.local.setdefault(word, value)

@@ -55,7 +55,8 @@ def optimal_control(
 
     def decorate(function: Callable[..., Any]) -> ControlDefinition:
         place = place_of(function)
-        dims, params = symbols_of(function, Dim), symbols_of(function, Param)
+        said = f"{state} {control} {data}"
+        dims, params = symbols_of(function, Dim, said), symbols_of(function, Param, said)
         states, controls, given = (
             slots(text, word, dims, place)
             for text, word in ((state, "state"), (control, "control"), (data, "data"))

@@ -160,7 +160,8 @@ def _model(
     unit_rows: bool,
     place: Place,
 ) -> Model:
-    declared, scalars = symbols_of(function, Dim), symbols_of(function, Param)
+    said = f"{state} {width} {depth}"
+    declared, scalars = symbols_of(function, Dim, said), symbols_of(function, Param, said)
     _check_declared(declared, scalars, place)
     match = _STATE.match(unicodedata.normalize("NFKC", state))
     if not match:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from derive.commands.build_command import checked_text_of
 from derive.errors import DefinitionError
+from derive.face.kernel import checked_text_of
 from derive.registry import find
 
 CLOSURE = string.Template('''"""A closure under other names."""

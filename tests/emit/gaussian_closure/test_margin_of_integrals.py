@@ -8,9 +8,9 @@ from typing import Any
 import odd_closures
 import pytest
 
-from derive.commands.build_command import text_of
 from derive.derivation import derived
 from derive.errors import CheckFailed, Refusal
+from derive.face.kernel import text_of
 from derive.gate import require_right
 from derive.methods.gaussian_closure.conditions import U as FREQUENCY
 from derive.registry import entries, find

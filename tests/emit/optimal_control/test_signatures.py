@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from derive.commands.build_command import text_of
 from derive.emit.optimal_control.module import model_signature
 from derive.entry import generated_folder
+from derive.face.kernel import text_of
 from derive.methods.optimal_control.derivation import derive
 from derive.registry import find, load, registered
 from derive.verify.optimal_control.mutants import mutants

@@ -16,8 +16,8 @@ import sympy as sp
 from command_line import run as _run
 
 from derive.calculus.index.evaluate import evaluate
-from derive.commands.build_command import text_of
 from derive.errors import Refusal
+from derive.face.kernel import text_of
 from derive.generated import linear_attention, shaped_relu_mlp, shaped_transformer
 from derive.methods.covariance_sde.corrected import Corrected, corrected
 from derive.methods.covariance_sde.derivation import derive

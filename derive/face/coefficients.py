@@ -1,0 +1,162 @@
+"""Substitution, limits and series of an equation in a parameter, term by term and proven.
+
+The products of an index expression in normal form are independent as functions of generic tensors,
+so what holds of every coefficient holds of the sum, and only then.  A parameter that also sits
+inside a factor (a response, an exponential) is refused: the coefficients do not say it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+
+from derive.calculus.index.defined import Book
+from derive.calculus.index.expressions import Expression
+from derive.calculus.index.text import show_term
+from derive.errors import RequestError
+from derive.face.entries import closure_of, dims_of
+from derive.face.symbols import symbols_in
+from derive.notation.common.arrays import Array, walk
+from derive.notation.common.scalars import Opaque, Param
+
+
+def symbol_of(name: Any, value: Any, book: Book) -> sp.Symbol:
+    """The parameter of this name in an equation.  Raises RequestError with those that there are."""
+    name = str(name)
+    found = {s.name: s for s in symbols_in(value) if not isinstance(s, Opaque)}
+    if isinstance(value, Expression):
+        for tensor in closure_of(value.tensors(), book):
+            bodies = book.of[tensor].bodies if tensor in book.of else ()
+            found |= {s.name: s for s in symbols_in((tensor, *bodies))}
+        running = {d.name for d in dims_of(value, book)}
+        if name in running:
+            raise RequestError(
+                f"{name} is a dimension that sums run over, not a number in a coefficient; "
+                f"entries at a size: .sympy({name}=2)"
+            )
+        found = {n: s for n, s in found.items() if n not in running}
+    if name not in found:
+        there = ", ".join(sorted(n for n, s in found.items() if isinstance(s, Param))) or "none"
+        raise RequestError(f"{name} does not occur in this equation; its parameters: {there}")
+    return found[name]
+
+
+def on_coefficients(
+    value: Any, symbol: sp.Symbol, book: Book, rule: Callable[[sp.Expr], sp.Expr]
+) -> Any:
+    """A rule applied to every coefficient; `rule` raises RequestError where it does not hold."""
+    if isinstance(value, sp.Expr):
+        return rule(value)
+    if not isinstance(value, Expression):
+        raise RequestError(
+            f"{symbol} stands inside products and functions of arrays here: take entries first, "
+            ".sympy(...) with the sizes, then SymPy's own limit or series"
+        )
+    for tensor in closure_of(value.tensors(), book):
+        bodies = book.of[tensor].bodies if tensor in book.of else ()
+        if symbol in symbols_in((tensor, *bodies)):
+            raise RequestError(
+                f"{symbol} also sits inside {tensor.name}, of which the coefficients know "
+                "nothing: take entries first, .sympy(...) with the sizes"
+            )
+    terms = [_told(value, place, lambda c: rule(_opened(c))) for place in range(len(value.terms))]
+    pairs = [(c, factors) for c, (_, factors) in zip(terms, value.terms, strict=True)]
+    return Expression(value.free, tuple((c, f) for c, f in pairs if c != 0))
+
+
+def _told(value: Expression, place: int, rule: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+    try:
+        return rule(value.terms[place][0])
+    except RequestError as problem:
+        raise RequestError(f"{problem}, in the term {show_term(value, place)}") from None
+
+
+def _opened(coefficient: sp.Expr) -> sp.Expr:
+    while opaque := coefficient.atoms(Opaque):
+        coefficient = coefficient.xreplace({s: s.value for s in opaque})
+    return coefficient
+
+
+def substituted(value: Any, given: Mapping[str, Any], book: Book) -> Any:
+    """The parameters at exact values: numbers or expressions."""
+    for name, number in given.items():
+        symbol = symbol_of(name, value, book)
+        exact = _exact(number)
+        _require_admissible(symbol, exact)
+        if isinstance(value, tuple):
+            value = tuple(_in_graph(array, symbol, exact) for array in value)
+        else:
+            value = on_coefficients(value, symbol, book, _put(symbol, exact))
+    return value
+
+
+def _put(symbol: sp.Symbol, at: sp.Expr) -> Callable[[sp.Expr], sp.Expr]:
+    return lambda coefficient: _finite(coefficient.subs(symbol, at), symbol, at)
+
+
+def _exact(number: Any) -> sp.Expr:
+    if isinstance(number, float):
+        raise RequestError(f"numbers are exact here: sympy.Rational or a text, not {number}")
+    return sp.sympify(number, rational=True)
+
+
+def _require_admissible(symbol: sp.Symbol, value: sp.Expr) -> None:
+    if isinstance(symbol, Param) and value.is_number and value.is_real:
+        inside = float(value) in symbol.range
+        if not inside:
+            raise RequestError(f"{symbol} = {value} is outside its range, {symbol.range.text}")
+
+
+def _finite(found: sp.Expr, symbol: sp.Symbol, at: sp.Expr) -> sp.Expr:
+    if found.has(sp.oo, -sp.oo, sp.zoo, sp.nan, sp.AccumBounds):
+        raise RequestError(f"there is no finite value at {symbol} = {at}")
+    return found
+
+
+def _in_graph(root: Array, symbol: sp.Symbol, value: sp.Expr) -> Array:
+    """A graph with a scalar put in, wherever it stands."""
+    done: dict[Array, Array] = {}
+    for array in walk(root):
+        args, data = tuple(done[a] for a in array.args), array.data
+        if array.op == "full":
+            data = data.subs(symbol, value)
+        elif array.op == "function" and symbol in data[1].expr.free_symbols:
+            data = (data[0], data[1].subs(symbol, value))
+        same = args == array.args and data is array.data
+        done[array] = array if same else Array(array.op, args, array.shape, data, array.place)
+    return done[root]
+
+
+def limit(value: Any, name: str, at: Any, book: Book) -> Any:
+    """The limit of every coefficient; RequestError, with the term, where one has none."""
+    symbol, at = symbol_of(name, value, book), sp.sympify(at)
+
+    def rule(coefficient: sp.Expr) -> sp.Expr:
+        try:
+            side = "-" if isinstance(symbol, Param) and at == symbol.range.high else "+"
+            return _finite(sp.limit(coefficient, symbol, at, side), symbol, at)
+        except NotImplementedError:
+            raise RequestError(f"SymPy finds no limit at {symbol} -> {at}") from None
+
+    return on_coefficients(value, symbol, book, rule)
+
+
+def series(value: Any, name: str, order: int, book: Book, about: Any = 0) -> Any:
+    """Every coefficient through the power `order` of (parameter - about)."""
+    symbol, centre = symbol_of(name, value, book), sp.sympify(about)
+    step = sp.Symbol(symbol.name, positive=True)  # SymPy expands about 0 from above
+
+    def rule(coefficient: sp.Expr) -> sp.Expr:
+        shifted = coefficient.subs(symbol, centre + step)
+        try:
+            found = sp.series(shifted, step, 0, order + 1).removeO()
+        except (NotImplementedError, ValueError):
+            raise RequestError(f"there is no power series in {symbol} about {centre}") from None
+        exponents = [t.as_coeff_exponent(step)[1] for t in sp.Add.make_args(sp.expand(found))]
+        if any(not e.is_Integer or e < 0 for e in exponents):
+            raise RequestError(f"the expansion in {symbol} about {centre} is no power series")
+        return sp.expand(found).subs(step, symbol - centre)
+
+    return on_coefficients(value, symbol, book, rule)

@@ -1,0 +1,229 @@
+"""Compares two derivations term by term: terms of equal value are equal, however written.
+
+Index expressions are in normal form, so their difference is exact; what a defined tensor means
+decides, not what it is called.  Array graphs have no normal form: their summands are compared by
+value, at random arguments of several sizes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from derive.calculus.arrays.algebra import Algebra
+from derive.calculus.index.defined import Book, placed
+from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.factors import Index, Tensor
+from derive.calculus.index.text import show_term
+from derive.emit.common.graph_code import statements
+from derive.errors import RequestError
+from derive.face.symbols import plain
+from derive.notation.common.arrays import Array, walk
+from derive.notation.common.graph import value as value_at
+from derive.notation.common.scalars import Param
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Terms by equation: (of the first alone, of the second alone).  False where there are none."""
+
+    names: tuple[str, str]
+    terms: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def __repr__(self) -> str:
+        first, second = self.names
+        if not self.terms:
+            return f"{first} and {second}: every term of every equation is equal"
+        lines = [f"--- {first}", f"+++ {second}"]
+        for name, (gone, come) in self.terms.items():
+            lines += [name, *(f"-   {t}" for t in gone), *(f"+   {t}" for t in come)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+Side = tuple[Any, Book, str]  # a value, its book, what to call it
+
+
+def differences(first: Mapping[str, Side], second: Mapping[str, Side]) -> dict[str, Any]:
+    """Both sides of every equation that differs."""
+    book = Book()
+    out = {}
+    for name in dict.fromkeys([*first, *second]):
+        sides = [
+            _translated(side[name], book) if name in side else None for side in (first, second)
+        ]
+        texts = _apart(*sides)
+        if any(texts):
+            out[name] = texts
+    return out
+
+
+def _apart(one: Any, other: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    for mine, yours, turn in ((one, other, 1), (other, one, -1)):
+        if yours is None:
+            texts = _all(mine)
+            return (texts, ()) if turn == 1 else ((), texts)
+    if isinstance(one, Expression) and isinstance(other, Expression):
+        return _of_expressions(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return _of_graphs(one, other)
+    if isinstance(one, sp.Expr) and isinstance(other, sp.Expr):
+        same = sp.simplify(one - other) == 0
+        return ((), ()) if same else ((str(one),), (str(other),))
+    raise RequestError("the two sides are not of one form and cannot be compared")
+
+
+def _all(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Expression):
+        return tuple(show_term(value, p) for p in range(len(value.terms)))
+    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
+
+
+def _of_expressions(one: Expression, other: Expression) -> Any:
+    if [i.dim.name for i in one.free] != [i.dim.name for i in other.free]:
+        raise RequestError("the two sides have indices over other dimensions")
+    other = placed(other, dict(zip(other.free, one.free, strict=True)))
+    left = {factors for _, factors in (one - other).terms}
+    sides = []
+    for side in (one, other):
+        places = [p for p, (_, f) in enumerate(side.terms) if f in left]
+        sides.append(tuple(show_term(side, p) for p in places))
+    return tuple(sides)
+
+
+def _translated(side: Side, book: Book) -> Any:
+    """A value whose defined tensors are those of a common book, and its parameters plain."""
+    value, own, _ = side
+    if isinstance(value, Expression):
+        return _in_common(value, own, book, {})
+    return value
+
+
+def _in_common(value: Expression, own: Book, book: Book, known: dict[Tensor, Tensor]) -> Expression:
+    terms = []
+    for coefficient, factors in value.terms:
+        moved = tuple(_common(f.tensor, own, book, known)[f.indices] for f in factors)
+        terms.append((plain(coefficient), moved))
+    return collect(value.free, terms)
+
+
+def _common(tensor: Tensor, own: Book, book: Book, known: dict[Tensor, Tensor]) -> Tensor:
+    if tensor not in own.of:
+        return tensor
+    if tensor not in known:
+        meaning = own.of[tensor]
+        names = [Index(f"at{k}", i.dim) for k, i in enumerate(meaning.indices)]
+        rename = dict(zip(meaning.indices, names, strict=True))
+        bodies = []
+        for body in meaning.bodies:
+            more = [i for i in body.free if i not in rename]
+            ends = {i: Index(f"row{k}", i.dim) for k, i in enumerate(more)}
+            bodies.append(placed(_in_common(body, own, book, known), rename | ends))
+        dims = tensor.dims[len(names) :]
+        known[tensor] = book.tensor(meaning.kind, names, bodies, meaning.data, dims)
+    return known[tensor]
+
+
+SIZES = (2, 3)
+
+
+def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...]) -> Any:
+    """Summands of equal value at random arguments are one; the rest differs."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    if len(one) != len(other):
+        raise RequestError("the two sides have other numbers of parts")
+    for mine, yours in zip(one, other, strict=True):
+        points = [_Point(size, (mine, yours)) for size in SIZES]
+        if _close(_print(mine, points), _print(yours, points)):
+            continue
+        first, second = (_summands(side, points) for side in (mine, yours))
+        for text, found in first:
+            match = next((k for k, (_, v) in enumerate(second) if _close(v, found)), None)
+            if match is None:
+                sides[0].append(text)
+            else:
+                second.pop(match)
+        sides[1].extend(text for text, _ in second)
+    return tuple(map(tuple, sides))
+
+
+class _Point:
+    """Random arguments for the leaves of two graphs, one for one name."""
+
+    def __init__(self, size: int, roots: tuple[Array, ...]) -> None:
+        nodes = [a for root in roots for a in walk(root)]
+        dims = {d for a in nodes for s in a.shape for d in s.free_symbols}
+        self.numbers: dict[sp.Symbol, float] = {d: float(size) for d in dims}
+        for symbol in sorted(_scalars(nodes) - dims, key=lambda s: s.name):
+            rng = np.random.default_rng([size, *symbol.name.encode()])
+            self.numbers[symbol] = _inside(symbol, rng.uniform(0.3, 0.7))
+        self.leaves = {a: self._value(a, size) for a in nodes if a.op == "leaf"}
+
+    def _value(self, leaf: Array, size: int) -> np.ndarray:
+        rng = np.random.default_rng([size, *str(leaf.data).encode()])
+        shape = [size if not d.is_Integer else int(d) for d in leaf.shape]
+        found = rng.uniform(0.2, 1.2, shape)
+        square = len(shape) == 2 and shape[0] == shape[1]
+        # positive definite, so that symmetric leaves, inverses and logarithms have values
+        return found @ found.T + np.eye(size) if square else found
+
+
+def _scalars(nodes: list[Array]) -> set[sp.Symbol]:
+    found: set[sp.Symbol] = set()
+    for array in nodes:
+        if array.op == "full":
+            found |= array.data.free_symbols
+        elif array.op == "function":
+            found |= array.data[1].free_symbols
+    return found
+
+
+def _inside(symbol: sp.Symbol, share: float) -> float:
+    """A value in a parameter's range."""
+    if not isinstance(symbol, Param):
+        return share
+    low, high = max(symbol.range.low, -2.0), min(symbol.range.high, 2.0)
+    return low + share * (high - low)
+
+
+def _print(root: Array, points: list[_Point]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.concatenate([np.ravel(value_at(root, p.leaves, p.numbers)) for p in points])
+
+
+def _summands(root: Array, points: list[_Point]) -> list[tuple[str, np.ndarray]]:
+    """Text and value of every summand, opened through scalars."""
+    out = []
+    for core, coefficient in Algebra().terms(root).items():
+        factor = [
+            float(sp.N(coefficient.xreplace({s: sp.Float(v) for s, v in p.numbers.items()})))
+            for p in points
+        ]
+        with np.errstate(all="ignore"):
+            parts = [
+                f * np.ravel(value_at(core, p.leaves, p.numbers))
+                for f, p in zip(factor, points, strict=True)
+            ]
+        out.append((f"{coefficient} * {words(core)}", np.concatenate(parts)))
+    return out
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def words(root: Array) -> str:
+    """A graph as one line of array code."""
+    leaves = {a: str(a.data) for a in walk(root) if a.op == "leaf"}
+    lines, text = statements(root, {}, leaves, "x.dtype", signed=True)
+    return "; ".join([text, *(f"{n} = {w}" for n, w in lines)])

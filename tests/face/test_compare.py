@@ -1,0 +1,99 @@
+"""Terms of equal value are equal, however written; what differs is named, and only that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from faces import equations, text_of, typed
+
+import derive
+from derive.errors import RequestError
+from derive.face.equations import Equations
+
+
+def changed(name: str, old: str, new: str) -> Equations:
+    text = text_of(name)
+    assert old in text
+    return derive.derive(typed(text.replace(old, new), name))
+
+
+@pytest.fixture(scope="module")
+def shaped() -> Equations:
+    return equations("shaped_attention")
+
+
+def test_another_way_of_writing_changes_nothing(shaped: Equations) -> None:
+    other = changed(
+        "shaped_attention",
+        "gamma * A @ X @ W_V / sqrt(n)",
+        "-(A @ (X @ W_V)) * (gamma / sqrt(n))",  # W_V and -W_V have one law
+    )
+    assert not shaped - other
+    assert "every term of every equation is equal" in repr(shaped.compare(other))
+
+
+def test_a_flipped_sign_shows_in_its_terms_alone(shaped: Equations) -> None:
+    """A = I - softmax + 1/m: terms of second order in the attention change sign, squares do not."""
+    other = changed(
+        "shaped_attention", "eye(m) + softmax(logits / (tau_0 * sqrt(n * n_k))) - 1 / m",
+        "eye(m) - softmax(logits / (tau_0 * sqrt(n * n_k))) + 1 / m",
+    )  # fmt: skip
+    found = shaped - other
+    assert set(found.terms) == {"drift", "noise"}  # a field may carry a sign
+    gone, come = found.terms["drift"]
+    assert len(gone) == len(come) == 8  # of 11 terms
+    assert all("V[a,b]" not in term for term in (*gone, *come))
+    assert repr(found).count("\n-   ") == 8 + len(found.terms["noise"][0])
+    assert "<pre>" in found._repr_html_()
+
+
+def test_a_new_name_of_a_parameter_is_another_parameter(shaped: Equations) -> None:
+    text = text_of("shaped_attention").replace("tau_0", "theta_0")
+    assert set((shaped - derive.derive(typed(text, "shaped_attention"))).terms) >= {"drift"}
+
+
+def test_a_wider_range_of_a_parameter_is_the_same_parameter(shaped: Equations) -> None:
+    assert not shaped - changed("shaped_attention", "in (0, 1)", "in (0, 1]")
+
+
+def test_closures_are_compared_by_what_their_tensors_mean() -> None:
+    """What a tensor is called says nothing: P_1 is another inverse in another model."""
+    eq = equations("softmax_closure")
+    again = changed("softmax_closure", "return average", "return 1 * average")
+    assert not eq - again
+    hotter = changed("softmax_closure", "exp((Q @ x)", "exp(2 * (Q @ x)")
+    assert set((eq - hotter).terms) == {"velocity", "mean_rate", "jacobian", "cov_rate"}
+    l2 = equations("l2_closure")
+    hotter = changed("l2_closure", "exp(-(gap", "exp(-2 * (gap")  # its inverse has the same name
+    assert {t.name for t in l2.book.of} == {t.name for t in hotter.book.of}
+    assert {"velocity", "jacobian"} <= set((l2 - hotter).terms)
+    assert not l2 - derive.derive("l2_closure")
+
+
+def test_graphs_are_compared_by_value() -> None:
+    eq = equations("gaussian_tracking")
+    text = text_of("gaussian_tracking")
+    old = "alpha / 2 * squared_norm(S - goal)"
+    assert old in text
+    same = text.replace(old, "(alpha / 4) * squared_norm(goal - S) * 2")
+    assert not eq - derive.derive(typed(same, "gaussian_tracking"))
+    other = text.replace(old, "alpha * squared_norm(S - goal)")
+    found = eq - derive.derive(typed(other, "gaussian_tracking"))
+    assert {"running_cost", "hamiltonian", "costate_rate"} <= set(found.terms)
+    assert not {"state_rate", "stationarity", "control_law"} & set(found.terms)
+    assert len(found.terms["running_cost"][0]) == 1
+
+
+def test_other_methods_and_states_are_refused_with_the_reason(shaped: Equations) -> None:
+    with pytest.raises(RequestError, match="covariance_sde.*gaussian_closure"):
+        shaped.compare("linear_closure")
+    with pytest.raises(RequestError, match="on the sphere"):
+        shaped.compare("post_norm_shaped_attention")
+
+
+def test_a_path_is_taken_too(shaped: Equations, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text_of("shaped_attention").replace("softmax(", "softmax(2 * "))
+    found = shaped - file
+    assert {"drift", "diffusion"} <= set(found.terms)
