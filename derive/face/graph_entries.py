@@ -15,8 +15,8 @@ import sympy as sp
 from derive.errors import RequestError
 from derive.face.symbols import named, plain
 from derive.notation.common.arrays import Array, walk
-from derive.notation.common.numeric import concatenated
 from derive.notation.common.scalars import Share
+from derive.notation.common.words.word import given, word_of
 
 
 class Graph:
@@ -84,9 +84,6 @@ class Graph:
         axis, keepdims = array.data
         return self._args(array)[0].sum(axis=axis, keepdims=keepdims)
 
-    def _of_concatenate(self, array: Array) -> Any:
-        return concatenated(self._args(array)[0])
-
     def _of_expand(self, array: Array) -> Any:
         return np.expand_dims(self._args(array)[0], array.data)
 
@@ -98,22 +95,9 @@ class Graph:
         return np.frompyfunc(lambda v: plain(body(v), self.sizes), 1, 1)(self._args(array)[0])
 
     def _of_word(self, array: Array) -> Any:
-        word, *more = array.data
-        args = self._args(array)
-        if word in ("tril", "triu"):
-            return getattr(np, word)(args[0], int(more[0]))
-        if word in ("inverse", "linear_solve", "inv_sqrt_det"):
-            matrix = sp.Matrix(args[0])
-            if word == "inv_sqrt_det":
-                return matrix.det() ** sp.Rational(-1, 2)
-            inverse = np.array((matrix.adjugate() / matrix.det()).tolist(), dtype=object)
-            return inverse if word == "inverse" else np.dot(inverse, args[1])
-        entries = [v for a in args for v in np.ravel(a)]
-        if word == "linf_norm":
-            return sp.Max(*map(sp.Abs, entries))
-        if word == "l2_norm_of":
-            return sp.sqrt(sp.Add(*(v**2 for v in entries)))
-        raise RequestError(f"{word} has no entries in closed form; the kernel evaluates it")
+        return word_of(array).exact(*self._args(array), *given(array))
+
+    _of_concatenate = _of_word
 
 
 def size_of(dim: sp.Symbol, sizes: Mapping[str, int]) -> int:

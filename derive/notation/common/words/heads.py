@@ -20,6 +20,8 @@ class Concatenate(Word):
         moved = np.moveaxis(heads, -3, -2)
         return moved.reshape(*moved.shape[:-2], -1)
 
+    exact = value
+
     def shape(self, heads: Array) -> Shape:
         if heads.ndim != 3:
             raise DefinitionError(

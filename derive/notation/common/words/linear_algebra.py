@@ -7,7 +7,7 @@ import sympy as sp
 
 from derive.errors import DefinitionError
 from derive.notation.common.arrays import Array, Shape, show_shape
-from derive.notation.common.words.word import ATOM, PRODUCT, Operations, Printer, Text, Word
+from derive.notation.common.words.word import ATOM, PRODUCT, WORDS, Operations, Printer, Text, Word
 
 MINUS = sp.Integer(-1)
 
@@ -25,6 +25,10 @@ class Inverse(Word):
 
     def value(self, matrix: np.ndarray) -> np.ndarray:
         return np.linalg.inv(matrix)
+
+    def exact(self, matrix: np.ndarray) -> np.ndarray:
+        symbolic = sp.Matrix(matrix)
+        return np.array((symbolic.adjugate() / symbolic.det()).tolist(), dtype=object)
 
     def shape(self, matrix: Array) -> Shape:
         return square("inverse", matrix)
@@ -50,6 +54,9 @@ class InvSqrtDet(Word):
     def value(self, matrix: np.ndarray) -> np.ndarray:
         return np.linalg.det(matrix) ** -0.5
 
+    def exact(self, matrix: np.ndarray) -> sp.Expr:
+        return sp.Matrix(matrix).det() ** sp.Rational(-1, 2)
+
     def shape(self, matrix: Array) -> Shape:
         square("log_det", matrix)  # by which a definition writes it
         return ()
@@ -74,6 +81,9 @@ class LinearSolve(Word):
 
     def value(self, matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.linalg.solve(matrix, right)
+
+    def exact(self, matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.dot(WORDS["inverse"].exact(matrix), right)
 
     def shape(self, matrix: Array, right: Array) -> Shape:
         square("linear_solve", matrix)

@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from derive.notation.common.arrays import Array, Shape, add, function, multiply, total
 from derive.notation.common.words.elementwise import named
@@ -51,6 +52,12 @@ class DualNorm(Word):
 
     def value(self, *arrays: np.ndarray) -> Any:
         return np.linalg.norm(_flat(arrays), self.order)
+
+    def exact(self, *arrays: np.ndarray) -> Any:
+        entries = [v for a in arrays for v in np.ravel(a)]
+        if self.order == 2:
+            return sp.sqrt(sp.Add(*(v**2 for v in entries)))
+        return sp.Max(*map(sp.Abs, entries))
 
     def shape(self, *arrays: Array) -> Shape:
         return ()

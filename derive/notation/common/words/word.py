@@ -76,6 +76,10 @@ class Word:
         """Raises `DefinitionError` where the word takes no such arrays."""
         raise NotImplementedError(self.name)
 
+    def exact(self, *args: Any) -> Any:
+        """On NumPy arrays of SymPy expressions."""
+        raise Refusal(f"{self.name} has no entries in closed form; the kernel evaluates it")
+
     def meaning(self, *args: Any) -> Array | None:
         """The word in other operations.  It is expanded to indices and differentiated in these."""
         return None
