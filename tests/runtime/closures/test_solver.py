@@ -94,7 +94,7 @@ def test_limit_of_the_long_run_is_the_closed_form() -> None:
     rng = np.random.default_rng(2)
     d = 4
     Q = rng.normal(size=(2, d))
-    S0 = wishart(rng, 8, d)
+    S0 = wishart(rng, 16, d)  # as many as above: one program for both tests
     for model in (softmax, l2):
         out = solve(model, np.zeros(d), S0, Params(Q, -Q, np.eye(d)), t1=1e9)
         wanted = np.stack([closures.limit(S, -Q.T @ Q) for S in S0])
