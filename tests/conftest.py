@@ -36,14 +36,14 @@ def load_theory() -> Callable[[str | Path], ModuleType]:
     return load
 
 
-MOST_MAPS = 20_000  # the kernel's own limit is some 65,000
+MOST_MAPS = 8_000  # about 1.3 GB; the kernel's own limit is some 65,000 maps
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_code_is_dropped_once_there_is_much_of_it():  # type: ignore[no-untyped-def]
     """Every compiled function maps memory, and a process may hold only so many maps: a run of all
     files in one process once died of it inside the compiler.  Until then the next file goes on
-    with what was traced and compiled for those before it."""
+    with what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
     yield
     import gc
     import sys
