@@ -8,16 +8,27 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import run as _run
 
-from derive.commands import build_command
+from derive.commands import build_command, show_command
+from derive.derivation import derived
 from derive.entry import generated_folder
 
 MODEL = "shaped_attention"
+
+
+@pytest.fixture
+def derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`show` finds the derivation of a test before, whose form alone is another."""
+    monkeypatch.setattr(show_command, "derived", _derived_once)
+
+
+_derived_once = cache(derived)
 
 
 def test_list_names_every_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +66,7 @@ def test_the_package_runs_as_a_program_with_its_exit_code() -> None:
     assert done.returncode == 2 and "no_such_model" in done.stderr
 
 
+@pytest.mark.usefixtures("derived_once")
 @pytest.mark.parametrize("steps", [[], ["--steps"]])
 def test_show_json_parses(capsys: pytest.CaptureFixture[str], steps: list[str]) -> None:
     code, out, _ = _run(capsys, "show", MODEL, "--format", "json", *steps)
@@ -62,6 +74,7 @@ def test_show_json_parses(capsys: pytest.CaptureFixture[str], steps: list[str]) 
     assert "drift" in json.dumps(json.loads(out))
 
 
+@pytest.mark.usefixtures("derived_once")
 def test_show_text_and_html(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "show", MODEL)
     assert code == 0 and out.startswith(MODEL) and "tau_0" in out
@@ -69,6 +82,7 @@ def test_show_text_and_html(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and "<html" in out.lower() and "</html>" in out.lower()
 
 
+@pytest.mark.usefixtures("derived_once")
 @pytest.mark.parametrize("steps", [[], ["--steps"]])
 def test_show_latex_is_a_document_that_compiles(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, steps: list[str]

@@ -13,6 +13,8 @@ import string
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -312,11 +314,18 @@ def test_what_is_built_agrees_with_its_equations(
     names: list[str], mixing: str, factor: str, seed: int
 ) -> None:
     from derive.calculus.index.evaluate import evaluate
+    from derive.commands import build_command
     from derive.derivation import derived
     from derive.verify.common.compare import load_module
     from derive.verify.covariance_sde.instance import instance
 
-    with folder() as place:
+    results = []
+
+    def kept(*arguments: Any) -> Any:
+        results.append(derived(*arguments))
+        return results[-1]
+
+    with folder() as place, mock.patch.object(build_command, "derived", kept):
         text = LAYER.format(*names, mixing.format(*names), "", factor)
         (place / "mine.py").write_text(text, encoding="utf-8")
         code, _, err = run("build", place / "mine.py", "--out", place / "kernels")
@@ -324,7 +333,7 @@ def test_what_is_built_agrees_with_its_equations(
             assert "mine.py:" in err, err
             return
         module = load_module(place / "kernels" / "mine.py")
-        result = derived(find(str(place / "mine.py")))
+        (result,) = results
         one = instance(result, 3, seed)
         given = module.Params(*(one.params[n] for n in module.Params._fields))
         right = evaluate(result.drift, {"V": one.V}, one.numbers)

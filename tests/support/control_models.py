@@ -1,11 +1,13 @@
 """Hand-written control problems: the runtime is tested against these, not against the derivation.
 
-First and second derivatives come from JAX; the control law is written down where it is known.
+First and second derivatives come from JAX; the control law is written down where it is known.  The
+same arguments give the same object: the runtime traces and compiles anew for every other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -106,6 +108,7 @@ class Linear(NamedTuple):
     end: Any
 
 
+@cache
 def linear(**more: Any) -> ControlModel:
     shapes = {
         "G": ("d", "d"), "B": ("d", "k"), "goal": ("d",), "Q": ("d", "d"), "R": ("k", "k"),
@@ -136,6 +139,7 @@ class WB(NamedTuple):
     b: Any
 
 
+@cache
 def neural(law: bool = True) -> ControlModel:
     """x_i' = W tanh x_i + b, cost alpha / 2N |x - goal|^2 + beta / 2 (|W - W_ref|^2 + |b|^2)."""
 
@@ -164,6 +168,7 @@ class Sparse(NamedTuple):
     M: Any
 
 
+@cache
 def sparse_scalar() -> ControlModel:
     """x' = u, E = |x - goal|^2 / 2, cost weight |u|_1, |u|_1 <= M."""
     return model(
@@ -175,6 +180,7 @@ def sparse_scalar() -> ControlModel:
     )  # fmt: skip
 
 
+@cache
 def sparse_relu(norm: str = "l1") -> ControlModel:
     """x' = W relu(x) + b, controls (W, b), the norm of all entries together at most M."""
 
@@ -208,6 +214,7 @@ class V(NamedTuple):
     V: Any
 
 
+@cache
 def attention(space: str = "sphere") -> ControlModel:
     """x_i' = V m_i, m_i the mean under softmax_j <A x_i, x_j>; tracking cost alpha / 2n.
 
@@ -266,6 +273,7 @@ class MS(NamedTuple):
     S: Any
 
 
+@cache
 def gaussian(control: str = "V") -> ControlModel:
     """S' = V S A S + (V S A S)^T, cost alpha / 2 |S - goal|^2 + beta / 2 |control - ref|^2.
 
@@ -303,6 +311,7 @@ class MeanGaussian(NamedTuple):
     A: Any
 
 
+@cache
 def mean_gaussian() -> ControlModel:
     """Mean and covariance together: m' = V (1 + S A) m, S' as in `gaussian`; control V."""
 
@@ -332,6 +341,7 @@ class Bias(NamedTuple):
     W: Any
 
 
+@cache
 def bias_only() -> ControlModel:
     """x' = W tanh x + u, cost alpha / 2 |x - goal|^2 + beta / 2 |u|^2."""
     return model(

@@ -8,7 +8,7 @@ from typing import Any
 import odd_closures
 import pytest
 
-from derive.derivation import derived
+from derive.derivation import derived, rendered
 from derive.errors import CheckFailed, Refusal
 from derive.face.kernel import text_of
 from derive.gate import require_right
@@ -39,12 +39,20 @@ BODIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BODIES)
+#: what others have in parts: heads, a mask, a window
+TOGETHER = ("causal heads", "two windows")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in TOGETHER else n for n in BODIES]
+)
 def test_the_margin_is_what_was_derived_and_a_wrong_one_is_named(tmp_path: Path, name: str) -> None:
+    """A mask, heads and a window are tried each by itself; two of them at once are slow."""
     file = tmp_path / "conditioned.py"
     file.write_text(HEAD + BODIES[name] + "\n", encoding="utf-8")
     entry = find(str(file))
-    result, text = derived(entry), text_of(entry)
+    result = derived(entry)
+    text = rendered(entry, result)
     require_right(result, text, entry.method, entry.argument)
     assert "def margin" in text
     start = text.index("def margin")
@@ -74,7 +82,8 @@ def test_a_condition_at_every_frequency_is_no_function_of_the_law(
     else:
         found = entries(Path(odd_closures.__file__))
         (entry,) = [e for e in found if e.name == name]
-    result, text = derived(entry), text_of(entry)
+    result = derived(entry)
+    text = rendered(entry, result)
     require_right(result, text, entry.method, entry.argument)
     said = [f for f in result.facts if f.startswith("integrable at every frequency")]
     assert said and all(f.check is not None and f.check.passed for f in said)

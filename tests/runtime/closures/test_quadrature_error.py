@@ -76,12 +76,17 @@ def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
     assert estimate < 1e-7 if size < 10 else estimate < 1e-2
 
 
-def test_a_kink_is_named_and_its_cubature_is_estimated() -> None:
-    from derive.runtime.common.fineness import finer
-
+def test_a_kink_is_named() -> None:
     result, _ = built("kinked")
     assert result.route == CUBATURE
     assert any("relu has a kink: its transform decays slowly" in f for f in result.facts)
+
+
+@pytest.mark.slow
+def test_the_cubature_of_a_kink_is_estimated() -> None:
+    """On the line every run has it: tests/methods/gaussian_closure/test_kinks_and_poles.py."""
+    from derive.runtime.common.fineness import finer
+
     module, one, p, law = case("kinked", scale=0.5)
     with jax.enable_x64(True):
         estimate = float(value(module.rate_error, *law, p))

@@ -94,7 +94,7 @@ def test_limit_of_the_long_run_is_the_closed_form() -> None:
     rng = np.random.default_rng(2)
     d = 4
     Q = rng.normal(size=(2, d))
-    S0 = wishart(rng, 8, d)
+    S0 = wishart(rng, 16, d)  # as many as above: one program for both tests
     for model in (softmax, l2):
         out = solve(model, np.zeros(d), S0, Params(Q, -Q, np.eye(d)), t1=1e9)
         wanted = np.stack([closures.limit(S, -Q.T @ Q) for S in S0])
@@ -264,9 +264,14 @@ def test_bad_input_is_named(changes: dict, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("d", "method", "dtype"),
-    [(3, "explicit", "float32"), (3, "stiff", "float64"), (9, "explicit", "float64")],
+    [
+        (3, "explicit", "float32"),
+        (3, "stiff", "float64"),
+        pytest.param(9, "explicit", "float64", marks=pytest.mark.slow),
+    ],
 )
 def test_no_silent_promotion(d: int, method: str, dtype: str) -> None:
+    """Both methods and both precisions; larger matrices, which take library routines, are slow."""
     rng = np.random.default_rng(8)
     S0 = wishart(rng, 2, d) / 10
     options = {"t1": 0.1, "method": method, "rtol": 1e-4, "dtype": dtype}

@@ -7,6 +7,7 @@ free end of terminal cost f x^2 / 2, cos and sin from the end: tan(w T) = ... be
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import control_models as models
@@ -25,6 +26,7 @@ class Swing(NamedTuple):
 W = 1.3
 
 
+@cache
 def swing(terminal=True, **more):
     return models.model(
         Swing, {"w": (), "f": ()}, models.X, models.U, {"x": ("d",)}, {"u": ("d",)},

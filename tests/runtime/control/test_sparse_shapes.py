@@ -5,6 +5,7 @@ Costs of the problems that are solved come from the definition of the cost along
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import control_models as models
@@ -24,6 +25,7 @@ class Price(NamedTuple):
     M: Any
 
 
+@cache
 def problem(energy, rate=lambda x, u: u, price=None, bounds=None, **more):
     """x' = rate(x, u), cost energy(x) + lam |u|_1 on the ball |u|_1 <= M."""
 

@@ -61,8 +61,15 @@ def _z(V: np.ndarray, mean: np.ndarray, covariance: np.ndarray, extra: Any = Non
     return (values.mean(axis=0) - np.concatenate([target, exact])) / error
 
 
+def slow(value: object) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+# Every key width is run for either number of tokens, on both networks; the rest is slow.
+
+
 @pytest.mark.parametrize("network", KINDS)
-@pytest.mark.parametrize("n_k", [1, 3, 8])
+@pytest.mark.parametrize("n_k", [slow(1), 3, slow(8)])
 def test_one_layer_of_two_tokens_has_the_moments_by_quadrature(network: Network, n_k: int) -> None:
     """9 z-tests at 4.5 standard errors: false alarm below 1e-4."""
     sample = network(V2, PARAMS, width=N, depth=1, dims={"n_k": n_k}, paths=2**14, seed=21)
@@ -75,7 +82,7 @@ def test_one_layer_of_two_tokens_has_the_moments_by_quadrature(network: Network,
 
 
 @pytest.mark.parametrize("network", KINDS)
-@pytest.mark.parametrize("n_k", [1, 3, 8])
+@pytest.mark.parametrize("n_k", [1, slow(3), 8])
 def test_one_layer_of_three_tokens_has_the_averaged_moments(network: Network, n_k: int) -> None:
     """27 z-tests at 4.5 standard errors: false alarm below 2e-4."""
     sample = network(V3, PARAMS, width=N, depth=1, dims={"n_k": n_k}, paths=2**14, seed=21)

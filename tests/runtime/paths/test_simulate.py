@@ -53,13 +53,14 @@ def _quantile_errors(row: tuple[float, float, float], paths: int) -> tuple[np.nd
     return exact, np.sqrt(PROBS * (1 - PROBS) / paths) / density
 
 
-@pytest.mark.parametrize(("row", "radius"), ROWS)
+@pytest.mark.parametrize(("row", "radius"), ROWS[::2])
 def test_quantiles_of_the_two_token_gap_are_those_of_the_published_sde(
     row: tuple[float, float, float], radius: float
 ) -> None:
     """2 % (5 % in the tails) for the step's bias, plus 3.5 standard errors of a sample quantile.
 
-    Without bias a quantile fails with probability below 5e-4; 20 of them: below 1 %.
+    Without bias a quantile fails with probability below 5e-4; 10 of them: below 0.5 %.  The rows:
+    one whose paths explode, one whose paths hardly do; the slow test below has all of them.
     """
     sample, w = _gaps(row, radius, 2**14)
     exact, error = _quantile_errors(row, 2**14)

@@ -21,8 +21,9 @@ from derive.verify.gaussian_closure.second_route import second_route
 from derive.verify.gaussian_closure.solver import solver, verdict
 
 
-@pytest.mark.parametrize("name", ["feed_forward", "kinked"])
+@pytest.mark.parametrize("name", [pytest.param("feed_forward", marks=pytest.mark.slow), "kinked"])
 def test_a_right_closure_with_kinks_passes(name: str) -> None:
+    """A network beside softmax is slow here; its tokens and its verdict are checked below."""
     result, module = built(name)
     for rung in (second_route(result, module), kernel(result, module), mutants(result)):
         assert rung.passed, (rung.name, rung.figures)
@@ -53,10 +54,11 @@ def test_tokens_of_a_layer_with_a_network_run() -> None:
     assert np.abs(got - (soft + x @ p.F.T + p.c + net)).max() < 1e-12
 
 
-def test_a_right_solver_passes() -> None:
-    for name in ("key_penalised", "noisy"):
-        rung = solver(*built(name))
-        assert rung.passed, rung.figures
+@pytest.mark.parametrize("name", [pytest.param("key_penalised", marks=pytest.mark.slow), "noisy"])
+def test_a_right_solver_passes(name: str) -> None:
+    """Of two, the one with noise is always run: its factor moves by drift and by noise."""
+    rung = solver(*built(name))
+    assert rung.passed, rung.figures
 
 
 def test_a_factor_in_the_dynamics_of_the_factor_fails(
