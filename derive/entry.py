@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+OWN = "kernels"  # folder beside a definition of one's own
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -33,15 +35,26 @@ class Entry:
         """The file as banners show it: no folders of this machine."""
         if self.typed:
             return "a session or notebook"
-        shipped = self.file.parent == theory_folder()
-        return f"theory/{self.file.name}" if shipped else self.file.name
+        return f"theory/{self.file.name}" if self.shipped else self.file.name
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the definition comes with derive."""
+        return self.file.parent == theory_folder()
+
+    def kernels(self, given: Path | None = None) -> Path:
+        """Where its kernel and certificate lie: in the folder given, else in generated/ for what is
+        shipped and in kernels/ beside the definition for one's own."""
+        if given is not None:
+            return given
+        return generated_folder() if self.shipped else self.file.parent / OWN
 
     @property
     def argument(self) -> str:
         """What a command line takes for this model."""
         if self.typed:
             return f"FILE, once {self.name} stands in one"
-        return self.name if self.file.parent == theory_folder() else self.source
+        return self.name if self.shipped else self.source
 
 
 def _globals(definition: Any) -> dict[str, Any]:

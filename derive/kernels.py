@@ -16,6 +16,16 @@ def kernel_text(file: Path, entry: Entry) -> str:
     return _checked(file, f"run: derive build {entry.argument}")
 
 
+def kernel_of(entry: Entry) -> ModuleType:
+    """The module of an entry: as it was built for what is shipped; of a definition of one's own
+    derived, gated and kept by content, so that it is the definition's as it stands."""
+    from derive.face.kernel import kernel_file, loaded
+
+    if entry.shipped:
+        return kernel(entry.kernels() / f"{entry.name}.py", entry.argument)
+    return loaded(kernel_file(entry), entry.name)
+
+
 def kernel(file: Path, argument: str) -> ModuleType:
     """The module itself; `argument`: what `derive build` takes for it."""
     from derive.verify.common.compare import load_module

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import TextIO
 
 _stopped: list[int] = []
 PATIENCE = 1.0  # seconds that an interrupted command may take to end by itself
@@ -107,3 +108,10 @@ def _watch_interrupts() -> None:
         os._exit(2)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def has_signs(stream: TextIO | None = None) -> bool:
+    """Whether a stream is a terminal that shows them."""
+    stream = sys.stdout if stream is None else stream
+    encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
+    return encoding == "utf8" and stream.isatty()

@@ -18,6 +18,9 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+# Tests derive anew: a text kept from another run could hide what they break in memory.
+os.environ.setdefault("DERIVE_CACHE", "off")
+
 THEORY = Path(__file__).parent.parent / "theory"
 
 

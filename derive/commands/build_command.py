@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from derive.commands.options import add_kernels
 from derive.derivation import add_limit
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
@@ -20,18 +22,19 @@ from derive.registry import find, registered, shown
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all registered ones")
-    parser.add_argument("--out", type=Path, help="folder to write to (default: generated/)")
+    add_kernels(parser, "--out")
     add_limit(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     entries = [find(m) for m in options.models] or registered()
-    folder = options.out or generated_folder()
-    if options.out:  # everything in generated/ is ours, however damaged
-        for entry in entries:
-            require_own(folder / f"{entry.name}.py", entry)
-    require_writable(folder)
-    for entry in entries:
+    targets = [entry.kernels(options.out) / f"{entry.name}.py" for entry in entries]
+    require_apart(entries, targets)
+    for entry, target in zip(entries, targets, strict=True):
+        if target.parent != generated_folder():  # everything in there is ours, however damaged
+            require_own(target, entry)
+        require_writable(target.parent)
+    for entry, target in zip(entries, targets, strict=True):
         start = time.monotonic()
         print(f"deriving {entry.name} ...", end="", file=sys.stderr, flush=True)
         try:
@@ -39,7 +42,6 @@ def run(options: argparse.Namespace) -> int:
         except BaseException:
             print(file=sys.stderr)
             raise
-        target = folder / f"{entry.name}.py"
         same = holds(target, text)
         if not same:
             clear(target)
@@ -50,6 +52,17 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def require_apart(entries: Sequence[Entry], targets: Sequence[Path]) -> None:
+    """Refuse to write two models of one name to one file."""
+    for number, target in enumerate(targets):
+        if target in targets[:number]:
+            other = entries[targets.index(target)]
+            raise RequestError(
+                f"{shown(other.file)} and {shown(entries[number].file)} both define "
+                f"{entries[number].name}; build them apart, with --out for one of them"
+            )
 
 
 def holds(target: Path, text: str) -> bool:

@@ -9,43 +9,59 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from derive import certificate
+from derive.cache import kept
+from derive.commands.options import add_kernels
 from derive.entry import Entry, generated_folder
 from derive.face.kernel import text_of
 from derive.files import present, text_in
-from derive.registry import registered, shown
+from derive.registry import find, registered, shown
 from derive.runtime.common.whole_files import left_over
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="folder to check (default: generated/)")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all registered ones")
+    add_kernels(parser, "--kernels", "--out")
 
 
 def run(options: argparse.Namespace) -> int:
-    folder = options.out or generated_folder()
-    findings = problems(folder)
+    entries = [find(m) for m in options.models]
+    folders = {e.kernels(options.kernels): None for e in entries}
+    folder = options.kernels or generated_folder()
+    findings = (
+        problems(entries, options.kernels)
+        if entries
+        else [*problems(registered(), folder), *orphans(folder)]
+    )
     for finding in findings:
         print(finding)
     if not findings:
-        print(f"{shown(folder)}: everything is as the definitions say")
-    for remark in remarks(folder):
+        for place in folders or [folder]:
+            print(f"{shown(place)}: everything is as the definitions say")
+    for remark in remarks(entries or registered(), options.kernels):
         print(remark, file=sys.stderr)
     return 1 if findings else 0
 
 
-def problems(folder: Path) -> list[str]:
+def problems(entries: Sequence[Entry], kernels: Path | None) -> list[str]:
     """One line per file that is not as it should be."""
     out = []
-    entries = registered()
     for entry in entries:
+        folder = entry.kernels(kernels)
         kernel = _kernel(folder, entry)
         out.extend(kernel)
         # a certificate is judged against a kernel; where that is not there, mending it comes first
         if not kernel or kernel[0].split()[0] in ("stale", "hand-edited"):
             out.extend(_certificate(folder, entry, bool(kernel)))
-    names = {e.name for e in entries}
+    return out
+
+
+def orphans(folder: Path) -> list[str]:
+    """One line per file of a folder that no registered definition makes."""
+    out, names = [], {e.name for e in registered()}
     for file in sorted([*folder.glob("*.py"), *folder.glob("*.cert.json")]):
         name = file.name.removesuffix(".cert.json").removesuffix(".py")
         if name not in names and name != "__init__":
@@ -59,7 +75,7 @@ def _kernel(folder: Path, entry: Entry) -> list[str]:
     from derive.emit.common.rendering import body_is_untouched
 
     target = folder / f"{entry.name}.py"
-    mend = f"mend it: derive build {entry.name}"
+    mend = f"mend it: derive build {entry.argument}"
     if not present(target):
         return [f"missing      {shown(target)}; {mend}"]
     try:
@@ -71,7 +87,7 @@ def _kernel(folder: Path, entry: Entry) -> list[str]:
             f"hand-edited  {shown(target)}; change {entry.source} or the templates instead, "
             f"then {mend}"
         ]
-    if text != text_of(entry):
+    if text != kept(entry, ["kernel"], lambda: text_of(entry)):
         return [f"stale        {shown(target)}; {mend}"]
     return []
 
@@ -82,16 +98,16 @@ def _certificate(folder: Path, entry: Entry, kernel_changed: bool) -> list[str]:
     found = certificate.verdict(folder, entry)
     if found.holds or (kernel_changed and found.state == "stale"):
         return []
-    mend = f"mend it: derive verify {entry.name} --level full"
+    mend = f"mend it: derive verify {entry.argument} --level full"
     why = "" if found.state == "missing" else f": {found.why}"
     return [f"{found.state:<12} {shown(file)}{why}; {mend}"]
 
 
-def remarks(folder: Path) -> list[str]:
+def remarks(entries: Sequence[Entry], kernels: Path | None) -> list[str]:
     """What is worth knowing of the certificates that hold, and no fault of theirs."""
     quick, elsewhere = [], Counter[str]()
-    for entry in registered():
-        found = certificate.verdict(folder, entry)
+    for entry in entries:
+        found = certificate.verdict(entry.kernels(kernels), entry)
         if not found.holds:
             continue
         if found.level != "full":

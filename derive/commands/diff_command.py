@@ -14,8 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from derive.commands.options import add_kernels
 from derive.derivation import add_limit
-from derive.entry import Entry, generated_folder
+from derive.entry import Entry
 from derive.errors import RequestError
 from derive.face.kernel import text_of
 from derive.files import present, text_in
@@ -25,6 +26,7 @@ from derive.registry import find, shown
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
     add_limit(parser)
+    add_kernels(parser)
     parser.add_argument(
         "--against",
         metavar="FILE|REV",
@@ -43,7 +45,7 @@ class Content(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     entry = find(options.model)
-    label, old_text = _other(entry, options.against)
+    label, old_text = _other(entry, options.against, options.kernels)
     old, fresh = read(old_text, label), text_of(entry, options.limit)
     new = read(fresh, entry.source)
     lines = differences(old, new)
@@ -57,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _other(entry: Entry, against: str | None) -> tuple[str, str]:
+def _other(entry: Entry, against: str | None, kernels: Path | None) -> tuple[str, str]:
     """What to compare with: how to call it, and its text."""
-    target = generated_folder() / f"{entry.name}.py"
+    target = entry.kernels(kernels) / f"{entry.name}.py"
     if against is None:
         if not present(target):
             raise RequestError(

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from derive.certificate import verdict
+from derive.commands.options import add_kernels
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.face.kernel import text_of
@@ -30,15 +31,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=Path, required=True, metavar="DIR", help="folder of your package"
     )
+    add_kernels(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     entry, folder = find(options.model), options.to
     if folder.resolve() == generated_folder():
         raise RequestError(f"{shown(folder)} is where derive build writes; choose another folder")
-    text = _text(entry)
+    kernels = entry.kernels(options.kernels)
+    text = _text(entry, kernels)
     files = copies(entry.name, text)
-    files |= _certificate(entry, text)
+    files |= _certificate(entry, text, kernels)
     # Whatever a later export may replace starts with the note; anything else is somebody's own.
     foreign = [folder / name for name in files if not _replaceable(folder / name)]
     if foreign:
@@ -71,18 +74,17 @@ def _replaceable(file: Path) -> bool:
     return file.suffix != ".py" or text.startswith(NOTE.split(" derive ")[0])
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: Entry, kernels: Path) -> str:
     """The generated module: as it is, or derived if it was never built (a file of the user's)."""
-    file = generated_folder() / f"{entry.name}.py"
-    shipped = entry.source != entry.file.name
-    return kernel_text(file, entry) if shipped and present(file) else text_of(entry)
+    file = kernels / f"{entry.name}.py"
+    return kernel_text(file, entry) if entry.shipped and present(file) else text_of(entry)
 
 
-def _certificate(entry: Entry, text: str) -> dict[str, str]:
+def _certificate(entry: Entry, text: str, kernels: Path) -> dict[str, str]:
     """The certificate, if it holds for what is exported; a word if it does not."""
-    kernel = generated_folder() / f"{entry.name}.py"
+    kernel = kernels / f"{entry.name}.py"
     file = kernel.with_suffix(".cert.json")
-    found = verdict(generated_folder(), entry)
+    found = verdict(kernels, entry)
     if found.holds and text_in(kernel) == text:
         return {file.name: text_in(file)}
     print(

@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from derive.certificate import verdict
-from derive.entry import Entry, generated_folder
+from derive.commands.options import add_kernels
+from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, text_in
 from derive.registry import entries as found_in
@@ -21,15 +22,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="default: all registered models"
     )
-    parser.add_argument("--out", type=Path, help="folder of the kernels (default: generated/)")
+    add_kernels(parser, "--kernels", "--out")
 
 
 def run(options: argparse.Namespace) -> int:
     entries = [e for f in options.files for e in _of(f)] or registered()
-    folder = options.out or generated_folder()
     width = max((len(e.name) for e in entries), default=0)
     for entry in entries:
-        state = standing(folder, entry)
+        state = standing(entry.kernels(options.kernels), entry)
         print(f"{entry.name:<{width}}  {entry.method}  [{state}]  {entry.title}")
     return 0
 

@@ -40,5 +40,5 @@ def run(options: argparse.Namespace) -> int:
         )
     write_whole(target, method(kind).starter.replace("NAME", name))
     place = shown(target)
-    print(f"{place}\nnext: derive show {place}; derive build {place} --out FOLDER")
+    print(f"{place}\nnext: derive show {place}; derive build {place}; derive simulate {place}")
     return 0

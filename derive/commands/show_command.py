@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 
+from derive.cache import kept
 from derive.derivation import add_limit, derived, limited, told
 from derive.dispatch import method, own
-from derive.errors import RequestError
+from derive.entry import Entry
+from derive.errors import CheckFailed, RequestError
+from derive.process import has_signs
 from derive.registry import find
 
 
@@ -27,9 +30,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from derive.emit.common.unicode import has_signs
-    from derive.face.equations import Equations
-
     entry = find(options.model)
     kind = method(entry.method)
     if options.view and options.steps:
@@ -40,9 +40,21 @@ def run(options: argparse.Namespace) -> int:
             f"--{options.view} shows something of {', '.join(have)} models; {entry.name} is a "
             f"model of kind {entry.method}, which has none"
         )
+    what = [options.format, f"steps {options.steps}", options.view, f"signs {has_signs()}"]
+    print(kept(entry, what, lambda: _text(entry, options)), end="", flush=True)
+    return 0
+
+
+def _text(entry: Entry, options: argparse.Namespace) -> str:
+    """What is to be printed; what a step contradicts is shown, and said to be wrong."""
+    from derive.face.equations import Equations
+
     found = Equations(entry, derived(entry, options.limit))
     with told(entry), limited(entry, options.limit):
         text = found.report(options.format, options.steps, options.view, signs=has_signs())
-    print(text, end="", flush=True)
-    found.require_sound()  # what a step contradicts is shown, and said to be wrong
-    return 0
+    try:
+        found.require_sound()
+    except CheckFailed:
+        print(text, end="", flush=True)
+        raise
+    return text

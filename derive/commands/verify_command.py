@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from derive import certificate
+from derive.commands.options import add_kernels
 from derive.derivation import add_limit
-from derive.entry import Entry, generated_folder
+from derive.entry import Entry
 from derive.errors import RequestError
 from derive.face.certified import rungs
 from derive.face.kernel import text_of
@@ -28,7 +29,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all registered ones")
     parser.add_argument("--level", choices=certificate.LEVELS, default="quick")
-    parser.add_argument("--out", type=Path, help="folder of the kernels (default: generated/)")
+    add_kernels(parser, "--kernels", "--out")
     parser.add_argument(
         "--draw",
         type=_draw,
@@ -49,10 +50,11 @@ def run(options: argparse.Namespace) -> int:
     from derive.verify.common.certificate import content
 
     entries = [find(m) for m in options.models] or registered()
-    folder = options.out or generated_folder()
-    require_writable(folder)
+    for entry in entries:
+        require_writable(entry.kernels(options.kernels))
     failed = False
     for entry in entries:
+        folder = entry.kernels(options.kernels)
         file = folder / f"{entry.name}.py"
         text = _kernel(file, entry, options.limit)
         pins = certificate.pins(text, entry)  # of what is verified now, whatever comes later

@@ -14,7 +14,7 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import show
 from derive.emit.common import latex
 from derive.emit.common.document import Shown
-from derive.emit.common.unicode import has_signs, with_signs
+from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face import ansatz as families
 from derive.face import coefficients
@@ -24,6 +24,7 @@ from derive.face.graph_entries import Graph
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Dim, Share
+from derive.process import has_signs
 
 if TYPE_CHECKING:
     from derive.face.equations import Equations

@@ -15,12 +15,13 @@ from derive.derivation import derived, rendered
 from derive.dispatch import method
 from derive.emit.common import document as documents
 from derive.emit.common.document import Document, Shown
-from derive.emit.common.unicode import has_signs, with_signs
+from derive.emit.common.unicode import with_signs
 from derive.entry import Entry
 from derive.errors import RequestError
 from derive.face.comparing import Difference, differences
 from derive.face.equation import Equation, aligned, generic
 from derive.methods.common.record import Fact, Step, require_sound
+from derive.process import has_signs
 from derive.registry import find
 
 

@@ -1,37 +1,20 @@
-"""Kernels from Python: derived, gated, loaded; and kept by content in a folder of the user's.
-
-A file of the cache is called NAME-KEY-SUM.py, KEY over all that its text follows from (definition,
-engine, toolchain) and SUM over the text itself, so that what is cut short or changed by hand is
-seen on reading and made anew.  It is written beside its place and renamed: a kill leaves nothing
-half-written, and two processes write the same bytes.  The folder is $XDG_CACHE_HOME/derive, by
-default ~/.cache/derive; deleting it is safe at any time.
-"""
+"""Kernels from Python: derived, gated, loaded; and kept by content, see `derive.cache`."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.resources
 import importlib.util
-import os
 import sys
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from derive import certificate, sources
+from derive import cache
 from derive.derivation import LIMIT, derived, rendered
-from derive.dispatch import method, own
-from derive.entry import Entry, generated_folder, theory_folder
+from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
-from derive.files import text_in
 from derive.registry import find
-from derive.runtime.common.whole_files import write_whole
-
-PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def compile(model: Any, *, limit: float = 0.0) -> ModuleType:
@@ -66,28 +49,25 @@ def load(name: str) -> ModuleType:
 
 def kernel_file(entry: Entry, limit: float = 0.0) -> Path:
     """The file of a model's gated kernel in the cache, written if it is not there."""
-    key = _key(entry)
-    if key is not None and (known := _kept(entry.name, key)) is not None:
+    key = cache.key_of(entry)
+    if key is not None and (known := cache.there(entry.name, key, ".py")) is not None:
         return known
     from derive.gate import require_right
 
     result = derived(entry, limit)
     text = rendered(entry, result, limit)
     if key is None:  # a definition at hand has no text that says all of it: its kernel's does
-        key = _digest([text, *_engine()])
-        if (known := _kept(entry.name, key)) is not None:
+        key = cache.digest([text, *cache.engine()])
+        if (known := cache.there(entry.name, key, ".py")) is not None:
             return known
     require_right(result, text, entry.method, entry.argument)
-    file = cache_folder() / f"{entry.name}-{key}-{_digest([text])}.py"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text)
+        return cache.keep(entry.name, key, ".py", text)
     except OSError as problem:
         raise RequestError(
-            f"cannot write {file}: {problem.strerror or problem}; set XDG_CACHE_HOME to a folder "
-            "that can be written"
+            f"cannot write to {cache.folder()}: {problem.strerror or problem}; set XDG_CACHE_HOME "
+            "to a folder that can be written"
         ) from None
-    return file
 
 
 def text_of(entry: Entry, limit: float = LIMIT) -> str:
@@ -105,60 +85,6 @@ def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
     require_right(result, text, entry.method, entry.argument)
     drop_compiled()
     return text
-
-
-def cache_folder() -> Path:
-    """Where kernels are kept."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # the convention: what is not absolute is ignored
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "derive"
-
-
-def _kept(name: str, key: str) -> Path | None:
-    """A file of the cache that holds what its name says."""
-    for file in sorted(cache_folder().glob(f"{name}-{key}-*.py")):
-        try:
-            if file.stem.rpartition("-")[2] == _digest([text_in(file)]):
-                return file
-        except ValueError:
-            continue
-    return None
-
-
-def _key(entry: Entry) -> str | None:
-    """Digits over all that a kernel of a file follows from; None where a definition is at hand."""
-    if entry.definition is not None:
-        return None
-    parts = [entry.name, entry.method, entry.argument, entry.function, repr(entry.choice)]
-    for file in sources.files(entry.file, theory_folder()):
-        parts += [file.name, file.read_bytes().hex()]
-    return _digest([*parts, *_of_method(entry.method), *_engine()])
-
-
-def _of_method(word: str) -> list[str]:
-    """The files of a method that another package brings."""
-    if word in own():
-        return []
-    top = sys.modules[type(method(word)).__module__.partition(".")[0]]
-    files = [f for folder in getattr(top, "__path__", ()) for f in Path(folder).rglob("*.py")]
-    files = sorted(files) or [Path(str(top.__file__))]
-    return [f.read_bytes().hex() for f in files]
-
-
-@cache
-def _engine() -> tuple[str, ...]:
-    """What every kernel follows from beside its definition: derive's own files, the toolchain."""
-    folders = [PACKAGE, Path(str(importlib.resources.files("derive.templates")))]
-    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
-    ours = [f for f in files if f.suffix in (".py", ".jinja") and "generated" not in f.parts]
-    digest = hashlib.sha256()
-    for file in ours:
-        digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest(), repr(sorted(certificate.toolchain().items()))
-
-
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def loaded(file: Path, name: str) -> ModuleType:

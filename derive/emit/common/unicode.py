@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from typing import TextIO
 
 from sympy.printing.pretty.pretty_symbology import greek_unicode, sub, sup
 
@@ -20,13 +18,6 @@ _SIGNS = (
 )
 _POWER = re.compile(r"(?:\*\*|\^)(\d+)\b")
 _NAME = re.compile(r"(?<![\w.])([A-Za-z]+)(_\d+)?(?![\w.])")
-
-
-def has_signs(stream: TextIO | None = None) -> bool:
-    """Whether a stream is a terminal that shows them."""
-    stream = sys.stdout if stream is None else stream
-    encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
-    return encoding == "utf8" and stream.isatty()
 
 
 def with_signs(text: str) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from derive.entry import Entry, generated_folder
+from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import require_writable, write_whole
-from derive.kernels import kernel
+from derive.kernels import kernel_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--radius",
         type=float,
-        default=1e4,
-        help="a path exits when max |V| passes this (default 1e4)",
+        default=1e8,
+        help="a path exits when max |V| passes this (default 1e8)",
     )
     parser.add_argument(
         "--max-tokens",
@@ -90,7 +90,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     from derive.runtime.common import inputs
 
     plot = _plotting()
-    module = kernel(generated_folder() / f"{entry.name}.py", entry.argument)
+    module = kernel_of(entry)
     params = _params(module, options.param)
     V0 = inputs.covariance(_start(options))
     times = inputs.times(options.saves, options.t1)

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from derive.emit.common.unicode import has_signs, with_signs
+from derive.emit.common.unicode import with_signs
+from derive.process import has_signs
 
 
 @pytest.mark.parametrize(

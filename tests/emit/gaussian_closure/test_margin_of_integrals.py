@@ -10,7 +10,6 @@ import pytest
 
 from derive.derivation import derived, rendered
 from derive.errors import CheckFailed, Refusal
-from derive.face.kernel import text_of
 from derive.gate import require_right
 from derive.methods.gaussian_closure.conditions import U as FREQUENCY
 from derive.registry import entries, find
