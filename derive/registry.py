@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from derive import errors
+from derive.beside import beside
 from derive.dispatch import known, words
 from derive.entry import Entry, theory_folder
 from derive.errors import DefinitionError, Place, RequestError
@@ -161,14 +162,17 @@ def load(entry: Entry) -> Any:
     sys.modules[name] = module
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        with choosing(entry.choice):
+        with (
+            choosing(entry.choice),
+            contextlib.nullcontext() if entry.shipped else beside(entry.file.parent),
+        ):
             loader.exec_module(module)
     except (DefinitionError, errors.OutOfTime, KeyboardInterrupt):
         raise
     except BaseException as problem:  # SystemExit and the like too: it is the definition's
         raise DefinitionError(
             errors.words(problem),
-            errors.place_in(problem, str(entry.file)) or Place(str(entry.file), 1),
+            errors.place_in(problem) or Place(str(entry.file), 1),
         ) from problem
     finally:
         sys.dont_write_bytecode = writes

@@ -10,17 +10,19 @@ import argparse
 import ast
 import re
 import subprocess
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from derive.commands.options import add_kernels
 from derive.derivation import add_limit
-from derive.entry import Entry
+from derive.entry import Entry, theory_folder
 from derive.errors import RequestError
 from derive.face.kernel import text_of
 from derive.files import present, text_in
 from derive.registry import find, shown
+from derive.sources import files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +81,20 @@ def _other(entry: Entry, against: str | None, kernels: Path | None) -> tuple[str
             return shown(file), text
     if against.endswith(".py") or ".py:" in against:
         return against, text_of(find(against))  # a theory file; says so if there is none
+    if not entry.shipped:
+        return f"{entry.source} at {against}", _defined_at(entry, against)
     return f"{entry.name}.py at {against}", _at_revision(target, against)
+
+
+def _defined_at(entry: Entry, revision: str) -> str:
+    """The module of a definition as it was, with those it imports as they were."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in files(entry.file, theory_folder()):
+            if file.parent == entry.file.parent:
+                then = _at_revision(file, revision)
+                (Path(folder) / file.name).write_text(then, encoding="utf-8")
+        there = Path(folder) / entry.file.name
+        return text_of(find(f"{there}:{entry.name}"))
 
 
 def _text(file: Path, remedy: str) -> str:
@@ -90,7 +105,7 @@ def _text(file: Path, remedy: str) -> str:
 
 
 def _at_revision(target: Path, revision: str) -> str:
-    """Text of a generated module in a revision of the repository around it."""
+    """Text of a file in a revision of the repository around it."""
     if revision.startswith("-"):
         raise RequestError(f"--against {revision}: is neither a file nor a git revision")
     try:

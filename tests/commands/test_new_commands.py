@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import run as _run
 
+from derive import entry
 from derive.certificate import verdict
 from derive.commands import diff_command
 from derive.dispatch import own
@@ -96,7 +97,7 @@ def test_a_git_revision_can_be_compared(
     _git(tmp_path, "add", file.name)
     _git(tmp_path, "commit", "-qm", "old")
     file.write_text(text)
-    monkeypatch.setattr(diff_command, "generated_folder", lambda: tmp_path)
+    monkeypatch.setattr(entry, "generated_folder", lambda: tmp_path)
     assert _run(capsys, "diff", MODEL)[0] == 0
     code, out, _ = _run(capsys, "diff", MODEL, "--against", "HEAD")
     assert code == 1 and f"-   + 7 {first}" in out and f"+   + {first}" in out

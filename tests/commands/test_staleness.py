@@ -54,7 +54,7 @@ def test_committed_module_is_what_the_definition_says(derived: str) -> None:
 
 
 def test_a_clean_copy_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_command.problems(folder) == []
+    assert check_command.problems(registered(), folder) == []
     code, lines = _check(folder, capsys)
     assert code == 0
     assert len(lines) == 1 and "everything is as the definitions say" in lines[0]
@@ -115,7 +115,7 @@ def test_a_changed_body_is_called_hand_edited(
     head, tail = text.rsplit(old, 1)
     file.write_text(head + new + tail, encoding="utf-8")
     _one(folder, capsys, "hand-edited", f"{MODEL}.py", f"derive build {MODEL}")
-    assert "theory/shaped_attention.py" in check_command.problems(folder)[0]
+    assert "theory/shaped_attention.py" in check_command.problems(registered(), folder)[0]
 
 
 def test_a_module_of_an_older_definition_is_called_stale(

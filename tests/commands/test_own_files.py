@@ -1,0 +1,112 @@
+"""A file of one's own is built, listed, checked, compared, exported and simulated where it lies."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from derive.entry import generated_folder
+from tests.support.command_line import run
+
+TEXT = '''"""A file of a user."""
+from mine_parts import scaled
+
+from derive.notation import covariance_sde, dims, gaussian, params, sqrt
+
+m, n = dims("m: tokens", "n: width")
+gamma = params("gamma: in (0, 1)")
+
+
+@covariance_sde(state="X[m, n]", width=n)
+def mine(X):
+    """A random residual branch."""
+    return sqrt(1 - scaled(gamma) ** 2) * X + scaled(gamma) * X @ gaussian(n, n) / sqrt(n)
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(TEXT)
+    (tmp_path / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_the_kernel_lies_beside_the_definition_and_every_command_finds_it(own, capsys):
+    shipped = {f.name for f in generated_folder().iterdir()}
+    assert run(capsys, "build", "mine.py")[0] == 0
+    assert (own / "kernels" / "mine.py").is_file()
+    assert {f.name for f in generated_folder().iterdir()} == shipped
+    assert "[built, not verified]" in run(capsys, "list", "mine.py")[1]
+    assert run(capsys, "diff", "mine.py")[0] == 0
+    code, out, _ = run(capsys, "check", "mine.py")
+    assert code == 1 and "derive verify mine.py" in out and "missing" in out
+    (own / "kernels" / "mine.py").write_text("# gone\n")
+    code, out, _ = run(capsys, "check", "mine.py")
+    assert code == 1 and "hand-edited" in out and "derive build mine.py" in out
+
+
+def test_a_folder_of_ones_own_choice_is_taken_by_every_command(own, capsys):
+    assert run(capsys, "build", "mine.py", "--out", "there")[0] == 0
+    assert not (own / "kernels").exists()
+    assert "[built" in run(capsys, "list", "mine.py", "--kernels", "there")[1]
+    assert run(capsys, "diff", "mine.py", "--kernels", "there")[0] == 0
+    assert run(capsys, "export", "mine.py", "--to", "package", "--kernels", "there")[0] == 0
+    assert (own / "package" / "mine.py").is_file()
+
+
+def test_a_definition_of_ones_own_is_simulated_without_a_build(own, capsys):
+    words = ("--paths", "32", "--width", "0", "--t1", "0.1", "--saves", "3")
+    code, out, err = run(capsys, "simulate", "mine.py", *words)
+    assert code == 0, err
+    assert (own / "results" / "mine.npz").is_file() and (own / "results" / "mine.png").is_file()
+
+
+def test_two_files_with_one_name_are_told_apart(own, capsys):
+    (own / "sub").mkdir()
+    for name in ("mine.py", "mine_parts.py"):
+        (own / "sub" / name).write_text((own / name).read_text())
+    code, _, err = run(capsys, "build", "mine.py", "sub/mine.py", "--out", "both")
+    assert code == 2 and "mine.py" in err and "sub/mine.py" in err and not (own / "both").exists()
+    assert run(capsys, "build", "mine.py", "sub/mine.py")[0] == 0
+    assert (own / "sub" / "kernels" / "mine.py").is_file()
+
+
+def test_a_revision_of_ones_own_repository_is_compared(own, capsys):
+    def git(*words):
+        mail = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *mail, *words], cwd=own, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", "mine.py", "mine_parts.py")
+    git("commit", "-qm", "one")
+    assert run(capsys, "diff", "mine.py", "--against", "HEAD")[0] == 0
+    (own / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma**2\n")
+    code, out, _ = run(capsys, "diff", "mine.py", "--against", "HEAD")
+    assert code == 1 and "mine.py at HEAD" in out
+
+
+def test_a_file_beside_the_definition_is_read_anew_and_is_not_that_of_another_folder(own, capsys):
+    (own / "sub").mkdir()
+    (own / "sub" / "mine.py").write_text(TEXT)
+    (own / "sub" / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma**2\n")
+    first = run(capsys, "show", "mine.py")[1]
+    other = run(capsys, "show", "sub/mine.py")[1]
+    assert "gamma**2" in first and "gamma**4" in other and "gamma**4" not in first
+    (own / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma**2\n")
+    assert run(capsys, "show", "mine.py")[1] == other
+
+
+def test_a_mistake_in_a_file_beside_the_definition_is_shown_there(own, capsys):
+    (own / "mine_parts.py").write_text("scaled = 1\nscaled.none\n")
+    code, _, err = run(capsys, "show", "mine.py")
+    assert code == 2 and "mine_parts.py:2" in err
+
+
+def test_a_file_named_like_a_library_does_not_hide_it(own, capsys):
+    (own / "numpy.py").write_text("raise SystemExit(3)\n")
+    (own / "json.py").write_text("raise SystemExit(3)\n")
+    assert run(capsys, "show", "mine.py")[0] == 0
