@@ -34,12 +34,16 @@ def folder() -> Path:
     return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "derive"
 
 
+def is_off() -> bool:
+    return os.environ.get("DERIVE_CACHE") == "off"
+
+
 def kept(entry: Entry, what: Iterable[str], make: Callable[[], str]) -> str:
     """`make()`, or what it gave before for the same content; `what`: which text of the entry.
 
     A cache that cannot be read or written is none.
     """
-    key = None if os.environ.get("DERIVE_CACHE") == "off" else key_of(entry)
+    key = None if is_off() else key_of(entry)
     if key is None:
         return make()
     key = digest([key, *what])

@@ -29,6 +29,8 @@ COMMANDS = (
     "simulate",
     "figure",
     "export",
+    "watch",
+    "doctor",
 )
 
 
@@ -66,7 +68,9 @@ def _answered(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return int(code)
     except DefinitionError as problem:
-        return _say(_relative(problem), 2)
+        from derive.registry import placed
+
+        return _say(placed(problem), 2)
     except CheckFailed as problem:
         return _say(str(problem), 1)
     except (RequestError, ValueError) as problem:  # ValueError: the runtime's checks of inputs
@@ -98,14 +102,6 @@ def _say(message: str, code: int, before: str = "") -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(f"{before}derive: {message}", file=sys.stderr, flush=True)
     return code
-
-
-def _relative(problem: Exception) -> str:
-    from derive.registry import shown
-
-    place = getattr(problem, "place", None)
-    message = getattr(problem, "message", str(problem))
-    return f"{shown(place.file)}:{place.line}: {message}" if place else str(message)
 
 
 if __name__ == "__main__":

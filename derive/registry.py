@@ -192,3 +192,10 @@ def shown(file: Path | str) -> str:
         relative = os.path.relpath(file)
         text = relative if len(relative) < len(text) else text
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def placed(problem: Exception) -> str:
+    """What is wrong with a definition, behind the place as the user would write it."""
+    place = getattr(problem, "place", None)
+    message = getattr(problem, "message", str(problem))
+    return f"{shown(place.file)}:{place.line}: {message}" if place else str(message)

@@ -31,27 +31,38 @@ def run(options: argparse.Namespace) -> int:
     targets = [entry.kernels(options.out) / f"{entry.name}.py" for entry in entries]
     require_apart(entries, targets)
     for entry, target in zip(entries, targets, strict=True):
-        if target.parent != generated_folder():  # everything in there is ours, however damaged
-            require_own(target, entry)
-        require_writable(target.parent)
+        require_place(entry, target)
     for entry, target in zip(entries, targets, strict=True):
-        start = time.monotonic()
-        print(f"deriving {entry.name} ...", end="", file=sys.stderr, flush=True)
-        try:
-            text = checked_text_of(entry, options.limit)
-        except BaseException:
-            print(file=sys.stderr)
-            raise
-        same = holds(target, text)
-        if not same:
-            clear(target)
-            write_whole(target, text)
-        spent = time.monotonic() - start
-        print(
-            f"\r{shown(target)}: {'unchanged' if same else 'written'} ({spent:.1f} s)   ",
-            file=sys.stderr,
-        )
+        built(entry, target, options.limit)
     return 0
+
+
+def require_place(entry: Entry, target: Path) -> None:
+    """Refuse a place that cannot be written, or that holds something else."""
+    if target.parent != generated_folder():  # everything in there is ours, however damaged
+        require_own(target, entry)
+    require_writable(target.parent)
+
+
+def built(entry: Entry, target: Path, limit: float) -> str:
+    """Derive, gate, write; the kernel's text."""
+    start = time.monotonic()
+    print(f"deriving {entry.name} ...", end="", file=sys.stderr, flush=True)
+    try:
+        text = checked_text_of(entry, limit)
+    except BaseException:
+        print(file=sys.stderr)
+        raise
+    same = holds(target, text)
+    if not same:
+        clear(target)
+        write_whole(target, text)
+    spent = time.monotonic() - start
+    print(
+        f"\r{shown(target)}: {'unchanged' if same else 'written'} ({spent:.1f} s)   ",
+        file=sys.stderr,
+    )
+    return text
 
 
 def require_apart(entries: Sequence[Entry], targets: Sequence[Path]) -> None:
