@@ -7,6 +7,7 @@ wrong is told in one line, and its last kernel stays.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError('derive watch needs watchfiles: pip install "derive[watch]"') from None
     file = options.file.resolve()
     once(file, options)
-    for _ in _saved(watchfiles, file):
-        once(file, options)
-        print(flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        for _ in _saved(watchfiles, file):
+            once(file, options)
+            print(flush=True)
     return 0
 
 
