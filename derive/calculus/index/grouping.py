@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import sympy as sp
 
@@ -21,6 +22,7 @@ from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms,
 from derive.errors import CheckFailed
 
 PART = "part"  # kind of the tensor that stands for a named part
+MOST_TERMS = 200  # beyond which nobody reads them, and the search takes minutes
 MOST_FREE = 4  # free indices whose exchanges are all tried
 
 Way = tuple[Index, ...]  # where the free indices go, in their order
@@ -65,9 +67,10 @@ def grouped(expression: Expression) -> Grouped:
         for c, factors in expression.terms
     ]
     named: dict[Tensor, Expression] = {}
-    while (joined := _joined(pieces, free, dims, named)) is not None:
-        pieces = joined
-    pieces = _partners(pieces, expression, named)
+    if len(pieces) <= MOST_TERMS:
+        while (joined := _joined(pieces, free, dims, named)) is not None:
+            pieces = joined
+        pieces = _partners(pieces, expression, named)
     found = Grouped(free, _lines(pieces, dims), named)
     left = len((expanded(found) - expression).terms)
     if left:
@@ -84,13 +87,13 @@ def sizes(expression: Expression) -> frozenset[sp.Symbol]:
 
 def expanded(found: Grouped) -> Expression:
     """The sum of all lines, with the named parts written out."""
-    out = collect(found.free, [])
+    products: Terms = []
     for line in found.lines:
         for piece in line.pieces:
             whole = written_out(piece, found.free, found.named).scaled(line.coefficient)
             for way in (found.free, *piece.exchanges):
-                out = out + _exchanged(whole, way)
-    return out
+                products.extend(_exchanged(whole, way).terms)
+    return collect(found.free, products)
 
 
 def written_out(
@@ -186,16 +189,15 @@ def _partners(
     ways = [w for w in ways if [i.dim for i in w] == [i.dim for i in free]]
     ways = [w for w in ways if _exchanged(expression, w) == expression]
     ways.sort(key=lambda way: sum(a != b for a, b in zip(way, free, strict=True)))
-    waiting = [(p, written_out(p, free, named)) for p in pieces]
+    waiting = {written_out(p, free, named): p for p in pieces}
+    if len(waiting) < len(pieces):  # two pieces of equal value: whose partner is whose is open
+        return list(pieces)
     out = []
     while waiting:
-        piece, whole = waiting.pop(0)
-        exchanges = []
+        whole = next(iter(waiting))
+        piece, exchanges = waiting.pop(whole), []
         for way in ways:
-            image = _exchanged(whole, way)
-            partner = next((k for k, (_, w) in enumerate(waiting) if w == image), None)
-            if partner is not None and image != whole:
-                del waiting[partner]
+            if waiting.pop(_exchanged(whole, way), None) is not None:
                 exchanges.append(way)
         out.append(replace(piece, exchanges=tuple(exchanges)))
     return out
@@ -217,6 +219,7 @@ def _lines(pieces: Iterable[Piece], dims: frozenset[sp.Symbol]) -> tuple[Line, .
     return tuple(out)
 
 
+@cache
 def _taken_apart(coefficient: sp.Expr, dims: frozenset[sp.Symbol]) -> tuple[sp.Expr, sp.Expr]:
     """A coefficient as parameters times (number and sizes)."""
     parameters, measure = sp.Integer(1), sp.Integer(1)
