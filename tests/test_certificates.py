@@ -14,8 +14,9 @@ import pytest
 from certificates import resealed
 
 from derive import certificate, sources
+from derive import entry as entry_module
 from derive.cli import main
-from derive.commands import export_command, list_command
+from derive.commands import list_command
 from derive.commands.verify_command import keep_stronger
 from derive.entry import Entry, generated_folder
 from derive.registry import entries, find, registered
@@ -273,7 +274,7 @@ def test_export_carries_a_certificate_only_while_it_holds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(export_command, "generated_folder", lambda: folder)
+    monkeypatch.setattr(entry_module, "generated_folder", lambda: folder)
     target = tmp_path / "package"
     assert main(["export", MODEL, "--to", str(target)]) == 0
     assert (target / f"{MODEL}.cert.json").exists()

@@ -20,7 +20,19 @@ MODELS = (
     "sigmoid_closure",
     "sphere_attention_tracking",
 )
-HANDED_ON = {"noise", "simulate", "network", "reduced_network", "solve", "particles", "turnpike"}
+HANDED_ON = {
+    "noise",
+    "simulate",
+    "path",
+    "terms",
+    "normals",
+    "network",
+    "reduced_network",
+    "solve",
+    "flow",
+    "particles",
+    "turnpike",
+}
 ESTIMATES = {"rate_error", "velocity_error"}  # of a quadrature: compared where it is used
 
 

@@ -107,7 +107,7 @@ MUTANTS = (
            "methods.optimal_control.derivation:_end", other_end, "neural_ode_tracking"),
     Mutant("runtime: blocks", "the Wishart root by 1.05", "runtime.paths.blocks:root_shift",
            times(1.05), "shaped_attention"),
-    Mutant("runtime: steps", "the width of a step of 1.05 h", "runtime.paths.stepping:_dims",
+    Mutant("runtime: steps", "the width of a step of 1.05 h", "runtime.paths.stepping:width_dims",
            of_a_longer_step, "shaped_attention"),
     Mutant("runtime: normals", "by 1.05", "runtime.paths.normals:normals",
            times(1.05), "linear_attention"),

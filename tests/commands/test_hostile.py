@@ -314,8 +314,8 @@ def test_what_is_built_agrees_with_its_equations(
     names: list[str], mixing: str, factor: str, seed: int
 ) -> None:
     from derive.calculus.index.evaluate import evaluate
-    from derive.commands import build_command
     from derive.derivation import derived
+    from derive.face import kernel
     from derive.verify.common.compare import load_module
     from derive.verify.covariance_sde.instance import instance
 
@@ -325,7 +325,7 @@ def test_what_is_built_agrees_with_its_equations(
         results.append(derived(*arguments))
         return results[-1]
 
-    with folder() as place, mock.patch.object(build_command, "derived", kept):
+    with folder() as place, mock.patch.object(kernel, "derived", kept):
         text = LAYER.format(*names, mixing.format(*names), "", factor)
         (place / "mine.py").write_text(text, encoding="utf-8")
         code, _, err = run("build", place / "mine.py", "--out", place / "kernels")
