@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive.kinds.tex import tex
 from derive.runtime.paths.results import Paths
 
 BANDS = ((5, 95), (25, 75))
@@ -43,7 +44,7 @@ def covariance_picture(
         axis.set_xlabel(f"depth / {clock}")
         axis.set_xlim(0, sde.times[-1])
     axes[0].legend(frameon=False, loc="upper left", fontsize=8)
-    words = ", ".join(f"{_tex(k)} = {v:.3g}" for k, v in params._asdict().items())
+    words = ", ".join(f"{tex(k)} = {v:.3g}" for k, v in params._asdict().items())
     figure.suptitle(
         f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
         f"5-95 % of {len(sde.V)} paths",
@@ -137,12 +138,3 @@ def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
             )
     if top == 0:
         axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")
-
-
-_GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lam", "sigma", "tau", "theta"}
-
-
-def _tex(name: str) -> str:
-    head, _, tail = name.partition("_")
-    letter = "\\" + ("lambda" if head == "lam" else head) if head in _GREEK else head
-    return f"${letter}_{{{tail}}}$" if tail else f"${letter}$"
