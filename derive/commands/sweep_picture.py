@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from derive.contract import Swept
 from derive.figures import style
@@ -31,8 +32,11 @@ def picture(
         figure, drawn = style.panels(2, width=3.9, height=3.2)
         for axis, (name, title) in zip(drawn[0], panels, strict=True):
             _lines(axis, axes, table, name, title, swept.times)
+        told = [axis for axis in drawn[0] if len(axis.lines) == min(4, len(swept.times)) > 1]
+        if told:  # where bands are, a legend would lie on them
+            told[-1].legend()
         last = f"t = {swept.times[-1]:.3g}"
-        words = f"medians; at {last} 25-75 % and 5-95 %" if f"{show}_q50" in table else ""
+        words = f"medians; bands at {last}: 25-75 % and 5-95 %" if f"{show}_q50" in table else ""
         if show in table and np.isnan(table[show]).any():
             words = "no mark: the solution has ended before"
     else:
@@ -76,8 +80,6 @@ def _lines(
     if constant:  # one line for all times, such as the time of a blow-up
         for line in axis.lines[:-1]:
             line.remove()
-    elif len(chosen) > 1:
-        axis.legend()
     axis.set_title(title, loc="left")
     axis.set_xlabel(tex(parameter))
     margin = 0.03 * (places.max() - places.min())
@@ -86,6 +88,8 @@ def _lines(
         axis.set_xlim(places.min() / 1.05, places.max() * 1.05)
     else:
         axis.set_xlim(places.min() - margin, places.max() + margin)
+        if not ticks:  # few enough that their labels do not meet
+            axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     if ticks:
         axis.set_xticks(places, ticks)
     if name in table and not np.isfinite(table[name]).any():
@@ -126,7 +130,7 @@ def _map(
         set_ticks(list(kept), [_short(ticks[i]) for i in kept])
     axis.set_xlabel(tex(across))
     axis.set_ylabel(tex(below))
-    axis.set_title(title, loc="left")
+    axis.set_title(title + " (∞: none)" * bool(np.isinf(values).any()), loc="left")
     axis.spines[:].set_visible(False)
 
 

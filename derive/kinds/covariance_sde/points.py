@@ -114,8 +114,8 @@ class Points:
         if not self.steps or not np.any(columns["exploded"]):
             return ""
         return (
-            f"paths have exploded; {self.steps} fixed steps are rough near an explosion, and so is the "
-            "share: --scheme adaptive follows the state"
+            f"paths have exploded; {self.steps} fixed steps are rough near an explosion, "
+            "and so is the share: --scheme adaptive follows the state"
         )
 
     def compute(

@@ -23,7 +23,7 @@ SHOWN = 8  # eigenvalues with columns of their own
 class Points:
     """One request; see `derive.contract.Swept`."""
 
-    share = ("blow_up_time", "blow-up time (∞: none by the end)")
+    share = ("blow_up_time", "blow-up time")
     clock = "time"
 
     def __init__(
