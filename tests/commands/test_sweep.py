@@ -132,15 +132,27 @@ PAIRS = ((1, 0), (2, 0), (2, 1))
 
 
 def test_an_exploded_path_stands_still_inside_the_radius(tmp_path, capsys) -> None:
-    words = ("--paths", "64", "--radius", "1.2", "--t1", ".25", "--saves", "4")
+    """Saved at every step, so that the step of an exit is seen, beside the paths themselves."""
+    import jax
+
+    from derive.runtime.common.precision import precision
+
+    words = ("--paths", "64", "--radius", "1.2", "--t1", ".25", "--steps", "32", "--saves", "32")
     code, out, err = run(capsys, "sweep", *GRID, *words, "--out", tmp_path)
     assert code == 0 and "--scheme adaptive" in out, err
     found = rows(tmp_path / TABLE)
-    assert len(found) == 20
+    assert len(found) == 5 * 32 and max(r["variance_q95"] for r in found) <= 1.2
     last = [r for r in found if r["gamma"] == 0.9]
-    shares = [r["exploded"] for r in last]
-    assert shares == sorted(shares) and shares[-1] > 0.9
-    assert max(r["variance_q95"] for r in found) <= 1.2
+    assert [r["t"] for r in last] == [0.25 * k / 32 for k in range(1, 33)]
+    module = kernel_of(find("shaped_attention"))
+    with precision("float64"):
+        keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(64)]
+        start, params = 0.2 + 0.8 * np.eye(3), module.Params(0.9, 1.0)
+        one = jax.jit(lambda key: module.path(key, start, params, t1=0.25, steps=32))
+        size = np.abs(np.stack([one(key) for key in keys])).max((-1, -2))
+    left = np.logical_or.accumulate(size > 1.2, axis=1)[:, 1:]
+    assert [r["exploded"] for r in last] == left.mean(0).tolist()
+    assert 0 < left.mean() < 1
 
 
 def test_adaptive_steps_are_simulate_point_by_point(tmp_path, capsys) -> None:

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive import observables
 from derive.kinds.tex import tex
 from derive.runtime.paths.results import Paths
 
@@ -96,17 +97,13 @@ def _series(sde: Paths, network: Paths | None, width: int) -> Iterator[tuple[Pat
 def _percentiles(paths: Paths, panel: str) -> dict[int, np.ndarray]:
     """Percentiles over paths and tokens; a path that has left counts as infinite in size."""
     V = paths.V
-    m = V.shape[-1]
     gone = paths.exit_time[:, None] <= paths.times[None, :]
-    diagonal = np.diagonal(V, axis1=-2, axis2=-1)
-    if panel == "variance":
-        values = diagonal
-    else:
-        rows, columns = np.tril_indices(m, -1)
-        values = V[..., rows, columns]
-        if panel == "correlation":
-            scale = np.sqrt(diagonal[..., rows] * diagonal[..., columns])
-            values = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
+    rows, columns = np.tril_indices(V.shape[-1], -1)
+    values = {
+        "variance": observables.variances,
+        "covariance": lambda V: V[..., rows, columns],
+        "correlation": observables.correlations,
+    }[panel](V)
     if panel != "correlation":
         values = np.where(gone[..., None], np.inf, values)
     flat = np.moveaxis(values, 1, 0).reshape(len(paths.times), -1)
