@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "mutate",
     "simulate",
+    "sweep",
     "figure",
     "export",
     "watch",

@@ -64,6 +64,51 @@ class Simulation(Protocol):
         """Write arrays and a picture; the exit code."""
 
 
+class Swept(Protocol):
+    """A sweep that is ready to run.
+
+    `tile`: points that are computed together, whose bits do not depend on any others; `identity`:
+    what results follow from beside kernel and grid, for JSON; `times` (saves,), with the words
+    `clock` for their axis; `quantities`: what a picture can show, with titles, the first by
+    default; `share`: the column that it shows beside, with its title.
+    """
+
+    tile: int
+    identity: Mapping[str, Any]
+    times: Any
+    clock: str
+    quantities: Mapping[str, str]
+    share: tuple[str, str]
+    caption: str
+
+    def compute(
+        self, points: Sequence[Mapping[str, float]], report: Callable[[float], None]
+    ) -> Mapping[str, Any]:
+        """Columns (points, saves) by name: a quantity has NAME_mean and NAME_q05, ..., or NAME
+        alone."""
+        ...
+
+    def caution(self, columns: Mapping[str, Any]) -> str:
+        """What to know before using the table; empty if there is nothing."""
+        ...
+
+
+class Sweep(Protocol):
+    """What `derive sweep` does for the models of a method."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options that are the method's own."""
+
+    def prepare(
+        self,
+        module: ModuleType,
+        points: Sequence[Mapping[str, float]],
+        options: argparse.Namespace,
+    ) -> Swept:
+        """Raises RequestError or ValueError where a point makes no sense, before any work."""
+        ...
+
+
 class Figure(NamedTuple):
     """A picture of `derive figure`: its title, and the module of `derive.figures` that draws it.
 
@@ -81,13 +126,14 @@ class Method(Protocol):
     `word`: the decorator's name, which `derive list` shows and `derive new --kind` takes;
     `starter`: text of a definition that derives as it stands, NAME standing for its name;
     `views`: reports beside the equations, with what each shows; `simulation`: None where there is
-    none, and `instead` says what to do.
+    none, and `instead` says what to do; `sweep` likewise, and `unswept`.
     """
 
     word: str
     starter: str
     views: Mapping[str, str] = {}
     simulation: Simulation | None = None
+    sweep: Sweep | None = None
 
     def trace(self, definition: Any) -> Any:
         """The definition run on symbols.  Raises DefinitionError with the place."""
@@ -138,3 +184,7 @@ class Method(Protocol):
     def instead(self, name: str) -> str:
         """What to do where `derive simulate` does nothing."""
         return f"From Python: derive.generated.{name}"
+
+    def unswept(self, name: str) -> str:
+        """Why `derive sweep` does nothing, and what to do."""
+        return f"{name}: a {self.word} model has no sweep. {self.instead(name)}"

@@ -19,11 +19,17 @@ def kernel_text(file: Path, entry: Entry) -> str:
 def kernel_of(entry: Entry) -> ModuleType:
     """The module of an entry: as it was built for what is shipped; of a definition of one's own
     derived, gated and kept by content, so that it is the definition's as it stands."""
-    from derive.face.kernel import kernel_file, loaded
+    from derive.face.kernel import loaded
 
-    if entry.shipped:
-        return kernel(entry.kernels() / f"{entry.name}.py", entry.argument)
-    return loaded(kernel_file(entry), entry.name)
+    file = file_of(entry)
+    return kernel(file, entry.argument) if entry.shipped else loaded(file, entry.name)
+
+
+def file_of(entry: Entry) -> Path:
+    """The file of that module."""
+    from derive.face.kernel import kernel_file
+
+    return entry.kernels() / f"{entry.name}.py" if entry.shipped else kernel_file(entry)
 
 
 def kernel(file: Path, argument: str) -> ModuleType:

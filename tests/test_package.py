@@ -56,6 +56,7 @@ LAYERS = {
         "entry",
         "files",
         "kernels",
+        "observables",
         "registry",
         "verify",
         "figures",

@@ -10,6 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive.observables import correlations as correlations
+
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
     "#0072B2",
     "#E69F00",
@@ -63,14 +65,6 @@ def bands(axis: Any, x: np.ndarray, found: np.ndarray, colour: str, label: str |
     axis.fill_between(x, found[0], found[4], color=colour, alpha=0.16, linewidth=0)
     axis.fill_between(x, found[1], found[3], color=colour, alpha=0.30, linewidth=0)
     axis.plot(x, found[2], color=colour, label=label)
-
-
-def correlations(V: np.ndarray) -> np.ndarray:
-    """Correlations of all pairs of tokens: (..., m, m) to (..., pairs)."""
-    rows, columns = np.tril_indices(V.shape[-1], -1)
-    diagonal = np.diagonal(V, axis1=-2, axis2=-1)
-    scale = np.sqrt(diagonal[..., rows] * diagonal[..., columns])
-    return np.divide(V[..., rows, columns], scale, out=np.zeros_like(scale), where=scale > 0)
 
 
 def start(m: int, covariance: float) -> np.ndarray:

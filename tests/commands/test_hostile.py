@@ -194,7 +194,9 @@ def test_a_damaged_kernel_or_certificate_is_named_and_mended(data: st.DataObject
 
 @drawn(300)
 @given(
-    st.sampled_from(["list", "show", "new", "diff", "simulate", "export", "figure", "nothing", ""]),
+    st.sampled_from(
+        ["list", "show", "new", "diff", "simulate", "sweep", "export", "figure", "nothing", ""]
+    ),
     st.lists(
         st.text(string.printable, max_size=12).filter(lambda t: "/" not in t and t[:1] != "-")
         | st.sampled_from(["--kind", "--format", "--limit", "--help", "--steps", "--level", "-x"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from derive.contract import Figure
-from derive.kinds.covariance_sde import simulation
+from derive.kinds.covariance_sde import simulation, sweep
 from derive.kinds.covariance_sde.starter import STARTER
 from derive.kinds.rooms import InRooms
 
@@ -23,6 +23,7 @@ class CovarianceSDEs(InRooms):
     word = "covariance_sde"
     starter = STARTER
     simulation = simulation
+    sweep = sweep
     views = {
         "finite-width": "what one layer of finite width does beyond the limit: L_1, the corrected "
         "SDE, L_2"

@@ -12,6 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive import observables
+from derive.kinds.tex import tex
 from derive.runtime.paths.results import Paths
 
 BANDS = ((5, 95), (25, 75))
@@ -43,7 +45,7 @@ def covariance_picture(
         axis.set_xlabel(f"depth / {clock}")
         axis.set_xlim(0, sde.times[-1])
     axes[0].legend(frameon=False, loc="upper left", fontsize=8)
-    words = ", ".join(f"{_tex(k)} = {v:.3g}" for k, v in params._asdict().items())
+    words = ", ".join(f"{tex(k)} = {v:.3g}" for k, v in params._asdict().items())
     figure.suptitle(
         f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
         f"5-95 % of {len(sde.V)} paths",
@@ -95,17 +97,13 @@ def _series(sde: Paths, network: Paths | None, width: int) -> Iterator[tuple[Pat
 def _percentiles(paths: Paths, panel: str) -> dict[int, np.ndarray]:
     """Percentiles over paths and tokens; a path that has left counts as infinite in size."""
     V = paths.V
-    m = V.shape[-1]
     gone = paths.exit_time[:, None] <= paths.times[None, :]
-    diagonal = np.diagonal(V, axis1=-2, axis2=-1)
-    if panel == "variance":
-        values = diagonal
-    else:
-        rows, columns = np.tril_indices(m, -1)
-        values = V[..., rows, columns]
-        if panel == "correlation":
-            scale = np.sqrt(diagonal[..., rows] * diagonal[..., columns])
-            values = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
+    rows, columns = np.tril_indices(V.shape[-1], -1)
+    values = {
+        "variance": observables.variances,
+        "covariance": lambda V: V[..., rows, columns],
+        "correlation": observables.correlations,
+    }[panel](V)
     if panel != "correlation":
         values = np.where(gone[..., None], np.inf, values)
     flat = np.moveaxis(values, 1, 0).reshape(len(paths.times), -1)
@@ -137,12 +135,3 @@ def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
             )
     if top == 0:
         axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")
-
-
-_GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lam", "sigma", "tau", "theta"}
-
-
-def _tex(name: str) -> str:
-    head, _, tail = name.partition("_")
-    letter = "\\" + ("lambda" if head == "lam" else head) if head in _GREEK else head
-    return f"${letter}_{{{tail}}}$" if tail else f"${letter}$"

@@ -91,8 +91,8 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
 
     plot = _plotting()
     module = kernel_of(entry)
-    params = _params(module, options.param)
-    V0 = inputs.covariance(_start(options))
+    params = parameters(module, options.param)
+    V0 = inputs.covariance(start(options))
     times = inputs.times(options.saves, options.t1)
     require_writable(options.out)
     sde, network = _simulated(module, V0, params, times, options)
@@ -184,7 +184,7 @@ def _plotting():  # type: ignore[no-untyped-def]
     return covariance_picture
 
 
-def _params(module: ModuleType, given: list[str]) -> Any:
+def parameters(module: ModuleType, given: list[str]) -> Any:
     import numpy as np
 
     names = module.Params._fields
@@ -197,17 +197,21 @@ def _params(module: ModuleType, given: list[str]) -> Any:
             values[name] = float(value)
         except ValueError:
             raise RequestError(f"--param {text}: {value!r} is not a number") from None
+    from derive.runtime.common import inputs
+
     for name in names:
+        if module._SPEC.ranges.get(name) == inputs.PATTERN:
+            raise RequestError(
+                f"{name} is an array; from Python: derive.compile(...).simulate(...)"
+            )
         low, high, *_ = module._SPEC.ranges.get(name, ("0.0", "3.0"))
         low, high = float(low), float(high)
         low = -1.0 if np.isinf(low) else low
         values.setdefault(name, low + (min(high, low + 3.0) - low) / 3)
-    from derive.runtime.common import inputs
-
     return inputs.parameters(values, module.Params, module._SPEC.ranges)
 
 
-def _start(options: argparse.Namespace) -> np.ndarray:
+def start(options: argparse.Namespace) -> np.ndarray:
     """The covariance to start from: of the file's tokens, scaled, or as it stands there."""
     import numpy as np
 

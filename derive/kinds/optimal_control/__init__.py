@@ -35,5 +35,13 @@ class OptimalControls(InRooms):
     def instead(self, name: str) -> str:
         return f"From Python: derive.generated.{name}.solve(...) and .turnpike(...)"
 
+    def unswept(self, name: str) -> str:
+        return (
+            f"{name}: a sweep runs independent points beside each other, and an extremal is a "
+            "boundary value problem, found by continuation with its own mesh, data and checks. "
+            f'From Python, in a loop: k = derive.load("{name}"); '
+            "[k.solve(x0, params, T=T) for params in ...]"
+        )
+
 
 METHOD = OptimalControls()
