@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from derive.contract import Figure
+from derive.kinds.gaussian_closure import simulation
 from derive.kinds.gaussian_closure.starter import STARTER
 from derive.kinds.rooms import InRooms
 
@@ -18,6 +19,7 @@ FIGURES = {
 class GaussianClosures(InRooms):
     word = "gaussian_closure"
     starter = STARTER
+    simulation = simulation
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.closures.model import trace_closure
