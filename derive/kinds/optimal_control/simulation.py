@@ -135,8 +135,14 @@ def _problem(model: ControlDefinition, fixed_end: bool, options: argparse.Namesp
     said = requests.said_drawn(
         {n: values[n] for n in (*shapes, *states)}, [*params, *start], options.seed
     )
-    chosen = ({n: values[n] for n in names} for names in (shapes, states))
-    return Problem(*chosen, end, frozenset(start), at, said)
+    return Problem(
+        {n: values[n] for n in shapes},
+        {n: values[n] for n in states},
+        end,
+        frozenset(start),
+        at,
+        said,
+    )
 
 
 def _solved(
