@@ -80,12 +80,12 @@ def _eigenvalues(axis: Any, arrays: Mapping[str, Any]) -> None:
     times, cov = arrays["times"], arrays["cov"]
     blocks = cov if cov.ndim == 4 else cov[:, None]
     least, most = np.inf, 0.0
-    for k in range(blocks.shape[1]):
+    for k in range(min(blocks.shape[1], MOST)):
         good = np.isfinite(blocks[:, k]).all(axis=(-1, -2))
         values = np.linalg.eigvalsh(blocks[good, k])
-        colour = COLOURS[k % 4] if cov.ndim == 4 else style.BLUE
+        colour = COLOURS[k] if cov.ndim == 4 else style.BLUE
         lines = axis.plot(times[good], values, color=colour, linewidth=1.4)
-        if cov.ndim == 4 and k < MOST:
+        if cov.ndim == 4:
             lines[0].set_label(f"position {k + 1}")
         least, most = min(least, values.min()), max(most, values.max())
     if "tokens" in arrays:
@@ -100,12 +100,9 @@ def _eigenvalues(axis: Any, arrays: Mapping[str, Any]) -> None:
     blow_up = float(arrays["blow_up_time"])
     if np.isfinite(blow_up):
         axis.axvline(blow_up, color="0.4", linewidth=0.9, linestyle="--")
-        axis.annotate(
-            f"blow-up, t = {blow_up:.4g}", (blow_up, 0.97), xycoords=("data", "axes fraction"),
-            xytext=(-4, 0), textcoords="offset points", ha="right", va="top", fontsize=8,
-        )  # fmt: skip
     if cov.ndim == 4:
         axis.legend(loc="best", fontsize=7.5)
-    axis.set_title("eigenvalues of the covariance", loc="left")
+    end = f", blow-up at {blow_up:.4g}" * bool(np.isfinite(blow_up))
+    axis.set_title(f"eigenvalues of the covariance{end}", loc="left")
     axis.set_xlabel("time")
     axis.set_xlim(left=0)
