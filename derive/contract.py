@@ -55,10 +55,11 @@ class Derivation(Protocol):
 
 
 class Simulation(Protocol):
-    """What `derive simulate` does for the models of a method."""
+    """What `derive simulate` does for the models of a method; its docstring's first line is the
+    help of the command for them."""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options."""
+        """Add the method's options; the command itself adds --seed and --out."""
 
     def run(self, entry: Entry, options: argparse.Namespace) -> int:
         """Write arrays and a picture; the exit code."""

@@ -27,13 +27,23 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
     params = module.Params(**params)
     found = module.turnpike(params, starts=r["starts"], seed=r["seed"])
     progress(0.5)
-    solution = module.solve(
-        module.State(**first),
-        params,
-        T=T,
-        **_options(r, found, T),
-    )
+    options = solver_options(module, found, T, r["saves"], r["tolerance"])
+    solution = module.solve(module.State(**first), params, T=T, **options)
     progress(0.9)
+    return series(module, params, solution, found, T)
+
+
+def solver_options(
+    module: Any, found: Any, T: float, saves: int, tolerance: float
+) -> dict[str, Any]:
+    """What `solve` is handed beside the problem; `found`: the turnpike."""
+    if found.verdict == "finite_time" or module._SPEC.sparse in ("l1", "l2norm"):
+        return {"near": found}  # the solution comes at its own times
+    return {"near": found, "saves": np.linspace(0, T, saves), "tolerance": tolerance}
+
+
+def series(module: Any, params: Any, solution: Any, found: Any, T: float) -> dict[str, Any]:
+    """What is drawn of an extremal beside its static optimum."""
     out: dict[str, Any] = {
         "times": solution.times,
         "rate": found.rate,
@@ -59,12 +69,6 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
     return out
 
 
-def _options(r: dict[str, Any], found: Any, T: float) -> dict[str, Any]:
-    if found.verdict == "finite_time":  # its solution comes at its own times
-        return {"near": found}
-    return {"near": found, "saves": np.linspace(0, T, r["saves"]), "tolerance": r["tolerance"]}
-
-
 def _pull(module: Any, params: Any, solution: Any) -> dict[str, Any]:
     """What a control of size one would gain, max |H_u| without its price, and that price."""
     x, p = (type(a)(*a) for a in (solution.x, solution.p))
@@ -84,6 +88,11 @@ def _pull(module: Any, params: Any, solution: Any) -> dict[str, Any]:
 
 
 def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    return drawn(request["model"], TITLES[request["model"]], arrays)
+
+
+def drawn(name: str, what: str, arrays: dict[str, Any]) -> Any:
+    """The figure of a model; `what` it is, in words."""
     figure, axes = style.panels(4, width=2.9, height=2.9)
     times = arrays["times"]
     words = {"x": "state", "u": "control", "p": "costate"}
@@ -121,12 +130,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     else:
         _size(axes[0][3], arrays)
         said = ""
-    name, verdict = request["model"], str(arrays["verdict"])
+    verdict = str(arrays["verdict"])
     static = "" if verdict == "none" else "dotted: static optimum, "
     style.title(
         figure,
-        f"{name.replace('_', ' ')}: {TITLES[name]}; {static}verdict "
-        f"{verdict.replace('_', ' ')}{said}",
+        f"{name.replace('_', ' ')}: {what}; {static}verdict {verdict.replace('_', ' ')}{said}",
     )
     return figure
 

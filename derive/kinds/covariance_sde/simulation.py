@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from derive.entry import Entry
 from derive.errors import RequestError
-from derive.files import require_writable, write_whole
+from derive.files import require_writable
 from derive.kernels import kernel_of
+from derive.kinds import requests
+from derive.kinds.requests import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paths", type=count(1), default=4096)
     parser.add_argument("--width", type=count(0), default=128, help="of the network; 0: no network")
     parser.add_argument("--saves", type=count(2), default=41, help="number of save times")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dt", type=float, help="fixed step (default: the step follows the state)")
     parser.add_argument(
         "--radius",
@@ -68,35 +68,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="use at most M tokens of the file (default 12)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="folder (default results)"
-    )
-
-
-def count(least: int) -> Callable[[str], int]:
-    """An integer on the command line, at least `least`."""
-
-    def read(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        return value
-
-    read.__name__ = "integer"
-    return read
 
 
 def run(entry: Entry, options: argparse.Namespace) -> int:
     from derive.runtime.common import inputs
 
-    plot = _plotting()
+    plot = requests.picture("derive.kinds.covariance_sde.picture").covariance_picture
     module = kernel_of(entry)
     params = parameters(module, options.param)
     V0 = inputs.covariance(start(options))
     times = inputs.times(options.saves, options.t1)
     require_writable(options.out)
     sde, network = _simulated(module, V0, params, times, options)
-    prefix = options.out / entry.name
     arrays: dict[str, Any] = {"V0": V0, "times": sde.times, "V": sde.V, "exit_time": sde.exit_time}
     arrays.update({f"param_{k}": v for k, v in params._asdict().items()})
     if network is not None:
@@ -106,10 +89,10 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
             "network_exit_time": network.exit_time,
             "width": options.width,
         }
-    files = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".npz", ".png")]
-    write_whole(files[0], lambda stream: _numpy().savez_compressed(stream, **arrays))
-    write_whole(
-        files[1],
+    files = requests.write(
+        entry,
+        options.out,
+        arrays,
         lambda stream: plot(
             stream, entry.name, params, sde, network, options.width, _clock(module)
         ),
@@ -176,29 +159,13 @@ def _clock(module: ModuleType) -> str:
     return "width" if pace == 1 else f"width$^{{{pace:.3g}}}$"
 
 
-def _plotting():  # type: ignore[no-untyped-def]
-    try:
-        from derive.kinds.covariance_sde.picture import covariance_picture
-    except ImportError:
-        raise RequestError("pictures need matplotlib; pip install 'derive[plot]'") from None
-    return covariance_picture
-
-
 def parameters(module: ModuleType, given: list[str]) -> Any:
     import numpy as np
 
-    names = module.Params._fields
-    values: dict[str, float] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or name not in names:
-            raise RequestError(f"--param {text}: write NAME=VALUE with NAME in {', '.join(names)}")
-        try:
-            values[name] = float(value)
-        except ValueError:
-            raise RequestError(f"--param {text}: {value!r} is not a number") from None
     from derive.runtime.common import inputs
 
+    names = module.Params._fields
+    values = requests.given("--param", given, dict.fromkeys(names, ()))
     for name in names:
         if module._SPEC.ranges.get(name) == inputs.PATTERN:
             raise RequestError(
@@ -253,17 +220,7 @@ def _stored(file: Path) -> np.ndarray:
     """A matrix of floats; what is not needed of a large file stays there."""
     import numpy as np
 
-    try:
-        found = np.load(file, allow_pickle=False, mmap_mode="r")
-    except Exception as problem:  # whatever a file that is none makes the reader do
-        said = str(problem).split("\n")[0]
-        why = "it holds Python objects" if "allow_pickle" in said else said
-        raise RequestError(f"--tokens {file}: cannot be read as .npy ({why})") from None
-    if not isinstance(found, np.ndarray):
-        raise RequestError(
-            f"--tokens {file}: cannot be read as .npy (it is an archive of "
-            f"{', '.join(found.files)}); save the one array with numpy.save"
-        )
+    found = requests.stored(f"--tokens {file}", file)
     if found.ndim != 2 or not np.issubdtype(found.dtype, np.floating) or not found.size:
         raise RequestError(
             f"--tokens {file}: shape {found.shape} of {found.dtype}; wanted floats, a "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from derive.contract import Swept
-from derive.kinds.covariance_sde.simulation import count
+from derive.kinds.requests import count
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from derive.contract import Figure
-from derive.kinds.gaussian_closure import sweep
+from derive.kinds.gaussian_closure import simulation, sweep
 from derive.kinds.gaussian_closure.starter import STARTER
 from derive.kinds.rooms import InRooms
 
@@ -20,6 +20,7 @@ class GaussianClosures(InRooms):
     word = "gaussian_closure"
     starter = STARTER
     sweep = sweep
+    simulation = simulation
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.closures.model import trace_closure

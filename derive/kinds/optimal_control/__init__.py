@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from derive.contract import Figure
+from derive.kinds.optimal_control import simulation
 from derive.kinds.optimal_control.starter import STARTER
 from derive.kinds.rooms import InRooms
 
@@ -13,6 +14,7 @@ from derive.kinds.rooms import InRooms
 class OptimalControls(InRooms):
     word = "optimal_control"
     starter = STARTER
+    simulation = simulation
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.control.problem import trace_problem

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import sympy as sp
@@ -38,19 +40,24 @@ def instance(
     size: int = 2,
     rank: int | None = None,
     block: bool = True,
+    given: Mapping[str, int] = MappingProxyType({}),
 ) -> ClosureInstance:
-    """A generic law and generic matrices; heads, keys and values of sizes that differ."""
+    """A generic law and generic matrices; heads, keys and values of sizes that differ.
+
+    `given`: sizes by dimension that are to be these.
+    """
     rng = generator(57, seed)
     sizes = dict(SIZES)
     for position, dim in enumerate(model.dims):
         sizes[dim.name] = size if dim in (model.state_dim, model.key_dim) else 2 + position % 2
+    sizes |= given
     d, e = sizes[model.state_dim.name], sizes[model.key_dim.name]
     arrays = {
         m.data: scale ** (1 if len(m.shape) > 1 else 0)
         * rng.standard_normal([sizes[s.name] for s in m.shape])
         for m in model.matrices
     }
-    blocks = (SIZES["B"],) if model.positional and block else ()
+    blocks = (sizes["B"],) if model.positional and block else ()
 
     def law(n: int) -> tuple[np.ndarray, np.ndarray]:
         root = rng.standard_normal((*blocks, n, rank or n))
@@ -63,9 +70,9 @@ def instance(
         arrays["key_mean"], arrays["key_cov"] = law(e)
     with_law(arrays)
     if model.positional:
-        arrays["theta"] = rng.dirichlet(3 * np.ones(SIZES["B"]))
-        add_masks(arrays, SIZES["B"])
-        arrays["x"] = rng.standard_normal((*((SIZES["B"],) if block else ()), d))
+        arrays["theta"] = rng.dirichlet(3 * np.ones(sizes["B"]))
+        add_masks(arrays, sizes["B"])
+        arrays["x"] = rng.standard_normal((*((sizes["B"],) if block else ()), d))
     else:
         arrays["x"] = rng.standard_normal(d)
     params = {p.name: float(sample(p, rng)) for p in model.params}

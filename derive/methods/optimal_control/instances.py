@@ -45,17 +45,19 @@ def point(
     seed: int,
     reach: float | None = None,
     most: int | None = None,
+    given: Mapping[str, int] = MappingProxyType({}),
 ) -> Point:
     """A random instance: small unequal dimensions, entries of both signs, some of them large.
 
     Symmetric data and states are positive definite: they may be covariances.  `most`: sizes are 2
-    to `most`.
+    to `most`; `given`: those by dimension that are to be these.
     """
     rng = generator(_SEED, seed)
     sizes = rng.permutation(len(model.dims)) + 2
     if most is not None:
         sizes = 2 + (sizes + seed) % (most - 1)
     dims = {d.name: float(k) for d, k in zip(model.dims, sizes, strict=True)}
+    dims |= {name: float(size) for name, size in given.items()}
     params = {q.name: float(sample(q, rng)) for q in model.params}
     reach = (0.7, 1.0, 2.0)[seed % 3] if reach is None else reach
     arrays = {}
@@ -73,18 +75,20 @@ def point(
     return Point(arrays, dims, params, numbers)
 
 
-def inside(model: ControlDefinition, seed: int) -> Point:
+def inside(
+    model: ControlDefinition, seed: int, given: Mapping[str, int] = MappingProxyType({})
+) -> Point:
     """An instance where dynamics and costs are finite, if one of a few shapes is.
 
     A cost such as -log(1 - u^2) is defined for small values alone, and u^a for positive ones.
     """
-    first = at = point(model, seed)
+    first = at = point(model, seed, given=given)
     for attempt in range(10):
         with np.errstate(all="ignore"):
             rates, running, terminal = text_values(model, at, {})
         if all(np.all(np.isfinite(a)) for a in (*rates, running, terminal)):
             return at
-        at = point(model, seed, 0.5 ** (attempt % 5))
+        at = point(model, seed, 0.5 ** (attempt % 5), given=given)
         if attempt >= 4:
             names = {s.name for s in (*model.states, *model.controls) if not s.kind}
             arrays = {n: np.abs(a) + 0.1 if n in names else a for n, a in at.arrays.items()}
@@ -137,6 +141,28 @@ def text_values(
     """Dynamics, running and terminal cost from the text, with some arrays changed."""
     found = text_problem(model, at, changes, norm, rates)
     return [np.asarray(f) for f in found.dynamics], found.running, found.terminal
+
+
+def reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> list[np.ndarray]:
+    """Where half of the instance's control leads: an end that can be reached."""
+    names = [s.name for s in model.states]
+    state = [at.arrays[n] for n in names]
+    held = {s.name: at.arrays[s.name] / 2 for s in model.controls}
+
+    def rate(state: list[np.ndarray]) -> list[np.ndarray]:
+        rates, _, _ = text_values(model, at, {**held, **dict(zip(names, state, strict=True))})
+        return [np.asarray(r) for r in rates]
+
+    h = T / steps
+    for _ in range(steps):
+        half = [x + h / 2 * r for x, r in zip(state, rate(state), strict=True)]
+        state = [x + h * r for x, r in zip(state, rate(half), strict=True)]
+    if not all(np.all(np.isfinite(x)) for x in state):
+        raise ValueError("a simulation of the text left its domain")
+    for k, slot in enumerate(model.states):
+        if slot.kind == "sphere":
+            state[k] = state[k] / np.linalg.norm(state[k], axis=-1, keepdims=True)
+    return state
 
 
 def leaving_sphere(model: ControlDefinition) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from derive.draws import generator
 from derive.methods.optimal_control import instances, law_checks
-from derive.methods.optimal_control.instances import Point, inside
+from derive.methods.optimal_control.instances import Point, inside, reached
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
 from derive.notation.control.definition import ControlDefinition
@@ -68,7 +68,7 @@ def _solved(result: OptimalControl, module: ModuleType, at: Point, T: float, gue
     x0 = module.State(*(at.arrays[s.name] for s in model.states))
     options: dict[str, Any] = {} if result.law.sparse in ("l1", "l2norm") else {"saves": _times(T)}
     if result.fixed_end:
-        options["x_end"] = module.State(*_reached(model, at, T))
+        options["x_end"] = module.State(*reached(model, at, T))
     if guessed:
         options["near"] = _near(result.model, module, at)
     return module.solve(x0, params, T=T, starts=4, **options)
@@ -128,30 +128,6 @@ def _times(T: float, count: int = 96) -> np.ndarray:
     ends = T * (s - np.sin(2 * np.pi * s) / (2 * np.pi))
     ends[-1] = T
     return np.sort(np.concatenate([ends, (ends[1:] + ends[:-1]) / 2]))
-
-
-def _reached(model: ControlDefinition, at: Point, T: float, steps: int = 64) -> list[np.ndarray]:
-    """Where half of the instance's control leads: an end that can be reached."""
-    names = [s.name for s in model.states]
-    state = [at.arrays[n] for n in names]
-    held = {s.name: at.arrays[s.name] / 2 for s in model.controls}
-
-    def rate(state: list[np.ndarray]) -> list[np.ndarray]:
-        rates, _, _ = instances.text_values(
-            model, at, {**held, **dict(zip(names, state, strict=True))}
-        )
-        return [np.asarray(r) for r in rates]
-
-    h = T / steps
-    for _ in range(steps):
-        half = [x + h / 2 * r for x, r in zip(state, rate(state), strict=True)]
-        state = [x + h * r for x, r in zip(state, rate(half), strict=True)]
-    if not all(np.all(np.isfinite(x)) for x in state):
-        raise ValueError("a simulation of the text left its domain")
-    for k, slot in enumerate(model.states):
-        if slot.kind == "sphere":
-            state[k] = state[k] / np.linalg.norm(state[k], axis=-1, keepdims=True)
-    return state
 
 
 def _figures(result: OptimalControl, at: Point, found: Any) -> dict[str, float]:
