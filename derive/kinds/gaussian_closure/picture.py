@@ -103,6 +103,6 @@ def _eigenvalues(axis: Any, arrays: Mapping[str, Any]) -> None:
     if cov.ndim == 4:
         axis.legend(loc="best", fontsize=7.5)
     end = f", blow-up at {blow_up:.4g}" * bool(np.isfinite(blow_up))
-    axis.set_title(f"eigenvalues of the covariance{end}", loc="left")
+    axis.set_title(f"eigenvalues{end}" if end else "eigenvalues of the covariance", loc="left")
     axis.set_xlabel("time")
     axis.set_xlim(left=0)

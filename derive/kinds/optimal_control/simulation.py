@@ -29,6 +29,7 @@ TOLERANCE = 1e-8
 GENTLE = 3  # every third of the instances is of small numbers
 NEARER = (1.0, 0.5, 0.2)  # shares of the way from the static optimum to a start that is drawn
 LAYERS, SHORTEST, LONGEST = 14, 5.0, 60.0  # a horizon on which the turnpike shows
+SPARSE = 2.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--T",
         type=float,
         help=f"horizon (default: {LAYERS} / rate of the turnpike, from {SHORTEST:g} to "
-        f"{LONGEST:g}; 10 where it has no rate)",
+        f"{LONGEST:g}; {SPARSE:g} where the control stops, else 10)",
     )
     parser.add_argument(
         "--saves", type=requests.count(3), default=201, help="number of save times (default 201)"
@@ -87,7 +88,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     require_writable(options.out)
     print("searching for static optima ...", file=sys.stderr)
     found = module.turnpike(params, starts=options.searches, seed=options.seed, x_guess=start)
-    T = options.T or _horizon(found.rate)
+    T = options.T or _horizon(found)
     more = turnpike.solver_options(module, found, T, options.saves, TOLERANCE)
     if module._SPEC.fixed_end:
         more["x_end"] = module.State(**_end(model, problem, T))
@@ -105,8 +106,11 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     return 0
 
 
-def _horizon(rate: float) -> float:
-    return min(max(LAYERS / rate, SHORTEST), LONGEST) if rate > 0 else 10.0
+def _horizon(found: Any) -> float:
+    """Long enough for the turnpike to show; short where the search for switches takes long."""
+    if found.verdict == "finite_time":
+        return SPARSE
+    return min(max(LAYERS / found.rate, SHORTEST), LONGEST) if found.rate > 0 else 10.0
 
 
 def _problem(model: ControlDefinition, fixed_end: bool, options: argparse.Namespace) -> Problem:
