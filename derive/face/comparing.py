@@ -8,7 +8,7 @@ value, at random arguments of several sizes.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +54,25 @@ class Difference:
 Side = tuple[Any, Book, str]  # a value, its book, what to call it
 
 
-def differences(first: Mapping[str, Side], second: Mapping[str, Side]) -> dict[str, Any]:
-    """Both sides of every equation that differs."""
+def differences(
+    first: Mapping[str, Side], second: Mapping[str, Side], symmetric: Collection[str] = ()
+) -> dict[str, Any]:
+    """Both sides of every equation that differs; `symmetric`: arrays that both declare so."""
     book = Book()
     out = {}
     for name in dict.fromkeys([*first, *second]):
         sides = [
             _translated(side[name], book) if name in side else None for side in (first, second)
         ]
-        texts = _apart(*sides)
+        texts = _apart(*sides, symmetric)
         if any(texts):
             out[name] = texts
     return out
 
 
-def _apart(one: Any, other: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _apart(
+    one: Any, other: Any, symmetric: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for mine, yours, turn in ((one, other, 1), (other, one, -1)):
         if yours is None:
             texts = _all(mine)
@@ -76,7 +80,7 @@ def _apart(one: Any, other: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(one, Expression) and isinstance(other, Expression):
         return _of_expressions(one, other)
     if isinstance(one, tuple) and isinstance(other, tuple):
-        return _of_graphs(one, other)
+        return _of_graphs(one, other, symmetric)
     if isinstance(one, sp.Expr) and isinstance(other, sp.Expr):
         same = sp.simplify(one - other) == 0
         return ((), ()) if same else ((str(one),), (str(other),))
@@ -137,13 +141,13 @@ def _common(tensor: Tensor, own: Book, book: Book, known: dict[Tensor, Tensor]) 
 SIZES = (2, 3)
 
 
-def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...]) -> Any:
+def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...], symmetric: Collection[str]) -> Any:
     """Summands of equal value at random arguments are one; the rest differs."""
     sides: tuple[list[str], list[str]] = ([], [])
     if len(one) != len(other):
         raise RequestError("the two sides have other numbers of parts")
     for mine, yours in zip(one, other, strict=True):
-        points = [_Point(size, (mine, yours)) for size in SIZES]
+        points = [_Point(size, (mine, yours), symmetric) for size in SIZES]
         if _close(_print(mine, points), _print(yours, points)):
             continue
         first, second = (_summands(side, points) for side in (mine, yours))
@@ -160,22 +164,27 @@ def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...]) -> Any:
 class _Point:
     """Random arguments for the leaves of two graphs, one for one name."""
 
-    def __init__(self, size: int, roots: tuple[Array, ...]) -> None:
+    def __init__(self, size: int, roots: tuple[Array, ...], symmetric: Collection[str]) -> None:
         nodes = [a for root in roots for a in walk(root)]
         dims = {d for a in nodes for s in a.shape for d in s.free_symbols}
         self.numbers: dict[sp.Symbol, float] = {d: float(size) for d in dims}
         for symbol in sorted(_scalars(nodes) - dims, key=lambda s: s.name):
             rng = np.random.default_rng([size, *symbol.name.encode()])
             self.numbers[symbol] = _inside(symbol, rng.uniform(0.3, 0.7))
-        self.leaves = {a: self._value(a, size) for a in nodes if a.op == "leaf"}
+        self.leaves = {
+            a: self._value(a, size, str(a.data) in symmetric) for a in nodes if a.op == "leaf"
+        }
 
-    def _value(self, leaf: Array, size: int) -> np.ndarray:
+    def _value(self, leaf: Array, size: int, symmetric: bool) -> np.ndarray:
         rng = np.random.default_rng([size, *str(leaf.data).encode()])
         shape = [size if not d.is_Integer else int(d) for d in leaf.shape]
         found = rng.uniform(0.2, 1.2, shape)
         square = len(shape) == 2 and shape[0] == shape[1]
-        # positive definite, so that symmetric leaves, inverses and logarithms have values
-        return found @ found.T + np.eye(size) if square else found
+        if not square:
+            return found
+        if symmetric:  # positive definite, so that inverses and logarithms have values
+            return found @ found.T + np.eye(size)
+        return found + 2 * size * np.eye(size)  # no transpose of itself, and its determinant > 0
 
 
 def _scalars(nodes: list[Array]) -> set[sp.Symbol]:

@@ -80,8 +80,7 @@ class Equation:
         if isinstance(self.value, Expression):
             return shaped(Entries(self.home.book, sizes).of(self.value))
         if isinstance(self.value, tuple):
-            algebra = getattr(self.home.result, "algebra", None)
-            graph = Graph(sizes, symmetric=getattr(algebra, "symmetric", ()))
+            graph = Graph(sizes, symmetric=self.home._symmetric)
             parts = [shaped(graph.of(part)) for part in self.value]
             return parts[0] if len(parts) == 1 else tuple(parts)
         if isinstance(self.value, sp.Expr):

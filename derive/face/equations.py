@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from derive.errors import RequestError
 from derive.face.comparing import Difference, differences
 from derive.face.equation import Equation, aligned, generic
 from derive.methods.common.record import Fact, Step, require_sound
+from derive.notation.common.arrays import Array
 from derive.process import has_signs
 from derive.registry import find
 
@@ -210,7 +211,13 @@ class Equations:
             for eq in (self, other)
         )
         names = (self.name, other.name if other.name != self.name else f"{other.name} (other)")
-        return Difference(names, differences(first, second))
+        mine, yours = ({str(a.data) for a in eq._symmetric} for eq in (self, other))
+        return Difference(names, differences(first, second, mine & yours))
+
+    @property
+    def _symmetric(self) -> Collection[Array]:
+        """Arrays that the definition declares symmetric, in methods that work on array graphs."""
+        return getattr(getattr(self.result, "algebra", None), "symmetric", ())
 
     __sub__ = compare
 

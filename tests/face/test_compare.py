@@ -97,3 +97,15 @@ def test_a_path_is_taken_too(shaped: Equations, tmp_path: Path) -> None:
     file.write_text(text_of("shaped_attention").replace("softmax(", "softmax(2 * "))
     found = shaped - file
     assert {"drift", "diffusion"} <= set(found.terms)
+
+
+def test_a_matrix_that_is_not_symmetric_is_not_its_transpose() -> None:
+    """The dynamics with V and with V^T differ in more than the control law."""
+    found = equations("gaussian_tracking") - changed("gaussian_tracking", "V=V)", "V=V.T)")
+    assert {"hamiltonian", "state_rate", "costate_rate"} <= set(found.terms)
+
+
+def test_control_problems_of_equal_value_are_equal_however_written() -> None:
+    """S is declared symmetric and alpha / 2 |x|^2 is written in another order."""
+    other = changed("gaussian_tracking", "squared_norm(S - goal)", "squared_norm(goal.T - S.T)")
+    assert not equations("gaussian_tracking") - other
