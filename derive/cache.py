@@ -25,6 +25,9 @@ from derive.files import text_in
 from derive.runtime.common.whole_files import write_whole
 
 PACKAGE = Path(__file__).resolve().parent
+#: modules that say the same in every run of one toolchain
+FIXED = {"__future__", "derive", "cmath", "dataclasses", "enum", "fractions", "functools"}
+FIXED |= {"itertools", "math", "numbers", "operator", "sympy", "typing"}
 
 
 def folder() -> Path:
@@ -76,11 +79,18 @@ def keep(name: str, key: str, suffix: str, text: str) -> Path:
 
 
 def key_of(entry: Entry) -> str | None:
-    """Digits over all that a derivation follows from; None where a definition is at hand."""
+    """Digits over all that a derivation follows from; None where that is not known.
+
+    It is not where a definition is at hand, or where one imports or calls what may say something
+    else tomorrow: a module that is neither derive's nor a file beside it, or a file that is read.
+    """
     if entry.definition is not None:
         return None
+    files = sources.files(entry.file, theory_folder())
+    if not all(sources.says_all(file, FIXED) for file in files):
+        return None
     parts = [entry.name, entry.method, entry.argument, entry.function, repr(entry.choice)]
-    for file in sources.files(entry.file, theory_folder()):
+    for file in files:
         parts += [file.name, file.read_bytes().hex()]
     return digest([*parts, *_of_method(entry.method), *engine()])
 

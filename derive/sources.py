@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from importlib.util import decode_source
 from pathlib import Path
@@ -103,6 +103,30 @@ def definition(file: Path, theory: Path) -> dict[str, str]:
     """
     parts = {name: meaning(text) for name, _, text in _parts(file, theory)}
     return dict(sorted(parts.items()))
+
+
+def says_all(file: Path, fixed: Collection[str]) -> bool:
+    """Whether what a definition's file does follows from its text, and from those of `fixed` and
+    of the files beside it that it imports."""
+    tree = ast.parse(decode_source(file.read_bytes()))
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                return False
+            names = [node.module or ""]
+        elif isinstance(node, ast.Name) and node.id in _READS:
+            return False
+        for name in names:
+            beside = "." not in name and (file.parent / f"{name}.py").is_file()
+            if not beside and name.partition(".")[0] not in fixed:
+                return False
+    return True
+
+
+_READS = {"open", "exec", "eval", "compile", "__import__", "input", "globals", "__builtins__"}
 
 
 def files(file: Path, theory: Path) -> list[Path]:

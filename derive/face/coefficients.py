@@ -135,12 +135,22 @@ def limit(value: Any, name: str, at: Any, book: Book) -> Any:
 
     def rule(coefficient: sp.Expr) -> sp.Expr:
         try:
-            side = "-" if isinstance(symbol, Param) and at == symbol.range.high else "+"
-            return _finite(sp.limit(coefficient, symbol, at, side), symbol, at)
+            return _finite(sp.limit(coefficient, symbol, at, _side(symbol, at)), symbol, at)
+        except ValueError:
+            raise RequestError(f"the limits at {symbol} -> {at} from two sides differ") from None
         except NotImplementedError:
             raise RequestError(f"SymPy finds no limit at {symbol} -> {at}") from None
 
     return on_coefficients(value, symbol, book, rule)
+
+
+def _side(symbol: sp.Symbol, at: sp.Expr) -> str:
+    """From inside a parameter's range at its ends, from both sides elsewhere."""
+    if not isinstance(symbol, Param) or at.is_infinite:
+        return "+" if at.is_infinite else "+-"
+    if at == symbol.range.high:
+        return "-"
+    return "+" if at == symbol.range.low else "+-"
 
 
 def series(value: Any, name: str, order: int, book: Book, about: Any = 0) -> Any:

@@ -64,7 +64,7 @@ def differences(
         sides = [
             _translated(side[name], book) if name in side else None for side in (first, second)
         ]
-        texts = _apart(*sides, symmetric)
+        texts = _apart(sides[0], sides[1], symmetric)
         if any(texts):
             out[name] = texts
     return out

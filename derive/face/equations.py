@@ -211,8 +211,8 @@ class Equations:
             for eq in (self, other)
         )
         names = (self.name, other.name if other.name != self.name else f"{other.name} (other)")
-        mine, yours = ({str(a.data) for a in eq._symmetric} for eq in (self, other))
-        return Difference(names, differences(first, second, mine & yours))
+        both = {str(a.data) for a in self._symmetric} & {str(a.data) for a in other._symmetric}
+        return Difference(names, differences(first, second, both))
 
     @property
     def _symmetric(self) -> Collection[Array]:

@@ -6,6 +6,7 @@ import pytest
 import sympy as sp
 from faces import equations
 
+from derive.calculus.index.defined import Book
 from derive.errors import RequestError
 from derive.face.equations import Equations
 
@@ -89,3 +90,15 @@ def test_graphs_take_numbers_and_refuse_limits() -> None:
     assert "3" in eq.running_cost.subs(alpha=3).text
     with pytest.raises(RequestError, match="take entries first"):
         eq.running_cost.limit(alpha=0)
+
+
+def test_a_limit_inside_a_range_is_that_of_both_sides() -> None:
+    from derive.face.coefficients import limit
+    from derive.notation import params
+
+    x = params("x: real")
+    assert limit(sp.sin(x) / x, "x", 0, Book()) == 1
+    with pytest.raises(RequestError, match="two sides differ"):
+        limit(sp.Abs(x) / x, "x", 0, Book())
+    with pytest.raises(RequestError, match="two sides differ|no finite"):
+        limit(1 / x, "x", 0, Book())

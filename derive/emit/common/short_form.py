@@ -189,9 +189,7 @@ class _Writer(Words):
             left = self.closed(left or ones, bool(left))
             product = f"{left} {self.transposed(self.closed(right or ones, bool(right)))}"
         else:
-            product = f"{ones} {self.transposed(ones)}" if not scalars else ""
-            if scalars:
-                product = f"{ones} {self.transposed(ones)}"
+            product = f"{ones} {self.transposed(ones)}"
         return " ".join([*self.powers(scalars), product]).strip()
 
     def _indexed(self, parts: Iterable[Factors]) -> str:

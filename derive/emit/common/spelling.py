@@ -32,6 +32,9 @@ class Words:
     names: dict[Tensor, str] = field(default_factory=dict)
 
     def chain(self, w: Word) -> str:
+        """Matrices one after the other; the delta of two free indices is the identity."""
+        if all(x.tensor.kind == "delta" for x in w.letters):
+            return "I" if w.letters else ""
         return " ".join(
             self.transposed(self.letter(x.tensor)) if x.transposed else self.letter(x.tensor)
             for x in w.letters

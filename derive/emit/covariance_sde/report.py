@@ -100,7 +100,7 @@ def _seen(field: Field, noise: NoiseMap) -> str:
     """What a field stands for and its law, E F F derived from how it is drawn."""
     name = field.tensor.name
     law = short_form(noise.covariance_of(field))
-    cores = " and ".join(_product(core) for core in field.cores)
+    cores = " and ".join(product_words(core) for core in field.cores)
     return (
         f"{name}: {cores} as the tokens see {'it' if len(field.cores) == 1 else 'them'}, Gaussian "
         f"with E {name}[a,b] {name}[c,d] = {' '.join(law.lines)}; drawn as {_drawn(field)}, "
@@ -108,7 +108,7 @@ def _seen(field: Field, noise: NoiseMap) -> str:
     )
 
 
-def _product(core: Expression) -> str:
+def product_words(core: Expression) -> str:
     """A core as a product of matrices where it is one."""
     (_, factors), *_ = core.terms
     found = word(factors, core.free)

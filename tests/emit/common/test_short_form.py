@@ -6,15 +6,20 @@ from the sums over tokens.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import sympy as sp
 
 from derive.calculus.index.evaluate import BUILT, built, evaluate
+from derive.calculus.index.expressions import Expression
 from derive.calculus.index.grouping import expanded, grouped
 from derive.calculus.index.means import plain, shortest
 from derive.derivation import derived
+from derive.emit.common.dialect import LATEX
 from derive.emit.common.short_form import short_form
+from derive.emit.covariance_sde.report import product_words
 from derive.notation.common.arrays import walk
 from derive.registry import registered
 from tests.support.read_equations import Entries, read
@@ -156,3 +161,68 @@ def test_a_form_expands_to_what_it_came_from():
             short = shortest(expression)
             assert plain(short) == expression
             assert expanded(grouped(short)) == short
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_the_latex_of_a_short_form_is_well_formed(entry):
+    """Braces and brackets balance in every line; no symbol has two superscripts."""
+    for expression in derived(entry).equations.values():
+        form = short_form(expression, LATEX)
+        for row in [*form.lines, *form.where]:
+            assert row.count("{") == row.count("}"), row
+            assert row.count(r"\left") - row.count(r"\leftrightarrow") == row.count(r"\right"), row
+            assert not re.search(r"\^\{[^{}]*\}\^|\^\w\^", row), row
+        assert form.count == short_form(expression).count
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_what_a_field_is_said_to_be_is_what_is_drawn(entry):
+    """Its law is that of L G L^T, by the linear map of the normals."""
+    noise = derived(entry).noise
+    rng = np.random.default_rng(3)
+    root = np.tril(rng.standard_normal((SIZE, SIZE)))
+    for field in noise.fields:
+        built, name = field.built, field.drawn.name
+        arrays, numbers = draw(built, rng)
+        law = noise.covariance_of(field)
+        free = [i.dim for i in built.free]
+        if any(arrays[t.name].shape != (SIZE, SIZE) for t in built.tensors()) or len(free) != 2:
+            continue
+        gram = noise.gram.name
+        arrays[noise.factor.name] = root
+        total = np.zeros((SIZE,) * 4)
+        for i, j in np.ndindex(SIZE, SIZE):
+            unit = np.zeros((SIZE, SIZE))
+            if field.drawn.symmetric:  # (G + G^T) / sqrt(2)
+                unit[i, j] += np.sqrt(0.5)
+                unit[j, i] += np.sqrt(0.5)
+            else:
+                unit[i, j] = 1
+            image = evaluate(built, arrays | {name: unit}, numbers)
+            total += np.multiply.outer(image, image)
+        right = evaluate(law, {gram: root @ root.T}, numbers)
+        assert np.abs(total - right).max() < 1e-12 * np.abs(right).max(), field.core
+
+
+def test_the_product_that_a_field_stands_for_is_the_core():
+    """X W_K W_Q^T X^T, not X W_Q W_K^T X^T: read as matrices, it is the core's sum over units."""
+    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
+    rng, compared = np.random.default_rng(4), 0
+    for field in derived(entry).noise.fields:
+        for core in field.cores:
+            arrays, numbers = draw(core, rng)
+            numbers |= {s: 1.0 for c, _ in core.terms for s in c.free_symbols if s not in numbers}
+            left, *others = (
+                arrays[w.removesuffix("^T")].T if w.endswith("^T") else arrays[w]
+                for w in product_words(core).split()
+            )
+            for matrix in others:
+                left = left @ matrix
+            ((coefficient, factors),) = core.terms
+            bare = Expression(core.free, ((sp.Integer(1), factors),))
+            right = evaluate(bare, arrays, numbers)
+            assert np.abs(left - right).max() < 1e-12 * np.abs(right).max()
+            if len(factors) == 4 and len({f.tensor for f in factors}) == 3:  # two weights
+                assert np.abs(left - right.T).max() > 1e-3 * np.abs(right).max()
+            compared += 1
+    assert compared == 3
