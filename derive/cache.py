@@ -87,7 +87,8 @@ def key_of(entry: Entry) -> str | None:
     if entry.definition is not None:
         return None
     files = sources.files(entry.file, theory_folder())
-    if not all(sources.says_all(file, FIXED) for file in files):
+    fixed = FIXED | {_package(entry.method)}  # whose files count as well
+    if not all(sources.says_all(file, fixed) for file in files):
         return None
     parts = [entry.name, entry.method, entry.argument, entry.function, repr(entry.choice)]
     for file in files:
@@ -95,11 +96,16 @@ def key_of(entry: Entry) -> str | None:
     return digest([*parts, *_of_method(entry.method), *engine()])
 
 
+def _package(word: str) -> str:
+    """The package that brings a method."""
+    return type(method(word)).__module__.partition(".")[0]
+
+
 def _of_method(word: str) -> list[str]:
     """The files of a method that another package brings."""
     if word in own():
         return []
-    top = sys.modules[type(method(word)).__module__.partition(".")[0]]
+    top = sys.modules[_package(word)]
     files = [f for folder in getattr(top, "__path__", ()) for f in Path(folder).rglob("*.py")]
     files = sorted(files) or [Path(str(top.__file__))]
     return [f.read_bytes().hex() for f in files]

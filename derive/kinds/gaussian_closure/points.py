@@ -15,6 +15,7 @@ import numpy as np
 
 from derive import observables
 from derive.errors import RequestError
+from derive.kinds import requests
 
 TILE = 32  # laws that are solved together
 SHOWN = 8  # eigenvalues with columns of their own
@@ -137,7 +138,7 @@ def _start(file: Path | None, positional: bool) -> tuple[np.ndarray, np.ndarray]
     if file is None:
         mean = np.zeros((3, 3) if positional else 3)
         return mean, np.broadcast_to(0.2 + 0.8 * np.eye(3), (*mean.shape, 3)).copy()
-    tokens = _array("--tokens", file)
+    tokens = np.array(requests.stored(f"--tokens {file}", file), float)
     if tokens.ndim != 2 + positional or tokens.shape[-2] < 2:
         wanted = "(B, N, d)" if positional else "(N, d)"
         raise RequestError(f"--tokens {file}: shape {tokens.shape}; wanted {wanted}, N > 1")
@@ -159,7 +160,7 @@ def _base(spec: Any, given: Sequence[str], mean: np.ndarray) -> dict[str, np.nda
         try:
             found[name] = np.asarray(float(value))
         except ValueError:
-            found[name] = _array(f"--param {name}=", Path(value))
+            found[name] = np.array(requests.stored(f"--param {text}", Path(value)), float)
     sizes = {"d": mean.shape[-1], "B": mean.shape[0]}
     for name, x in found.items():
         shape = spec.param_shapes.get(name, ())
@@ -174,12 +175,3 @@ def _base(spec: Any, given: Sequence[str], mean: np.ndarray) -> dict[str, np.nda
         own = found.get(name)
         found[name] = whole if own is None else own if own.ndim else own * whole
     return found
-
-
-def _array(option: str, file: Path) -> np.ndarray:
-    try:
-        found = np.load(file, allow_pickle=False)
-        return np.asarray(found, dtype=float)
-    except Exception as problem:  # whatever a file that is none makes the reader do
-        said = str(problem).split("\n")[0]
-        raise RequestError(f"{option} {file}: cannot be read as .npy ({said})") from None
