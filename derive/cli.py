@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         module = importlib.import_module(f"derive.commands.{name}_command")
         summary = (module.__doc__ or "").strip().split("\n")[0]
-        own = commands.add_parser(name, help=summary, description=summary)
+        settings = getattr(module, "SETTINGS", {})
+        own = commands.add_parser(name, help=summary, description=summary, **settings)
         module.arguments(own)
         own.set_defaults(run=module.run)
     return top

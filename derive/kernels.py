@@ -16,20 +16,34 @@ def kernel_text(file: Path, entry: Entry) -> str:
     return _checked(file, f"run: derive build {entry.argument}")
 
 
-def kernel_of(entry: Entry) -> ModuleType:
+def kernel_of(entry: Entry, folder: Path | None = None) -> ModuleType:
     """The module of an entry: as it was built for what is shipped; of a definition of one's own
-    derived, gated and kept by content, so that it is the definition's as it stands."""
+    derived, gated and kept by content, so that it is the definition's as it stands.
+
+    `folder`: where `derive build` has written it instead.  Raises RequestError for a file there
+    that is missing, edited, or not what a definition of one's own gives as it stands.
+    """
     from derive.face.kernel import loaded
 
-    file = file_of(entry)
+    file = file_of(entry, folder)
+    if folder is not None:
+        return kernel(file, f"{entry.argument} --out {shown(folder)}")
     return kernel(file, entry.argument) if entry.shipped else loaded(file, entry.name)
 
 
-def file_of(entry: Entry) -> Path:
+def file_of(entry: Entry, folder: Path | None = None) -> Path:
     """The file of that module."""
     from derive.face.kernel import kernel_file
 
-    return entry.kernels() / f"{entry.name}.py" if entry.shipped else kernel_file(entry)
+    if entry.shipped and folder is None:
+        return entry.kernels() / f"{entry.name}.py"
+    if folder is None:
+        return kernel_file(entry)
+    file = entry.kernels(folder) / f"{entry.name}.py"
+    mend = f"run: derive build {entry.argument} --out {shown(folder)}"
+    if not entry.shipped and _checked(file, mend) != text_in(kernel_file(entry)):
+        raise RequestError(f"{shown(file)} is not what {entry.source} gives as it stands; {mend}")
+    return file
 
 
 def kernel(file: Path, argument: str) -> ModuleType:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from derive.commands import sweep_grid
+from derive.commands.options import add_kernels
 from derive.dispatch import method, own
 from derive.entry import Entry
 from derive.errors import RequestError
@@ -55,6 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--table", type=Path, metavar="FILE", help=".csv or .parquet (default: NAME-sweep.csv)"
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
+    add_kernels(parser)
     for word in own():
         sweep = method(word).sweep
         if sweep is not None:
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     part = sweep_chunks.shard(options.shard) if options.shard else None
     target = options.table or options.out / f"{entry.name}-sweep.csv"
     writer = _writer(target)
-    module = kernel_of(entry)
+    module = kernel_of(entry, options.kernels)
     axes = sweep_grid.axes(options.grid, module.Params._fields, entry.name)
     points = sweep_grid.points(axes)
     swept = kind.sweep.prepare(module, points, options)
@@ -84,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(f"--show {options.show}: there are {', '.join(swept.quantities)}")
     for folder, option in ((options.out, "--out"), (target.parent, "--table")):
         require_writable(folder, option)
-    folder = _folder(entry, axes, swept.identity, options.out)
+    folder = _folder(entry, axes, swept.identity, options)
     wanted = sweep_chunks.ranges(len(points), swept.tile, options.chunk)
     if part:
         wanted = wanted[part[0] - 1 :: part[1]]
@@ -115,13 +117,16 @@ def _writer(target: Path) -> Any:
     return lambda stream, columns: stream.write(sweep_chunks.csv(columns).encode())
 
 
-def _folder(entry: Entry, axes: sweep_grid.Axes, identity: Any, out: Path) -> Path:
+def _folder(
+    entry: Entry, axes: sweep_grid.Axes, identity: Any, options: argparse.Namespace
+) -> Path:
     """Where the chunks of this very sweep are kept; its key is over all they follow from."""
     from derive import cache
 
     settings = json.dumps({"grid": axes, **identity}, sort_keys=True)
-    kernel = text_in(file_of(entry))
-    folder = out / f"{entry.name}-sweep-{cache.digest([kernel, *cache.engine(), settings])[:16]}"
+    kernel = text_in(file_of(entry, options.kernels))
+    key = cache.digest([kernel, *cache.engine(), settings])[:16]
+    folder = options.out / f"{entry.name}-sweep-{key}"
     require_writable(folder)
     write_whole(folder / "settings.json", settings + "\n")
     return folder

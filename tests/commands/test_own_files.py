@@ -56,6 +56,20 @@ def test_a_folder_of_ones_own_choice_is_taken_by_every_command(own, capsys):
     assert run(capsys, "diff", "mine.py", "--kernels", "there")[0] == 0
     assert run(capsys, "export", "mine.py", "--to", "package", "--kernels", "there")[0] == 0
     assert (own / "package" / "mine.py").is_file()
+    few = ("--t1", "0.1", "--paths", "8", "--width", "0", "--saves", "2")
+    assert run(capsys, "simulate", *few, "mine.py", "--kernels", "there")[0] == 0
+    sweep = ("sweep", "mine.py", "--grid", "gamma=.1,.5", "--t1", ".1", "--paths", "8")
+    assert run(capsys, *sweep, "--kernels", "there")[0] == 0
+    assert (own / "results" / "mine-sweep.csv").is_file()
+
+
+def test_a_kernel_of_a_definition_that_has_changed_is_not_simulated(own, capsys):
+    assert run(capsys, "build", "mine.py", "--out", "there")[0] == 0
+    (own / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma / 2\n")
+    code, _, err = run(capsys, "simulate", "mine.py", "--kernels", "there")
+    assert code == 2 and "derive build mine.py --out there" in err
+    assert "is not what mine.py gives as it stands" in err
+    assert not (own / "results").exists()
 
 
 def test_a_definition_of_ones_own_is_simulated_without_a_build(own, capsys):

@@ -95,7 +95,7 @@ def test_a_closure_with_positions_is_drawn_alone_and_says_so(tmp_path, capsys):
 
 def test_the_arrays_of_an_extremal_are_those_of_its_module(tmp_path, capsys, monkeypatch):
     module = module_of("mean_tracking")  # one for both, since each compiles for long
-    monkeypatch.setattr(control, "kernel_of", lambda entry: module)
+    monkeypatch.setattr(control, "kernel_of", lambda *_: module)
     start = np.array([1.0, -0.5])
     np.save(tmp_path / "m.npy", start)
     words = ("--start", f"m={tmp_path / 'm.npy'}", "--size", "k=1")
@@ -197,6 +197,20 @@ def test_common_options_may_stand_before_the_model(tmp_path, capsys):
     code, _, err = run(capsys, "simulate", "--out", tmp_path / "out", *CLOSURE[1:], "--seed", "3")
     assert code == 0, err
     assert written(tmp_path / "out") == ["softmax_closure.npz", "softmax_closure.png"]
+
+
+def test_the_methods_own_options_may_stand_before_the_model_too(tmp_path, capsys):
+    """--tokens is a file for one method and a number for another; the model says which."""
+    after = run(capsys, *CLOSURE, "--out", tmp_path / "after")
+    before = run(capsys, "simulate", *CLOSURE[2:], CLOSURE[1], "--out", tmp_path / "before")
+    assert after[0] == before[0] == 0, before
+    one, two = (values(tmp_path / f / "softmax_closure.npz") for f in ("after", "before"))
+    assert one["tokens"].shape[1] == 20
+    assert all(np.array_equal(one[name], two[name], equal_nan=True) for name in one)
+    code, _, err = run(capsys, "simulate", "--tokens", "20", "shaped_attention")
+    assert code == 2 and "--tokens 20: cannot be read as .npy" in err
+    code, _, err = run(capsys, "simulate", "--cov", "x.npy", "shaped_attention")
+    assert code == 2 and "unrecognized arguments: --cov" in err
 
 
 SIMULATION = '''

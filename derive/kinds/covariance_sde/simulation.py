@@ -74,7 +74,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     from derive.runtime.common import inputs
 
     plot = requests.picture("derive.kinds.covariance_sde.picture").covariance_picture
-    module = kernel_of(entry)
+    module = kernel_of(entry, options.kernels)
     params = parameters(module, options.param)
     V0 = inputs.covariance(start(options))
     times = inputs.times(options.saves, options.t1)

@@ -77,7 +77,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
         raise RequestError(f"--t1 {options.t1:g}: it must be a positive, finite time")
     model = load(entry)
     start = _start(model, options)
-    module = kernel_of(entry)
+    module = kernel_of(entry, options.kernels)
     params = module.Params(**{n: start.params[n] for n in module.Params._fields})
     require_writable(options.out)
     closure, blow_up = _closure(module, start, params, options)

@@ -82,7 +82,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     if options.T is not None and not (math.isfinite(options.T) and options.T > 0):
         raise RequestError(f"--T {options.T:g}: it must be a positive, finite time")
     model = load(entry)
-    module = kernel_of(entry)
+    module = kernel_of(entry, options.kernels)
     problem = _problem(model, module._SPEC.fixed_end, options)
     params, start = module.Params(**problem.params), module.State(**problem.start)
     require_writable(options.out)
