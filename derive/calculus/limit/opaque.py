@@ -31,7 +31,9 @@ def _hide_term(term: sp.Expr, width: sp.Symbol, growing: frozenset[sp.Symbol]) -
     out = []
     for factor in sp.Mul.make_args(term):
         base, exponent = factor.as_base_exp()
-        if base.has(width, *growing) and not base.is_Symbol:
+        if exponent.has(width, *growing):  # exp(1/n) is the number e to a power of 1/n
+            out.append(_opaque(factor))
+        elif base.has(width, *growing) and not base.is_Symbol:
             whole = sp.expand_power_base(sp.factor(base) ** exponent, force=True)
             for part in sp.Mul.make_args(whole):
                 inner = part.as_base_exp()[0]
@@ -56,6 +58,21 @@ def reveal(coefficient: sp.Expr, width: sp.Symbol, order: int) -> sp.Expr:
 def leading(value: sp.Expr, width: sp.Symbol) -> sp.Expr:
     """Leading monomial of a hidden value, with its power of the width."""
     return _series(value, width, 0)
+
+
+def no_power(coefficient: sp.Expr, width: sp.Symbol) -> sp.Expr | None:
+    """The first hidden value that grows like no power of the width, as log(n) does."""
+    for symbol in sorted(coefficient.atoms(Opaque), key=str):
+        if symbol.value.has(GaussianMean):
+            continue
+        try:
+            start = symbol.value.xreplace({width: _EPS**-2}).as_leading_term(_EPS)
+            first = sp.simplify(start).as_coeff_exponent(_EPS)[0]
+        except (NotImplementedError, ValueError, TypeError, sp.PoleError):
+            return symbol.value
+        if first.has(_EPS):
+            return symbol.value
+    return None
 
 
 @cache

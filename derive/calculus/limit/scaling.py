@@ -9,6 +9,7 @@ from typing import NamedTuple
 import sympy as sp
 
 from derive.calculus.limit.opaque import leading
+from derive.errors import Refusal
 from derive.notation.common.scalars import GaussianMean, Opaque
 
 
@@ -51,17 +52,22 @@ class Scaling:
     def _exponents(self, term: sp.Expr) -> Degree:
         bounded = growing = Fraction(0)
         for base, exponent in term.as_powers_dict().items():
+            if exponent.has(self.width):  # exp(1/n): e to a power of 1/n
+                base, exponent = base**exponent, sp.Integer(1)
             power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
             if isinstance(base, Opaque):
                 base = leading(base.value, self.width)
-            elif base.has(GaussianMean):
+            elif base.has(GaussianMean) or (base.has(self.width) and not base.is_algebraic_expr()):
                 base = leading(base, self.width)
             if base == self.width or base in self.proportional:
                 inner = Degree(Fraction(1), Fraction(1))
             elif base in self.free:
                 inner = Degree(Fraction(0), Fraction(1))
             elif base.has(self.width, *self.proportional, *self.free):
-                top, bottom = (self.degree(part) for part in sp.fraction(sp.together(base)))
+                parts = sp.fraction(sp.together(base))
+                if parts[0] == base and not base.is_Add:
+                    raise Refusal(f"{base} grows like no power of {self.width}")
+                top, bottom = map(self.degree, parts)
                 assert top is not None and bottom is not None
                 inner = Degree(top.bounded - bottom.bounded, top.growing - bottom.growing)
             else:

@@ -2,8 +2,8 @@
 
 Fixed steps go through the module's pure `path`, many points and paths in one compiled program;
 adaptive ones through `simulate`, point by point.  Fixed steps are rough near an explosion: unless
-they were asked for, a point with one is computed anew with adaptive ones.  The draws are the same at every point, so that
-differences between points are those of the parameters.
+they were asked for, a point with one is computed anew with adaptive ones.  The draws are the same
+at every point, so that differences between points are those of the parameters.
 """
 
 from __future__ import annotations

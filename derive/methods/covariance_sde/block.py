@@ -14,7 +14,7 @@ import sympy as sp
 
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import UNIT, Index, Tensor, fresh
-from derive.calculus.limit.opaque import hide, reveal
+from derive.calculus.limit.opaque import hide, no_power, reveal
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.remainders import opened
 from derive.calculus.limit.scaling import Scaling
@@ -290,7 +290,16 @@ def _exact_gain(law: Law, output: Array) -> Fraction:
     for array in walk(output):
         if array.op == "full":
             growing = law.scaling.proportional | law.scaling.free
-            degree = law.scaling.degree(hide(array.data, law.scaling.width, growing))
+            width = law.scaling.width
+            hidden = hide(array.data, width, growing)
+            if (scale := no_power(hidden, width)) is not None:
+                raise Refusal(
+                    f"the factor {scale} grows like no power of {width}: a limit is found by "
+                    f"comparing powers, and this is none; write a power of "
+                    f"{width}, or a parameter that does not depend on it",
+                    array.place,
+                )
+            degree = law.scaling.degree(hidden)
             if degree is not None and max(degree) > 0:
                 gain += 2 * max(degree)
     return gain

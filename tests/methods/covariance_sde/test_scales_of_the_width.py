@@ -1,0 +1,53 @@
+"""Scalars of a definition that depend on the width otherwise than as a power of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sympy as sp
+
+import derive
+from derive.errors import Refusal
+
+TEXT = '''"""A random residual branch."""
+from derive.notation import cos, covariance_sde, dims, exp, gaussian, log, params, sqrt
+
+m, n = dims("m: tokens", "n: width")
+gamma, tau = params("gamma: in (0, 1)", "tau: positive")
+
+
+@covariance_sde(state="X[m, n]", width=n)
+def layer(X):
+    """Skip and branch, the branch scaled."""
+    return sqrt(1 - gamma**2) * X + gamma * {scale} * X @ gaussian(n, n) / sqrt(n)
+'''
+
+
+def written(scale: str, folder: Path) -> str:
+    file = folder / "scaled.py"
+    file.write_text(TEXT.format(scale=scale))
+    return str(file)
+
+
+@pytest.mark.parametrize("scale", ["log(n)", "exp(n)", "1 / sqrt(log(n))", "exp(sqrt(n) / tau)"])
+def test_a_scale_that_is_no_power_is_refused_as_that(scale: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"grows like no power of n") as told:
+        derive.derive(written(scale, tmp_path))
+    assert told.value.place is not None and told.value.place.line == 11
+
+
+@pytest.mark.parametrize("scale", ["exp(1 / n)", "tau ** (1 / n)", "cos(tau / sqrt(n))"])
+def test_a_scale_with_a_power_series_gives_its_first_coefficient(
+    scale: str, tmp_path: Path
+) -> None:
+    """One layer gives (1 - gamma^2 + gamma^2 scale^2) V, so the drift is n gamma^2 (scale^2 - 1)
+    at n = oo, by SymPy's own limit; exp(1/n) was once said to change V by order one."""
+    gamma, tau = sp.symbols("gamma tau", positive=True)
+    n, V = sp.Symbol("n", positive=True), sp.Symbol("V_11")
+    (entry,) = derive.derive(written(scale, tmp_path)).drift.sympy(m=1)
+    factor = sp.sympify(scale, {"n": n, "tau": tau})
+    wanted = sp.limit(n * gamma**2 * (factor**2 - 1), n, sp.oo)
+    named = {s: sp.Symbol(s.name, positive=s.name != "V_11") for s in entry.free_symbols}
+    found = entry.subs({s: {"gamma": gamma, "tau": tau, "V_11": V}[s.name] for s in named})
+    assert wanted != 0 and sp.simplify(found - wanted * V) == 0
