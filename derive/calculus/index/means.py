@@ -64,6 +64,11 @@ def shortest(expression: Expression) -> Expression:
     return best
 
 
+def normal(expression: Expression) -> Expression:
+    """The expression with the words of this module in the order that `shortest` gives them."""
+    return expression.map_terms(lambda c, f: [(c, _turned(_diagonals(f)))])
+
+
 def plain(expression: Expression) -> Expression:
     """The expression without centred parts and diagonals."""
 
