@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import sympy as sp
 
@@ -24,8 +24,8 @@ from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms,
 from derive.errors import CheckFailed
 
 PART = "part"  # kind of the tensor that stands for a named part
-SAVED = 2  # terms that an operator must save to be worth its name
-MOST_TERMS = 200  # beyond which nobody reads them, and the search takes minutes
+SAVED = 3  # terms that an operator must save: its definition has as many
+MOST_TERMS = 400  # beyond which nobody reads them, and the search takes minutes
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,8 @@ def _joined(
     """
     groups: dict[tuple[object, ...], dict[int, int]] = {}  # places by number of the piece
     for number, piece in enumerate(pieces):
-        parameters, _ = _taken_apart(piece.coefficient, dims)
-        for place, part in enumerate(piece.parts):
-            front = _others(piece.parts, place)
-            if front and part[0].tensor.kind != PART:
-                key = (front, _ends(part, free), parameters)
-                groups.setdefault(key, {}).setdefault(number, place)
+        for place, key in _fronts(piece, free, dims):
+            groups.setdefault(key, {}).setdefault(number, place)
     group = max(groups.values(), key=len, default={})
     if len(group) < 2:
         return None
@@ -174,6 +170,20 @@ def _joined(
     )
     return [
         whole if n == first else p for n, p in enumerate(pieces) if n == first or n not in group
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _fronts(
+    piece: Piece, free: tuple[Index, ...], dims: frozenset[sp.Symbol]
+) -> list[tuple[int, tuple[object, ...]]]:
+    """What a product has beside each of its components that may be joined with others."""
+    parameters, _ = _taken_apart(piece.coefficient, dims)
+    fronts = [(place, part, _others(piece.parts, place)) for place, part in enumerate(piece.parts)]
+    return [
+        (place, (front, _ends(part, free), parameters))
+        for place, part, front in fronts
+        if front and part[0].tensor.kind != PART
     ]
 
 

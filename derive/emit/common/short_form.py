@@ -236,7 +236,7 @@ class _Writer(Words):
 
     def _entry(self, part: Factors, w: Word) -> str:
         names = [i.name for i in w.ends]
-        if len(part) == 1:
+        if len(part) == 1 and set(part[0].indices) <= set(self.found.free):
             return self._factor(part[0], [i.name for i in part[0].indices])
         if len(w.ends) == 1:
             return self.at(self.closed(self.vector(w)), names)
