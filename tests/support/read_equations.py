@@ -146,7 +146,8 @@ class Reader:
             inner = self.product()
             kept = tuple(n for n in inner.names if n not in bound)
             over = tuple(inner.names.index(n) for n in bound)
-            return Entries(inner.array.sum(over), kept)
+            total = inner.array.sum(over)
+            return Entries(total, kept) if kept else float(total)
         if token in ("(", "["):
             value = self.sum()
             self.take({"(": ")", "[": "]"}[token])
@@ -250,6 +251,7 @@ def read(lines, where, known, size):
         if slots:
             names = slots.rstrip("]").split(",")
             value = np.broadcast_to(value.at(names), (size,) * len(names))
+            value = value[:, None] if len(names) == 1 else value  # a vector is a column
         known[name] = value
     return _value(" ".join(lines), known, size)
 
