@@ -33,6 +33,7 @@ def test_no_check_draws_past_the_draw() -> None:
             assert not re.search(r"default_rng|RandomState", text), file.name
 
 
+@pytest.mark.slow
 def test_another_draw_passes_and_leaves_the_certificate_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

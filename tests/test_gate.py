@@ -60,7 +60,10 @@ def functions(text):
     return sorted(f for f in found - HANDED_ON - ESTIMATES if not f.startswith("_"))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in MODELS[2::2] else n for n in MODELS],
+)
 def test_the_unbroken_kernel_passes(name):
     method, result, text = emitted(name)
     gate.require_right(result, text, method, name)

@@ -305,7 +305,7 @@ NAMES += ["I", "pi", "part", "noise", "drift", "np", "jnp", "x", "Q", "runtime",
 NAMES += ["V_sum", "half", "params", "vector"]
 
 
-@drawn(36, 3)
+@drawn(36, 2)
 @given(
     st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
     st.sampled_from(MIXINGS),

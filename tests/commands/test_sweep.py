@@ -155,6 +155,24 @@ def test_an_exploded_path_stands_still_inside_the_radius(tmp_path, capsys) -> No
     assert 0 < left.mean() < 1
 
 
+def test_points_with_explosions_are_computed_with_adaptive_steps(tmp_path, capsys) -> None:
+    """At fixed steps .61 of the paths explode here, with adaptive ones .55."""
+    grid = ("shaped_attention", "--grid", "gamma=.2,.9", "--param", "tau_0=.3")
+    words = (*grid, "--paths", "64", "--t1", ".5", "--radius", "4")
+    tables = {}
+    for scheme in ("auto", "fixed", "adaptive"):
+        code, out, err = run(
+            capsys, "sweep", *words, "--scheme", scheme, "--out", tmp_path / scheme
+        )
+        assert code == 0, err
+        assert ("rough near an explosion" in out) == (scheme == "fixed")
+        tables[scheme] = rows(tmp_path / scheme / TABLE)
+    calm, wild = tables["auto"]
+    assert calm["exploded"] == 0 < wild["exploded"] < 1
+    assert calm == tables["fixed"][0] != tables["adaptive"][0]
+    assert wild == tables["adaptive"][1] != tables["fixed"][1]
+
+
 def test_adaptive_steps_are_simulate_point_by_point(tmp_path, capsys) -> None:
     words = ("--scheme", "adaptive", "--paths", "16", "--t1", ".1", "--seed", "3")
     grid = ("shaped_attention", "--grid", "gamma=.3,.6", "tau_0=inf,.5")

@@ -17,7 +17,14 @@ def family(m: int, v: float = 1.3, r: float = 0.4) -> np.ndarray:
     return v * ((1 - r) * np.eye(m) + r)
 
 
-@pytest.mark.parametrize("name", ["shaped_attention", "shaped_relu_mlp", "shaped_transformer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shaped_attention",
+        "shaped_relu_mlp",
+        pytest.param("shaped_transformer", marks=pytest.mark.slow),
+    ],
+)
 def test_the_rates_are_the_kernels_at_every_size(name: str) -> None:
     """One formula in m against drifts of 2, 3 and 5 tokens: of V_11 and of V_12."""
     rates = equations(name).drift.at(V=derive.equicorrelated)

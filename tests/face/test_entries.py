@@ -81,7 +81,9 @@ def covariance(m: int, unit: bool = False) -> np.ndarray:
     ("name", "m"),
     [
         ("shaped_attention", 2),
-        ("causal_shaped_attention", 3),  # a base pattern with entries of its own
+        pytest.param(
+            "causal_shaped_attention", 3, marks=pytest.mark.slow
+        ),  # a base pattern with entries of its own
         ("shaped_relu_mlp", 2),  # functions of correlations
         ("random_value_sphere_attention", 2),  # V_aa = 1, softmax of V kept whole
         ("relu_attention", 2),  # square roots of V_aa

@@ -175,6 +175,7 @@ def test_rate_of_the_field_converges_in_the_number_of_nodes() -> None:
     assert gaps[0] > 10 * gaps[1] > 100 * gaps[2] and gaps[2] < 1e-5
 
 
+@pytest.mark.slow
 def test_training_by_the_last_state_alone_spreads_the_control_evenly() -> None:
     """One sample in one dimension: the path is a geodesic of dx^2 / (1 + tanh(x)^2)."""
     mod = _module("large_time_resnet")

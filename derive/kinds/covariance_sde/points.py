@@ -1,7 +1,8 @@
 """Sweep a covariance SDE: observables of its paths at every point of a grid.
 
 Fixed steps go through the module's pure `path`, many points and paths in one compiled program;
-adaptive ones through `simulate`, point by point.  The draws are the same at every point, so that
+adaptive ones through `simulate`, point by point.  Fixed steps are rough near an explosion: unless
+they were asked for, a point with one is computed anew with adaptive ones.  The draws are the same at every point, so that
 differences between points are those of the parameters.
 """
 
@@ -49,7 +50,8 @@ class Points:
             inputs.start(self.V0, spec.unit_rows, spec.width, size)
         self.times: Any = options.t1 * np.arange(1, options.saves + 1) / options.saves
         self.clock = "depth / width" if spec.pace == 1 else f"depth / width^{spec.pace:.3g}"
-        self.steps = 0 if options.scheme == "adaptive" else self._steps(points)
+        self.scheme = options.scheme or ("fixed" if options.steps else "auto")
+        self.steps = 0 if self.scheme == "adaptive" else self._steps(points)
         self._tiles(len(points))
         self.compiled: Any = None  # one program for all chunks
         self.quantities: Mapping[str, str] = _quantities(len(self.V0))
@@ -60,6 +62,7 @@ class Points:
             "V0": self.V0.tolist(),
             "params": {k: np.asarray(v).tolist() for k, v in self.fixed.items()},
             "steps": self.steps,
+            "scheme": self.scheme,
             "lanes": [self.tile, self.block],
             **{k: getattr(options, k) for k in ("t1", "saves", "paths", "seed", "radius", "dtype")},
         }
@@ -111,7 +114,7 @@ class Points:
         return given or enough
 
     def caution(self, columns: Mapping[str, np.ndarray]) -> str:
-        if not self.steps or not np.any(columns["exploded"]):
+        if self.scheme != "fixed" or not np.any(columns["exploded"]):
             return ""
         return (
             f"paths have exploded; {self.steps} fixed steps are rough near an explosion, "
@@ -123,6 +126,11 @@ class Points:
     ) -> dict[str, np.ndarray]:
         run = self._fixed if self.steps else self._adaptive
         found = list(run(points, report))
+        if self.scheme == "auto":
+            rough = [k for k, one in enumerate(found) if np.any(one["exploded"])]
+            again = self._adaptive([points[k] for k in rough], report)
+            for k, one in zip(rough, again, strict=True):
+                found[k] = one
         return {name: np.array([one[name] for one in found]) for name in found[0]}
 
     def _adaptive(self, points: Any, report: Any) -> Any:

@@ -15,9 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--paths", type=count(1), default=1024, help="at every point (default 1024)")
     own.add_argument(
         "--scheme",
-        choices=("fixed", "adaptive"),
-        default="fixed",
-        help="fixed steps, many points at once; adaptive: the step follows the state, one by one",
+        choices=("auto", "fixed", "adaptive"),
+        help="adaptive: the step follows the state, point by point; fixed: many points at once; "
+        "auto: fixed, and adaptive where a path explodes (default; with --steps: fixed)",
     )
     own.add_argument("--steps", type=count(1), help="fixed steps to t1 (default: by V0 and grid)")
     own.add_argument(

@@ -24,6 +24,7 @@ from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim, Param
+from derive.notation.common.tracing import call
 
 
 @dataclass(frozen=True)
@@ -157,14 +158,7 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
     x = node("query", (), (model.state_dim,), "x")
     y = node("key", (), (model.key_dim,), "y")
     more = (Position("s"), Position("tau")) if model.positional else ()
-    try:
-        output = model.function(x, y, *more)
-    except DefinitionError:
-        raise
-    except Exception as problem:
-        raise DefinitionError(
-            f"{model.name} raised {type(problem).__name__}: {problem}", model.place
-        ) from problem
+    output, _ = call(lambda: model.function(x, y, *more), model.name, model.place)
     if not isinstance(output, Array) or output.shape != (model.state_dim,):
         shown = show_shape(output.shape) if isinstance(output, Array) else type(output).__name__
         raise DefinitionError(

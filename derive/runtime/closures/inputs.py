@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from derive.runtime.closures.specification import ClosureModel
+from derive.runtime.common.numbers import covariances, finite
 from derive.runtime.common.records import by_name
 
 
@@ -22,7 +23,7 @@ class Laws(NamedTuple):
 
 
 def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
-    mean, cov = numbers("mean0", mean0), numbers("cov0", cov0)
+    mean, cov = finite("mean0", mean0), finite("cov0", cov0)
     own = 2 if spec.positional else 1
     wanted = "(..., B, d) and (..., B, d, d)" if spec.positional else "(..., d) and (..., d, d)"
     if mean.ndim < own or cov.ndim < own + 1:
@@ -58,29 +59,6 @@ def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
     )
 
 
-def covariances(name: str, cov: np.ndarray) -> np.ndarray:
-    """Symmetric and positive semi-definite in the last two axes; singular is legal."""
-    if not cov.size:
-        raise ValueError(f"{name} is empty, shape {cov.shape}")
-    size = np.max(np.abs(cov), axis=(-1, -2))
-    skew = np.max(np.abs(cov - np.swapaxes(cov, -1, -2)), axis=(-1, -2))
-    if np.any(skew > 1e-6 * size):
-        where = np.unravel_index(np.argmax(skew - 1e-6 * size), skew.shape)
-        raise ValueError(
-            f"{name}{_place(where)} is not symmetric: it differs from its transpose by "
-            f"{skew[where]:.3g}; pass (S + S.T) / 2 if that is what you mean"
-        )
-    cov = (cov + np.swapaxes(cov, -1, -2)) / 2
-    least = np.linalg.eigvalsh(cov)[..., 0]
-    if np.any(least < -1e-8 * size):
-        where = np.unravel_index(np.argmin(least), least.shape)
-        raise ValueError(
-            f"{name}{_place(where)} is not positive semi-definite: its smallest eigenvalue is "
-            f"{least[where]:.3g}; a covariance never has a negative one (zero is legal)"
-        )
-    return cov
-
-
 def parameters(
     spec: ClosureModel, params: Any, dims: dict[str, int], source: str = "mean0"
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
@@ -93,7 +71,7 @@ def parameters(
     values, axes = {}, {}
     origin = dict.fromkeys(dims, source)
     for name, given in zip(names, params, strict=True):
-        x = numbers(name, given)
+        x = finite(name, given)
         shape = tuple(spec.param_shapes.get(name, ()))
         text = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
         if x.ndim < len(shape):
@@ -108,34 +86,6 @@ def parameters(
             origin.setdefault(symbol, name)
         values[name], axes[name] = x, x.shape[: x.ndim - len(shape)]
     return values, axes
-
-
-def numbers(name: str, given: Any) -> np.ndarray:
-    """`given` as float64; complex, masked and non-finite entries are refused with their place."""
-    if np.ma.isMaskedArray(given) and np.ma.getmaskarray(given).any():
-        where = np.argwhere(np.ma.getmaskarray(given))[0]
-        raise ValueError(
-            f"{name}{_place(tuple(where))} is masked; fill it: {name}.filled(...), or leave those "
-            "rows out"
-        )
-    try:
-        raw = np.asarray(given)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
-    if np.iscomplexobj(raw):
-        raise ValueError(f"{name} is complex; pass its real part, {name}.real, if that is meant")
-    try:
-        x = raw.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
-    if not np.all(np.isfinite(x)):
-        where = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"{name}{_place(tuple(where))} is {x[tuple(where)]}, not a finite number")
-    return x
-
-
-def _place(where: tuple[Any, ...]) -> str:
-    return f"[{', '.join(str(int(i)) for i in where)}]" if where else ""
 
 
 def factor(cov: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from derive.runtime.closures import inputs as closure_inputs
 from derive.runtime.closures.results import Particles
 from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
+from derive.runtime.common.numbers import finite
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.common.pure import no_tracers
@@ -46,7 +47,7 @@ def particles(
     if spec.particle_velocity is None:
         raise ValueError("this model defines no particle system")
     no_tracers("particles", "their velocity can: velocity(x, mean, cov, params)", x0, params, t1)
-    x = closure_inputs.numbers("x0", x0)
+    x = finite("x0", x0)
     if x.ndim < 2 or not x.size:
         raise ValueError(f"x0 must have shape (..., N, d), got {x.shape}")
     steps = inputs.positive_integer("steps", steps)

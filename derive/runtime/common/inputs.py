@@ -18,23 +18,7 @@ def covariance(V0: Any) -> np.ndarray:
     V = numbers.array("V0", V0)
     if V.ndim != 2 or V.shape[0] != V.shape[1] or not V.size:
         raise ValueError(f"V0 must be a square matrix (m, m), got shape {V.shape}")
-    numbers.finite("V0", V)
-    skew = float(np.max(np.abs(V - V.T)))
-    size = float(np.max(np.abs(V)))
-    if skew > 1e-6 * size:
-        a, b = np.unravel_index(np.argmax(np.abs(V - V.T)), V.shape)
-        raise ValueError(
-            f"V0 is not symmetric: V0[{a},{b}] - V0[{b},{a}] = {V[a, b] - V[b, a]:.3g}; "
-            "pass (V0 + V0.T) / 2 if that is what you mean"
-        )
-    V = (V + V.T) / 2
-    least = float(np.linalg.eigvalsh(V)[0])
-    if least < -1e-8 * max(size, 1e-300):
-        raise ValueError(
-            f"V0 is not positive semi-definite: its smallest eigenvalue is {least:.3g}; "
-            "a covariance X X^T / n never has a negative one"
-        )
-    return V
+    return numbers.covariances("V0", numbers.finite("V0", V))
 
 
 def start(V: np.ndarray, unit_rows: bool, width: str, size: float | None) -> None:

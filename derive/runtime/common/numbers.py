@@ -27,8 +27,8 @@ def array(name: str, value: Any) -> np.ndarray:
     if np.ma.isMaskedArray(value):
         if np.ma.is_masked(value):
             raise ValueError(
-                f"{name} has {np.ma.count_masked(value)} masked entries; fill them "
-                f"({name}.filled(...)) or leave these tokens out"
+                f"{name}{_first(np.ma.getmaskarray(value))} is masked; fill what is masked "
+                f"({name}.filled(...)), or leave it out"
             )
         value = value.data
     try:
@@ -38,8 +38,8 @@ def array(name: str, value: Any) -> np.ndarray:
     kind = found.dtype.kind
     if kind == "c":
         raise ValueError(
-            f"{name} is complex ({found.dtype}), but takes real numbers; pass {name}.real if its "
-            "imaginary part means nothing"
+            f"{name} is complex and takes real numbers; pass {name}.real if its imaginary part "
+            "means nothing"
         )
     if kind in _KINDS:
         raise ValueError(f"{name} takes real numbers, got {_KINDS[kind]} ({found.dtype})")
@@ -50,10 +50,50 @@ def finite(name: str, value: Any) -> np.ndarray:
     """The same, refused with the place of the first entry that is not finite."""
     found = array(name, value)
     if not np.all(np.isfinite(found)):
-        place = tuple(int(k) for k in np.argwhere(~np.isfinite(found))[0])
-        where = f"{name}[{', '.join(map(str, place))}]" if place else name
-        raise ValueError(f"{name} has entries that are not finite: {where} = {found[place]}")
+        place = _first(~np.isfinite(found))
+        value = found[~np.isfinite(found)][0]
+        raise ValueError(f"{name} has entries that are not finite: {name}{place} = {value}")
     return found
+
+
+def _first(which: np.ndarray) -> str:
+    """The first place that is true, as it stands after a name."""
+    return place(np.argwhere(which)[0])
+
+
+def place(indices: Any) -> str:
+    """Indices as they stand after a name; nothing for no axis."""
+    return f"[{', '.join(str(int(i)) for i in indices)}]" if len(indices) else ""
+
+
+def symmetric(name: str, value: np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
+    """The symmetric part of matrices (..., m, m); ValueError where they differ from it by more
+    than `tolerance` of their largest entry."""
+    turned = np.swapaxes(value, -1, -2)
+    skew = np.max(np.abs(value - turned), axis=(-1, -2))
+    excess = skew - tolerance * np.max(np.abs(value), axis=(-1, -2))
+    if np.any(excess > 0):
+        where = np.unravel_index(np.argmax(excess), skew.shape)
+        raise ValueError(
+            f"{name}{place(where)} is not symmetric (off by {skew[where]:.3g}); pass "
+            f"({name} + {name}.T) / 2 if that is what you mean"
+        )
+    return (value + turned) / 2
+
+
+def covariances(name: str, value: np.ndarray) -> np.ndarray:
+    """Symmetric and positive semi-definite in the last two axes; singular is legal."""
+    if not value.size:
+        raise ValueError(f"{name} is empty: its shape is {value.shape}")
+    value = symmetric(name, value)
+    least = np.linalg.eigvalsh(value)[..., 0]
+    if np.any(least < -1e-8 * np.max(np.abs(value), axis=(-1, -2))):
+        where = np.unravel_index(np.argmin(least), least.shape)
+        raise ValueError(
+            f"{name}{place(where)} is not positive semi-definite: its smallest eigenvalue is "
+            f"{least[where]:.3g}; a covariance never has a negative one (zero is legal)"
+        )
+    return value
 
 
 def number(name: str, value: Any) -> float:

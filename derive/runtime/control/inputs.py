@@ -11,33 +11,18 @@ from typing import Any
 import numpy as np
 
 from derive.runtime.common.inputs import _in_range
+from derive.runtime.common.numbers import finite, number, symmetric
 from derive.runtime.common.records import by_name
 from derive.runtime.control.coordinates import bind_sizes
 from derive.runtime.control.results import Turnpike
 from derive.runtime.control.specification import ControlModel
 
+SYMMETRIC = 1e-8  # how far from it, of the largest entry, rounding may be
+
 
 def real_array(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of float64, finite; what NumPy would change without a word is refused."""
-    if isinstance(value, np.ma.MaskedArray):
-        if np.ma.getmaskarray(value).any():
-            raise ValueError(f"{name} has masked entries; fill them first: {name}.filled(...)")
-        value = value.data
-    try:
-        found = np.asarray(value)
-        if found.dtype.kind == "c":
-            raise ValueError(
-                f"{name} is complex; a control problem takes real numbers: {name}.real"
-            )
-        if found.dtype.kind in "USMm":
-            raise TypeError(f"entries of type {found.dtype}")
-        found = found.astype(np.float64)
-    except (TypeError, ValueError) as problem:
-        if str(problem).startswith(f"{name} is complex"):
-            raise
-        raise ValueError(f"{name} is no array of real numbers: {problem}") from None
-    if not np.all(np.isfinite(found)):
-        raise ValueError(f"{name} has entries that are not finite")
+    """`value` as an array of float64, finite and not empty."""
+    found = finite(name, value)
     if not found.size:
         raise ValueError(f"{name} is empty: its shape is {found.shape}")
     return found
@@ -53,8 +38,8 @@ def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tupl
     sizes: dict[str, tuple[Any, ...]] = {}
     bind_sizes(spec.param_shapes, values._asdict(), sizes)
     for name, value in values._asdict().items():
-        for number in np.ravel(value) if name in spec.ranges else ():
-            _in_range(name, float(number), spec.ranges)
+        for entry in np.ravel(value) if name in spec.ranges else ():
+            _in_range(name, float(entry), spec.ranges)
         _check_kind(name, value, spec.kinds.get(name, ""))
     _check_bounds(spec, values)
     if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):
@@ -67,19 +52,10 @@ def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tupl
 
 def _check_kind(name: str, value: np.ndarray, kind: str) -> None:
     if kind == "symmetric":
-        _check_symmetric(name, value, name)
+        symmetric(name, value, SYMMETRIC)
     if kind == "positive" and np.min(value) <= 0:
         where = tuple(int(k) for k in np.unravel_index(np.argmin(value), value.shape))
         raise ValueError(f"{name} is declared positive, but {name}{list(where)} = {value[where]:g}")
-
-
-def _check_symmetric(label: str, value: np.ndarray, name: str) -> None:
-    skew = float(np.max(np.abs(value - np.swapaxes(value, -1, -2))))
-    if skew > 1e-8 * (1 + float(np.max(np.abs(value)))):
-        raise ValueError(
-            f"{label} is not symmetric (off by {skew:.3g}); "
-            f"pass ({name} + {name}.T) / 2 if that is what you mean"
-        )
 
 
 def number_of(value: Any, params: Any) -> Any:
@@ -124,7 +100,7 @@ def checked_state(
         raise ValueError(f"the fields of {what} have different batch sizes")
     for name, value in x._asdict().items():
         if name in spec.symmetric:
-            _check_symmetric(f"{what}.{name}", value, name)
+            symmetric(f"{what}.{name}", value, SYMMETRIC)
         if name in spec.sphere:
             norms = np.linalg.norm(value, axis=-1)
             if np.max(np.abs(norms - 1)) > 1e-6:
@@ -147,10 +123,7 @@ def checked_turnpike(near: Any) -> Turnpike:
 
 def horizon(T: Any) -> float:
     """T as a positive, finite time."""
-    try:
-        value = float(T)
-    except (TypeError, ValueError):
-        raise ValueError(f"the horizon T must be a positive, finite time, got {T!r}") from None
+    value = number("the horizon T", T)
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"the horizon T = {value:g} must be a positive, finite time")
     return value
@@ -158,10 +131,7 @@ def horizon(T: Any) -> float:
 
 def small_number(name: str, value: Any) -> float:
     """A positive number below one."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a positive number, got {value!r}") from None
-    if not 0 < number < 1:
-        raise ValueError(f"{name} must be positive and below 1, got {number:g}")
-    return number
+    found = number(name, value)
+    if not 0 < found < 1:
+        raise ValueError(f"{name} must be positive and below 1, got {found:g}")
+    return found

@@ -68,7 +68,11 @@ FOURIER = {
 }
 
 
-@pytest.mark.parametrize("name", FOURIER)
+#: the mask and the condition on a part of all laws are asked for as slow tests
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "sigmoid_and_gauss" else pytest.param(n, marks=pytest.mark.slow) for n in FOURIER],
+)
 def test_a_condition_at_every_frequency_is_no_function_of_the_law(
     tmp_path: Path, name: str
 ) -> None:

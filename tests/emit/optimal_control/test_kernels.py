@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,11 @@ from derive.methods.optimal_control.result import OptimalControl
 from derive.registry import entries, load
 from derive.verify.optimal_control import ladder
 from derive.verify.optimal_control.points import arguments
+
+
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
+
 
 HEAD = """from derive.notation import *
 
@@ -147,7 +153,7 @@ def test_problems_pass_the_ladder(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bottleneck", "elastic net in a box", "norm in a ball, fixed end"]
+    "name", [slow("bottleneck"), "elastic net in a box", "norm in a ball, fixed end"]
 )
 def test_kernels_equal_the_equations(name: str, tmp_path: Path) -> None:
     result, module = _built(name, tmp_path)
@@ -156,7 +162,7 @@ def test_kernels_equal_the_equations(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["outside", "coupled controls", "bottleneck", "mean and covariance"]
+    "name", [slow("outside"), "coupled controls", "bottleneck", "mean and covariance"]
 )
 def test_the_law_makes_H_stationary(name: str, tmp_path: Path) -> None:
     """Closed laws, linear solves and Newton's method alike."""

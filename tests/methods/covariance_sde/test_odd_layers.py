@@ -40,7 +40,14 @@ def values(result: CovarianceSDE, V: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return tuple(evaluate(e, {"V": V}, one.numbers) for e in (result.drift, result.diffusion))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", BY_CUBATURE)
+#: one with each rule that the others use again
+QUICK = ("fixed_keys", "mixed_tokens", "learned_keys", "with_bias", "gram_response")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BY_CUBATURE],
+)
 def test_the_second_route_agrees(name: str) -> None:
     result = derived(name)
     rung = independent(references(result))

@@ -102,6 +102,7 @@ def test_the_turnpike_of_a_constant(tmp_path: Path) -> None:
     assert np.abs(found.x.x[middle] - x).max() < 10 * gaps[1]
 
 
+@pytest.mark.slow
 def test_all_controls_constant(tmp_path: Path) -> None:
     _, alone = _built(ALONE, tmp_path)
     params = alone.Params(2.0, 0.3, goal)
@@ -135,7 +136,7 @@ def test_all_controls_constant(tmp_path: Path) -> None:
     assert pike.verdict == "exponential" and len(pike.rates) == 2
 
 
-@pytest.mark.parametrize("text", [BOTH, ALONE])
+@pytest.mark.parametrize("text", [BOTH, pytest.param(ALONE, marks=pytest.mark.slow)])
 def test_problems_with_constants_pass_the_ladder(text: str, tmp_path: Path) -> None:
     with jax.enable_x64(True):
         result, module = _built(text, tmp_path)

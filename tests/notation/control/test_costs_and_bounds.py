@@ -133,6 +133,7 @@ def test_box_active_on_both_arcs_of_a_fixed_end() -> None:
     assert path.x.x[-1, 0] == pytest.approx(2.5, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_control_held_by_its_box_at_the_turnpike() -> None:
     """x' = u - x towards a goal beyond M: u = M rests, the rate is that of the drift alone."""
     module = kernel("u - x", TRACK, "bounds=box(u, -M, M)")

@@ -25,7 +25,7 @@ MEAN, COV = np.zeros(3), np.eye(3)
         ({"K": np.ones((4, 3))}, r"K must have shape \(d_k, d\), got \(4, 3\): d_k is 4 .* 2 in Q"),
         ({"Q": np.ones((2, 5))}, r"Q must have shape \(d_k, d\), got \(2, 5\): d is 5 .* in mean0"),
         ({"V": np.ones((3, 2))}, r"V must have shape \(d, d\), got \(3, 2\): d is 2 .* in mean0"),
-        ({"cov0": np.triu(np.ones((3, 3)))}, "cov0 is not symmetric: it differs .* by 1"),
+        ({"cov0": np.triu(np.ones((3, 3)))}, r"cov0 is not symmetric \(off by 1\)"),
         ({"cov0": np.diag([1.0, -0.5, 1])}, "not positive semi-definite: its smallest .* is -0.5"),
         ({"cov0": np.eye(4)}, r"cov0 has \(4, 4\): the last axes do not match"),
     ],

@@ -10,7 +10,10 @@ import pytest
 SIZES = (200, 400, 800, 1600)
 
 
-@pytest.mark.parametrize("model", ["linear_closure", "multihead_softmax_closure"])
+@pytest.mark.parametrize(
+    "model",
+    ["linear_closure", pytest.param("multihead_softmax_closure", marks=pytest.mark.slow)],
+)
 def test_error_falls_from_few_to_many_tokens(model: str) -> None:
     """Four times the tokens, half the error: rms of 64 systems each, known to 10 %; allowed
     1.4 to 2.8, some 3.5 standard errors: false alarm below 1e-3, with fixed seeds none."""

@@ -57,7 +57,7 @@ def test_moments_have_five_fields_and_keep_the_estimate() -> None:
     assert np.all(Moments(*out).quadrature_error == 0)
 
 
-@pytest.mark.parametrize("size", [4.0, 1e6])
+@pytest.mark.parametrize("size", [pytest.param(4.0, marks=pytest.mark.slow), 1e6])
 def test_the_estimate_of_a_fourier_integral_is_its_error(size: float) -> None:
     """Arguments of standard deviation up to a million: rule and estimate against ten times as many
     frequencies."""

@@ -243,7 +243,7 @@ GOOD = {"Q": np.ones((2, 3)), "K": np.ones((2, 3)), "V": np.eye(3)}
         ({"Q": np.ones((2, 4))}, r"Q must have shape \(d_k, d\), got \(2, 4\): d is 4 .* mean0"),
         ({"K": np.ones((3, 3))}, r"K must have shape .* d_k is 3 here and 2 in Q"),
         ({"V": np.ones(3)}, r"V must have shape \(d, d\), got \(3,\)"),
-        ({"V": np.full((3, 3), np.nan)}, "V\\[0, 0\\] is nan, not a finite number"),
+        ({"V": np.full((3, 3), np.nan)}, r"not finite: V\[0, 0\] = nan"),
         ({"cov0": np.arange(9.0).reshape(3, 3)}, "cov0 is not symmetric"),
         ({"cov0": np.diag([1.0, 1.0, -1.0])}, "not positive semi-definite: .* is -1"),
         ({"cov0": np.eye(2)}, r"cov0 has \(2, 2\)"),

@@ -119,7 +119,10 @@ def test_wells_that_are_left_by_the_right_side(energy, x0, direction):
     assert not found.notes
 
 
-@pytest.mark.parametrize(("energy", "x0"), [(well, 0.0), (tilted, 0.9), (tilted, 1.0)])
+@pytest.mark.parametrize(
+    ("energy", "x0"),
+    [(well, 0.0), pytest.param(tilted, 0.9, marks=pytest.mark.slow), (tilted, 1.0)],
+)
 def test_a_hill_and_a_shallow_well_are_left_for_the_deep_one(energy, x0):
     """At rest on a hill p = 0 forbids nothing, and every local condition holds in a well."""
     found = solve(problem(energy), x0)

@@ -12,8 +12,9 @@ from derive.generated import shaped_attention as model
 PARAMS = model.Params(0.5, 0.3)
 
 
+@pytest.mark.slow  # quick: test_adding_paths_changes_no_earlier_path, beside the networks
 @pytest.mark.parametrize("function", [model.network, model.reduced_network])
-@pytest.mark.parametrize("m", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("m", [3, 8])
 def test_adding_network_paths_changes_no_earlier_bits(function: Any, m: int) -> None:
     """Sizes on both sides of 4096 numbers, where XLA on CPU would change its sums."""
     request = {"width": 4 * m, "depth": 3, "seed": 1}
@@ -25,7 +26,7 @@ def test_adding_network_paths_changes_no_earlier_bits(function: Any, m: int) -> 
     np.testing.assert_array_equal(later, many[500:550])
 
 
-@pytest.mark.parametrize("m", [3, 12])
+@pytest.mark.parametrize("m", [3, pytest.param(12, marks=pytest.mark.slow)])
 def test_later_paths_have_the_bits_that_they_have_in_the_whole(m: int) -> None:
     """m = 12 is batched linear algebra, where sums over short vectors cross that bound."""
     V0 = 0.2 + 0.8 * np.eye(m)

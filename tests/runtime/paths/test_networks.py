@@ -93,7 +93,7 @@ def test_one_layer_of_three_tokens_has_the_averaged_moments(network: Network, n_
     assert np.all(np.abs(z) < 4.5), z
 
 
-@pytest.mark.parametrize(("width", "n_k"), [(3, 1), (8, 3)])
+@pytest.mark.parametrize(("width", "n_k"), [(3, 1), pytest.param(8, 3, marks=pytest.mark.slow)])
 def test_dense_and_reduced_networks_have_one_law(width: int, n_k: int) -> None:
     """Two-sample KS of 5 functions of V at level 1e-4 each, after 4 layers; 2^13 paths."""
     dense, reduced = (

@@ -41,8 +41,17 @@ def models(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
         }
 
 
-@pytest.mark.parametrize("name", ["shaped_attention", "random_value_sphere_attention", "deep"])
-@pytest.mark.parametrize("scheme", ["network", "euler"])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("shaped_attention", "network"),
+        ("deep", "network"),  # parameters that change along the depth
+        ("random_value_sphere_attention", "euler"),
+        pytest.param("shaped_attention", "euler", marks=pytest.mark.slow),
+        pytest.param("deep", "euler", marks=pytest.mark.slow),
+        pytest.param("random_value_sphere_attention", "network", marks=pytest.mark.slow),
+    ],
+)
 def test_every_step_of_a_path_is_the_equations(models, name, scheme) -> None:  # type: ignore[no-untyped-def]
     result, module = models[name]
     step = replay._network(result) if scheme == "network" else replay._euler(result)
