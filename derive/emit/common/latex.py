@@ -9,8 +9,6 @@ from derive.calculus.index.factors import Factors
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import index_names
 
-_SYMBOLS = {"F": "F", "V": "V"}
-
 
 def lines(expression: Expression) -> list[str]:
     """Signed terms in order."""

@@ -150,7 +150,8 @@ def spheres(result: OptimalControl) -> list[str]:
     """Where the equations are as they are shown."""
     names = [s.name for s in result.model.states if s.kind == "sphere"]
     return [
-        f"equations as they are where rows of {x} have norm one and rows of p_{x} are orthogonal to them"
+        f"equations as they are where rows of {x} have norm one and rows of p_{x} are orthogonal "
+        "to them"
         for x in names
     ]
 

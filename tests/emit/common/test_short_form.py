@@ -6,6 +6,7 @@ from the sums over tokens.
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
 from functools import cache
@@ -24,6 +25,7 @@ from derive.emit.common.dialect import LATEX, TEXT
 from derive.emit.common.short_form import ShortForm, short_form
 from derive.emit.common.spelling import Words
 from derive.emit.covariance_sde.report import product_words
+from derive.entry import generated_folder
 from derive.methods.covariance_sde.finite_width import finite_width
 from derive.notation.common.arrays import walk
 from derive.registry import registered
@@ -241,6 +243,31 @@ def test_the_latex_of_every_equation_reads_back_as_its_sums(entry):
         found, right = read_back(expression, in_text(form), rng)
         size = np.abs(right).max() + 1e-300
         assert np.abs(found - right).max() <= 1e-12 * max(size, 1), (entry.name, form)
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_what_a_module_says_of_its_equations_reads_back(entry):
+    """The constant EQUATIONS and the docstring of the module as it is committed."""
+    text = (generated_folder() / f"{entry.name}.py").read_text()
+    module = ast.parse(text)
+    (said,) = (
+        ast.literal_eval(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "EQUATIONS"
+    )
+    docstring = " ".join(ast.get_docstring(module).split())
+    rng = np.random.default_rng(11)
+    equations = equations_of(entry.name)
+    assert set(equations) <= set(said)
+    for name, expression in equations.items():
+        right, _, where = said[name].partition(" = ")[2].partition(r" \quad \text{where } ")
+        tex = ShortForm([right], where.split(r",\quad ") if where else [], 0)
+        found, right = read_back(expression, in_text(tex), rng)
+        assert np.abs(found - right).max() <= 1e-12 * max(np.abs(right).max(), 1), name
+        avoid = {s.name for e in equations.values() for c, _ in e.terms for s in c.free_symbols}
+        form = short_form(expression, avoid=avoid)
+        for row in [*form.lines, *form.where]:
+            assert " ".join(row.split()) in docstring, row
 
 
 WRONG_LATEX = {  # model, equation, what is replaced by what
