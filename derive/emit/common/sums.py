@@ -26,7 +26,7 @@ def sum_text(terms: list[Term], order: tuple[Index, ...], program: Program) -> s
         return "0"
     common = _common([c for c, _ in terms])
     if common != 1 and len(terms) > 1:
-        rest = [(sp.expand(c / common), p) for c, p in terms]
+        rest = [(sp.expand(_over(c, common)), p) for c, p in terms]
         return scaled(common, [_closed(_part(rest, order, program))])
     if len(terms) == 1:
         ((coefficient, placed),) = terms
@@ -112,7 +112,7 @@ def _merged(terms: list[Term], program: Program) -> list[Term] | None:
     if 2 * sum(turned) > len(turned):
         legs = legs[::-1]
     common = _common([c for c, _ in inside])
-    text = sum_text([(c / common, a) for c, a in inside], legs, program)
+    text = sum_text([(_over(c, common), a) for c, a in inside], legs, program)
     name = program.assign(("sum", text), RANKS[len(legs)], text, len(legs))
     leg = split.leg
     assert leg is not None
@@ -182,7 +182,7 @@ def _part(terms: list[Term], order: tuple[Index, ...], program: Program) -> str:
     if not any(placed for _, placed in terms):
         return sum_text(terms, own, program)
     common = _common([c for c, _ in terms])
-    text = sum_text([(c / common, p) for c, p in terms], own, program)
+    text = sum_text([(_over(c, common), p) for c, p in terms], own, program)
     wish = RANKS[min(len(own), 3)]
     name = program.assign(("part", text), wish, text, len(own))
     return scaled(common, [aligned((name, own), order)])
@@ -230,6 +230,12 @@ def joined(texts: Iterable[str]) -> str:
         else:
             out += f" + {text}"
     return out
+
+
+def _over(coefficient: sp.Expr, common: sp.Expr) -> sp.Expr:
+    """The quotient, cancelled factor by factor: where `common` holds a sum, an expanded
+    coefficient would keep it below every term, and the next factor taken out would be larger."""
+    return sp.factor_terms(coefficient) / common
 
 
 def _common(coefficients: list[sp.Expr]) -> sp.Expr:

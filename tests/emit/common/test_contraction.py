@@ -88,6 +88,18 @@ def test_a_lone_delta_is_the_identity() -> None:
     np.testing.assert_allclose(eval(text, scope), np.diag([2.5, 4.5, 6.5]))
 
 
+def test_a_coefficient_that_is_a_sum_is_taken_out_once() -> None:
+    """(x / sqrt(m) + 1) y: divided by term for term it stayed below each of them, and what was
+    left to factor grew without end."""
+    slope = sp.expand((x / sp.sqrt(m) + 1) * x / 4)
+    expression = collect((a, b), [(slope, (V[(a, b)],)), (-slope, (PLAIN[0][(a, b)],))])
+    rng = np.random.default_rng(10)
+    arrays = {name: rng.standard_normal((3, 3)) for name in "VABC"}
+    found, _ = _run(expression, arrays)
+    expected = evaluate(expression, arrays, {m: 3.0, x: 0.7})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_products_with_a_common_factor_become_one() -> None:
     A, B, C = PLAIN
     k, other = Index("k", m), Index("l", m)
