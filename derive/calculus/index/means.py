@@ -35,7 +35,8 @@ from derive.calculus.index.factors import (
 )
 from derive.errors import CheckFailed
 
-LIMIT = 5000  # terms beyond which splitting has not found structure
+LIMIT = 5000  # terms at any time beyond which splitting has not found structure
+MOST_SPLIT = 500  # terms in the end beyond which putting together again takes minutes
 
 CENTRING, DIAGONAL, CENTRED = "centring", "diagonal", "centred pattern"
 
@@ -64,7 +65,7 @@ def shortest(expression: Expression) -> Expression:
     start = expression.map_terms(lambda c, f: [(c, _diagonals(f))])
     split = _split(start)
     best = start
-    if split is not None:
+    if split is not None and len(split.terms) <= MOST_SPLIT:
         merged = _merged(split)
         best = min(start, merged, key=lambda e: (len(e.terms), sum(len(f) for _, f in e.terms)))
     left = len((plain(best) - expression).terms)

@@ -364,7 +364,7 @@ class _Writer(Words):
     def _vectors(self, words: list[Word], meaning: Expression) -> str:
         words = [w if isinstance(w.left, Index) else w.turned for w in words]
         shared = 0
-        while all(len(w.letters) > shared for w in words) and (
+        while all(len(w.letters) > shared and w.left != w.right for w in words) and (
             len({w.letters[shared] for w in words}) == 1
         ):
             shared += 1

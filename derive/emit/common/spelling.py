@@ -50,6 +50,8 @@ class Words:
     def vector(self, w: Word) -> str:
         """The word with its free end to the left."""
         w = w if isinstance(w.left, Index) else w.turned
+        if isinstance(w.right, Index):  # the same one
+            return self.dialect.diagonal.format(self.chain(w))
         return f"{self.chain(w)} {self.end(w.right)}".strip()
 
     def end(self, end: Index | Tensor | None) -> str:

@@ -173,17 +173,22 @@ def test_an_operator_that_takes_off_too_much_is_refused(monkeypatch):
         grouped(shortest(equations_of("post_norm_shaped_attention")["noise"]))
 
 
-@pytest.mark.parametrize("dialect", [TEXT, LATEX], ids=["text", "latex"])
-def test_corrections_of_finite_width_read_back(dialect):
+@pytest.mark.parametrize(
+    ("model", "counts"),
+    [
+        ("shaped_attention", {"L_2 drift": (22, 90), "L_2 covariance": (165, 882)}),
+        ("causal_shaped_attention", {"L_2 drift": (20, 122), "L_2 covariance": (171, 1320)}),
+    ],
+)
+def test_corrections_of_finite_width_read_back(model, counts):
     rng = np.random.default_rng(10)
-    counts = {"L_2 drift": (22, 90), "L_2 covariance": (165, 882)}
-    equations = finite_width(result_of("shaped_attention")).equations
+    equations = finite_width(result_of(model)).equations
     for name, (short, sums) in counts.items():
-        form = short_form(equations[name], dialect)
-        assert (form.count, len(equations[name].terms)) == (short, sums)
-        form = form if dialect is TEXT else in_text(form)
-        found, right = read_back(equations[name], form, rng)
-        assert np.abs(found - right).max() <= 1e-12 * np.abs(right).max(), name
+        for dialect, of in ((TEXT, lambda form: form), (LATEX, in_text)):
+            form = short_form(equations[name], dialect)
+            assert (form.count, len(equations[name].terms)) == (short, sums)
+            found, right = read_back(equations[name], of(form), rng)
+            assert np.abs(found - right).max() <= 1e-12 * np.abs(right).max(), name
 
 
 def test_a_form_that_loses_a_term_is_refused(monkeypatch):
