@@ -145,15 +145,15 @@ def _parts(file: Path, theory: Path) -> Iterator[tuple[str, Path, str]]:
         found.add(name)
         text = decode_source(place.read_bytes())
         yield name, place, text
-        for imported in _imported(text):
-            stem = imported.split(".")[-1]
-            ours = imported.startswith("derive.theory.")
+        for module in imported(text):
+            stem = module.split(".")[-1]
+            ours = module.startswith("derive.theory.")
             target = (theory if ours else file.parent) / f"{stem}.py"
-            if (ours or "." not in imported) and target.is_file():
+            if (ours or "." not in module) and target.is_file():
                 pending.append((stem, target))
 
 
-def _imported(text: str) -> Iterator[str]:
+def imported(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

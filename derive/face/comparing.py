@@ -19,13 +19,15 @@ from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book, placed
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
-from derive.calculus.index.text import show_term
 from derive.emit.common.graph_code import statements
+from derive.emit.common.short_form import short_form
+from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.graph import value as value_at
 from derive.notation.common.scalars import Param
+from derive.process import has_signs
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,18 @@ class Difference:
         first, second = self.names
         if not self.terms:
             return f"{first} and {second}: every term of every equation is equal"
-        lines = [f"--- {first}", f"+++ {second}"]
+        return "\n".join([f"--- {first}", f"+++ {second}", *self.rows])
+
+    @property
+    def rows(self) -> list[str]:
+        """An equation's name, then its terms that the first has alone (-), and the second (+)."""
+        lines = []
         for name, (gone, come) in self.terms.items():
             lines += [name, *(f"-   {t}" for t in gone), *(f"+   {t}" for t in come)]
-        return "\n".join(lines)
+        return lines
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("..." if cycle else with_signs(repr(self)) if has_signs() else repr(self))
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"
@@ -89,7 +99,7 @@ def _apart(
 
 def _all(value: Any) -> tuple[str, ...]:
     if isinstance(value, Expression):
-        return tuple(show_term(value, p) for p in range(len(value.terms)))
+        return _written(value)
     return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
 
 
@@ -98,11 +108,19 @@ def _of_expressions(one: Expression, other: Expression) -> Any:
         raise RequestError("the two sides have indices over other dimensions")
     other = placed(other, dict(zip(other.free, one.free, strict=True)))
     left = {factors for _, factors in (one - other).terms}
-    sides = []
-    for side in (one, other):
-        places = [p for p, (_, f) in enumerate(side.terms) if f in left]
-        sides.append(tuple(show_term(side, p) for p in places))
-    return tuple(sides)
+    sides = (tuple(t for t in side.terms if t[1] in left) for side in (one, other))
+    return tuple(_written(Expression(one.free, terms)) for terms in sides)
+
+
+def _written(terms: Expression) -> tuple[str, ...]:
+    """Terms in their shortest form, in lines."""
+    if terms.is_zero:
+        return ()
+    indices = {*terms.free, *(i for _, factors in terms.terms for f in factors for i in f.indices)}
+    sizes = {plain(i.dim): i.dim for i in indices}  # as they stand in the indices
+    form = short_form(terms.map_coefficients(lambda c: c.xreplace(sizes)))
+    where = (f"    where {'; '.join(form.where)}",) if form.where else ()
+    return (*form.lines, *where)
 
 
 def _translated(side: Side, book: Book) -> Any:

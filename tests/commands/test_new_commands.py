@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,16 +28,6 @@ def _git(folder: Path, *argv: str) -> None:
 # diff ------------------------------------------------------------------------------------------
 
 
-def test_terms_are_cut_outside_brackets_alone() -> None:
-    found = diff_command.terms(r"- \frac{a - b}{c} V + \left(x - y\right) W - z^{-1}")
-    assert found == [r"- \frac{a - b}{c} V", r"+ \left(x - y\right) W", "- z^{-1}"]
-
-
-def test_statements_of_a_system() -> None:
-    found = diff_command.statements(r"c = S - goal,\quad H = c + p")
-    assert found == [("c", ["+ S", "- goal"]), ("H", ["+ c", "+ p"])]
-
-
 def test_an_unchanged_model_has_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "diff", MODEL)
     assert code == 0 and "every term" in out
@@ -54,15 +43,36 @@ def test_a_changed_definition_shows_its_terms(
     code, out, _ = _run(capsys, "diff", changed, "--against", generated_folder() / f"{MODEL}.py")
     assert code == 1
     lines = out.splitlines()
-    rate = lines.index(r"mean_rate: \dot m")
-    assert sorted(lines[rate + 1 : rate + 6]) == [
-        r"+   + 2 V S K^{\top} Q m",
-        r"+   + 2 \left(m^{\top} K^{\top} Q m\right) V m",
-        "+   + m",
-        r"-   + V S K^{\top} Q m",
-        r"-   + \left(m^{\top} K^{\top} Q m\right) V m",
-    ]
+    rates = [row for row in lines if "m' = " in row]
+    gone, come = ({*row.partition(" = ")[2].split(" + ")} for row in rates)
+    assert [row[:4] for row in rates] == ["-   ", "+   "]
+    assert gone == {"V S K^T Q m", "(m^T K^T Q m) V m"}
+    assert come == {"2 V S K^T Q m", "2 (m^T K^T Q m) V m", "m"}
     assert "signature" in lines
+
+
+def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (theory_folder() / "shaped_attention.py").read_text()
+    other = tmp_path / "shaped_attention.py"
+    argv = ("diff", other, "--against", theory_folder() / other.name)
+    other.write_text(text.replace("gamma * A @ X @ W_V", "-(A @ (X @ W_V)) * gamma"))
+    assert other.read_text() != text
+    code, out, _ = _run(capsys, *argv)
+    assert code == 1 and "drift" not in out and "signature" in out  # another text, equal in law
+    other.write_text(text.replace("softmax(logits / (tau_0", "softmax(logits / (2 * tau_0"))
+    code, out, _ = _run(capsys, *argv)
+    lines = out.splitlines()
+    drift = lines.index("drift")
+    assert code == 1 and lines[drift + 1 : drift + 4] == [
+        "-   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/m + u d^T + d u^T ]",
+        "-       where H = I - 1 1^T/m; d = diag(V); u = V H (d/2 - V 1/m)",
+        "+   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/(4*m) + u d^T + d u^T ]",
+    ]
+    assert lines[drift + 4].endswith("u = V H (d/8 - V 1/(4*m))")
+    monkeypatch.setattr(diff_command, "has_signs", lambda: True)
+    assert "-   γ²/(m τ₀²) [ ‖H V H‖² V/m + u dᵀ + d uᵀ ]" in _run(capsys, *argv)[1]
 
 
 def test_two_theory_files_can_be_compared(
@@ -72,27 +82,29 @@ def test_two_theory_files_can_be_compared(
     assert code == 0, out
 
 
-def test_every_term_of_a_generated_module_is_seen() -> None:
-    """Dropping any one term of any equation is reported as exactly that term."""
-    text = (generated_folder() / "shaped_attention.py").read_text()
-    content = diff_command.read(text, "here")
-    assert len(content.equations) >= 3 and content.params[0].startswith("gamma")
-    for name, terms in content.equations.items():
-        for term in terms:
-            fewer = dict(content.equations) | {name: terms - Counter([term])}
-            lines = diff_command.differences(content._replace(equations=fewer), content)
-            assert lines == [name, f"+   {term}"] or len(terms) == 1
+@pytest.mark.parametrize("name", ["shaped_attention", "softmax_closure", "gaussian_tracking"])
+def test_every_line_of_an_equation_in_a_generated_module_is_seen(name: str) -> None:
+    """Dropping any one of them is reported as exactly that line, under the one it belongs to."""
+    content = diff_command.read((generated_folder() / f"{name}.py").read_text(), "here")
+    assert len(content.lines) >= 4 and content.params
+    for place, line in enumerate(content.lines):
+        fewer = content._replace(lines=content.lines[:place] + content.lines[place + 1 :])
+        *heads, seen = diff_command.differences(fewer, content)
+        assert seen == f"+   {line.strip()}"
+        if line.startswith("        "):
+            (head,) = heads
+            assert head in [other.strip() for other in content.lines[:place]]
 
 
 def test_a_git_revision_can_be_compared(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its module, where the definition was not there or is equal by value."""
     file = tmp_path / f"{MODEL}.py"
     text = (generated_folder() / file.name).read_text()
-    equation = diff_command.read(text, "")
-    first = next(iter(equation.equations.values())).most_common(1)[0][0].removeprefix("+ ")
-    file.write_text(text.replace(f"= {first}", f"= 7 {first}", 1))
-    assert diff_command.read(file.read_text(), "") != equation
+    (rate,) = (row for row in diff_command.read(text, "").lines if row.startswith("    m' = "))
+    file.write_text(text.replace(rate, rate.replace("= ", "= 7 ", 1), 1))
+    assert diff_command.read(file.read_text(), "") != diff_command.read(text, "")
     _git(tmp_path, "init", "-q")
     _git(tmp_path, "add", file.name)
     _git(tmp_path, "commit", "-qm", "old")
@@ -100,11 +112,34 @@ def test_a_git_revision_can_be_compared(
     monkeypatch.setattr(entry, "generated_folder", lambda: tmp_path)
     assert _run(capsys, "diff", MODEL)[0] == 0
     code, out, _ = _run(capsys, "diff", MODEL, "--against", "HEAD")
-    assert code == 1 and f"-   + 7 {first}" in out and f"+   + {first}" in out
+    assert code == 1 and f"+   {rate.strip()}" in out
+    assert f"-   {rate.strip().replace('= ', '= 7 ', 1)}" in out
     code, _, err = _run(capsys, "diff", MODEL, "--against", "no-such-revision")
     assert code == 2 and "no-such-revision" in err
     code, _, err = _run(capsys, "diff", MODEL, "--against", "--output=x")
     assert code == 2
+
+
+def test_a_shipped_definition_of_a_revision_is_derived_anew_with_what_it_imports(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The closure that a control problem is about has changed, its own file has not."""
+    names = ("gaussian_tracking.py", "bilinear_softmax_closure.py")
+    for name in names:
+        text = (theory_folder() / name).read_text()
+        (tmp_path / name).write_text(text.replace("average(V @ y", "average(2 * V @ y"))
+    assert (tmp_path / names[1]).read_text() != (theory_folder() / names[1]).read_text()
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-qm", "old")
+    for name in names:
+        (tmp_path / name).write_text((theory_folder() / name).read_text())
+    monkeypatch.setattr(entry, "theory_folder", lambda: tmp_path)
+    monkeypatch.setattr("derive.registry.theory_folder", lambda: tmp_path)
+    code, out, err = _run(capsys, "diff", "gaussian_tracking", "--against", "HEAD")
+    assert code == 1 and "theory/gaussian_tracking.py at HEAD" in out, err
+    lines = out.splitlines()
+    assert {"state_rate", "hamiltonian"} <= set(lines) and "running_cost" not in lines
 
 
 def test_diff_refuses_what_is_no_generated_module(

@@ -101,6 +101,8 @@ def test_a_revision_of_ones_own_repository_is_compared(own, capsys):
     (own / "mine_parts.py").write_text("def scaled(gamma):\n    return gamma**2\n")
     code, out, _ = run(capsys, "diff", "mine.py", "--against", "HEAD")
     assert code == 1 and "mine.py at HEAD" in out
+    assert "-   gamma**2*(2 - gamma**2) * [ V[a,c] V[b,d] + (c <-> d) ]" in out
+    assert "+   gamma**4*(2 - gamma**4) * [ V[a,c] V[b,d] + (c <-> d) ]" in out
 
 
 def test_a_file_beside_the_definition_is_read_anew_and_is_not_that_of_another_folder(own, capsys):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from faces import equations, text_of, typed
+from read_equations import read
 
 import derive
+from derive.calculus.index.evaluate import evaluate
 from derive.errors import RequestError
 from derive.face.equations import Equations
 
@@ -41,11 +44,29 @@ def test_a_flipped_sign_shows_in_its_terms_alone(shaped: Equations) -> None:
     )  # fmt: skip
     found = shaped - other
     assert set(found.terms) == {"drift", "noise"}  # a field may carry a sign
-    gone, come = found.terms["drift"]
-    assert len(gone) == len(come) == 8  # of 11 terms
-    assert all("V[a,b]" not in term for term in (*gone, *come))
-    assert repr(found).count("\n-   ") == 8 + len(found.terms["noise"][0])
+    (gone, where), (come, _) = found.terms["drift"]  # |H V H|^2 V/m stays
+    assert gone == "gamma**2/(m*tau_0**2) * [ u d^T + d u^T ]" == come
+    assert "u = V H (d/2 - V 1/m)" in where and "H = I - 1 1^T/m" in where
     assert "<pre>" in found._repr_html_()
+
+
+def test_what_differs_reads_back_as_the_difference(shaped: Equations) -> None:
+    other = changed("shaped_attention", "(tau_0 * sqrt", "(3 * tau_0 * sqrt")
+    found = shaped - other
+    assert set(found.terms) == {"drift", "diffusion", "noise", "mixing_rate"}
+    size, numbers = 3, {"gamma": 0.4, "tau_0": 0.7, "m": 3.0}
+    root = np.random.default_rng(2).standard_normal((size, size))
+    known = {"V": root @ root.T, **numbers}
+    for name in ("drift", "mixing_rate"):
+        values = []
+        for eq, rows in zip((shaped, other), found.terms[name], strict=True):
+            where = rows[-1].strip().removeprefix("where ").split("; ")
+            given = {s: numbers[s.name] for c, _ in eq[name].value.terms for s in c.free_symbols}
+            dims = {i.dim: size for _, fs in eq[name].value.terms for f in fs for i in f.indices}
+            right = evaluate(eq[name].value, {"V": known["V"]}, given | dims)
+            assert np.allclose(read(rows[:-1], where, known, size), right, rtol=1e-12)
+            values.append(right)
+        assert not np.allclose(*values)
 
 
 def test_a_new_name_of_a_parameter_is_another_parameter(shaped: Equations) -> None:

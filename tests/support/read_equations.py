@@ -146,7 +146,8 @@ class Reader:
             inner = self.product()
             kept = tuple(n for n in inner.names if n not in bound)
             over = tuple(inner.names.index(n) for n in bound)
-            return Entries(inner.array.sum(over), kept)
+            total = inner.array.sum(over)
+            return Entries(total, kept) if kept else float(total)
         if token in ("(", "["):
             value = self.sum()
             self.take({"(": ")", "[": "]"}[token])
@@ -163,9 +164,27 @@ class Reader:
             value = FUNCTIONS[token](self.sum())
             self.take(")")
             return value
+        head, _, pair = token.partition("_")
+        if isinstance(self.known.get(head), Operator):
+            if self.peek() == "(":
+                self.take("(")
+                value = self.sum()
+                self.take(")")
+            else:
+                value = self.atom()  # P_ab P_cd(...)
+            return self.known[head].on(value, pair, self.known, self.size)
         return self.entries(self.known[token])
 
     def entries(self, value):
+        if isinstance(value, Lifted):
+            self.take("[")
+            one, _, two = self.take(), self.take(","), self.take()
+            self.take("]")
+            # indices of the rest are apart from those of the definition
+            rest = tuple(f"{n}'" for n in value.rest)
+            if one == two:
+                return Entries(np.moveaxis(np.diagonal(value.array), -1, 0), (one, *rest))
+            return Entries(value.array, (one, two, *rest))
         if self.peek() != "[" or np.ndim(value) == 0 or isinstance(value, Entries):
             return value
         self.take("[")
@@ -177,6 +196,36 @@ class Reader:
         if len(set(names)) < len(names):
             value, names = np.diagonal(value), names[:1]
         return Entries(value, tuple(names))
+
+
+@dataclass
+class Operator:
+    """What a definition P(Y) = ... or P_ab(Y) = ... says; `pair`: the indices in it."""
+
+    given: str
+    pair: str
+    text: str
+
+    def on(self, value, pair, known, size):
+        bare = {n: v for n, v in known.items() if not isinstance(v, Operator)}
+        if not self.pair:
+            return _value(self.text, bare | {self.given: value}, size)
+        rest = tuple(n for n in value.names if n not in pair)
+        lifted = {self.given: Lifted(value.at((*pair, *rest)), rest)}
+        found = _value(self.text, bare | lifted, size)
+        moved = tuple(
+            n[:-1] if n[-1] == "'" else dict(zip(self.pair, pair, strict=True))[n]
+            for n in found.names
+        )
+        return Entries(found.array, moved)
+
+
+@dataclass
+class Lifted:
+    """An array with two axes to be indexed, and others that keep their names."""
+
+    array: np.ndarray
+    rest: tuple[str, ...]
 
 
 def _diag(value):
@@ -191,14 +240,18 @@ def read(lines, where, known, size):
     known = {"pi": np.pi, "I": np.eye(size), "delta": np.eye(size), **known}
     waiting = list(where)
     while waiting:
-        row = next(w for w in waiting if not _names(w.partition(" = ")[2]) - set(known))
+        row = next(w for w in waiting if not _wanted(w) - set(known))
         waiting.remove(row)
         left, _, right = row.partition(" = ")
+        if found := re.fullmatch(r"(\w)(?:_(\w\w))?\((\w)\)", left):
+            known[found[1]] = Operator(found[3], found[2] or "", right)
+            continue
         name, _, slots = left.partition("[")
         value = _value(right, known, size)
         if slots:
             names = slots.rstrip("]").split(",")
             value = np.broadcast_to(value.at(names), (size,) * len(names))
+            value = value[:, None] if len(names) == 1 else value  # a vector is a column
         known[name] = value
     return _value(" ".join(lines), known, size)
 
@@ -208,6 +261,12 @@ def _value(text, known, size):
     value = reader.sum()
     assert not reader.peek(), reader.tokens[reader.place :]
     return value
+
+
+def _wanted(row):
+    """Names that a definition uses, without the one that an operator is given."""
+    left, _, right = row.partition(" = ")
+    return _names(right) - {left[-2:-1]} if left.endswith(")") else _names(right)
 
 
 def _names(text):

@@ -12,20 +12,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import sympy as sp
 
 from derive.calculus.index.canonical import canonical, components
+from derive.calculus.index.diagonals_off import Operator, split
+from derive.calculus.index.exchanges import Way, exchanged, symmetries
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor, Terms, apart
 from derive.errors import CheckFailed
 
 PART = "part"  # kind of the tensor that stands for a named part
-MOST_TERMS = 200  # beyond which nobody reads them, and the search takes minutes
-MOST_FREE = 4  # free indices whose exchanges are all tried
-
-Way = tuple[Index, ...]  # where the free indices go, in their order
+SAVED = 3  # terms that an operator must save: its definition has as many
+MOST_TERMS = 400  # beyond which nobody reads them, and the search takes minutes
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,56 @@ class Line:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Lines that add up to the expression, and the named parts in them by their tensors."""
+    """Lines that add up to the expression, and the named parts in them by their tensors.
+
+    `inside`: lines that the `operator` acts on, which are added to the others.
+    """
 
     free: tuple[Index, ...]
     lines: tuple[Line, ...]
     named: Mapping[Tensor, Expression]
+    operator: Operator | None = None
+    inside: tuple[Line, ...] = ()
 
     @property
     def count(self) -> int:
         """Terms as written: a piece and each of its partners."""
-        return sum(1 + len(p.exchanges) for line in self.lines for p in line.pieces)
+        return sum(1 + len(p.exchanges) for p in self.pieces)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [piece for line in (*self.inside, *self.lines) for piece in line.pieces]
 
 
 def grouped(expression: Expression) -> Grouped:
     """Raises CheckFailed if the groups do not add up to the expression."""
+    named: dict[Tensor, Expression] = {}
+    found = Grouped(expression.free, _grouped(expression, named), named)
+    few = found.count > SAVED and len(expression.terms) <= MOST_TERMS
+    if few and (parted := split(expression)) is not None:
+        operator, inner, rest = parted
+        named = {}
+        inside, lines = _grouped(inner, named), _grouped(rest, named)
+        other = Grouped(expression.free, lines, named, operator, inside)
+        if other.count + SAVED <= found.count:
+            found = other
+    left = len((expanded(found) - expression).terms)
+    if left:
+        raise CheckFailed(f"the groups of an equation's terms leave {left} terms against it")
+    return found
+
+
+def _grouped(expression: Expression, named: dict[Tensor, Expression]) -> tuple[Line, ...]:
     free, dims = expression.free, sizes(expression)
     pieces = [
         Piece(c, tuple(canonical(part, free)[1] for part in components(factors, free)))
         for c, factors in expression.terms
     ]
-    named: dict[Tensor, Expression] = {}
     if len(pieces) <= MOST_TERMS:
         while (joined := _joined(pieces, free, dims, named)) is not None:
             pieces = joined
         pieces = _partners(pieces, expression, named)
-    found = Grouped(free, _lines(pieces, dims), named)
-    left = len((expanded(found) - expression).terms)
-    if left:
-        raise CheckFailed(f"the groups of an equation's terms leave {left} terms against it")
-    return found
+    return _lines(pieces, dims)
 
 
 def sizes(expression: Expression) -> frozenset[sp.Symbol]:
@@ -86,13 +107,20 @@ def sizes(expression: Expression) -> frozenset[sp.Symbol]:
 
 
 def expanded(found: Grouped) -> Expression:
-    """The sum of all lines, with the named parts written out."""
+    """The sum of all lines, with the named parts and the operator written out."""
+    total = _summed(found.lines, found)
+    return (
+        total if found.operator is None else total + found.operator.on(_summed(found.inside, found))
+    )
+
+
+def _summed(lines: Iterable[Line], found: Grouped) -> Expression:
     products: Terms = []
-    for line in found.lines:
+    for line in lines:
         for piece in line.pieces:
             whole = written_out(piece, found.free, found.named).scaled(line.coefficient)
             for way in (found.free, *piece.exchanges):
-                products.extend(_exchanged(whole, way).terms)
+                products.extend(exchanged(whole, way).terms)
     return collect(found.free, products)
 
 
@@ -107,11 +135,6 @@ def written_out(
             own = named[part[0].tensor].placed(part[0].indices)
         products = [(c * c2, f + apart(f2, free)) for c, f in products for c2, f2 in own]
     return collect(free, products)
-
-
-def _exchanged(expression: Expression, way: Way) -> Expression:
-    moved = expression.renamed(dict(zip(expression.free, way, strict=True)))
-    return collect(expression.free, moved.terms)
 
 
 # named parts
@@ -129,12 +152,8 @@ def _joined(
     """
     groups: dict[tuple[object, ...], dict[int, int]] = {}  # places by number of the piece
     for number, piece in enumerate(pieces):
-        parameters, _ = _taken_apart(piece.coefficient, dims)
-        for place, part in enumerate(piece.parts):
-            front = _others(piece.parts, place)
-            if front and part[0].tensor.kind != PART:
-                key = (front, _ends(part, free), parameters)
-                groups.setdefault(key, {}).setdefault(number, place)
+        for place, key in _fronts(piece, free, dims):
+            groups.setdefault(key, {}).setdefault(number, place)
     group = max(groups.values(), key=len, default={})
     if len(group) < 2:
         return None
@@ -154,12 +173,26 @@ def _joined(
     ]
 
 
+@lru_cache(maxsize=4096)
+def _fronts(
+    piece: Piece, free: tuple[Index, ...], dims: frozenset[sp.Symbol]
+) -> list[tuple[int, tuple[object, ...]]]:
+    """What a product has beside each of its components that may be joined with others."""
+    parameters, _ = _taken_apart(piece.coefficient, dims)
+    fronts = [(place, part, _others(piece.parts, place)) for place, part in enumerate(piece.parts)]
+    return [
+        (place, (front, _ends(part, free), parameters))
+        for place, part, front in fronts
+        if front and part[0].tensor.kind != PART
+    ]
+
+
 def _name_of(meaning: Expression, named: dict[Tensor, Expression]) -> Factor:
     """The tensor that stands for a part: one of those there are, with its slots in some order."""
     slots = meaning.free
     for tensor, other in named.items():
         for order in itertools.permutations(slots):
-            if tensor.dims == tuple(i.dim for i in order) and _exchanged(other, order) == meaning:
+            if tensor.dims == tuple(i.dim for i in order) and exchanged(other, order) == meaning:
                 return Factor(tensor, order)
     tensor = Tensor(f"part {len(named) + 1}", tuple(i.dim for i in slots), PART)
     named[tensor] = meaning
@@ -182,13 +215,7 @@ def _partners(
     pieces: Sequence[Piece], expression: Expression, named: Mapping[Tensor, Expression]
 ) -> list[Piece]:
     """Pieces that an exchange of free indices makes of each other, written once."""
-    free = expression.free
-    if not 1 < len(free) <= MOST_FREE:
-        return list(pieces)
-    ways = [w for w in itertools.permutations(free) if w != free]
-    ways = [w for w in ways if [i.dim for i in w] == [i.dim for i in free]]
-    ways = [w for w in ways if _exchanged(expression, w) == expression]
-    ways.sort(key=lambda way: sum(a != b for a, b in zip(way, free, strict=True)))
+    ways, free = symmetries(expression), expression.free
     waiting = {written_out(p, free, named): p for p in pieces}
     if len(waiting) < len(pieces):  # two pieces of equal value: whose partner is whose is open
         return list(pieces)
@@ -197,7 +224,7 @@ def _partners(
         whole = next(iter(waiting))
         piece, exchanges = waiting.pop(whole), []
         for way in ways:
-            if waiting.pop(_exchanged(whole, way), None) is not None:
+            if waiting.pop(exchanged(whole, way), None) is not None:
                 exchanges.append(way)
         out.append(replace(piece, exchanges=tuple(exchanges)))
     return out

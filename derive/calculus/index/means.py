@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from functools import cache
 from typing import NamedTuple
 
 import sympy as sp
 
 from derive.calculus.index.canonical import canonical
-from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.expressions import Expression, collect, normal_coefficient
 from derive.calculus.index.factors import (
     Factor,
     Factors,
@@ -34,7 +35,8 @@ from derive.calculus.index.factors import (
 )
 from derive.errors import CheckFailed
 
-LIMIT = 300  # terms beyond which splitting has not found structure
+LIMIT = 5000  # terms at any time beyond which splitting has not found structure
+MOST_SPLIT = 500  # terms in the end beyond which putting together again takes minutes
 
 CENTRING, DIAGONAL, CENTRED = "centring", "diagonal", "centred pattern"
 
@@ -47,6 +49,14 @@ class _Edge(NamedTuple):
     place: int = -1
 
 
+class _Closing(NamedTuple):
+    """A product is `whole`, plus `share` times the product of means `left`."""
+
+    whole: Expression
+    share: sp.Expr
+    left: Factors
+
+
 def shortest(expression: Expression) -> Expression:
     """The expression in means and centred parts, if that has fewer terms; else with diagonals only.
 
@@ -55,13 +65,18 @@ def shortest(expression: Expression) -> Expression:
     start = expression.map_terms(lambda c, f: [(c, _diagonals(f))])
     split = _split(start)
     best = start
-    if split is not None:
+    if split is not None and len(split.terms) <= MOST_SPLIT:
         merged = _merged(split)
         best = min(start, merged, key=lambda e: (len(e.terms), sum(len(f) for _, f in e.terms)))
     left = len((plain(best) - expression).terms)
     if left:
         raise CheckFailed(f"the short form of an equation leaves {left} terms against its sums")
     return best
+
+
+def normal(expression: Expression) -> Expression:
+    """The expression with the words of this module in the order that `shortest` gives them."""
+    return expression.map_terms(lambda c, f: [(c, _turned(_diagonals(f)))])
 
 
 def plain(expression: Expression) -> Expression:
@@ -230,18 +245,31 @@ def _split(expression: Expression) -> Expression | None:
 def _merged(expression: Expression) -> Expression:
     """Centred parts put together with the means that they leave, as long as terms disappear."""
     free = expression.free
+    terms = {factors: c for c, factors in expression.terms}
+    closings = cache(lambda factors: _closings(factors, free))
+    order = cache(lambda factors: canonical(factors, free)[0])
+
+    def cancels(factors: Factors, found: _Closing) -> bool:
+        there = terms.get(found.left)
+        return there is not None and sp.expand(there + terms[factors] * found.share) == 0
+
     while True:
-        terms = {factors: c for c, factors in expression.terms}
-        for coefficient, factors in expression.terms:
-            for edge in _places(factors, free)[1]:
-                whole, means = _closed(coefficient, factors, edge)
-                ((c, left),) = collect(free, [(c, _turned(f)) for c, f in means]).terms
-                if left in terms and sp.expand(terms[left] + c) == 0:
-                    rest = [(c, f) for f, c in terms.items() if f not in (factors, left)]
-                    expression = collect(free, [*rest, *((c, _turned(f)) for c, f in whole)])
-                    break
-            else:
-                continue
-            break
-        else:
-            return expression
+        able = ((f, x) for f in sorted(terms, key=order) for x in closings(f) if cancels(f, x))
+        factors, closing = next(able, ((), None))
+        if closing is None:
+            return collect(free, [(c, f) for f, c in terms.items()])
+        coefficient = terms.pop(factors)
+        del terms[closing.left]
+        for c, f in closing.whole.terms:
+            total = normal_coefficient(terms.pop(f, sp.Integer(0)) + coefficient * c)
+            terms |= {f: total} if total != 0 else {}
+
+
+def _closings(factors: Factors, free: tuple[Index, ...]) -> list[_Closing]:
+    """What a product with centred parts is, one of them closed."""
+    out = []
+    for edge in _places(factors, free)[1]:
+        whole, means = _closed(sp.Integer(1), factors, edge)
+        ((c, left),) = collect(free, [(c, _turned(f)) for c, f in means]).terms
+        out.append(_Closing(collect(free, [(c, _turned(f)) for c, f in whole]), c, left))
+    return out

@@ -47,6 +47,12 @@ def symbol(name: str) -> str:
     )
 
 
+_BETWEEN = {
+    "squared_norm": r"\left\lVert {} \right\rVert^{{2}}",
+    "inner": r"\left\langle {} \right\rangle",
+}
+
+
 class Tex(Printer):
     """LaTeX of array operations."""
 
@@ -111,6 +117,8 @@ class Tex(Printer):
         return rf"\textstyle\sum_{{{below}}} {self.bound(array, 0, PRODUCT)}", SUM
 
     def op_function(self, array: Array) -> Text:
+        if array.op == "word" and array.data[0] in _BETWEEN:
+            return _BETWEEN[array.data[0]].format(self.listed(array)), ATOM
         return word_of(array).latex(self, array)
 
     op_word = op_composite = op_concatenate = op_function

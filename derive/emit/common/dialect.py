@@ -19,6 +19,8 @@ class Dialect:
     exchange: str = "({})"
     arrow: str = " <-> "
     step: str = " -> "
+    acts: str = "{}_{}{}"
+    acting: tuple[str, str] = ("(", ")")
     is_latex: bool = False
 
 
@@ -34,5 +36,7 @@ LATEX = Dialect(
     exchange=r"\left({}\right)",
     arrow=r" \leftrightarrow ",
     step=r" \to ",
+    acts="{}_{{{} {}}}",
+    acting=(r"\Big(", r"\Big)"),
     is_latex=True,
 )

@@ -9,14 +9,6 @@ from derive.calculus.index.factors import Factors
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import index_names
 
-_SYMBOLS = {"F": "F", "V": "V"}
-
-
-def equation(left: str, expression: Expression) -> str:
-    """The equation `left` = sum of terms, without line breaks."""
-    terms = lines(expression)
-    return f"{left} = " + (" ".join(terms) if terms else "0")
-
 
 def lines(expression: Expression) -> list[str]:
     """Signed terms in order."""

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor
-from derive.calculus.index.grouping import PART, Grouped, Piece, grouped
+from derive.calculus.index.grouping import PART, Grouped, Line, Piece, grouped
 from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL, shortest
 from derive.calculus.index.text import index_names
 from derive.calculus.index.words import Word, word
 from derive.emit.common import latex
 from derive.emit.common.dialect import TEXT, Dialect
-from derive.emit.common.spelling import LETTERS, NAMES, Words, joined, split_sign
+from derive.emit.common.spelling import LETTERS, NAMES, OPERATOR, Words, joined, split_sign
 
 WIDE = 100  # characters of a line with its bracket
 WIDE_LATEX = 240
@@ -49,29 +49,36 @@ def short_form(
 
     Raises CheckFailed where the form does not equal the expression.
     """
-    found = grouped(shortest(expression))
+    found = _found(expression)
     writer = _Writer(dialect, {*avoid, *_taken(found)}, found=found)
-    lines = [row for line in found.lines for row in writer.line(line.coefficient, line.pieces)]
+    lines = writer.lines(found.inside)
+    if found.operator is not None:
+        lines = writer.operated(lines)
+    lines += writer.lines(found.lines)
     if lines:
         lines[0] = lines[0].removeprefix("+ ")
-    return ShortForm(lines or ["0"], writer.definitions(), writer.count, writer.as_matrix)
+    return ShortForm(lines or ["0"], writer.definitions(), found.count, writer.as_matrix)
+
+
+@lru_cache(maxsize=64)  # both dialects of a report
+def _found(expression: Expression) -> Grouped:
+    return grouped(shortest(expression))
 
 
 def _taken(found: Grouped) -> set[str]:
     """Names that stand for something already."""
     out = {i.name for i in found.free}
-    expressions = [p for line in found.lines for p in line.pieces]
-    for line in found.lines:
+    for line in (*found.inside, *found.lines):
         out |= {s.name for s in line.coefficient.free_symbols}
-    for piece in expressions:
+    for piece in found.pieces:
         out |= {s.name for s in piece.coefficient.free_symbols}
-    factors = [f for p in expressions for part in p.parts for f in part]
+    factors = [f for p in found.pieces for part in p.parts for f in part]
     factors += [f for e in found.named.values() for _, fs in e.terms for f in fs]
     for f in factors:
         out |= {i.dim.name for i in f.indices}
         if f.tensor.kind not in (*LETTERS, PART):
             out.add(f.tensor.name)
-    return out
+    return out | ({found.operator.tensor.name} if found.operator else set())
 
 
 @dataclass
@@ -80,9 +87,31 @@ class _Writer(Words):
 
     found: Grouped = field(kw_only=True)
     chains: dict[tuple[object, ...], tuple[str, Word]] = field(default_factory=dict)
-    count: int = 0
 
     # lines
+
+    def lines(self, lines: Iterable[Line]) -> list[str]:
+        return [row for line in lines for row in self.line(line.coefficient, line.pieces)]
+
+    def operated(self, lines: list[str]) -> list[str]:
+        """The operator in front of the lines that it acts on."""
+        rows = [lines[0].removeprefix("+ "), *lines[1:]]
+        front, (left, right) = "+ " + self._acting(self.found.free), self.dialect.acting
+        whole = f"{front}{left} {' '.join(rows)} {right}"
+        wide = WIDE_LATEX if self.dialect.is_latex else WIDE
+        if len(whole) < wide and not any(row[0] == " " for row in rows):
+            return [whole]
+        if self.dialect.is_latex:
+            return [f"{front}{left} {rows[0]}", *rows[1:-1], f"{rows[-1]} {right}"]
+        return [f"{front}{left}", *(f"    {row}" for row in rows), f"  {right}"]
+
+    def _acting(self, free: Sequence[Index]) -> str:
+        """P where the form is a matrix, P_ab P_cd where it has entries."""
+        name = self.letter(Tensor("P", (), OPERATOR))
+        if self.as_matrix:
+            return name
+        pairs = zip(free[::2], free[1::2], strict=True)
+        return " ".join(self.dialect.acts.format(name, i.name, j.name) for i, j in pairs)
 
     def line(self, coefficient: sp.Expr, pieces: Sequence[Piece]) -> list[str]:
         """One line of the right side: its text in rows, the first one signed."""
@@ -104,7 +133,6 @@ class _Writer(Words):
                 sign, words = rows.pop()
                 words += "".join(f" + {self._exchange(way)}" for way in piece.exchanges)
                 rows.append((sign, words))
-            self.count += 1 + len(piece.exchanges)
         if coefficient == 1:
             return [f"{sign} {words}" for sign, words in rows]
         return self._bracketed(coefficient, rows)
@@ -128,7 +156,7 @@ class _Writer(Words):
     @cached_property
     def as_matrix(self) -> bool:
         """Two free indices, and every product in words."""
-        parts = [p for line in self.found.lines for x in line.pieces for p in x.parts]
+        parts = [p for x in self.found.pieces for p in x.parts]
         return len(self.found.free) == 2 and all(self._word(p) is not None for p in parts)
 
     def _word(self, part: Factors) -> Word | None:
@@ -208,7 +236,7 @@ class _Writer(Words):
 
     def _entry(self, part: Factors, w: Word) -> str:
         names = [i.name for i in w.ends]
-        if len(part) == 1:
+        if len(part) == 1 and set(part[0].indices) <= set(self.found.free):
             return self._factor(part[0], [i.name for i in part[0].indices])
         if len(w.ends) == 1:
             return self.at(self.closed(self.vector(w)), names)
@@ -231,7 +259,7 @@ class _Writer(Words):
         """A long chain that stands in several places has a name, another is written."""
         if len(w.letters) < LONG:
             return self.chain(w)
-        parts = [p for line in self.found.lines for x in line.pieces for p in x.parts]
+        parts = [p for x in self.found.pieces for p in x.parts]
         words = [self._word(p) for p in parts]
         equal = [x for x in words if x and w.letters in (x.letters, x.turned.letters)]
         if len(equal) < 2:
@@ -277,6 +305,8 @@ class _Writer(Words):
         if tensor.kind == PART:
             meaning = self.found.named[tensor]
             return self._part(name, meaning)
+        if tensor.kind == OPERATOR:
+            return self._operator(name)
         if tensor.kind == DIAGONAL:
             return f"{name} = {d.diagonal.format(self.letter(tensor.meaning))}"
         if tensor.kind == CENTRING:
@@ -296,6 +326,20 @@ class _Writer(Words):
             inner = d.diagonal.format(self.letter(tensor.meaning[1]))
             return rf"{name} = \sqrt{{{inner}}}" if d.is_latex else f"{name} = sqrt({inner})"
         return ""
+
+    def _operator(self, name: str) -> str:
+        """What the operator makes of any X, called Y as long as the name is free."""
+        operator, d = self.found.operator, self.dialect
+        assert operator is not None
+        any_, given = self.fresh(("Y", "Z", "U")), self.letter(operator.tensor)
+        if self.as_matrix:
+            spread = d.diagonal.format(d.diagonal.format(any_))
+            left, whole, off = name, any_, [f"{spread} {given}", f"{given} {spread}"]
+        else:
+            left, whole = d.acts.format(name, "a", "b"), self.at(any_, "ab")
+            off = [f"{self.at(given, 'ab')} {self.at(any_, 2 * i)}" for i in "ab"]
+        rows = [("+", whole), *(self.signed(operator.scale, words) for words in off)]
+        return f"{left}{d.brackets.format(any_)} = {joined(rows)}"
 
     def _part(self, name: str, meaning: Expression) -> str:
         """A named part; a vector begins with the chain that all its terms begin with."""
@@ -320,7 +364,7 @@ class _Writer(Words):
     def _vectors(self, words: list[Word], meaning: Expression) -> str:
         words = [w if isinstance(w.left, Index) else w.turned for w in words]
         shared = 0
-        while all(len(w.letters) > shared for w in words) and (
+        while all(len(w.letters) > shared and w.left != w.right for w in words) and (
             len({w.letters[shared] for w in words}) == 1
         ):
             shared += 1

@@ -6,6 +6,7 @@ a derivation has no name for (a diagonal, the centring) gets one as it is first 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +20,8 @@ from derive.calculus.index.words import Word
 from derive.emit.common import latex
 from derive.emit.common.dialect import Dialect
 
-LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC"}
+OPERATOR = "operator"  # kind of what stands for an operator's name
+LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC", OPERATOR: "PQR"}
 NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "T")}
 
 
@@ -48,6 +50,8 @@ class Words:
     def vector(self, w: Word) -> str:
         """The word with its free end to the left."""
         w = w if isinstance(w.left, Index) else w.turned
+        if isinstance(w.right, Index):  # the same one
+            return self.dialect.diagonal.format(self.chain(w))
         return f"{self.chain(w)} {self.end(w.right)}".strip()
 
     def end(self, end: Index | Tensor | None) -> str:
@@ -122,7 +126,9 @@ class Words:
             count = words.count(factor)
             if count == 1 or "^" in factor[-3:]:
                 out += [factor] * count
-            elif self.dialect.is_latex:
+                continue
+            factor = self.closed(factor, _is_product(factor))
+            if self.dialect.is_latex:
                 out.append(f"{{{factor}}}^{{{count}}}")
             else:
                 out.append(f"{factor}^{count}")
@@ -151,6 +157,16 @@ class Words:
 
     def closed(self, words: str, wanted: bool = True) -> str:
         return self.dialect.brackets.format(words) if wanted and " " in words else words
+
+
+def _is_product(words: str) -> bool:
+    """Whether words stand beside each other outside of every bracket."""
+    while (bare := _BRACKETED.sub("", words)) != words:
+        words = bare
+    return " " in words
+
+
+_BRACKETED = re.compile(r"\{[^{}]*\}|\([^()]*\)|\[[^\[\]]*\]")
 
 
 def joined(rows: Sequence[tuple[str, str]]) -> str:

@@ -1,23 +1,21 @@
 """The report of what one layer of finite width does beyond the limit.
 
-Input: a derived covariance SDE.  Output: which parts of L_1 vanish and why, the others term by
-term, the corrected SDE or why there is none, and what is derived of L_2.
+Input: a derived covariance SDE.  Output: which parts of L_1 vanish and why, the others in their
+shortest form, the corrected SDE or why there is none, and what is derived of L_2.
 """
 
 from __future__ import annotations
 
 from derive.calculus.index.expressions import Expression
-from derive.calculus.index.text import show_term
-from derive.emit.common import latex
-from derive.emit.common.document import Document, Shown
-from derive.emit.covariance_sde.report import terms, title
+from derive.emit.common.document import Document
+from derive.emit.covariance_sde.equations import names_in, shown, terms
+from derive.emit.covariance_sde.report import title
 from derive.errors import Refusal
 from derive.methods.common.record import require_sound
 from derive.methods.covariance_sde.corrected import Corrected, corrected
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
 from derive.methods.covariance_sde.result import CovarianceSDE
 
-SHOWN = 20  # terms of one equation in text
 LEFT_SIDES = {
     "L_1 drift": "b^{(1)}_{a b}",
     "L_1 diffusion": r"\Sigma^{(1)}_{a b, c d}",
@@ -38,6 +36,8 @@ def document(result: CovarianceSDE) -> Document:
     except Refusal as reason:
         verdict = f"no corrected SDE: {reason.message}"
     n, headings = found.width.name, _headings(found.width.name)
+    kept = _kept(found)
+    avoid = names_in(kept.values())
     return Document(
         name=result.model.name,
         title=f"{title(result)} Finite width.".strip(),
@@ -49,7 +49,9 @@ def document(result: CovarianceSDE) -> Document:
             *(f"  {fact}" for fact in found.facts),
             f"  {verdict}",
         ],
-        equations=[_shown(name, headings[name], e) for name, e in _kept(found).items()],
+        equations=[
+            shown(name, headings[name], LEFT_SIDES[name], e, avoid) for name, e in kept.items()
+        ],
         notes=[],
         latex_notes=[*found.facts, verdict],
         facts=found.facts,
@@ -89,13 +91,3 @@ def _kept(found: FiniteWidth) -> dict[str, Expression]:
     """Equations that are not zero, and every part of an L_1 that does not vanish whole."""
     whole = found.vanishes
     return {n: e for n, e in found.equations.items() if not (whole and n.startswith("L_1"))}
-
-
-def _shown(name: str, heading: str, expression: Expression) -> Shown:
-    """An equation, in text cut after its first `SHOWN` terms."""
-    count = len(expression.terms)
-    rows = [f"{heading} ({count} term{'' if count == 1 else 's'}):"]
-    rows += [f"    {show_term(expression, k)}" for k in range(min(count, SHOWN))]
-    if count > SHOWN:
-        rows.append(f"    ... and {count - SHOWN} more: --format json gives them all")
-    return Shown(name, rows, heading, LEFT_SIDES[name], latex.lines(expression), terms(expression))

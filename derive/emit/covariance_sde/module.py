@@ -10,8 +10,6 @@ from dataclasses import replace
 
 import sympy as sp
 
-from derive.calculus.index.text import show
-from derive.emit.common import latex
 from derive.emit.common.contraction import responses
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
@@ -19,6 +17,7 @@ from derive.emit.common.rendering import NO_HASH, body_hash, environment, filled
 from derive.emit.common.signature import signature
 from derive.emit.covariance_sde.at_width import at_width_entry, at_width_kernels, at_width_params
 from derive.emit.covariance_sde.edges import with_edges
+from derive.emit.covariance_sde.equations import all_shown
 from derive.emit.covariance_sde.kernels import kernels_of, layer_kernel, numbered
 from derive.emit.covariance_sde.names import clock_words, parameters, patterns, sizes_of, taken
 from derive.emit.covariance_sde.spec import specification, words_of_runtime
@@ -27,15 +26,6 @@ from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import show_shape
 from derive.notation.common.scalars import Param
 from derive.version import ENGINE
-
-LEFT_SIDES = {
-    "drift": "b_{a b}",
-    "diffusion": r"\Sigma_{a b, c d}",
-    "noise": "N_{a b}",
-    "mixing_rate": "r",
-    "drift_correction": "b^{(1)}_{a b}",
-    "diffusion_correction": r"\Sigma^{(1)}_{a b, c d}",
-}
 
 
 def render(result: CovarianceSDE, source: str, request: str) -> str:
@@ -54,7 +44,8 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
         )
         for k in map(with_edges, kernels)
     ]
-    equations = result.equations | ({} if at_width is None else at_width.corrections)
+    all_of = result.equations | ({} if at_width is None else at_width.corrections)
+    equations = all_shown(all_of)
     layer = next(k for k in kernels if k.name == "layer")
     text = (
         environment()
@@ -71,10 +62,10 @@ def render(result: CovarianceSDE, source: str, request: str) -> str:
             operations=operations,
             sde="dV = drift(V) dt + noise(V) sqrt(dt), clock t = layer / "
             f"{result.model.clock_text}, V = {_gram(result)}; sums run over the tokens.",
-            equations_text={k: show(e) for k, e in equations.items()},
-            equations_latex={k: latex.equation(LEFT_SIDES[k], e) for k, e in equations.items()},
+            equations_text=["\n".join(s.rows) for s in equations],
+            equations_latex={s.name: f"{s.left} = {' '.join(s.right)}" for s in equations},
             facts=[
-                *responses(equations.values()),
+                *responses(all_of.values()),
                 *result.facts,
                 *([] if at_width is None else [at_width.fact]),
             ],

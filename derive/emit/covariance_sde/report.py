@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-import sympy as sp
-
 from derive.calculus.index.expressions import Expression
-from derive.calculus.index.text import index_names, show
+from derive.calculus.index.text import show
 from derive.calculus.index.words import word
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
-from derive.emit.common.dialect import LATEX, TEXT
 from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.common.short_form import short_form
-from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
+from derive.emit.covariance_sde.equations import all_shown, terms
+from derive.emit.covariance_sde.module import model_signature
 from derive.methods.covariance_sde.fields import Field, NoiseMap, describe
 from derive.methods.covariance_sde.result import CovarianceSDE
-
-HEADINGS = {
-    "drift": "Drift, dV_ab = b_ab dt + noise",
-    "diffusion": "Diffusion, d<V_ab, V_cd> / dt",
-    "noise": "Noise map, N_ab per square root of time",
-    "mixing_rate": "Variance of the mixing coefficients per unit time",
-}
 
 
 def document(result: CovarianceSDE, steps: bool = False) -> Document:
@@ -36,15 +24,11 @@ def document(result: CovarianceSDE, steps: bool = False) -> Document:
         + (f" / {model.width}" if model.clock == model.width else "")
         + f", clock t = layer / {model.clock_text}"
     )
-    avoid = names_in(result.equations.values())
     return Document(
         name=model.name,
         title=title(result),
         intro=[state],
-        equations=[
-            shown(name, HEADINGS[name], LEFT_SIDES[name], expression, avoid)
-            for name, expression in result.equations.items()
-        ],
+        equations=all_shown(result.equations),
         notes=[
             *(_seen(f, result.noise) for f in fields),
             *responses(result.equations.values()),
@@ -63,29 +47,6 @@ def document(result: CovarianceSDE, steps: bool = False) -> Document:
         if steps
         else None,
     )
-
-
-def names_in(expressions: Iterable[Expression]) -> set[str]:
-    """Names of parameters and sizes, which no symbol of a short form may take."""
-    return {s.name for e in expressions for c, _ in e.terms for s in c.free_symbols}
-
-
-def shown(
-    name: str, heading: str, left: str, expression: Expression, avoid: Iterable[str] = ()
-) -> Shown:
-    """An equation in its shortest form, with what its symbols stand for."""
-    form, tex = short_form(expression, TEXT, avoid), short_form(expression, LATEX, avoid)
-    if form.is_matrix and form.count:
-        heading, left = heading.replace("_ab", ""), left.replace("_{a b}", "")
-    count = f"{form.count} {'term' if form.count == 1 else 'terms'}"
-    if form.count != len(expression.terms):
-        count += f", {len(expression.terms)} as sums over tokens"
-    where = [f"    where {'; '.join(form.where)}"] if form.where else []
-    rows = [f"{heading} ({count}):", *(f"    {row}" for row in form.lines), *where]
-    right = list(tex.lines)
-    if tex.where:
-        right.append(r"\text{where } " + r",\quad ".join(tex.where))
-    return Shown(name, rows, heading, left, right, terms(expression))
 
 
 def _result(name: str, expression: Expression) -> Shown:
@@ -127,16 +88,3 @@ def _drawn(field: Field) -> str:
 
 def title(result: CovarianceSDE) -> str:
     return result.model.doc.strip().split("\n")[0]
-
-
-def terms(expression: Expression) -> list[dict[str, Any]]:
-    out = []
-    for coefficient, factors in expression.terms:
-        names = index_names(expression.free, factors)
-        out.append(
-            {
-                "coefficient": sp.sstr(coefficient),
-                "factors": [[f.tensor.name, *(names[i] for i in f.indices)] for f in factors],
-            }
-        )
-    return out

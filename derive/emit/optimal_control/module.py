@@ -17,6 +17,7 @@ from derive.emit.common.rendering import NO_HASH, body_hash, environment
 from derive.emit.common.scalars import python
 from derive.emit.optimal_control.kernels import kernels_of, words_of_runtime
 from derive.emit.optimal_control.names import leaf_names
+from derive.emit.optimal_control.shortened import shortened
 from derive.emit.optimal_control.spec import specification
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import Param
@@ -38,7 +39,7 @@ LEFT_SIDES = {
 def render(result: OptimalControl, source: str, request: str) -> str:
     """Text of `generated/<model>.py`."""
     model = result.model
-    kernels = kernels_of(result)
+    kernels, shown = kernels_of(result), shortened(result)
     text = (
         environment()
         .get_template("optimal_control.py.jinja")
@@ -52,8 +53,8 @@ def render(result: OptimalControl, source: str, request: str) -> str:
             model=model.name,
             signature=model_signature(result),
             task=_task(result),
-            equations_text=equations_text(result),
-            equations_latex=equations_latex(result),
+            equations_text=equations_text(shown),
+            equations_latex=equations_latex(shown),
             facts=result.facts,
             words=words_of_runtime(kernels),
             params=[{"name": q.name, "meaning": _meaning(q)} for q in model.params]
@@ -141,8 +142,18 @@ def _task(result: OptimalControl) -> str:
     late = "" if rho == 0 else f", costs discounted at the rate {python(rho)}"
     return (
         f"Minimise the integral of L plus phi at the end{late}.  H: the Hamiltonian, minimised in "
-        "the control; p: the costate."
+        f"the control; p: the costate{''.join(f'; {words}' for words in spheres(result))}."
     )
+
+
+def spheres(result: OptimalControl) -> list[str]:
+    """Where the equations are as they are shown."""
+    names = [s.name for s in result.model.states if s.kind == "sphere"]
+    return [
+        f"equations as they are where rows of {x} have norm one and rows of p_{x} are orthogonal "
+        "to them"
+        for x in names
+    ]
 
 
 def _meaning(symbol: Param) -> str:

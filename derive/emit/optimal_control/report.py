@@ -10,8 +10,10 @@ from derive.emit.optimal_control.module import (
     _plain,
     equations_latex,
     model_signature,
+    spheres,
 )
 from derive.emit.optimal_control.names import leaf_names
+from derive.emit.optimal_control.shortened import shortened
 from derive.methods.common.record import Step
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.arrays import Array
@@ -24,9 +26,10 @@ def document(result: OptimalControl, steps: bool = False) -> Document:
         title=result.model.doc.strip().split("\n")[0],
         intro=[
             *_slots(result),
+            *(f"  {words}" for words in spheres(result)),
             "  minimise the integral of the running cost L, plus the terminal cost phi at the end",
         ],
-        equations=_equations(result),
+        equations=_equations(shortened(result)),
         notes=result.facts,
         facts=result.facts,
         data={"signature": model_signature(result)},

@@ -87,7 +87,14 @@ def value(
 
     Leaves may carry a common leading batch axis.
     """
-    values = _Values(numbers)
+    return values(root, leaves, numbers)[root]
+
+
+def values(
+    root: Array, leaves: Mapping[Array, np.ndarray], numbers: Mapping[sp.Symbol, float]
+) -> dict[Array, np.ndarray]:
+    """The same for every part of the graph."""
+    found = _Values(numbers)
     for array in walk(root):
-        values.done[array] = np.asarray(leaves[array] if array in leaves else values.of(array))
-    return values.done[root]
+        found.done[array] = np.asarray(leaves[array] if array in leaves else found.of(array))
+    return found.done

@@ -6,7 +6,10 @@ from the sums over tokens.
 
 from __future__ import annotations
 
+import ast
 import re
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,18 +19,32 @@ from derive.calculus.index.evaluate import BUILT, built, evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.grouping import expanded, grouped
 from derive.calculus.index.means import plain, shortest
+from derive.calculus.index.text import show
 from derive.derivation import derived
-from derive.emit.common.dialect import LATEX
-from derive.emit.common.short_form import short_form
+from derive.emit.common.dialect import LATEX, TEXT
+from derive.emit.common.short_form import ShortForm, short_form
+from derive.emit.common.spelling import Words
 from derive.emit.covariance_sde.report import product_words
+from derive.entry import generated_folder
+from derive.methods.covariance_sde.finite_width import finite_width
 from derive.notation.common.arrays import walk
 from derive.registry import registered
 from tests.support.read_equations import Entries, read
+from tests.support.read_latex import translated
 
 MODELS = [e for e in registered() if e.method == "covariance_sde"]
 SIZE = 3
 # from published papers: the terms of shaped attention's covariance SDE as their authors write them
 TERMS = {"drift": 3, "diffusion": 6, "noise": 3, "mixing_rate": 1}
+
+
+@cache
+def result_of(name):
+    return derived(next(e for e in MODELS if e.name == name))
+
+
+def equations_of(name):
+    return result_of(name).equations
 
 
 def draw(expression, rng):
@@ -85,7 +102,7 @@ def read_back(expression, form, rng):
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_every_equation_of_every_model_reads_back_as_its_sums(entry):
     rng = np.random.default_rng(5)
-    equations = derived(entry).equations
+    equations = equations_of(entry.name)
     compared = 0
     for expression in equations.values():
         form = short_form(expression)
@@ -98,8 +115,7 @@ def test_every_equation_of_every_model_reads_back_as_its_sums(entry):
 
 
 def test_shaped_attention_is_written_as_its_authors_do():
-    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
-    equations = derived(entry).equations
+    equations = equations_of("shaped_attention")
     assert {n: short_form(e).count for n, e in equations.items()} == TERMS
     drift = short_form(equations["drift"])
     assert drift.lines == ["gamma**2/(m*tau_0**2) * [ |H V H|^2 V/m + u d^T + d u^T ]"]
@@ -112,8 +128,7 @@ def test_shaped_attention_is_written_as_its_authors_do():
 
 @pytest.mark.parametrize("wrong", ["sign", "factor", "exchange", "index"])
 def test_a_text_with_one_error_does_not_read_back(wrong):
-    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
-    equations = derived(entry).equations
+    equations = equations_of("shaped_attention")
     name = "drift" if wrong in ("sign", "factor") else "diffusion"
     form = short_form(equations[name])
     lines, where = list(form.lines), list(form.where)
@@ -131,12 +146,56 @@ def test_a_text_with_one_error_does_not_read_back(wrong):
     assert np.abs(found - right).max() > 1e-3 * np.abs(right).max()
 
 
+@pytest.mark.parametrize("name", ["drift", "diffusion", "noise"])
+def test_what_a_normalisation_takes_off_is_one_operator(name):
+    """The noise and its covariance are those of the layer before it is normalised, projected."""
+    post, before = (equations_of(n) for n in ("post_norm_shaped_attention", "shaped_attention"))
+    found = grouped(shortest(post[name]))
+    assert found.operator is not None and found.operator.scale == sp.Rational(-1, 2)
+    assert found.count <= 6 < len(post[name].terms)
+    if name != "drift":
+        inner = replace(found, operator=None, lines=found.inside, inside=())
+        assert show(expanded(inner)) == show(shortest(before[name])) and not found.lines
+
+
+def test_an_operator_that_takes_off_too_much_is_refused(monkeypatch):
+    from derive.calculus.index import diagonals_off, grouping
+    from derive.errors import CheckFailed
+
+    right = diagonals_off.split
+
+    def wrong(expression):
+        operator, inner, rest = right(expression)
+        return replace(operator, scale=2 * operator.scale), inner, rest
+
+    monkeypatch.setattr(grouping, "split", wrong)
+    with pytest.raises(CheckFailed, match="groups"):
+        grouped(shortest(equations_of("post_norm_shaped_attention")["noise"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "counts"),
+    [
+        ("shaped_attention", {"L_2 drift": (22, 90), "L_2 covariance": (165, 882)}),
+        ("causal_shaped_attention", {"L_2 drift": (20, 122), "L_2 covariance": (171, 1320)}),
+    ],
+)
+def test_corrections_of_finite_width_read_back(model, counts):
+    rng = np.random.default_rng(10)
+    equations = finite_width(result_of(model)).equations
+    for name, (short, sums) in counts.items():
+        for dialect, of in ((TEXT, lambda form: form), (LATEX, in_text)):
+            form = short_form(equations[name], dialect)
+            assert (form.count, len(equations[name].terms)) == (short, sums)
+            found, right = read_back(equations[name], of(form), rng)
+            assert np.abs(found - right).max() <= 1e-12 * np.abs(right).max(), name
+
+
 def test_a_form_that_loses_a_term_is_refused(monkeypatch):
     from derive.calculus.index import grouping, means
     from derive.errors import CheckFailed
 
-    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
-    equations = derived(entry).equations
+    equations = equations_of("shaped_attention")
     drift, mixing = equations["drift"], equations["mixing_rate"]
     closed = means._closed
 
@@ -157,7 +216,7 @@ def test_a_form_that_loses_a_term_is_refused(monkeypatch):
 
 def test_a_form_expands_to_what_it_came_from():
     for entry in MODELS[:3]:
-        for expression in derived(entry).equations.values():
+        for expression in equations_of(entry.name).values():
             short = shortest(expression)
             assert plain(short) == expression
             assert expanded(grouped(short)) == short
@@ -166,7 +225,7 @@ def test_a_form_expands_to_what_it_came_from():
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_the_latex_of_a_short_form_is_well_formed(entry):
     """Braces and brackets balance in every line; no symbol has two superscripts."""
-    for expression in derived(entry).equations.values():
+    for expression in equations_of(entry.name).values():
         form = short_form(expression, LATEX)
         for row in [*form.lines, *form.where]:
             assert row.count("{") == row.count("}"), row
@@ -175,10 +234,99 @@ def test_the_latex_of_a_short_form_is_well_formed(entry):
         assert form.count == short_form(expression).count
 
 
+def in_text(form):
+    """A form in LaTeX as one in text."""
+    lines, where = ([translated(row) for row in rows] for rows in (form.lines, form.where))
+    return ShortForm(lines, where, form.count, form.is_matrix)
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_the_latex_of_every_equation_reads_back_as_its_sums(entry):
+    rng = np.random.default_rng(7)
+    for expression in equations_of(entry.name).values():
+        form = short_form(expression, LATEX)
+        found, right = read_back(expression, in_text(form), rng)
+        size = np.abs(right).max() + 1e-300
+        assert np.abs(found - right).max() <= 1e-12 * max(size, 1), (entry.name, form)
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_what_a_module_says_of_its_equations_reads_back(entry):
+    """The constant EQUATIONS and the docstring of the module as it is committed."""
+    text = (generated_folder() / f"{entry.name}.py").read_text()
+    module = ast.parse(text)
+    (said,) = (
+        ast.literal_eval(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "EQUATIONS"
+    )
+    docstring = " ".join(ast.get_docstring(module).split())
+    rng = np.random.default_rng(11)
+    equations = equations_of(entry.name)
+    assert set(equations) <= set(said)
+    for name, expression in equations.items():
+        right, _, where = said[name].partition(" = ")[2].partition(r" \quad \text{where } ")
+        tex = ShortForm([right], where.split(r",\quad ") if where else [], 0)
+        found, right = read_back(expression, in_text(tex), rng)
+        assert np.abs(found - right).max() <= 1e-12 * max(np.abs(right).max(), 1), name
+        avoid = {s.name for e in equations.values() for c, _ in e.terms for s in c.free_symbols}
+        form = short_form(expression, avoid=avoid)
+        for row in [*form.lines, *form.where]:
+            assert " ".join(row.split()) in docstring, row
+
+
+WRONG_LATEX = {  # model, equation, what is replaced by what
+    "sign": ("shaped_attention", "drift", r"d - \frac{1}{m}", r"d + \frac{1}{m}"),
+    "transpose": ("shaped_attention", "noise", r"{F^{(1)}}^{\top}", "F^{(1)}"),
+    "exchange": (
+        "shaped_attention",
+        "diffusion",
+        r" + \left(a \leftrightarrow b, c \leftrightarrow d\right)",
+        "",
+    ),
+    "operator": (
+        "post_norm_shaped_attention",
+        "noise",
+        r"- \frac{1}{2} V \operatorname",
+        r"+ \frac{1}{2} V \operatorname",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_LATEX)
+def test_latex_with_one_error_does_not_read_back(wrong):
+    model, name, right, error = WRONG_LATEX[wrong]
+    expression = equations_of(model)[name]
+    form = short_form(expression, LATEX)
+    lines, where = (
+        [row.replace(right, error) for row in rows] for rows in (form.lines, form.where)
+    )
+    assert (lines, where) != (form.lines, form.where)
+    broken = in_text(replace(form, lines=lines, where=where))
+    found, right = read_back(expression, broken, np.random.default_rng(8))
+    assert np.abs(found - right).max() > 1e-3 * np.abs(right).max()
+
+
+def test_a_sign_that_the_latex_alone_gets_wrong_is_noticed(monkeypatch):
+    signed = Words.signed
+
+    def wrong(self, coefficient, product):
+        sign, words = signed(self, coefficient, product)
+        return ("+" if self.dialect.is_latex else sign), words
+
+    monkeypatch.setattr(Words, "signed", wrong)
+    expression = equations_of("shaped_attention")["drift"]
+    for dialect, of in ((TEXT, lambda form: form), (LATEX, in_text)):
+        form = of(short_form(expression, dialect))
+        found, right = read_back(expression, form, np.random.default_rng(9))
+        apart = np.abs(found - right).max() / np.abs(right).max()
+        assert apart < 1e-12 if dialect is TEXT else apart > 1e-3
+
+
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_what_a_field_is_said_to_be_is_what_is_drawn(entry):
     """Its law is that of L G L^T, by the linear map of the normals."""
-    noise = derived(entry).noise
+    noise = result_of(entry.name).noise
     rng = np.random.default_rng(3)
     root = np.tril(rng.standard_normal((SIZE, SIZE)))
     for field in noise.fields:
@@ -206,9 +354,8 @@ def test_what_a_field_is_said_to_be_is_what_is_drawn(entry):
 
 def test_the_product_that_a_field_stands_for_is_the_core():
     """X W_K W_Q^T X^T, not X W_Q W_K^T X^T: read as matrices, it is the core's sum over units."""
-    (entry,) = (e for e in MODELS if e.name == "shaped_attention")
     rng, compared = np.random.default_rng(4), 0
-    for field in derived(entry).noise.fields:
+    for field in result_of("shaped_attention").noise.fields:
         for core in field.cores:
             arrays, numbers = draw(core, rng)
             numbers |= {s: 1.0 for c, _ in core.terms for s in c.free_symbols if s not in numbers}

@@ -1,0 +1,79 @@
+"""What is shown of an optimality system has the values of what was derived, and is shorter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from derive.derivation import derived
+from derive.emit.optimal_control import shortened as short
+from derive.emit.optimal_control.module import equations_text
+from derive.errors import CheckFailed
+from derive.methods.optimal_control.instances import graph_value, relative
+from derive.notation.common.arrays import visible
+from derive.notation.common.words.word import WORDS, Word
+from derive.registry import registered
+
+MODELS = [e for e in registered() if e.method == "optimal_control"]
+
+
+class SquaredNorm(Word):
+    def value(self, x):
+        return np.sum(x * x)
+
+
+class Inner(Word):
+    def value(self, x, y):
+        return np.sum(x * y)
+
+
+@pytest.fixture
+def words(monkeypatch):
+    monkeypatch.setitem(WORDS, "squared_norm", SquaredNorm("squared_norm"))
+    monkeypatch.setitem(WORDS, "inner", Inner("inner"))
+
+
+def sphere():
+    return derived(next(e for e in MODELS if e.name == "sphere_attention_tracking"))
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_every_equation_that_is_shown_has_the_value_of_the_one_derived(entry, words):
+    result = derived(entry)
+    names = dict(result.algebra.names)
+    shown, compared = short.shortened(result), 0
+    assert result.algebra.names == names  # kernels are named by them
+    for seed in (100, 101):
+        at = short._lying(result.model, seed)
+        for name, parts in shown.equations.items():
+            for old, new in zip(result.equations[name], parts, strict=True):
+                right = graph_value(result, old, at)
+                if np.all(np.isfinite(right)):
+                    assert relative(graph_value(shown, new, at), right) < 1e-10, name
+                    compared += 1
+                assert len(visible(new)) <= len(visible(old))
+    assert compared >= 8
+    text = "\n".join(equations_text(shown))
+    assert ("squared_norm(" in text or "inner(" in text) and len(text) < len(
+        "\n".join(equations_text(result))
+    )
+
+
+def test_on_spheres_what_the_extension_off_them_brings_is_gone():
+    result = sphere()
+    rows = [equations_text(r) for r in (result, short.shortened(result))]
+    (before, after) = (len([r for r in rs if r.startswith("    ")]) for rs in rows)
+    assert not any(word in row for row in rows[1] for word in ("x_norm =", "x_unit =", "sqrt"))
+    assert before > 2 * after - 5 and before >= 50 and after <= 30
+
+
+def test_parts_that_are_equal_at_a_few_instances_alone_are_noticed(monkeypatch):
+    found, right = [], short._close
+
+    def lax(one, other):
+        found.append(1)
+        return right(one, other) or (one.shape == other.shape and len(found) % 7 == 0)
+
+    monkeypatch.setattr(short, "_close", lax)
+    with pytest.raises(CheckFailed, match="another value"):
+        short.shortened(sphere())

@@ -1,0 +1,91 @@
+"""Translates the LaTeX of a short form into the words that `read_equations` evaluates.
+
+Shares nothing with what wrote it: a descent over the commands that a reader of the page sees.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = re.compile(r"\s+|\\[A-Za-z]+|\\[,;]|[A-Za-z]+|\d+|.")
+SILENT = {r"\left", r"\right", r"\Big", r"\quad", r"\,"}
+SIGNS = {
+    r"\odot": " o ",
+    r"\leftrightarrow": " <-> ",
+    r"\to": " -> ",
+    r"\lVert": "|",
+    r"\rVert": "|",
+}
+SUBSCRIPTS = {"-": "minus", "+": "plus"}
+
+
+class Translator:
+    def __init__(self, tex):
+        self.tokens, self.place = TOKEN.findall(tex), 0
+
+    def peek(self):
+        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+
+    def take(self, wanted=None):
+        token = self.peek()
+        assert wanted is None or token == wanted, (wanted, self.tokens[self.place :][:9])
+        self.place += 1
+        return token
+
+    def sequence(self, end=""):
+        out = ""
+        while self.peek() != end:
+            out += self.item()
+        return out
+
+    def group(self):
+        """What stands in braces, translated."""
+        self.take("{")
+        words = self.sequence("}")
+        self.take("}")
+        return words
+
+    def item(self):
+        token = self.peek()
+        if token == "{":
+            return self.scripts(self.group(), braced=True)
+        self.take()
+        if token == r"\frac":
+            return f"(({self.group()})/({self.group()}))"
+        if token == r"\sqrt":
+            return f" sqrt({self.group()})"
+        if token == r"\sum":
+            self.take("_")
+            return f" sum_{{{','.join(self.group().split())}}} "
+        if token in (r"\operatorname", r"\mathbf", r"\mathrm"):
+            return self.scripts(self.group())
+        if token in SILENT:
+            return ""
+        if token in SIGNS:
+            return SIGNS[token]
+        assert not token.startswith("\\") or token[1:].isalpha(), token
+        return self.scripts(token.removeprefix("\\"))
+
+    def scripts(self, base, braced=False):
+        """A name or a group with what stands below and above it."""
+        while self.peek() in ("_", "^"):
+            below = self.take() == "_"
+            words = self.group() if self.peek() == "{" else self.take()
+            if below and braced:
+                inner = f"({base})" if " " in base.strip() else base
+                base = f"{inner}[{','.join(words.split())}]"
+            elif below:
+                base = f"{base}_{SUBSCRIPTS.get(words, words.replace(' ', ''))}"
+            elif words == "top":
+                base = f"{base}^T"
+            elif re.fullmatch(r"\(\d+\)", words):
+                base = f"{base}_{words[1:-1]}"
+            else:
+                base = f"({base})^{words}" if braced and "[" not in base else f"{base}^{words}"
+        return base
+
+
+def translated(tex):
+    """The words of a line, or of a definition with its left side."""
+    words = Translator(tex).sequence()
+    return re.sub(r"\s+", " ", words).strip()
