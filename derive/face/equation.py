@@ -21,6 +21,8 @@ from derive.face import coefficients
 from derive.face.comparing import words
 from derive.face.entries import Entries, dims_of
 from derive.face.graph_entries import Graph
+from derive.face.graph_matrices import GraphMatrices
+from derive.face.matrix_form import matrix_form
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Dim, Share
@@ -86,6 +88,26 @@ class Equation:
         if isinstance(self.value, sp.Expr):
             return plain(self.value)
         raise RequestError(f"{self.name} is {type(self.value).__name__}, which has no entries")
+
+    @property
+    def matrix(self) -> Any:
+        """The equation in matrix form: a SymPy matrix expression of symbolic sizes.
+
+        In MatrixSymbol V (m, m), Trace, HadamardProduct, DiagMatrix, DiagonalOf and OneMatrix,
+        scalars outside; a vector is a matrix of one column, a scalar an expression, an equation of
+        several parts a tuple.  Made of the short form that `text` shows, or of the array graph.
+        At a size: `drift.matrix.subs(m, 2).as_explicit().doit()`.  Raises RequestError for more
+        than two free indices and for a product, Refusal for a word, that has no matrix form.
+        """
+        if isinstance(self.value, Expression):
+            return matrix_form(self.value, self.home.book)
+        if isinstance(self.value, tuple):
+            graph = GraphMatrices(symmetric=self.home._symmetric)
+            parts = tuple(graph.of(part) for part in self.value)
+            return parts[0] if len(parts) == 1 else parts
+        if isinstance(self.value, sp.Expr):
+            return plain(self.value)
+        raise RequestError(f"{self.name} is {type(self.value).__name__}, which has no matrix form")
 
     def subs(self, **values: Any) -> Equation:
         """Parameters at exact values, `drift.subs(gamma=Rational(1, 2))`; numbers or expressions.
