@@ -115,20 +115,26 @@ class Equation:
         Raises RequestError for a name that does not occur, for a value outside of its range, and
         where the parameter sits inside a factor as well.
         """
-        value = coefficients.substituted(self.value, values, self.home.book)
+        value = coefficients.substituted(self.value, values, self.home)
         return self._with(value, ", ".join(f"{n} = {v}" for n, v in values.items()))
 
     def limit(self, **towards: Any) -> Equation:
-        """The limit in a parameter, `drift.limit(tau_0=oo)`, of every term; refused with the term
-        where one has none."""
+        """The limit in a parameter, `drift.limit(tau_0=oo)`, of every term.
+
+        Raises RequestError, with the term, where one has none or the parameter sits inside it.
+        """
         value = self.value
         for name, at in towards.items():
-            value = coefficients.limit(value, name, at, self.home.book)
+            value = coefficients.limit(value, name, at, self.home)
         return self._with(value, ", ".join(f"{n} -> {v}" for n, v in towards.items()))
 
     def series(self, parameter: Any, order: int, about: Any = 0) -> Equation:
-        """The equation through the power `order` of a parameter, `drift.series("gamma", 2)`."""
-        value = coefficients.series(self.value, str(parameter), order, self.home.book, about)
+        """The equation through the power `order` of a parameter, `drift.series("gamma", 2)`.
+
+        **Arguments:** `parameter`: a name or a symbol; `order`: a whole number; `about`: where the
+        powers are taken.  Raises RequestError, with the term, where one has no power series.
+        """
+        value = coefficients.series(self.value, str(parameter), order, self.home, about)
         return self._with(value, f"the powers of {parameter} about {about} through {order}")
 
     def _with(self, value: Any, word: str) -> Equation:
