@@ -1,25 +1,39 @@
 """Substitution, limits and series of an equation in a parameter, term by term and proven.
 
 The products of an index expression in normal form are independent as functions of generic tensors,
-so what holds of every coefficient holds of the sum, and only then.  A parameter that also sits
-inside a factor (a response, an exponential) is refused: the coefficients do not say it all.
+so what holds of every coefficient holds of the sum, and only then.  An array graph is a sum of
+scalars times arrays, which need not be independent: what holds of every scalar holds of the sum.  A
+parameter that also sits inside a factor (a response, an exponential) is refused: the coefficients
+do not say it all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn, Protocol
 
 import sympy as sp
 
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import show_term
 from derive.errors import RequestError
+from derive.face.comparing import words
 from derive.face.entries import closure_of, dims_of
 from derive.face.symbols import symbols_in
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Opaque, Param
+
+
+class Home(Protocol):
+    """A derivation: what its defined tensors mean, and what builds its array graphs."""
+
+    @property
+    def book(self) -> Book: ...
+    @property
+    def algebra(self) -> Algebra: ...
 
 
 def symbol_of(name: Any, value: Any, book: Book) -> sp.Symbol:
@@ -44,33 +58,51 @@ def symbol_of(name: Any, value: Any, book: Book) -> sp.Symbol:
 
 
 def on_coefficients(
-    value: Any, symbol: sp.Symbol, book: Book, rule: Callable[[sp.Expr], sp.Expr]
+    value: Any, symbol: sp.Symbol, home: Home, rule: Callable[[sp.Expr], sp.Expr]
 ) -> Any:
     """A rule applied to every coefficient; `rule` raises RequestError where it does not hold."""
     if isinstance(value, sp.Expr):
         return rule(value)
     if not isinstance(value, Expression):
-        raise RequestError(
-            f"{symbol} stands inside products and functions of arrays here: take entries first, "
-            ".sympy(...) with the sizes, then SymPy's own limit or series"
-        )
-    for tensor in closure_of(value.tensors(), book):
-        bodies = book.of[tensor].bodies if tensor in book.of else ()
+        return tuple(_of_graph(array, symbol, home.algebra, rule) for array in value)
+    for tensor in closure_of(value.tensors(), home.book):
+        bodies = home.book.of[tensor].bodies if tensor in home.book.of else ()
         if symbol in symbols_in((tensor, *bodies)):
-            raise RequestError(
-                f"{symbol} also sits inside {tensor.name}, of which the coefficients know "
-                "nothing: take entries first, .sympy(...) with the sizes"
-            )
-    terms = [_told(value, place, lambda c: rule(_opened(c))) for place in range(len(value.terms))]
+            _refuse(symbol, tensor.name)
+    terms = [
+        _told(lambda c: rule(_opened(c)), c, partial(show_term, value, place))
+        for place, (c, _) in enumerate(value.terms)
+    ]
     pairs = [(c, factors) for c, (_, factors) in zip(terms, value.terms, strict=True)]
     return Expression(value.free, tuple((c, f) for c, f in pairs if c != 0))
 
 
-def _told(value: Expression, place: int, rule: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+def _of_graph(
+    root: Array, symbol: sp.Symbol, algebra: Algebra, rule: Callable[[sp.Expr], sp.Expr]
+) -> Array:
+    """A graph as a sum of scalars times arrays, the rule applied to the scalars."""
+    terms: dict[Array, sp.Expr] = {}
+    for array, coefficient in algebra.terms(root).items():
+        if symbol in symbols_in(array):
+            _refuse(symbol, words(array))
+        terms[array] = _told(rule, coefficient, partial(words, array))
+    return algebra.spread(algebra.combine(terms, root.shape), root.shape)
+
+
+def _refuse(symbol: sp.Symbol, inside: str) -> NoReturn:
+    raise RequestError(
+        f"{symbol} also sits inside {inside}, of which the coefficients know nothing: take "
+        "entries first, .sympy(...) with the sizes"
+    )
+
+
+def _told(
+    rule: Callable[[sp.Expr], sp.Expr], coefficient: sp.Expr, term: Callable[[], str]
+) -> sp.Expr:
     try:
-        return rule(value.terms[place][0])
+        return rule(coefficient)
     except RequestError as problem:
-        raise RequestError(f"{problem}, in the term {show_term(value, place)}") from None
+        raise RequestError(f"{problem}, in the term {term()}") from None
 
 
 def _opened(coefficient: sp.Expr) -> sp.Expr:
@@ -79,16 +111,16 @@ def _opened(coefficient: sp.Expr) -> sp.Expr:
     return coefficient
 
 
-def substituted(value: Any, given: Mapping[str, Any], book: Book) -> Any:
+def substituted(value: Any, given: Mapping[str, Any], home: Home) -> Any:
     """The parameters at exact values: numbers or expressions."""
     for name, number in given.items():
-        symbol = symbol_of(name, value, book)
+        symbol = symbol_of(name, value, home.book)
         exact = _exact(number)
         _require_admissible(symbol, exact)
         if isinstance(value, tuple):
             value = tuple(_in_graph(array, symbol, exact) for array in value)
         else:
-            value = on_coefficients(value, symbol, book, _put(symbol, exact))
+            value = on_coefficients(value, symbol, home, _put(symbol, exact))
     return value
 
 
@@ -129,9 +161,9 @@ def _in_graph(root: Array, symbol: sp.Symbol, value: sp.Expr) -> Array:
     return done[root]
 
 
-def limit(value: Any, name: str, at: Any, book: Book) -> Any:
+def limit(value: Any, name: str, at: Any, home: Home) -> Any:
     """The limit of every coefficient; RequestError, with the term, where one has none."""
-    symbol, at = symbol_of(name, value, book), sp.sympify(at)
+    symbol, at = symbol_of(name, value, home.book), sp.sympify(at)
 
     def rule(coefficient: sp.Expr) -> sp.Expr:
         try:
@@ -141,7 +173,7 @@ def limit(value: Any, name: str, at: Any, book: Book) -> Any:
         except NotImplementedError:
             raise RequestError(f"SymPy finds no limit at {symbol} -> {at}") from None
 
-    return on_coefficients(value, symbol, book, rule)
+    return on_coefficients(value, symbol, home, rule)
 
 
 def _side(symbol: sp.Symbol, at: sp.Expr) -> str:
@@ -153,9 +185,9 @@ def _side(symbol: sp.Symbol, at: sp.Expr) -> str:
     return "+" if at == symbol.range.low else "+-"
 
 
-def series(value: Any, name: str, order: int, book: Book, about: Any = 0) -> Any:
+def series(value: Any, name: str, order: int, home: Home, about: Any = 0) -> Any:
     """Every coefficient through the power `order` of (parameter - about)."""
-    symbol, centre = symbol_of(name, value, book), sp.sympify(about)
+    symbol, centre = symbol_of(name, value, home.book), sp.sympify(about)
     step = sp.Symbol(symbol.name, positive=True)  # SymPy expands about 0 from above
 
     def rule(coefficient: sp.Expr) -> sp.Expr:
@@ -169,4 +201,4 @@ def series(value: Any, name: str, order: int, book: Book, about: Any = 0) -> Any
             raise RequestError(f"the expansion in {symbol} about {centre} is no power series")
         return sp.expand(found).subs(step, symbol - centre)
 
-    return on_coefficients(value, symbol, book, rule)
+    return on_coefficients(value, symbol, home, rule)

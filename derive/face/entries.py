@@ -12,6 +12,7 @@ symmetric matrix, whose entries have no closed form.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from derive.calculus.index.factors import UNIT, Factors, Index, Tensor
 from derive.calculus.index.subscripts import subscripts
 from derive.errors import RequestError
 from derive.face import graph_entries
-from derive.face.symbols import named, plain
+from derive.face.symbols import gaussian_integral, named, plain
 
 
 class Entries:
@@ -152,15 +153,9 @@ class Entries:
         return each(lambda v: plain(function(v)), self._bodies(tensor)[0])
 
     def _of_smooth(self, tensor: Tensor) -> np.ndarray:
-        """E f(s), s ~ N(mu, v): an integral that SymPy holds and does not take."""
+        """E f(s), s ~ N(mu, v), held."""
         rule, order = self.book.of[tensor].data
-        function, z = derivative_of(rule.body, order), sp.Symbol("z", real=True)
-        density = sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
-
-        def mean(mu: sp.Expr, variance: sp.Expr) -> sp.Expr:
-            body = plain(function(mu + sp.sqrt(variance) * z)) * density
-            return sp.Integral(body, (z, -sp.oo, sp.oo))
-
+        mean = partial(gaussian_integral, derivative_of(rule.body, order))
         return np.asarray(np.frompyfunc(mean, 2, 1)(*self._bodies(tensor)), dtype=object)
 
     def _of_spectral(self, tensor: Tensor) -> np.ndarray:

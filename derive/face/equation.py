@@ -21,6 +21,8 @@ from derive.face import coefficients
 from derive.face.comparing import words
 from derive.face.entries import Entries, dims_of
 from derive.face.graph_entries import Graph
+from derive.face.graph_matrices import GraphMatrices
+from derive.face.matrix_form import matrix_form
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Dim, Share
@@ -87,26 +89,52 @@ class Equation:
             return plain(self.value)
         raise RequestError(f"{self.name} is {type(self.value).__name__}, which has no entries")
 
+    @property
+    def matrix(self) -> Any:
+        """The equation in matrix form: a SymPy matrix expression of symbolic sizes.
+
+        In MatrixSymbol V (m, m), Trace, HadamardProduct, DiagMatrix, DiagonalOf and OneMatrix,
+        scalars outside; a vector is a matrix of one column, a scalar an expression, an equation of
+        several parts a tuple.  Made of the short form that `text` shows, or of the array graph.
+        At a size: `drift.matrix.subs(m, 2).as_explicit().doit()`.  Raises RequestError for more
+        than two free indices and for a product, Refusal for a word, that has no matrix form.
+        """
+        if isinstance(self.value, Expression):
+            return matrix_form(self.value, self.home.book)
+        if isinstance(self.value, tuple):
+            graph = GraphMatrices(symmetric=self.home._symmetric)
+            parts = tuple(graph.of(part) for part in self.value)
+            return parts[0] if len(parts) == 1 else parts
+        if isinstance(self.value, sp.Expr):
+            return plain(self.value)
+        raise RequestError(f"{self.name} is {type(self.value).__name__}, which has no matrix form")
+
     def subs(self, **values: Any) -> Equation:
         """Parameters at exact values, `drift.subs(gamma=Rational(1, 2))`; numbers or expressions.
 
         Raises RequestError for a name that does not occur, for a value outside of its range, and
         where the parameter sits inside a factor as well.
         """
-        value = coefficients.substituted(self.value, values, self.home.book)
+        value = coefficients.substituted(self.value, values, self.home)
         return self._with(value, ", ".join(f"{n} = {v}" for n, v in values.items()))
 
     def limit(self, **towards: Any) -> Equation:
-        """The limit in a parameter, `drift.limit(tau_0=oo)`, of every term; refused with the term
-        where one has none."""
+        """The limit in a parameter, `drift.limit(tau_0=oo)`, of every term.
+
+        Raises RequestError, with the term, where one has none or the parameter sits inside it.
+        """
         value = self.value
         for name, at in towards.items():
-            value = coefficients.limit(value, name, at, self.home.book)
+            value = coefficients.limit(value, name, at, self.home)
         return self._with(value, ", ".join(f"{n} -> {v}" for n, v in towards.items()))
 
     def series(self, parameter: Any, order: int, about: Any = 0) -> Equation:
-        """The equation through the power `order` of a parameter, `drift.series("gamma", 2)`."""
-        value = coefficients.series(self.value, str(parameter), order, self.home.book, about)
+        """The equation through the power `order` of a parameter, `drift.series("gamma", 2)`.
+
+        **Arguments:** `parameter`: a name or a symbol; `order`: a whole number; `about`: where the
+        powers are taken.  Raises RequestError, with the term, where one has no power series.
+        """
+        value = coefficients.series(self.value, str(parameter), order, self.home, about)
         return self._with(value, f"the powers of {parameter} about {about} through {order}")
 
     def _with(self, value: Any, word: str) -> Equation:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, single
 from derive.calculus.index.factors import Index
@@ -114,6 +115,11 @@ class Equations:
         return getattr(self.result, "book", None) or Book()
 
     @property
+    def algebra(self) -> Algebra:
+        """What builds array graphs, in methods that work on them."""
+        return getattr(self.result, "algebra", None) or Algebra()
+
+    @property
     def steps(self) -> Sequence[Step]:
         return Record(self.result.steps)
 
@@ -217,7 +223,7 @@ class Equations:
     @property
     def _symmetric(self) -> Collection[Array]:
         """Arrays that the definition declares symmetric, in methods that work on array graphs."""
-        return getattr(getattr(self.result, "algebra", None), "symmetric", ())
+        return self.algebra.symmetric
 
     __sub__ = compare
 

@@ -38,6 +38,13 @@ def named(name: str, at: tuple[int, ...]) -> sp.Symbol:
     return sp.Symbol(f"{name}_{below}" if below else name, real=True)
 
 
+def gaussian_integral(function: Any, mu: sp.Expr, variance: sp.Expr) -> sp.Expr:
+    """E f(s), s ~ N(mu, v): an integral that SymPy holds and does not take."""
+    z = sp.Symbol("z", real=True)
+    density = sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
+    return sp.Integral(plain(function(mu + sp.sqrt(variance) * z)) * density, (z, -sp.oo, sp.oo))
+
+
 def symbols_in(thing: Any, _seen: set[int] | None = None) -> set[sp.Symbol]:
     """Every symbol that a coefficient, a tensor's meaning or a graph is made of."""
     seen = set() if _seen is None else _seen

@@ -6,7 +6,6 @@ import pytest
 import sympy as sp
 from faces import equations
 
-from derive.calculus.index.defined import Book
 from derive.errors import RequestError
 from derive.face.equations import Equations
 
@@ -82,14 +81,35 @@ def test_a_parameter_inside_a_factor_is_refused() -> None:
         eq.drift.limit(beta=0)
 
 
-def test_graphs_take_numbers_and_refuse_limits() -> None:
+def test_graphs_take_numbers_limits_and_series() -> None:
+    """Of the entries: what is done to scalars before arrays is what SymPy does after them."""
     eq = equations("gaussian_tracking")
     cost = eq.running_cost.sympy(d=1)
-    alpha = next(s for s in cost.free_symbols if s.name == "alpha")
+    alpha, beta = (next(s for s in cost.free_symbols if s.name == n) for n in ("alpha", "beta"))
     assert sp.expand(eq.running_cost.subs(alpha=3).sympy(d=1) - cost.subs(alpha, 3)) == 0
     assert "3" in eq.running_cost.subs(alpha=3).text
-    with pytest.raises(RequestError, match="take entries first"):
-        eq.running_cost.limit(alpha=0)
+    assert sp.expand(eq.running_cost.limit(alpha=0).sympy(d=1) - cost.subs(alpha, 0)) == 0
+    assert "alpha" not in eq.running_cost.limit(alpha=0).text.split("  at ")[0]
+    law = eq.control_law.sympy(d=2)
+    free = eq.control_law.limit(beta="oo").sympy(d=2)
+    assert free == law.applyfunc(lambda e: sp.limit(e, beta, sp.oo))
+    bent = eq.control_law.series("beta", 1, about=2).sympy(d=1)[0]
+    wanted = sp.series(law[0, 0], beta, 2, 2).removeO()
+    assert {s.name for s in bent.free_symbols} <= {s.name for s in wanted.free_symbols}
+    exact = eq.control_law.sympy(d=1)[0]
+    step = sp.Symbol("step", positive=True)
+    off = (exact - bent).subs(beta, 2 + step)
+    assert sp.limit(off / step, step, 0) == 0 and sp.limit(off / step**2, step, 0) != 0
+
+
+def test_what_graphs_hold_beside_scalars_is_refused_with_the_term() -> None:
+    eq = equations("gaussian_tracking")
+    with pytest.raises(RequestError, match=r"no finite value at beta = 0.*in the term .*p_S"):
+        eq.control_law.limit(beta=0)
+    with pytest.raises(RequestError, match="no power series.*in the term"):
+        eq.control_law.series("beta", 1)
+    with pytest.raises(RequestError, match="alpha also sits inside .*take entries first"):
+        eq.costate_rate.limit(alpha=0)
 
 
 def test_a_limit_inside_a_range_is_that_of_both_sides() -> None:
@@ -97,8 +117,8 @@ def test_a_limit_inside_a_range_is_that_of_both_sides() -> None:
     from derive.notation import params
 
     x = params("x: real")
-    assert limit(sp.sin(x) / x, "x", 0, Book()) == 1
+    assert limit(sp.sin(x) / x, "x", 0, equations("shaped_smooth_mlp")) == 1
     with pytest.raises(RequestError, match="two sides differ"):
-        limit(sp.Abs(x) / x, "x", 0, Book())
+        limit(sp.Abs(x) / x, "x", 0, equations("shaped_smooth_mlp"))
     with pytest.raises(RequestError, match="two sides differ|no finite"):
-        limit(1 / x, "x", 0, Book())
+        limit(1 / x, "x", 0, equations("shaped_smooth_mlp"))

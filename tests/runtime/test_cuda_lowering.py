@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,6 +111,58 @@ def test_a_kernels_loops_call_no_library(model: str) -> None:
         for place, recipe in recipes(module).items():
             for what, program, arguments in recipe(module, M, kind):
                 assert not calls(program, *arguments), f"{place} {what}"
+
+
+def _path(scheme: str, kind: Any) -> tuple[Any, ...]:
+    module = module_of("shaped_attention")
+
+    def end(V: Any, gamma: Any) -> Any:
+        params = module.Params(gamma, 1.0)
+        return module.path(jax.random.key(0), V, params, t1=0.1, steps=8, scheme=scheme)
+
+    return end, shapes.struct((M, M), kind), shapes.struct((), kind)
+
+
+def _flow(kind: Any) -> tuple[Any, ...]:
+    module = module_of("l2_closure")
+    given = shapes.of_closure(module._SPEC, kind)
+
+    def end(mean: Any, cov: Any, params: Any) -> Any:
+        return module.flow(mean, cov, params, t1=0.1, steps=8)[1]
+
+    return end, *(given[name] for name in ("mean", "cov", "params"))
+
+
+def _extremal(kind: Any) -> tuple[Any, ...]:
+    module = module_of("mean_tracking")
+    given = shapes.of_control(module._SPEC, kind)
+
+    def cost(x0: Any, params: Any) -> Any:
+        return module.extremal(x0, params, T=1.0, intervals=8).cost
+
+    return cost, given["x"], given["params"]
+
+
+PURE = {
+    "path": partial(_path, "network"),
+    "path by Euler": partial(_path, "euler"),
+    "flow": _flow,
+    "extremal": _extremal,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", PURE)
+def test_pure_solvers_and_their_slopes_call_no_library(name: str, dtype: str) -> None:
+    """An extremal holds its numbers in float64, whatever it is given, and needs x64."""
+    with precision("float64" if name == "extremal" else dtype):  # type: ignore[arg-type]
+        program, *arguments = PURE[name](jnp.dtype(dtype))
+
+        def slope(*given: Any) -> Any:
+            return jax.grad(lambda *a: jnp.sum(program(*a)), tuple(range(len(given))))(*given)
+
+        for function in (program, slope):
+            assert not calls(jax.jit(function), *arguments)
 
 
 def test_every_place_that_compiles_is_lowered_here() -> None:

@@ -351,3 +351,21 @@ def bias_only() -> ControlModel:
         lambda x, u, p: (p.alpha * jnp.sum((x.x - p.goal) ** 2) + p.beta * jnp.sum(u.u**2)) / 2,
         law=lambda x, q, p: U(-q.x / p.beta),
     )  # fmt: skip
+
+
+class Well(NamedTuple):
+    beta: Any
+    tilt: Any
+
+
+@cache
+def double_well() -> tuple[Any, ControlModel]:
+    """x' = u in a tilted double well, the control priced."""
+
+    def running(x, u, p):
+        return jnp.sum((x.x**2 - 1) ** 2) / 4 + p.beta / 2 * jnp.sum(u.u**2) + p.tilt * x.x[0]
+
+    return Well, model(
+        Well, {"beta": (), "tilt": ()}, X, U, {"x": ("d",)}, {"u": ("d",)},
+        lambda x, u, p: X(u.u), running, law=lambda x, q, p: U(-q.x / p.beta),
+    )  # fmt: skip

@@ -44,7 +44,7 @@ def numbers(kind: type, dtype: Any) -> Any:
 
 
 #: pure solvers, with numbers of steps and tokens that no shape gives: what they call is lowered
-SOLVERS = {"path", "flow", "terms", "normals"}
+SOLVERS = {"path", "flow", "extremal", "terms", "normals"}
 
 
 def wrapper(function: Callable[..., Any]) -> bool:

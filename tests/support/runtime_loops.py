@@ -27,6 +27,7 @@ from derive.runtime.control import (
     extremal_system,
     extremals,
     function_checks,
+    pure,
     second_variation,
     sparse_checks,
     sparse_control,
@@ -211,6 +212,11 @@ def _solver(p: Problem) -> Programs:
     yield "eased", continuation._solver(p.flat, NODES, 1e-8, 40, True), (eased, p.nodes, p.y)
 
 
+def _pure(p: Problem) -> Programs:
+    theta = p.theta._replace(z0=p.z, zT=p.z)
+    yield "", pure.solver(p.flat), (theta, *(struct(a.shape[1:], p.kind) for a in (p.nodes, p.y)))
+
+
 def _on_a_mesh(make: Callable[[Flat, int], Any]) -> Recipe:
     def programs(p: Problem) -> Programs:
         yield "", make(p.flat, NODES), (p.theta, p.nodes, p.y)
@@ -352,6 +358,7 @@ CONTROL = {
         "control.extremals._unpacked": _unpacked,
         "control.extremal_system.problem": _field,
         "control.function_checks._values": _at_points(function_checks._values, True),
+        "control.pure.solver": _pure,
         "control.second_variation.tested": _on_a_mesh(_second),
         "control.sparse_checks._along": _along,
         "control.sparse_checks._pieces": _sparse_pieces,

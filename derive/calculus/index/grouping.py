@@ -271,4 +271,4 @@ def _common(coefficients: Sequence[sp.Expr], dims: frozenset[sp.Symbol]) -> sp.E
     numbers = [sp.Mul(*(a for a in sp.Mul.make_args(m) if a.is_number)) for _, m in split]
     if len({abs(n) for n in numbers}) == 1:
         out *= abs(numbers[0])
-    return -out if all(n < 0 for n in numbers) else out
+    return -out if all(n.is_negative for n in numbers) else out

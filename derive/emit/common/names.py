@@ -23,7 +23,7 @@ _KERNEL_WORDS = """
     annotations NamedTuple np runtime jax scalars_only
     MODEL SIGNATURE CERTIFICATE EQUATIONS EXACT
     Params ParamsAtWidth Dims Weights Paths Moments Particles
-    State Costate Control Extremal Turnpike
+    State Costate Control Extremal Trajectory Turnpike
     params dims weights blocks fields
     drift diffusion mixing_rate mixing_effect volatility noise_from noise layer reduced_layer
     step_layer simulate network reduced_network path flow terms
@@ -32,7 +32,7 @@ _KERNEL_WORDS = """
     velocity mean_rate jacobian cov_rate margin rate_error velocity_error particle_velocity solve
     particles
     running_cost terminal_cost terminal_rate hamiltonian state_rate costate_rate stationarity
-    control control_law h_xx h_xu h_ux h_uu h_px h_pu static_residual turnpike
+    control control_law h_xx h_xu h_ux h_uu h_px h_pu static_residual turnpike extremal
     pi arcsin gaussian_mean of_correlation diagonal matvec permuted rows_scaled eye at constant
     identity causal full solved_control minimising_control over_batches
     contract i_times real total along det_root gate mask factor spectral sandwich

@@ -13,15 +13,15 @@ import numpy as np
 
 
 def real(start: Any, what: str) -> jax.Array:
-    """A start as an array of its own precision.
+    """A start as an array of its own precision; Python's numbers and lists have JAX's default.
 
-    Raises ValueError where JAX would lower the precision without a word.
+    Raises ValueError where JAX would lower the precision of an array without a word.
     """
-    wanted = np.dtype(getattr(start, "dtype", float))
+    wanted = getattr(start, "dtype", None)
     array = jnp.asarray(start)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = array.astype(float)
-    elif wanted == np.float64 and array.dtype != jnp.float64:
+    elif wanted is not None and np.dtype(wanted) == np.float64 and array.dtype != jnp.float64:
         raise ValueError(
             f"{what} is float64 and JAX holds float32: call "
             'jax.config.update("jax_enable_x64", True) first, or pass it as float32'

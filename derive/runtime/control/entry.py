@@ -7,7 +7,6 @@ functions; whatever is computed here is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,6 +28,7 @@ from derive.runtime.control.inputs import (
     sizes_of,
     small_number,
 )
+from derive.runtime.control.pure import extremal
 from derive.runtime.control.results import Extremal, Turnpike
 from derive.runtime.control.specification import ControlModel
 from derive.runtime.control.static_problem import StaticPoint, goals, static_points
@@ -36,9 +36,9 @@ from derive.runtime.control.static_problem import starts as static_starts
 from derive.runtime.control.turnpike import linearise
 from derive.runtime.control.verdict import minimises, verdict_on
 
-__all__ = ["ControlModel", "solution_map", "solve", "turnpike"]
+__all__ = ["ControlModel", "extremal", "solve", "turnpike"]
 
-PURE = "hamiltonian, costate_rate and control can"
+PURE = "extremal, hamiltonian, costate_rate and control can"
 
 
 def turnpike(
@@ -203,26 +203,3 @@ def _anchor(
         return Anchor(point.z, point.q, point.v, slow, fast)
     zero = np.zeros(flat.n)
     return Anchor(z0[0], zero, np.zeros(flat.m), 0.0, 1.0)
-
-
-def solution_map(
-    spec: ControlModel, x0: Any, params: Any, *, T: float, x_end: Any = None, **options: Any
-) -> Callable[..., Any]:
-    """`map(x0, params) -> (x, p, u, cost)` on the mesh found for this x0: pure and differentiable.
-
-    The mesh is refined once, here; the map then runs Newton from the solution found, and its
-    derivatives are those of the implicit rule, forwards or backwards.  Call it inside
-    ``with precision("float64")`` (or with x64 enabled), under jax.grad, jax.jacfwd or jax.jit.
-    """
-    tolerance = options.get("tolerance", 1e-8)
-    options.pop("saves", None)
-    found = solve(spec, x0, params, T=T, x_end=x_end, **options)
-    if found.cost.ndim:
-        raise ValueError("solution_map takes one x0; map the result with jax.vmap")
-    values, sizes = checked_params(spec, params)
-    state, _ = checked_state(spec, x0, sizes, "x0")
-    with precision(options.get("dtype", "float64")):
-        flat = flatten(spec, sizes_of(sizes))
-        return extremals.differentiable(
-            flat, found, None if x_end is None else flat.pack_x(spec.state(*x_end)), tolerance
-        )

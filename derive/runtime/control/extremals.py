@@ -13,7 +13,6 @@ import numpy as np
 from derive.runtime.common.inputs import times as save_times
 from derive.runtime.common.progress import reporter
 from derive.runtime.control import between_nodes, mesh
-from derive.runtime.control import boundary_value as bvp
 from derive.runtime.control import extremal_checks as checks
 from derive.runtime.control.continuation import Anchor, Solved, check_newton, newton, start
 from derive.runtime.control.coordinates import Flat
@@ -21,7 +20,6 @@ from derive.runtime.control.extremal_system import (
     OVER_PROBLEMS,
     Theta,
     controls,
-    cost_of,
     problem,
     report,
 )
@@ -276,30 +274,3 @@ def _bends(found: Any, nodes: np.ndarray, defects: np.ndarray) -> list[np.ndarra
             d[k] = min(d[k], max(near, default=float(np.max(rest, initial=0.0))))
         out.append(np.sort(times))
     return out
-
-
-# the solution as a function
-
-
-def differentiable(flat: Flat, found: Extremal, zT: Any, tolerance: float) -> Callable[..., Any]:
-    """(x0, params) -> (x, p, u, cost) on the mesh of `found`; see `solution_map`."""
-    system = problem(flat)
-    nodes = jnp.asarray(found.times)
-    z = jax.vmap(flat.pack_x)(found.x)
-    q = jax.vmap(lambda p: flat.pack_x(flat.spec.state(*p)))(found.p)
-    y = jnp.concatenate([z, q], 1)
-    v = flat.pack_u(jax.tree.map(lambda a: a[len(a) // 2], found.u))
-    last = y[-1, : flat.n] if zT is None else jnp.asarray(zT)
-
-    def value(x0: Any, params: Any) -> tuple[Any, Any, Any, Any]:
-        params = jax.tree.map(jnp.asarray, params)
-        z0 = flat.pack_x(flat.spec.state(*x0) if isinstance(x0, tuple) else flat.spec.state(x0))
-        theta = Theta(params, z0, last, v)
-        solved = bvp.solve(system, y, nodes, theta, tolerance=max(1e-2 * tolerance**0.5, 1e-8))
-        n = flat.n
-        x = jax.vmap(flat.point)(solved.y[:, :n])
-        p = jax.vmap(flat.costate)(solved.y[:, n:])
-        u = jax.vmap(flat.control)(controls(flat, theta, solved.y))
-        return x, p, u, cost_of(flat, theta, nodes, solved.y)
-
-    return value

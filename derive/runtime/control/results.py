@@ -71,3 +71,21 @@ class Extremal(NamedTuple):
     residuals: Any
     stop: Any = None
     notes: tuple[str, ...] = ()
+
+
+class Trajectory(NamedTuple):
+    """What the pure `extremal` returns, in JAX arrays on its mesh of N intervals.
+
+    `times` (N + 1,), `x`, `p`, `u`: NamedTuples of arrays (N + 1, ...), `cost`.  `residual`: norm
+    of the discrete equations left over; `defect`: as of `Residuals`, how good the mesh is.
+    `converged`: whether Newton's method settled; where it is False, x, p, u, cost are nan.
+    """
+
+    times: Any
+    x: Any
+    p: Any
+    u: Any
+    cost: Any
+    residual: Any
+    defect: Any
+    converged: Any

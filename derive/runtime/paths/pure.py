@@ -1,7 +1,8 @@
 """Paths of a covariance SDE as a pure function of key, start and parameters, for JAX to transform.
 
 Fixed steps, no exit radius, no check of values: what `simulate` does around it is left to the
-caller, so that jit, vmap, grad and sharding go through.
+caller, so that jit, vmap, grad and sharding go through.  An Euler step that leaves the cone of
+positive semi-definite matrices, where the equation ends, gives nan from there on.
 """
 
 from __future__ import annotations
@@ -49,15 +50,19 @@ def path(
     laws = spec.step_blocks if scheme == "network" else fields(spec)
     size = total(laws, V.shape[0])
 
-    def step(V: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        z = jax.random.normal(jax.random.fold_in(key, number), (size,), V.dtype)
-        new = one(V, z, number * h)
-        new = (new + new.mT) / 2
-        return new, new
+    def factored(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+        V = (V + V.mT) / 2
+        L, inside = psd_factor(V)
+        return V if scheme == "network" else jnp.where(inside, V, jnp.nan), L
 
-    start = (V + V.mT) / 2
+    def step(state: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, jax.Array]:
+        z = jax.random.normal(jax.random.fold_in(key, number), (size,), V.dtype)
+        new = factored(one(*state, z, number * h))
+        return new, new[0]
+
+    start = factored(V)
     _, found = jax.lax.scan(step, start, jnp.arange(steps))
-    return jnp.concatenate([start[None], found])
+    return jnp.concatenate([start[0][None], found])
 
 
 def normals(spec: CovarianceModel, m: int) -> int:
@@ -69,16 +74,14 @@ def fields(spec: CovarianceModel) -> dict[str, Block]:
     return {name: Block(kind) for name, kind in spec.noise_fields.items()}
 
 
-def _network(spec: CovarianceModel, h: Any, params: Any, V: Any, z: Any, t: Any) -> Any:
+def _network(spec: CovarianceModel, h: Any, params: Any, V: Any, L: Any, z: Any, t: Any) -> Any:
     assert spec.step_layer is not None
-    L, _ = psd_factor(V)
     dims = width_dims(spec, 1 / h, params)
     blocks = gaussian_blocks(spec.step_blocks, z, V.shape[0], dims._asdict(), tiles=False)
     return spec.step_layer(L, blocks, params, dims, t)
 
 
-def _euler(spec: CovarianceModel, h: Any, params: Any, V: Any, z: Any, t: Any) -> Any:
-    L, _ = psd_factor(V)
+def _euler(spec: CovarianceModel, h: Any, params: Any, V: Any, L: Any, z: Any, t: Any) -> Any:
     drawn = gaussian_blocks(fields(spec), z, V.shape[0], {}, tiles=False)
     return V + h * spec.drift(V, params, t) + jnp.sqrt(h) * spec.noise_from(L, V, drawn, params, t)
 

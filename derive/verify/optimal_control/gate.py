@@ -15,7 +15,7 @@ from derive.methods.optimal_control.result import OptimalControl
 from derive.verify.common.compare import Finding, Target, findings
 from derive.verify.optimal_control.points import arguments
 
-BOUND_TO_RUNTIME = {"solve", "turnpike"}
+BOUND_TO_RUNTIME = {"solve", "turnpike", "extremal"}
 
 
 def gate(result: OptimalControl, module: ModuleType) -> list[Finding]:

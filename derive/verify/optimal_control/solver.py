@@ -2,8 +2,8 @@
 
 A solution is held to the definition's own text in NumPy: x' = f and p' = -H_x (+ rho p) by
 Simpson's rule along the returned arrays, with H_x by complex steps; the end condition; the
-control against other admissible ones; the cost by quadrature.  Nothing of the derivation and no
-function of the module but `solve` is used.
+control against other admissible ones; the cost by quadrature.  `extremal` is held to `solve`, and
+its derivative to the costate.  Nothing else of the derivation and the module is used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 
 from derive.draws import generator
@@ -23,7 +24,9 @@ from derive.notation.control.definition import ControlDefinition
 from derive.runtime.control.results import Turnpike
 from derive.verify.common.rung import Rung, digit
 
-CLAIM = "the solver's states, costates, controls, ends and cost against the text, integrated anew"
+CLAIM = (
+    "states, costates, controls, ends and cost of `solve` against the text; `extremal` beside it"
+)
 TRIES = ((20, 0.3), (21, 0.3), (20, 0.05), (22, 0.05), (20, 1.0))
 _TINY = 1e-30
 
@@ -44,6 +47,9 @@ def solver(result: OptimalControl, module: ModuleType) -> Rung:
         loose = bool(result.law.sparse) or bool(result.bounds)
         figures = _figures(result, at, found)
         most = {k: 5e-3 if loose else 1e-3 for k in figures}
+        if not loose:
+            pure, limit = _pure(result, module, at, found, T)
+            figures, most = figures | pure, most | dict.fromkeys(pure, limit)
         bad = [k for k, v in figures.items() if not v <= most[k]]
         return Rung(
             "L5 solver",
@@ -61,17 +67,47 @@ def solver(result: OptimalControl, module: ModuleType) -> Rung:
 
 def _solved(result: OptimalControl, module: ModuleType, at: Point, T: float, guessed: bool) -> Any:
     """`guessed`: from the instance itself, where a static search may leave the text's domain."""
+    params, x0, ends = _given(result, module, at, T)
+    options: dict[str, Any] = {} if result.law.sparse in ("l1", "l2norm") else {"saves": _times(T)}
+    if guessed:
+        options["near"] = _near(result.model, module, at)
+    return module.solve(x0, params, T=T, starts=4, **ends, **options)
+
+
+def _given(
+    result: OptimalControl, module: ModuleType, at: Point, T: float
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Parameters, first state, and the last one where it is fixed."""
     model = result.model
     values: dict[str, Any] = {q.name: at.params[q.name] for q in model.params}
     values |= {s.name: at.arrays[s.name] for s in model.data}
-    params = module.Params(**values)
     x0 = module.State(*(at.arrays[s.name] for s in model.states))
-    options: dict[str, Any] = {} if result.law.sparse in ("l1", "l2norm") else {"saves": _times(T)}
-    if result.fixed_end:
-        options["x_end"] = module.State(*reached(model, at, T))
-    if guessed:
-        options["near"] = _near(result.model, module, at)
-    return module.solve(x0, params, T=T, starts=4, **options)
+    ends = {"x_end": module.State(*reached(model, at, T))} if result.fixed_end else {}
+    return module.Params(**values), x0, ends
+
+
+def _pure(
+    result: OptimalControl, module: ModuleType, at: Point, found: Any, T: float
+) -> tuple[dict[str, float], float]:
+    """`extremal` on the mesh of what was solved against it, and dJ/dx0 = p(0) by its derivative.
+
+    The figures, and how large they may be: more where a kink makes the mesh a bad one.
+    """
+    params, x0, ends = _given(result, module, at, T)
+
+    def cost(x0: Any) -> tuple[Any, Any]:
+        again = module.extremal(x0, params, T=T, near=found, **ends)
+        return again.cost, again
+
+    slope, again = jax.jit(jax.grad(cost, has_aux=True))(x0)
+    pairs = [(_flat(a), _flat(b)) for a, b in ((again.x, found.x), (again.u, found.u))]
+    gaps = [np.max(np.abs(a - b)) / (1 + np.max(np.abs(b))) for a, b in pairs]
+    figures = {"extremal": float(np.max(np.nan_to_num(gaps, nan=np.inf)))}
+    if not any(s.kind == "sphere" for s in result.model.states):
+        first = _flat([p[0] for p in found.p])
+        off = np.max(np.abs(_flat(slope) - first)) / (1 + np.max(np.abs(first)))
+        figures["dJ/dx0 = p(0)"] = float(np.nan_to_num(off, nan=np.inf))
+    return figures, 1e-5 + 10 * float(np.nan_to_num(again.defect))
 
 
 def _near(model: ControlDefinition, module: ModuleType, at: Point) -> Turnpike:

@@ -71,3 +71,10 @@ def test_single_precision_is_kept_and_a_lowered_one_is_refused(model):
     assert mean.dtype == jnp.float32
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         model.flow(MEAN, COV, params(model), t1=0.1, steps=2)
+
+
+def test_python_lists_have_the_default_precision(model):
+    given = MEAN.tolist(), COV.tolist(), params(model)
+    assert model.flow(*given, t1=0.1, steps=2)[1].dtype == jnp.float64
+    with jax.enable_x64(False):
+        assert model.flow(*given, t1=0.1, steps=2)[1].dtype == jnp.float32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 
 import control_models as models
 import jax
@@ -92,28 +91,8 @@ def test_terminal_cost_alone():
     assert np.ptp(solution.u.u) < 1e-9  # constant control: a geodesic
 
 
-@cache
-def double_well():
-    def rate(x, u, p):
-        return models.X(u.u)
-
-    def running(x, u, p):
-        return jnp.sum((x.x**2 - 1) ** 2) / 4 + p.beta / 2 * jnp.sum(u.u**2) + p.tilt * x.x[0]
-
-    from typing import Any, NamedTuple
-
-    class Well(NamedTuple):
-        beta: Any
-        tilt: Any
-
-    return Well, models.model(
-        Well, {"beta": (), "tilt": ()}, models.X, models.U, {"x": ("d",)}, {"u": ("d",)}, rate,
-        running, law=lambda x, q, p: models.U(-q.x / p.beta),
-    )  # fmt: skip
-
-
 def test_several_static_optima():
-    kind, model = double_well()
+    kind, model = models.double_well()
     found = optimal_control.turnpike(model, kind(1.0, 0.0), x_guess=np.array([0.5]))
     assert found.verdict == "non_unique"
     minima = [c for c in found.candidates if c[2]]
@@ -155,27 +134,6 @@ def test_batch_equals_one_by_one():
         alone = optimal_control.solve(models.linear(), x0[k], params, **options)
         assert alone.x.x.shape == (7, 2)
         assert np.allclose(alone.x.x, together.x.x[k], atol=1e-8)
-
-
-@pytest.mark.slow
-def test_implicit_derivatives():
-    """dJ/dx0 is the first costate; dJ/d(goal) agrees with differences; both modes agree."""
-    model = models.linear()
-    x0, T = np.array([3.0]), 6.0
-    value = optimal_control.solution_map(model, x0, EASY, T=T, tolerance=1e-10)
-    with precision("float64"):
-
-        def cost(x0, goal):
-            return value(x0, EASY._replace(goal=goal))[3]
-
-        back = jax.grad(cost, (0, 1))(jnp.asarray(x0), jnp.asarray(EASY.goal))
-        ahead = jax.jacfwd(cost, (0, 1))(jnp.asarray(x0), jnp.asarray(EASY.goal))
-        step = 1e-5
-        difference = (cost(x0, EASY.goal + step) - cost(x0, EASY.goal - step)) / (2 * step)
-    solution = optimal_control.solve(model, x0, EASY, T=T, tolerance=1e-10)
-    assert back[0] == pytest.approx(solution.p.x[0], abs=1e-8)
-    assert back[1] == pytest.approx(float(difference), abs=1e-7)
-    assert np.allclose(np.ravel(back), np.ravel(ahead), atol=1e-10)
 
 
 # sparse controls
@@ -257,7 +215,7 @@ def test_bounds_that_cross():
 
 
 def test_cost_that_is_nan():
-    kind, _ = double_well()
+    kind, _ = models.double_well()
     model = models.model(
         kind, {"beta": (), "tilt": ()}, models.X, models.U, {"x": ("d",)}, {"u": ("d",)},
         lambda x, u, p: models.X(u.u),
@@ -279,7 +237,7 @@ def test_end_out_of_reach():
 @pytest.mark.slow
 def test_no_convergence_says_what_was_reached_and_what_to_try():
     """x_1' = 1 + x_1^2 is at infinity before T, whatever the control does to x_2."""
-    kind, _ = double_well()
+    kind, _ = models.double_well()
     model = models.model(
         kind, {"beta": (), "tilt": ()}, models.X, models.U, {"x": (2,)}, {"u": (1,)},
         lambda x, u, p: models.X(jnp.stack([1 + x.x[0] ** 2, u.u[0]])),
@@ -309,7 +267,7 @@ def test_the_estimated_error_is_the_error():
 
     In every run: the error is of order six, and the defect, which steers the mesh, of order five.
     """
-    kind, model = double_well()
+    kind, model = models.double_well()
     params, x0 = kind(1.0, 0.2), np.array([2.0])
     near = optimal_control.turnpike(model, params, x_guess=np.array([-1.0]), starts=4)
     rough = optimal_control.solve(model, x0, params, T=6.0, near=near, tolerance=1e-5)
@@ -322,25 +280,3 @@ def test_the_estimated_error_is_the_error():
     )
     assert 0.5 * off < rough.residuals.error < 2 * off and off > 1e-9
     assert rough.residuals.error <= 1e-5
-
-
-def test_derivatives_through_a_fixed_end_and_a_batch():
-    """The implicit rule against differences for a nonlinear problem; vmap equals one by one."""
-    kind, model = double_well()
-    model = dataclasses.replace(model, fixed_end=True)
-    params, x0 = kind(1.0, 0.2), np.array([2.0])
-    value = optimal_control.solution_map(
-        model, x0, params, T=3.0, x_end=np.array([0.5]), tolerance=1e-10
-    )
-    with precision("float64"):
-
-        def cost(x0, tilt):
-            return value(x0, params._replace(tilt=tilt))[3]
-
-        slope = jax.jit(jax.grad(cost, (0, 1)))(jnp.asarray(x0), 0.2)
-        step, run = 1e-4, jax.jit(jax.vmap(cost))
-        x = np.array([x0 + step, x0 - step, x0, x0])
-        tilt = np.array([0.2, 0.2, 0.2 + step, 0.2 - step])
-        found = np.asarray(run(x, tilt))
-    assert slope[0][0] == pytest.approx((found[0] - found[1]) / (2 * step), abs=1e-6)
-    assert slope[1] == pytest.approx((found[2] - found[3]) / (2 * step), abs=1e-6)

@@ -42,7 +42,6 @@ def test_data_must_be_what_they_were_declared(name, value, said):
     for call in (
         lambda: optimal_control.turnpike(MODEL, params, starts=1),
         lambda: optimal_control.solve(MODEL, np.ones(2), params, T=1.0),
-        lambda: optimal_control.solution_map(MODEL, np.ones(2), params, T=1.0),
     ):
         with pytest.raises(ValueError, match=said):
             call()

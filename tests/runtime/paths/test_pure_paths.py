@@ -73,6 +73,37 @@ def test_the_precision_is_that_of_the_start_or_the_reason_is_told(model):
         model.path(jax.random.key(0), V0, params, **ARGS)
 
 
+def test_a_python_list_has_the_default_precision(model):
+    params = model.Params(0.4, 1.0)
+    with jax.enable_x64(False):
+        single = model.path(jax.random.key(0), V0.tolist(), params, **ARGS)
+        assert single.dtype == jnp.float32 and np.isfinite(single).all()
+        array = jnp.asarray(V0)
+        assert model.path(jax.random.key(0), array, params, **ARGS).dtype == jnp.float32
+    double = model.path(jax.random.key(0), V0.tolist(), params, **ARGS)
+    assert double.dtype == jnp.float64
+
+
+def test_an_euler_step_out_of_the_cone_is_nan_from_there_on(model):
+    """Large steps leave it, and some paths of many; the layer-shaped step never does."""
+    params, keys = model.Params(0.6, 2.0), jax.random.split(jax.random.key(8), 64)
+
+    def run(scheme, V=V0):
+        def one(key):
+            return model.path(key, V, params, t1=1.0, steps=8, scheme=scheme)
+
+        return np.asarray(jax.jit(jax.vmap(one))(keys))
+
+    found = run("euler")
+    gone = np.isnan(found).any((2, 3))
+    assert 0 < gone[:, -1].sum() < 64 and not gone[:, 0].any()
+    assert np.array_equal(gone, np.maximum.accumulate(gone, 1))  # and nothing comes back
+    assert np.isnan(found[gone]).all()
+    assert np.linalg.eigvalsh(found[~gone]).min() > -1e-12
+    assert np.isnan(run("euler", np.diag([1.0, 1.0, -0.1]))).all()
+    assert np.isfinite(run("network")).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -30,6 +30,9 @@ class Inverse(Word):
         symbolic = sp.Matrix(matrix)
         return np.array((symbolic.adjugate() / symbolic.det()).tolist(), dtype=object)
 
+    def matrix(self, matrix: sp.MatrixExpr) -> sp.MatrixExpr:
+        return sp.Inverse(matrix)
+
     def shape(self, matrix: Array) -> Shape:
         return square("inverse", matrix)
 
@@ -56,6 +59,9 @@ class InvSqrtDet(Word):
 
     def exact(self, matrix: np.ndarray) -> sp.Expr:
         return sp.Matrix(matrix).det() ** sp.Rational(-1, 2)
+
+    def matrix(self, matrix: sp.MatrixExpr) -> sp.Expr:
+        return sp.Determinant(matrix) ** sp.Rational(-1, 2)
 
     def shape(self, matrix: Array) -> Shape:
         square("log_det", matrix)  # by which a definition writes it
@@ -84,6 +90,9 @@ class LinearSolve(Word):
 
     def exact(self, matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.dot(WORDS["inverse"].exact(matrix), right)
+
+    def matrix(self, matrix: sp.MatrixExpr, right: sp.MatrixExpr) -> sp.MatrixExpr:
+        return sp.Inverse(matrix) * right
 
     def shape(self, matrix: Array, right: Array) -> Shape:
         square("linear_solve", matrix)

@@ -80,6 +80,10 @@ class Word:
         """On NumPy arrays of SymPy expressions."""
         raise Refusal(f"{self.name} has no entries in closed form; the kernel evaluates it")
 
+    def matrix(self, *args: Any) -> Any:
+        """On SymPy matrix expressions; a vector is a matrix of one column."""
+        raise Refusal(f"{self.name} has no matrix form; entries at given sizes: .sympy(...)")
+
     def meaning(self, *args: Any) -> Array | None:
         """The word in other operations.  It is expanded to indices and differentiated in these."""
         return None
