@@ -21,7 +21,7 @@ from derive.calculus.gaussian.kinks import CORRELATION
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
-from derive.calculus.index.grouping import Piece, grouped
+from derive.calculus.index.grouping import Line, Piece, grouped
 from derive.calculus.index.means import DIAGONAL, shortest
 from derive.calculus.index.text import show, show_term
 from derive.calculus.index.words import Letter, Word, word
@@ -65,8 +65,18 @@ class _Form:
         self.found, self.book, self.free = grouped(short), book, expression.free
 
     def whole(self) -> Any:
+        total = self._lines(self.found.lines)
+        operator = self.found.operator
+        if operator is None:
+            return total
+        inside, tensor = self._lines(self.found.inside), self._tensor(operator.tensor)
+        diagonal = sp.DiagMatrix(sp.DiagonalOf(inside))
+        off = plus(times(diagonal, tensor), times(tensor, diagonal))
+        return plus(total, inside, times(plain(operator.scale), off))
+
+    def _lines(self, lines: Iterable[Line]) -> Any:
         terms = []
-        for line in self.found.lines:
+        for line in lines:
             pieces = [term for piece in line.pieces for term in self._piece(piece)]
             terms.append(times(plain(line.coefficient), self._sum(pieces, self.free)))
         return self._sum(terms, self.free)
