@@ -65,7 +65,7 @@ class Scaling:
                 inner = Degree(Fraction(0), Fraction(1))
             elif base.has(self.width, *self.proportional, *self.free):
                 parts = sp.fraction(sp.together(base))
-                if parts[0] == base and not base.is_Add:
+                if not (base.is_Add or base.is_Mul or base.is_Pow) and parts[0] == base:
                     raise Refusal(f"{base} grows like no power of {self.width}")
                 top, bottom = map(self.degree, parts)
                 assert top is not None and bottom is not None
