@@ -14,7 +14,7 @@ SPREAD := -n $(WORKERS) --dist loadfile
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install demo test quick lint types pytest slow hostile matrix format bench clean
+.PHONY: reference help install demo test quick lint types pytest slow hostile matrix format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ matrix: ## the inner loop on every Python that is found: 3.11, 3.12, 3.13, each 
 	  echo "Python $$version, jax $$($$env/bin/python -c 'import jax; print(jax.__version__)')"; \
 	  $$env/bin/derive check && $$env/bin/python -m pytest -q -m "not slow" $(SPREAD) $(QUICK) || exit 1; \
 	done
+
+reference: $(INSTALLED) ## pages of what Python and the kernels offer, made of docstrings (into reference/)
+	$(BIN)/python -m derive.face.reference reference
 
 format: $(INSTALLED) ## rewrite the style
 	$(BIN)/ruff check --fix .

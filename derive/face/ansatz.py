@@ -41,6 +41,7 @@ class Ansatz:
         return f"Ansatz({self.identity}, {self.ones})"
 
     def text(self, name: str) -> str:
+        """The family of the covariance `name` in words; raises nothing."""
         ones = f" + {self.ones}" if self.ones != 0 else ""
         return f"{name}[a,b] = ({self.identity})*delta[a,b]{ones}"
 
@@ -72,6 +73,7 @@ class Rates:
 
     @property
     def latex(self) -> str:
+        """The rates as LaTeX, to stand in a display."""
         rows = [rf"\dot{{{n}}} ={{}}& {sp.latex(e)}" for n, e in self.rates.items()]
         return r"\begin{aligned}" + " \\\\ ".join(rows) + r"\end{aligned}"
 

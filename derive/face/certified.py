@@ -73,10 +73,12 @@ def verify(model: Any, level: str = "quick", draw: int = 0) -> Certificate:
     """Climb the ladder for the kernel of a model.
 
     **Arguments:** `model`: as of `derive.derive`; its kernel is built if need be, as
-    `derive.compile` does.  `level`: "quick" or "full".  `draw`: 1, 2, ... for other random numbers.
+    `derive.compile` does.  `level`: "quick" or "full".  `draw`: 1, 2, ... for other random
+    numbers.
 
     A rung that fails is told in the certificate and raises nothing; a model that cannot be derived
-    or built raises as `derive.compile` does.  No file is written: `derive verify` does that.
+    or built raises as `derive.compile` does, an unknown level RequestError.  No file is written:
+    `derive verify` does that.
     """
     if level not in LEVELS:
         raise RequestError(f"there is no level {level!r}; take {' or '.join(LEVELS)}")

@@ -146,7 +146,8 @@ class Equation:
 
         For a drift: `Rates`, the rates of the family's parameters in exact SymPy with the proof
         that the drift is tangent to the family at every m; or a Refusal with what leaves it.  For
-        what is no rate of V: the equation with the family put in.
+        what is no rate of V: the equation with the family put in.  Raises RequestError for a
+        name or a family that does not fit.
         """
         if not isinstance(self.value, Expression):
             raise RequestError(f"{self.name} is no index expression; take .sympy(...) entries")

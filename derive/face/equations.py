@@ -93,9 +93,12 @@ class Equations:
     def report(
         self, form: str = "text", steps: bool = False, view: str = "", signs: bool = False
     ) -> str:
-        """The whole report as `derive show` gives it: text, latex (a document that compiles), html
-        or json; `steps`: the record of the steps; `view`: one of the method's other reports;
-        `signs`: text with the signs of mathematics."""
+        """The whole report as `derive show` gives it.
+
+        **Arguments:** `form`: text, latex (a document that compiles), html or json; `steps`: the
+        record of the steps; `view`: one of the method's other reports; `signs`: text with the signs
+        of mathematics.  Raises KeyError for another form.
+        """
         document = method(self.method).document(self.result, steps, view)
         spelt = (with_signs,) if signs and form == "text" else ()
         return documents.FORMATS[form](document, *spelt)
@@ -107,6 +110,7 @@ class Equations:
 
     @property
     def title(self) -> str:
+        """The first line of the definition's docstring, or the model's name."""
         return self.document.title or self.name
 
     @property
@@ -121,10 +125,12 @@ class Equations:
 
     @property
     def steps(self) -> Sequence[Step]:
+        """The steps of the derivation with their checks, shown as lines."""
         return Record(self.result.steps)
 
     @property
     def facts(self) -> Sequence[Fact]:
+        """Findings in words, each with its check, shown as lines."""
         return Facts(self.result.facts)
 
     @cached_property
@@ -148,6 +154,7 @@ class Equations:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the equations, which are attributes."""
         return tuple(self._equations)
 
     def __iter__(self) -> Iterator[Equation]:
@@ -173,7 +180,7 @@ class Equations:
         return sorted({*super().__dir__(), *self.names})
 
     def redisplayed(self, name: str, value: Any) -> Sequence[Shown]:
-        """How the report would show an equation of another value."""
+        """How the report would show the equation `name` of another `value`; raises nothing."""
         changes: dict[str, Any] = {}
         there = getattr(self.result, "__dataclass_fields__", {})
         if name in there:

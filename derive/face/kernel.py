@@ -20,9 +20,9 @@ from derive.registry import find
 def compile(model: Any, *, limit: float = 0.0) -> ModuleType:
     """The kernel of a model as a loaded module: `Params`, `simulate` or `solve`, pure functions.
 
-    **Arguments:** as of `derive.derive`.  Every function has been compared with its equation (the
-    gate of `derive build`); the text is kept by content, so that the next call is quick.  Nothing
-    is written beside the model; `derive build FILE --out DIR` does that.
+    **Arguments:** `model`, `limit`: as of `derive.derive`.  Every function has been compared with
+    its equation (the gate of `derive build`); the text is kept by content, for the next call.
+    Nothing is written beside the model; `derive build FILE --out DIR` does that.
 
     Raises what `derive.derive` raises, and CheckFailed where a function is not its equation.
 

@@ -122,7 +122,7 @@ def to_xarray(result: Any) -> Any:
 
 
 def plot(result: Any, ax: Any = None) -> Any:
-    """Curves against time on matplotlib axes (`ax`, or new ones), which are returned.
+    """Curves of a `result` against time on matplotlib axes (`ax`, or new ones), which are returned.
 
     Of an ensemble the median of every entry with the band of 10 to 90 %; of other batches every
     curve, at most eight an array.  Needs the extra `plot`; RequestError without it.

@@ -80,6 +80,8 @@ def compare(equation: Equation, sizes: dict[str, int]) -> None:
 
 
 SLOW = {"attention_tracking", "l2_closure", "sigmoid_closure", "sphere_attention_tracking"}
+#: whose inverse of a polynomial in matrices SymPy writes out for minutes
+INVERTED = {("sigmoid_closure", n) for n in ("P_1", "G_3", "c_1", "wave_mean", "wave_jacobian")}
 MODELS = [
     pytest.param(e.name, marks=[pytest.mark.slow] if e.name in SLOW else []) for e in registered()
 ]
@@ -91,14 +93,15 @@ def test_the_matrix_form_of_every_equation_is_its_entries(model: str) -> None:
     """At two sizes where that is quick; second derivatives of control problems have their own."""
     compared = 0
     for equation in equations(model):
-        if equation.name.startswith("h_"):
+        if equation.name.startswith("h_") or (model, equation.name) in INVERTED:
             continue
         try:
             assert equation.matrix is not None
         except (RequestError, DefinitionError) as refusal:
             assert re.search(REFUSED, str(refusal)), equation.name
             continue
-        for size in (2,) if model in SLOW or equation.name.startswith("cov") else (2, 3):
+        sizes = (2,) if model in SLOW or equation.name.startswith("cov") else (2, 3)
+        for size in sizes:
             compare(equation, {d: size for d in equation._dims()[0]})
         compared += 1
     assert compared or model.startswith(("causal", "masked", "multihead_softmax")), model
