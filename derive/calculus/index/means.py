@@ -52,7 +52,7 @@ def shortest(expression: Expression) -> Expression:
 
     Raises CheckFailed if the form is not equal to what it came from.
     """
-    start = expression.map_terms(lambda c, f: [(c, _diagonals(f))])
+    start = diagonals(expression)
     split = _split(start)
     best = start
     if split is not None:
@@ -62,6 +62,11 @@ def shortest(expression: Expression) -> Expression:
     if left:
         raise CheckFailed(f"the short form of an equation leaves {left} terms against its sums")
     return best
+
+
+def diagonals(expression: Expression) -> Expression:
+    """The expression with X[k,k] as the vector diag X."""
+    return expression.map_terms(lambda c, f: [(c, _diagonals(f))])
 
 
 def plain(expression: Expression) -> Expression:

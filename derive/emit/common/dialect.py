@@ -19,6 +19,7 @@ class Dialect:
     exchange: str = "({})"
     arrow: str = " <-> "
     step: str = " -> "
+    partner: str = "transpose"
     is_latex: bool = False
 
 
@@ -34,5 +35,6 @@ LATEX = Dialect(
     exchange=r"\left({}\right)",
     arrow=r" \leftrightarrow ",
     step=r" \to ",
+    partner=r"\text{transpose}",
     is_latex=True,
 )

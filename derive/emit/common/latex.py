@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
@@ -9,7 +12,7 @@ from derive.calculus.index.factors import Factors
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import index_names
 
-_SYMBOLS = {"F": "F", "V": "V"}
+GREEK = ("theta", "tau", "rho", "nu")
 
 
 def equation(left: str, expression: Expression) -> str:
@@ -45,8 +48,9 @@ def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str
     return f"{front} {total}{product}".strip()
 
 
-def number(coefficient: sp.Expr) -> str:
-    return str(sp.latex(coefficient, symbol_names=_signed_names(coefficient)))
+def number(coefficient: sp.Expr, names: Mapping[sp.Symbol, str] = MappingProxyType({})) -> str:
+    """`names`: of symbols that stand for something else."""
+    return str(sp.latex(coefficient, symbol_names=_signed_names(coefficient) | {**names}))
 
 
 def _signed_names(coefficient: sp.Expr) -> dict[sp.Symbol, str]:
@@ -63,6 +67,23 @@ def tensor_name(name: str) -> str:
     if len(head) > 1 and head.isalpha():
         head = rf"\mathrm{{{head}}}"
     return f"{head}^{{({tail})}}" if tail else head
+
+
+def word_name(name: str) -> str:
+    """A tensor's name in products of matrices: subscripts alone, a superscript is a transpose's."""
+    head, _, tail = name.partition("_")
+    if head in GREEK:
+        base = "\\" + head
+    else:
+        base = rf"\mathrm{{{head}}}" if len(head) > 1 and head.isalpha() else head
+    if not tail:
+        return base
+    below = tail if len(tail) == 1 or tail.isdigit() else rf"\mathrm{{{tail}}}"
+    return f"{base}_{{{below}}}"
+
+
+def index_name(name: str) -> str:
+    return f"\\{name}" if name in GREEK else name
 
 
 def _scripts(indices: list[str], name: str) -> str:
