@@ -10,11 +10,11 @@ import sympy as sp
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import index_names, show
 from derive.calculus.index.words import word
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.short_form import short_form
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
-from derive.emit.common.dialect import LATEX, TEXT
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.common.short_form import short_form
 from derive.emit.covariance_sde.module import LEFT_SIDES, model_signature
 from derive.methods.covariance_sde.fields import Field, NoiseMap, describe
 from derive.methods.covariance_sde.result import CovarianceSDE

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from derive.calculus.index.expressions import Expression
-from derive.emit.common.dialect import TEXT, Dialect
-from derive.emit.common.meanings import meaning
-from derive.emit.common.short_form import short_form
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.meanings import meaning
+from derive.calculus.written.short_form import short_form
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.result import GaussianClosure, cov_rate
 

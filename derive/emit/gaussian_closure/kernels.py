@@ -9,8 +9,8 @@ import sympy as sp
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
+from derive.calculus.written.meanings import expression_text
 from derive.emit.common.kernel import Kernel
-from derive.emit.common.meanings import expression_text
 from derive.emit.common.names import fresh, local
 from derive.emit.gaussian_closure.code import Code
 from derive.methods.gaussian_closure.conditions import has_frequency, is_gram

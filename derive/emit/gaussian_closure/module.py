@@ -11,8 +11,8 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import derivative_of
+from derive.calculus.written.dialect import LATEX
 from derive.emit.common import scalars
-from derive.emit.common.dialect import LATEX
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment

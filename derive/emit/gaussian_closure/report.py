@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from derive.calculus.index.expressions import Expression
+from derive.calculus.written.dialect import LATEX, TEXT
 from derive.emit.common import latex
-from derive.emit.common.dialect import LATEX, TEXT
 from derive.emit.common.document import Document, Shown, StepShown
 from derive.emit.gaussian_closure.equations import Written, of_equation, written
 from derive.emit.gaussian_closure.module import model_signature

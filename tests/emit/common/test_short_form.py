@@ -16,9 +16,9 @@ from derive.calculus.index.evaluate import BUILT, built, evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.grouping import expanded, grouped
 from derive.calculus.index.means import plain, shortest
+from derive.calculus.written.dialect import LATEX
+from derive.calculus.written.short_form import short_form
 from derive.derivation import derived
-from derive.emit.common.dialect import LATEX
-from derive.emit.common.short_form import short_form
 from derive.emit.covariance_sde.report import product_words
 from derive.notation.common.arrays import walk
 from derive.registry import registered

@@ -9,8 +9,8 @@ from read_closures import read_closure
 from derive.calculus.index.defined_values import value
 from derive.calculus.index.expressions import single
 from derive.calculus.index.factors import Index
+from derive.calculus.written.products import Products
 from derive.derivation import derived
-from derive.emit.common.products import Products
 from derive.emit.gaussian_closure.equations import written
 from derive.registry import registered
 

@@ -18,8 +18,8 @@ from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL
 from derive.calculus.index.readable import readable
 from derive.calculus.index.slices import NOTHING, SLICE, Sliced
 from derive.calculus.index.words import Word
-from derive.emit.common import latex
-from derive.emit.common.dialect import Dialect
+from derive.calculus.written import symbols
+from derive.calculus.written.dialect import Dialect
 
 LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC"}
 IMAGINARY = sp.Symbol("i")  # its own letter: I is the identity
@@ -109,7 +109,7 @@ class Words:
         elif tensor.kind in LETTERS and (tensor.kind != "spread" or tensor.meaning[0] == 1):
             name = self.fresh(tuple(LETTERS[tensor.kind]))
         else:
-            name = latex.word_name(tensor.name) if self.dialect.is_latex else tensor.name
+            name = symbols.word_name(tensor.name) if self.dialect.is_latex else tensor.name
         self.names[tensor] = name
         return name
 
@@ -122,7 +122,7 @@ class Words:
     def at(self, name: str, indices: Sequence[str]) -> str:
         if self.dialect.is_latex:
             base = f"{{{name}}}" if "_" in name or "^" in name else name
-            return rf"{base}_{{{' '.join(map(latex.index_name, indices))}}}"
+            return rf"{base}_{{{' '.join(map(symbols.index_name, indices))}}}"
         return f"{name}[{','.join(indices)}]"
 
     def powers(self, words: Sequence[str]) -> list[str]:
@@ -162,7 +162,7 @@ class Words:
         size = size.xreplace({sp.I: IMAGINARY})
         if self.dialect.is_latex:
             names = {s: self._entry_name(s) for s in size.free_symbols & {*self.stacked.entries}}
-            words = latex.number(size, names)
+            words = symbols.number(size, names)
             return self.dialect.brackets.format(words) if size.is_Add else words
         if size.is_Pow and size.exp.is_negative:
             return f"1/{tied(1 / size)}"
@@ -175,8 +175,8 @@ class Words:
             return self.dialect.brackets.format(joined([(s, self.number(c)) for s, c in rows]))
         stands: tuple[list[sp.Expr], ...] = ([], [], [])
         for part in sp.Mul.make_args(size):
-            symbols = part.free_symbols
-            reached = any(self.stacked.bound(s) for s in symbols)
+            inside_ = part.free_symbols
+            reached = any(self.stacked.bound(s) for s in inside_)
             stands[1 if part in self.stacked.sums else 2 if reached else 0].append(part)
         before, sums, inside = stands
         if len(sums) != 1:  # a sum inside of a factor: multiplied out
@@ -184,7 +184,7 @@ class Words:
         over = [i.name for i in self.stacked.sums[sums[0]]]
         head = f"sum_{{{','.join(over)}}}"
         if self.dialect.is_latex:
-            head = rf"\sum_{{{' '.join(map(latex.index_name, over))}}}"
+            head = rf"\sum_{{{' '.join(map(symbols.index_name, over))}}}"
         words = self.front(sp.Mul(*before)) if before else ""
         return f"{words}{head} {self.number(sp.Mul(*inside)) if inside else ''}".strip()
 

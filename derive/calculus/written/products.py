@@ -15,7 +15,7 @@ import sympy as sp
 
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.words import Word
-from derive.emit.common.spelling import Words, joined
+from derive.calculus.written.spelling import Words, joined
 
 MOST_FORMS = 4  # products whose forms are read both ways
 

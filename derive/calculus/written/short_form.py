@@ -22,10 +22,10 @@ from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL, diagonals, 
 from derive.calculus.index.slices import NOTHING, sliced, stacks_of
 from derive.calculus.index.text import index_names
 from derive.calculus.index.words import Word, word
-from derive.emit.common import latex
-from derive.emit.common.dialect import TEXT, Dialect
-from derive.emit.common.products import Product, Products, Rows
-from derive.emit.common.spelling import LETTERS, NAMES, joined, split_sign
+from derive.calculus.written import symbols
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.products import Product, Products, Rows
+from derive.calculus.written.spelling import LETTERS, NAMES, joined, split_sign
 
 WIDE = 100  # characters of a line with its bracket
 WIDE_LATEX = 240
@@ -310,7 +310,7 @@ class _Writer(Products):
             ones = d.ones.format()
             size = tensor.dims[0]
             if d.is_latex:
-                return rf"{name} = I - {ones} {self.transposed(ones)} / {latex.number(size)}"
+                return rf"{name} = I - {ones} {self.transposed(ones)} / {symbols.number(size)}"
             return f"{name} = I - {ones} {self.transposed(ones)}/{size}"
         if tensor.kind == CENTRED:
             c = self.letter(tensor.meaning)

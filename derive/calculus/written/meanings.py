@@ -13,10 +13,10 @@ from derive.calculus.index.defined import Book, Definition, placed
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.slices import LETTERS, OTHERS
-from derive.emit.common import latex
-from derive.emit.common.dialect import TEXT, Dialect
-from derive.emit.common.short_form import short_form
-from derive.emit.common.spelling import Words
+from derive.calculus.written import symbols
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.short_form import short_form
+from derive.calculus.written.spelling import Words
 
 FIRST = {"B": ("s",)}  # before the letters of summed positions
 
@@ -76,7 +76,7 @@ def _right(own: Definition, bodies: list[str], places: list[str], writer: Words)
     if own.kind == "gate":
         weight = writer.at("w", places)
         key = places[-1]
-        over = rf"\sum_{{{latex.index_name(key)}}}" if tex else f"sum_{{{key}}}"
+        over = rf"\sum_{{{symbols.index_name(key)}}}" if tex else f"sum_{{{key}}}"
         share = rf"\frac{{{weight}}}{{{over} {weight}}},\;" if tex else f"{weight}/{over} {weight},"
         times = r" \exp" if tex else " * exp"
         return f"{share} {weight} = {bodies[1]}{times}{inside(first)}"
