@@ -19,8 +19,8 @@ from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book, placed
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
+from derive.calculus.written.short_form import short_form
 from derive.emit.common.graph_code import statements
-from derive.emit.common.short_form import short_form
 from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face.symbols import plain

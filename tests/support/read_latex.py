@@ -71,7 +71,7 @@ class Translator:
         while self.peek() in ("_", "^"):
             below = self.take() == "_"
             words = self.group() if self.peek() == "{" else self.take()
-            if below and braced:
+            if below and (braced or is_entry(base, words.split())):
                 inner = f"({base})" if " " in base.strip() else base
                 base = f"{inner}[{','.join(words.split())}]"
             elif below:
@@ -83,6 +83,11 @@ class Translator:
             else:
                 base = f"({base})^{words}" if braced and "[" not in base else f"{base}^{words}"
         return base
+
+
+def is_entry(base, below):
+    """Letters below a name are its indices, but for sizes (n_k) and operators (P_ab)."""
+    return base not in ("n", "P", "Q") and all(len(w) == 1 and w.isalpha() for w in below)
 
 
 def translated(tex):

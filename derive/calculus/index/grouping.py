@@ -251,7 +251,7 @@ def _taken_apart(coefficient: sp.Expr, dims: frozenset[sp.Symbol]) -> tuple[sp.E
     """A coefficient as parameters times (number and sizes)."""
     parameters, measure = sp.Integer(1), sp.Integer(1)
     for factor in sp.Mul.make_args(sp.factor(coefficient)):
-        if factor.free_symbols <= dims:
+        if factor.free_symbols <= dims and factor.is_real:
             measure *= factor
         else:
             parameters *= factor

@@ -62,7 +62,7 @@ def shortest(expression: Expression) -> Expression:
 
     Raises CheckFailed if the form is not equal to what it came from.
     """
-    start = expression.map_terms(lambda c, f: [(c, _diagonals(f))])
+    start = diagonals(expression)
     split = _split(start)
     best = start
     if split is not None and len(split.terms) <= MOST_SPLIT:
@@ -77,6 +77,11 @@ def shortest(expression: Expression) -> Expression:
 def normal(expression: Expression) -> Expression:
     """The expression with the words of this module in the order that `shortest` gives them."""
     return expression.map_terms(lambda c, f: [(c, _turned(_diagonals(f)))])
+
+
+def diagonals(expression: Expression) -> Expression:
+    """The expression with X[k,k] as the vector diag X."""
+    return expression.map_terms(lambda c, f: [(c, _diagonals(f))])
 
 
 def plain(expression: Expression) -> Expression:

@@ -8,6 +8,8 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors
 from derive.calculus.index.readable import readable
 from derive.calculus.index.text import index_names
+from derive.calculus.written.symbols import number as number
+from derive.calculus.written.symbols import tensor_name as tensor_name
 
 
 def lines(expression: Expression) -> list[str]:
@@ -35,26 +37,6 @@ def _term(coefficient: sp.Expr, factors: Factors, expression: Expression) -> str
     elif coefficient.is_Add:
         front = rf"\left({front}\right)"
     return f"{front} {total}{product}".strip()
-
-
-def number(coefficient: sp.Expr) -> str:
-    return str(sp.latex(coefficient, symbol_names=_signed_names(coefficient)))
-
-
-def _signed_names(coefficient: sp.Expr) -> dict[sp.Symbol, str]:
-    """c_plus and c_minus by the signs they are named after."""
-    signs = {"plus": "+", "minus": "-"}
-    parts = {s: s.name.rpartition("_") for s in coefficient.free_symbols}
-    return {s: f"{h}_{{{signs[t]}}}" for s, (h, _, t) in parts.items() if h and t in signs}
-
-
-def tensor_name(name: str) -> str:
-    if name == "delta":
-        return r"\delta"
-    head, _, tail = name.partition("_")
-    if len(head) > 1 and head.isalpha():
-        head = rf"\mathrm{{{head}}}"
-    return f"{head}^{{({tail})}}" if tail else head
 
 
 def _scripts(indices: list[str], name: str) -> str:

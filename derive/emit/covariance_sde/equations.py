@@ -9,9 +9,9 @@ import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import index_names
-from derive.emit.common.dialect import LATEX, TEXT
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.short_form import WIDE, short_form
 from derive.emit.common.document import Shown
-from derive.emit.common.short_form import WIDE, short_form
 
 HEADINGS = {
     "drift": "Drift, dV_ab = b_ab dt + noise",

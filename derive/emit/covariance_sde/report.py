@@ -5,10 +5,10 @@ from __future__ import annotations
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import show
 from derive.calculus.index.words import word
+from derive.calculus.written.short_form import short_form
 from derive.emit.common import latex
 from derive.emit.common.contraction import responses
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.common.short_form import short_form
 from derive.emit.covariance_sde.equations import all_shown, terms
 from derive.emit.covariance_sde.module import model_signature
 from derive.methods.covariance_sde.fields import Field, NoiseMap, describe

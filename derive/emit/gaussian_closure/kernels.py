@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from derive.calculus.index import chains
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
+from derive.calculus.written.meanings import expression_text
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import fresh, local
 from derive.emit.gaussian_closure.code import Code
@@ -215,8 +215,10 @@ def _needed(result: GaussianClosure) -> list[tuple[Expression, Tensor]]:
 
 def condition_text(result: GaussianClosure) -> str:
     """The matrices that must be positive definite, in words."""
+    stacks = result.names.stacks
     parts = [
-        f"I + F^T M F, F F^T = {'cov' if c.name == 'S' else c.name}, M = {chains.text(m)}"
+        f"I + F^T M F, F F^T = {'cov' if c.name == 'S' else c.name}, "
+        f"M = {expression_text(m, stacks)}"
         for m, c in _needed(result)
     ]
     return "; ".join(dict.fromkeys(parts))

@@ -11,11 +11,12 @@ from functools import lru_cache
 import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import derivative_of
-from derive.calculus.index import chains
+from derive.calculus.written.dialect import LATEX
 from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.gaussian_closure.equations import written
 from derive.emit.gaussian_closure.kernels import (
     Parts,
     add_cov_rate,
@@ -27,17 +28,9 @@ from derive.emit.gaussian_closure.kernels import (
 )
 from derive.emit.gaussian_closure.particles import particle_body
 from derive.emit.gaussian_closure.rates import LAW, add_cubature, add_errors, add_fourier
-from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, GaussianClosure
 from derive.version import ENGINE
 
-LEFT = {
-    "velocity": (r"\Gamma(x)", "Gamma(x)"),
-    "mean_rate": (r"\dot m", "m'"),
-    "jacobian": (r"R = \mathbb{E}\,\nabla\Gamma", "R = E grad Gamma"),
-    "cov_rate": (r"\dot S", "S'"),
-    "noise": (r"N", "N"),
-}
 SPEC_ORDER = ("margin", "noise", "factor_rate", "rate_error")
 QUADRATURES = frozenset(
     [
@@ -126,26 +119,11 @@ def model_signature(result: GaussianClosure) -> str:
 
 
 def equations_text(result: GaussianClosure) -> dict[str, str]:
-    """Name to equation; the tensors they use are defined first."""
-    out = {
-        tensor.name: chains.meaning_text(tensor, result.book)
-        for tensor in defined_in(result.book, *result.equations.values())
-    }
-    for name, expression in result.equations.items():
-        left = LEFT.get(name, (name, name))[1]
-        out[name] = f"{left} = {chains.text(expression)}"
-    return out
+    return {name: shown.text for name, shown in written(result).items()}
 
 
 def equations_latex(result: GaussianClosure) -> dict[str, str]:
-    out = {}
-    for tensor in defined_in(result.book, *result.equations.values()):
-        left, right = chains.meaning(tensor, result.book, chains.LATEX)
-        out[tensor.name] = f"{left} = {right}"
-    for name, expression in result.equations.items():
-        left = LEFT.get(name, (rf"\mathrm{{{name}}}".replace("_", r"\_"), name))[0]
-        out[name] = f"{left} = {chains.latex(expression)}"
-    return out
+    return {name: shown.latex for name, shown in written(result, LATEX).items()}
 
 
 def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from derive.calculus.index import chains
+from dataclasses import replace
+
 from derive.calculus.index.expressions import Expression
+from derive.calculus.written.dialect import LATEX, TEXT
 from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.gaussian_closure.module import equations_latex, equations_text, model_signature
+from derive.emit.gaussian_closure.equations import Written, of_equation, written
+from derive.emit.gaussian_closure.module import model_signature
 from derive.methods.gaussian_closure.result import GaussianClosure
 
 HEADINGS = {
@@ -22,14 +25,12 @@ def document(result: GaussianClosure, steps: bool = False) -> Document:
     """The report, with the record of the steps or with the equations alone."""
     model = result.model
     verdict = "exact closure" if result.exact else f"projected closure ({result.route})"
-    shown = equations_latex(result)
+    shown = written(result, LATEX)
     return Document(
         name=model.name,
         title=model.doc.strip().split("\n")[0],
         intro=[f"  tokens {model.state}[{model.state_dim}] with law N(m, S); {verdict}"],
-        equations=[
-            _equation(name, text, shown[name]) for name, text in equations_text(result).items()
-        ],
+        equations=[_equation(name, form, shown[name]) for name, form in written(result).items()],
         notes=result.facts,
         facts=result.facts,
         data={
@@ -37,22 +38,28 @@ def document(result: GaussianClosure, steps: bool = False) -> Document:
             "exact": result.exact,
             "route": result.route,
         },
-        more={"latex": shown},
-        steps=[StepShown(s, [_result(n, e) for n, e in s.results.items()]) for s in result.steps]
+        more={"latex": {name: tex.latex for name, tex in shown.items()}},
+        steps=[
+            StepShown(s, [_found(result, n, e) for n, e in s.results.items()]) for s in result.steps
+        ]
         if steps
         else None,
     )
 
 
-def _equation(name: str, text: str, tex: str) -> Shown:
-    left, _, right = tex.partition(" = ")
-    if name == "jacobian":  # a name, then what it is called, then what it equals
-        left, _, right = "R", "", tex.removeprefix("R = ")
-    return Shown(name, [f"  {text}"], HEADINGS.get(name, name), left, [right], text)
+def _equation(name: str, form: Written, tex: Written) -> Shown:
+    first, *others = form.right
+    rows = [f"  {form.left} = {first}", *(f"      {row}" for row in others)]
+    rows += [f"      where {row}" for row in form.where]
+    right = list(tex.right)
+    if tex.where:
+        right.append(r"\text{where } " + r",\quad ".join(tex.where))
+    return Shown(name, rows, HEADINGS.get(name, name), tex.left, right, form.text)
 
 
-def _result(name: str, expression: Expression) -> Shown:
+def _found(result: GaussianClosure, name: str, expression: Expression) -> Shown:
     """What a step has found."""
-    text = chains.text(expression)
+    form, tex = (of_equation(result, name, expression, d) for d in (TEXT, LATEX))
+    shown = _equation(name, replace(form, left=name), tex)
     left = rf"\mathrm{{{latex.escape(name)}}}"
-    return Shown(name, [f"{name} = {text}"], name, left, [chains.latex(expression)], text)
+    return replace(shown, rows=[row[2:] for row in shown.rows], heading=name, left=left)

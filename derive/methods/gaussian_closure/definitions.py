@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from derive.calculus.index.chains import meaning_text
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
+from derive.calculus.written.meanings import meaning
+from derive.methods.gaussian_closure.names import Names
 
 
-def definition_texts(book: Book, *expressions: Expression) -> list[str]:
+def definition_texts(names: Names, book: Book, *expressions: Expression) -> list[str]:
     """What the defined tensors of some expressions mean, in words of matrices."""
-    return [meaning_text(t, book) for t in defined_in(book, *expressions)]
+    return [" = ".join(meaning(t, book, names.stacks)) for t in defined_in(book, *expressions)]
 
 
 def defined_in(book: Book, *expressions: Expression) -> list[Tensor]:

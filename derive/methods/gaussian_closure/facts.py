@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
-from derive.calculus.index.chains import text
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
+from derive.calculus.written.meanings import expression_text
 from derive.errors import Refusal
 from derive.methods.common.record import Check, Fact
 from derive.methods.gaussian_closure import checks, clouds, instances
@@ -254,10 +254,11 @@ def conditions(result: GaussianClosure) -> tuple[Fact, ...]:
     for matrix, cov in result.book.conditions:
         if is_gram(matrix):
             continue
+        shown = expression_text(matrix, result.names.stacks)
         if has_frequency(matrix):
-            words = f"integrable at every frequency u: M = {text(matrix)} is positive semi-definite"
+            words = f"integrable at every frequency u: M = {shown} is positive semi-definite"
             out.append(at_every_frequency(words, result, matrix, U))
             continue
-        words = f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {text(matrix)}"
+        words = f"integrable while I + L^T M L > 0, L L^T = {cov.name}, M = {shown}"
         out.append(condition(words, result, matrix, cov))
     return tuple(dict.fromkeys(out))

@@ -38,6 +38,12 @@ class Names:
         else:
             self.key_mean, self.key_cov = self.mean, self.cov
 
+    @property
+    def stacks(self) -> frozenset[sp.Symbol]:
+        """Dimensions that count matrices and laws: positions, heads."""
+        heads = {m.shape[0] for m in self.model.matrices if len(m.shape) == 3}
+        return frozenset(heads | ({self.blocks} if self.model.positional else set()))
+
     def key_law(self) -> GaussianLaw:
         block = self.tau if self.model.positional and self.block else None
         return GaussianLaw(self.y, self.key_mean, self.key_cov, block)

@@ -12,10 +12,10 @@ import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import regular_order
 from derive.calculus.gaussian.tilt import NoTilt, average
-from derive.calculus.index.chains import text
 from derive.calculus.index.defined import Book, differentiate, plus, spread
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
+from derive.calculus.written.meanings import expression_text
 from derive.methods.gaussian_closure.conditions import U
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Reader, Rule, velocity_of
@@ -88,14 +88,14 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
         fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
     singular = singular_places(left, names, book)
     if singular is not None:
-        fact += "; by values alone, split where " + _where_singular(singular)
+        fact += "; by values alone, split where " + _where_singular(singular, names)
     return Rates(CUBATURE, base[0], base[1], (), left, through, singular, (fact,))
 
 
-def _where_singular(singular: tuple[Expression, ...]) -> str:
+def _where_singular(singular: tuple[Expression, ...], names: Names) -> str:
     if not singular:
         return "nothing is known: the velocity has kinks or poles whose place no rule gives"
-    return " or ".join(f"{text(q)} = 0" for q in singular)
+    return " or ".join(f"{expression_text(q, names.stacks)} = 0" for q in singular)
 
 
 def linear_forms(expression: Expression, variable: Tensor, book: Book) -> tuple[Form, ...] | None:

@@ -20,10 +20,10 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.grouping import expanded, grouped
 from derive.calculus.index.means import plain, shortest
 from derive.calculus.index.text import show
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.short_form import ShortForm, short_form
+from derive.calculus.written.spelling import Words
 from derive.derivation import derived
-from derive.emit.common.dialect import LATEX, TEXT
-from derive.emit.common.short_form import ShortForm, short_form
-from derive.emit.common.spelling import Words
 from derive.emit.covariance_sde.report import product_words
 from derive.entry import generated_folder
 from derive.methods.covariance_sde.finite_width import finite_width
@@ -277,7 +277,7 @@ def test_what_a_module_says_of_its_equations_reads_back(entry):
 
 WRONG_LATEX = {  # model, equation, what is replaced by what
     "sign": ("shaped_attention", "drift", r"d - \frac{1}{m}", r"d + \frac{1}{m}"),
-    "transpose": ("shaped_attention", "noise", r"{F^{(1)}}^{\top}", "F^{(1)}"),
+    "transpose": ("shaped_attention", "noise", r"F_{1}^{\top}", "F_{1}"),
     "exchange": (
         "shaped_attention",
         "diffusion",

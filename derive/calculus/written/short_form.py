@@ -8,24 +8,28 @@ has more; and what the symbols in it stand for.  The form is proven equal to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import sympy as sp
 
+from derive.calculus.index.canonical import components
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor
 from derive.calculus.index.grouping import PART, Grouped, Line, Piece, grouped
-from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL, shortest
+from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL, diagonals, shortest
+from derive.calculus.index.slices import NOTHING, sliced, stacks_of
 from derive.calculus.index.text import index_names
 from derive.calculus.index.words import Word, word
-from derive.emit.common import latex
-from derive.emit.common.dialect import TEXT, Dialect
-from derive.emit.common.spelling import LETTERS, NAMES, OPERATOR, Words, joined, split_sign
+from derive.calculus.written import symbols
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.products import Product, Products, Rows
+from derive.calculus.written.spelling import NAMES, OPERATOR, joined, names_in, split_sign
 
 WIDE = 100  # characters of a line with its bracket
 WIDE_LATEX = 240
+BRIEF = 3  # words of a product whose transpose is written out
 LONG = 4  # letters from which a chain between two free indices gets a name
 
 
@@ -43,18 +47,23 @@ class ShortForm:
 
 
 def short_form(
-    expression: Expression, dialect: Dialect = TEXT, avoid: Iterable[str] = ()
+    expression: Expression,
+    dialect: Dialect = TEXT,
+    avoid: Iterable[str] = (),
+    stacks: Collection[sp.Symbol] | None = None,
 ) -> ShortForm:
-    """`avoid`: names that symbols may not take.
+    """`avoid`: names that symbols may not take; `stacks`: dimensions that count matrices (heads,
+    positions), None: sums over tokens, to be read as means.
 
     Raises CheckFailed where the form does not equal the expression.
     """
-    found = _found(expression)
-    writer = _Writer(dialect, {*avoid, *_taken(found)}, found=found)
-    lines = writer.lines(found.inside)
+    parts = NOTHING if stacks is None else sliced(expression, stacks)
+    found = _found(expression) if stacks is None else grouped(diagonals(parts.expression))
+    writer = _Writer(dialect, {*avoid, *names_in(found)}, stacked=parts, found=found)
+    lines = writer.rows(found.inside)
     if found.operator is not None:
         lines = writer.operated(lines)
-    lines += writer.lines(found.lines)
+    lines += writer.rows(writer.joint_lines())
     if lines:
         lines[0] = lines[0].removeprefix("+ ")
     return ShortForm(lines or ["0"], writer.definitions(), found.count, writer.as_matrix)
@@ -65,24 +74,8 @@ def _found(expression: Expression) -> Grouped:
     return grouped(shortest(expression))
 
 
-def _taken(found: Grouped) -> set[str]:
-    """Names that stand for something already."""
-    out = {i.name for i in found.free}
-    for line in (*found.inside, *found.lines):
-        out |= {s.name for s in line.coefficient.free_symbols}
-    for piece in found.pieces:
-        out |= {s.name for s in piece.coefficient.free_symbols}
-    factors = [f for p in found.pieces for part in p.parts for f in part]
-    factors += [f for e in found.named.values() for _, fs in e.terms for f in fs]
-    for f in factors:
-        out |= {i.dim.name for i in f.indices}
-        if f.tensor.kind not in (*LETTERS, PART):
-            out.add(f.tensor.name)
-    return out | ({found.operator.tensor.name} if found.operator else set())
-
-
 @dataclass
-class _Writer(Words):
+class _Writer(Products):
     """Writes one grouped equation; names are given as they are first needed."""
 
     found: Grouped = field(kw_only=True)
@@ -90,7 +83,7 @@ class _Writer(Words):
 
     # lines
 
-    def lines(self, lines: Iterable[Line]) -> list[str]:
+    def rows(self, lines: Iterable[Line]) -> list[str]:
         return [row for line in lines for row in self.line(line.coefficient, line.pieces)]
 
     def operated(self, lines: list[str]) -> list[str]:
@@ -113,51 +106,108 @@ class _Writer(Words):
         pairs = zip(free[::2], free[1::2], strict=True)
         return " ".join(self.dialect.acts.format(name, i.name, j.name) for i, j in pairs)
 
+    def joint_lines(self) -> Sequence[Line]:
+        """Lines of one product each as one, where they begin or end alike: V (J_1 m + J_2 S x).
+
+        In slices alone: over tokens, what has other parameters in front is another effect.
+        """
+        pieces = [p for line in self.found.lines for p in line.pieces]
+        single = len(pieces) == len(self.found.lines) > 1 and self.in_words
+        if self.stacked is NOTHING or not single or any(p.exchanges for p in pieces):
+            return self.found.lines
+        wholes = [line.coefficient * line.pieces[0].coefficient for line in self.found.lines]
+        shared = set.intersection(*(set(sp.Mul.make_args(c)) for c in wholes))
+        front = sp.Mul(*(c for c in shared if c.free_symbols))
+        inside = [replace(p, coefficient=c / front) for p, c in zip(pieces, wholes, strict=True)]
+        rows = self.factored([self._product(p, self.found.free) for p in inside])
+        return [Line(front, tuple(inside))] if len(rows) == 1 else self.found.lines
+
     def line(self, coefficient: sp.Expr, pieces: Sequence[Piece]) -> list[str]:
         """One line of the right side: its text in rows, the first one signed."""
-        free = self.found.free
-        rows: list[tuple[str, str]] = []  # sign and words
-        as_matrix = self.as_matrix
-        if len(pieces) == 1 and not (as_matrix and pieces[0].exchanges):
-            whole = coefficient * pieces[0].coefficient  # nothing to put in brackets
-            coefficient, pieces = sp.Integer(1), [replace(pieces[0], coefficient=whole)]
-            if pieces[0].exchanges and whole != 1:
-                coefficient, pieces = whole, [replace(pieces[0], coefficient=sp.Integer(1))]
-        for piece in pieces:
-            for way in (free, *piece.exchanges) if as_matrix else (free,):
-                names = dict(zip(free, way, strict=True))
-                parts = tuple(tuple(f.rename(names) for f in p) for p in piece.parts)
-                product = self._matrix(parts) if as_matrix else self._indexed(parts)
-                rows.append(self.signed(piece.coefficient, product))
-            if not as_matrix:
-                sign, words = rows.pop()
-                words += "".join(f" + {self._exchange(way)}" for way in piece.exchanges)
-                rows.append((sign, words))
+        if self.in_words:
+            coefficient, rows = self._in_words(coefficient, pieces)
+        else:
+            coefficient, rows = self._in_entries(coefficient, pieces)
         if coefficient == 1:
             return [f"{sign} {words}" for sign, words in rows]
+        if len(rows) == 1 and rows[0][0] == "+" and self.in_words:
+            return [" ".join(self.signed(coefficient, rows[0][1]))]
         return self._bracketed(coefficient, rows)
+
+    def _in_entries(self, coefficient: sp.Expr, pieces: Sequence[Piece]) -> tuple[sp.Expr, Rows]:
+        """What stands before the bracket, and the rows in it."""
+        if len(pieces) == 1:
+            whole = coefficient * pieces[0].coefficient  # nothing to put in brackets
+            keep = bool(pieces[0].exchanges) and whole != 1
+            coefficient, inner = (whole, sp.Integer(1)) if keep else (sp.Integer(1), whole)
+            pieces = [replace(pieces[0], coefficient=inner)]
+        rows = []
+        for piece in pieces:
+            sign, words = self.signed(piece.coefficient, self._indexed(piece.parts))
+            words += "".join(f" + {self._exchange(way)}" for way in piece.exchanges)
+            rows.append((sign, words))
+        return coefficient, rows
+
+    def _in_words(self, coefficient: sp.Expr, pieces: Sequence[Piece]) -> tuple[sp.Expr, Rows]:
+        """Both of two transposes are written, or "transpose" for those of all long rows."""
+        ways = [[self._product(p, way) for way in (self.found.free, *p.exchanges)] for p in pieces]
+        if all(len(both) == 2 for both in ways):
+            upright = [min(reversed(both), key=_turned) for both in ways]
+            if max(len(p.words) for p in upright) > BRIEF:
+                rows = [*self.factored(upright), ("+", self.dialect.partner)]
+                if coefficient != 1:
+                    return coefficient, rows
+                several = len(self.found.lines) > 1
+                return coefficient, [("+", self.closed(joined(rows), several))]
+        products = [p for both in ways for p in both]
+        if len(products) == 1:
+            (one,) = products
+            return sp.Integer(1), self.factored(
+                [replace(one, coefficient=coefficient * one.coefficient)]
+            )
+        return coefficient, self.factored(products)
+
+    def _product(self, piece: Piece, way: Sequence[Index]) -> Product:
+        names = dict(zip(self.found.free, way, strict=True))
+        words = (self._word(tuple(f.rename(names) for f in part)) for part in piece.parts)
+        return self.product(piece.coefficient, [w for w in words if w], self.found.free)
 
     def _bracketed(self, coefficient: sp.Expr, rows: list[tuple[str, str]]) -> list[str]:
         sign, size = split_sign(coefficient)
-        front = self.number(size)
+        front = self.front(size) if size != 1 else ""
         inner = joined(rows)
         if self.dialect.is_latex and len(inner) < WIDE_LATEX:
-            return [rf"{sign} {front} \left[ {inner} \right]"]
+            return [rf"{sign} {front}\left[ {inner} \right]"]
         if self.dialect.is_latex:
             first, *middle = (f"{s} {words}" for s, words in rows)
             first = first.removeprefix("+ ")
-            out = [rf"{sign} {front} \Big[ {first}", *(rf"\quad {row}" for row in middle)]
+            out = [rf"{sign} {front}\Big[ {first}", *(rf"\quad {row}" for row in middle)]
             return [*out[:-1], rf"{out[-1]} \Big]"]
         exchanged = len(rows) > 1 and any(self.dialect.arrow in words for _, words in rows)
         if not exchanged and len(front) + len(inner) < WIDE:
-            return [f"{sign} {front} * [ {inner} ]"]
-        return [f"{sign} {front} * [", *(f"    {s} {words}" for s, words in rows), "  ]"]
+            return [f"{sign} {front}[ {inner} ]"]
+        return [f"{sign} {front}[", *(f"    {s} {words}" for s, words in rows), "  ]"]
+
+    @property
+    def as_matrix(self) -> bool:
+        return len(self.found.free) == 2 and self.in_words
 
     @cached_property
-    def as_matrix(self) -> bool:
-        """Two free indices, and every product in words."""
+    def in_words(self) -> bool:
+        """One free index or two, and every product in words."""
         parts = [p for x in self.found.pieces for p in x.parts]
-        return len(self.found.free) == 2 and all(self._word(p) is not None for p in parts)
+        return len(self.found.free) in (1, 2) and all(self._word(p) is not None for p in parts)
+
+    def letter(self, tensor: Tensor) -> str:
+        """A named part at the places of the stacks in it."""
+        name = super().letter(tensor)
+        return self.at(name, self._places(tensor)) if self._places(tensor) else name
+
+    def _places(self, tensor: Tensor) -> list[str]:
+        if tensor.kind != PART:
+            return []
+        inside = self.found.named[tensor].tensors()
+        return list(dict.fromkeys(i.name for t in inside for i in stacks_of(t)))
 
     def _word(self, part: Factors) -> Word | None:
         if len(part) == 1 and not part[0].indices:
@@ -181,44 +231,6 @@ class _Writer(Words):
         return self.dialect.exchange.format(", ".join(cycles))
 
     # products
-
-    def _matrix(self, parts: Iterable[Factors]) -> str:
-        """A product over two free indices, in matrix words."""
-        row, column = self.found.free
-        scalars: list[str] = []
-        rows: list[str] = []
-        columns: list[str] = []
-        both: list[str] = []
-        for part in parts:
-            w = self._word(part)
-            assert w is not None
-            if not w.ends:
-                scalars.append(self.scalar(w))
-            elif w.left == w.right:
-                vector = self.dialect.diagonal.format(self._named_chain(w))
-                (rows if w.left == row else columns).append(vector)
-            elif len(w.ends) == 2:
-                both.append(self._named_chain(w if w.left == row else w.turned))
-            else:
-                (rows if w.ends[0] == row else columns).append(self.vector(w))
-        d = self.dialect
-        ones = d.ones.format()
-        left = d.entrywise.join(self.closed(v, len(rows) > 1) for v in rows)
-        right = d.entrywise.join(self.closed(v, len(columns) > 1) for v in columns)
-        if both:
-            product = d.entrywise.join(self.closed(m, len(both) > 1) for m in both)
-            if (rows or columns) and len(both) > 1:
-                product = d.brackets.format(product)
-            product = " ".join(
-                [*([d.diagonal.format(left)] if rows else []), product]
-                + ([d.diagonal.format(right)] if columns else [])
-            )
-        elif rows or columns:
-            left = self.closed(left or ones, bool(left))
-            product = f"{left} {self.transposed(self.closed(right or ones, bool(right)))}"
-        else:
-            product = f"{ones} {self.transposed(ones)}"
-        return " ".join([*self.powers(scalars), product]).strip()
 
     def _indexed(self, parts: Iterable[Factors]) -> str:
         scalars, entries, sums = [], [], []
@@ -255,9 +267,9 @@ class _Writer(Words):
         self.chains[w.letters] = (name, w)
         return name, ends
 
-    def _named_chain(self, w: Word) -> str:
+    def named_chain(self, w: Word) -> str:
         """A long chain that stands in several places has a name, another is written."""
-        if len(w.letters) < LONG:
+        if len(w.letters) < LONG or self.stacked is not NOTHING:
             return self.chain(w)
         parts = [p for x in self.found.pieces for p in x.parts]
         words = [self._word(p) for p in parts]
@@ -303,8 +315,7 @@ class _Writer(Words):
     def _definition(self, tensor: Tensor, name: str) -> str:
         d = self.dialect
         if tensor.kind == PART:
-            meaning = self.found.named[tensor]
-            return self._part(name, meaning)
+            return self._part(self.letter(tensor), self.found.named[tensor])
         if tensor.kind == OPERATOR:
             return self._operator(name)
         if tensor.kind == DIAGONAL:
@@ -313,7 +324,7 @@ class _Writer(Words):
             ones = d.ones.format()
             size = tensor.dims[0]
             if d.is_latex:
-                return rf"{name} = I - {ones} {self.transposed(ones)} / {latex.number(size)}"
+                return rf"{name} = I - {ones} {self.transposed(ones)} / {symbols.number(size)}"
             return f"{name} = I - {ones} {self.transposed(ones)}/{size}"
         if tensor.kind == CENTRED:
             c = self.letter(tensor.meaning)
@@ -345,6 +356,10 @@ class _Writer(Words):
         """A named part; a vector begins with the chain that all its terms begin with."""
         free = meaning.free
         words = [word(f, free) for _, f in meaning.terms]
+        if self.stacked is not NOTHING and free and all(w is not None for w in words):
+            inner = replace(self, found=replace(self.found, free=free))
+            terms = [Piece(c, tuple(components(f, free))) for c, f in meaning.terms]
+            return f"{name} = {joined(self.factored([inner._product(p, free) for p in terms]))}"
         if len(free) == 1 and all(w is not None for w in words):
             return f"{name} = {self._vectors([w for w in words if w is not None], meaning)}"
         scale = [self.signed(c, self._plain(f, free)) for c, f in meaning.terms]
@@ -358,7 +373,7 @@ class _Writer(Words):
         names = {i: Index("abcd"[k], i.dim) for k, i in enumerate(free)}
         renamed = tuple(f.rename(names) for f in factors)
         inside = Grouped(tuple(names.values()), (), {})
-        inner = _Writer(self.dialect, self.taken, self.names, found=inside, chains=self.chains)
+        inner = replace(self, found=inside)
         return inner._sum(renamed)
 
     def _vectors(self, words: list[Word], meaning: Expression) -> str:
@@ -375,3 +390,8 @@ class _Writer(Words):
         ]
         rest.sort(key=lambda item: item[0] == "-")
         return f"{head} {self.dialect.brackets.format(joined(rest))}".strip()
+
+
+def _turned(product: Product) -> int:
+    """How many transposes a product is written with."""
+    return sum("^" in word for word in product.words)

@@ -13,34 +13,39 @@ from dataclasses import dataclass, field, replace
 import sympy as sp
 
 from derive.calculus.index.factors import Index, Tensor
-from derive.calculus.index.grouping import PART
+from derive.calculus.index.grouping import PART, Grouped
 from derive.calculus.index.means import CENTRED, CENTRING, DIAGONAL
 from derive.calculus.index.readable import readable
+from derive.calculus.index.slices import NOTHING, SLICE, Sliced
 from derive.calculus.index.words import Word
-from derive.emit.common import latex
-from derive.emit.common.dialect import Dialect
+from derive.calculus.written import symbols
+from derive.calculus.written.dialect import Dialect
 
 OPERATOR = "operator"  # kind of what stands for an operator's name
 LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC", OPERATOR: "PQR"}
+IMAGINARY = sp.Symbol("i")  # its own letter: I is the identity
 NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "T")}
 
 
 @dataclass
 class Words:
-    """`taken`: names that stand for something; `names`: given so far."""
+    """`taken`: names that stand for something; `names`: given so far; `stacked`: what symbols in
+    coefficients stand for, where an expression is written in slices."""
 
     dialect: Dialect
     taken: set[str]
     names: dict[Tensor, str] = field(default_factory=dict)
+    stacked: Sliced = NOTHING
 
     def chain(self, w: Word) -> str:
+        return " ".join(self.letters(w))
+
+    def letters(self, w: Word) -> tuple[str, ...]:
         """Matrices one after the other; the delta of two free indices is the identity."""
         if all(x.tensor.kind == "delta" for x in w.letters):
-            return "I" if w.letters else ""
-        return " ".join(
-            self.transposed(self.letter(x.tensor)) if x.transposed else self.letter(x.tensor)
-            for x in w.letters
-        )
+            return ("I",) if w.letters else ()
+        names = ((self.letter(x.tensor), x.transposed) for x in w.letters)
+        return tuple(self.transposed(name) if turned else name for name, turned in names)
 
     def transposed(self, words: str) -> str:
         if self.dialect.is_latex and "^" in words and words[0] != "\\":
@@ -99,12 +104,15 @@ class Words:
     def letter(self, tensor: Tensor) -> str:
         if tensor in self.names:
             return self.names[tensor]
+        if tensor.kind == SLICE:
+            base, places, _ = tensor.meaning
+            return self.at(self.letter(base), [i.name for i in places])
         if tensor.kind == PART:
             name = self.fresh(NAMES[min(len(tensor.dims), 2)])
         elif tensor.kind in LETTERS and (tensor.kind != "spread" or tensor.meaning[0] == 1):
             name = self.fresh(tuple(LETTERS[tensor.kind]))
         else:
-            name = latex.tensor_name(tensor.name) if self.dialect.is_latex else tensor.name
+            name = symbols.word_name(tensor.name) if self.dialect.is_latex else tensor.name
         self.names[tensor] = name
         return name
 
@@ -116,7 +124,8 @@ class Words:
 
     def at(self, name: str, indices: Sequence[str]) -> str:
         if self.dialect.is_latex:
-            return rf"{{{name}}}_{{{' '.join(indices)}}}"
+            base = name if name.removeprefix("\\").isalnum() else f"{{{name}}}"
+            return rf"{base}_{{{' '.join(map(symbols.index_name, indices))}}}"
         return f"{name}[{','.join(indices)}]"
 
     def powers(self, words: Sequence[str]) -> list[str]:
@@ -143,17 +152,51 @@ class Words:
         top, bottom = sp.fraction(size)
         if top == 1 and not self.dialect.is_latex:
             return sign, f"{product}/{tied(bottom)}"
-        joint = " " if self.dialect.is_latex else " * "
-        return sign, f"{self.number(size)}{joint}{product}"
+        return sign, f"{self.front(size)}{product}"
+
+    def front(self, size: sp.Expr) -> str:
+        """A coefficient in front of what it multiplies; a sum over stacks begins its scope."""
+        words = self.number(size)
+        open_ = self.dialect.is_latex or words.isdigit() or re.search(r"sum_\{[^{}]*\}$", words)
+        return f"{words} " if open_ else f"{words} * "
 
     def number(self, size: sp.Expr) -> str:
         size = readable(size)
+        if size.free_symbols & {*self.stacked.sums}:
+            return self._summed(size)
+        size = size.xreplace({sp.I: IMAGINARY})
         if self.dialect.is_latex:
-            words = latex.number(size)
+            names = {s: self._entry_name(s) for s in size.free_symbols & {*self.stacked.entries}}
+            words = symbols.number(size, names)
             return self.dialect.brackets.format(words) if size.is_Add else words
         if size.is_Pow and size.exp.is_negative:
             return f"1/{tied(1 / size)}"
         return tied(size) if size.is_Add else sp.sstr(size)
+
+    def _summed(self, size: sp.Expr) -> str:
+        """A coefficient with sums over stacks: what they do not reach stands before them."""
+        if size.is_Add:
+            rows = (split_sign(part) for part in size.args)
+            return self.dialect.brackets.format(joined([(s, self.number(c)) for s, c in rows]))
+        stands: tuple[list[sp.Expr], ...] = ([], [], [])
+        for part in sp.Mul.make_args(size):
+            inside_ = part.free_symbols
+            reached = any(self.stacked.bound(s) for s in inside_)
+            stands[1 if part in self.stacked.sums else 2 if reached else 0].append(part)
+        before, sums, inside = stands
+        if len(sums) != 1:  # a sum inside of a factor: multiplied out
+            return self._summed(sp.expand(size))
+        over = [i.name for i in self.stacked.sums[sums[0]]]
+        head = f"sum_{{{','.join(over)}}}"
+        if self.dialect.is_latex:
+            head = rf"\sum_{{{' '.join(map(symbols.index_name, over))}}}"
+        words = self.front(sp.Mul(*before)) if before else ""
+        return f"{words}{head} {self.number(sp.Mul(*inside)) if inside else ''}".strip()
+
+    def _entry_name(self, symbol: sp.Symbol) -> str:
+        factor = self.stacked.entries[symbol]
+        name = self.letter(factor.tensor)
+        return self.at(name, [i.name for i in factor.indices]) if factor.indices else name
 
     def closed(self, words: str, wanted: bool = True) -> str:
         return self.dialect.brackets.format(words) if wanted and " " in words else words
@@ -167,6 +210,22 @@ def _is_product(words: str) -> bool:
 
 
 _BRACKETED = re.compile(r"\{[^{}]*\}|\([^()]*\)|\[[^\[\]]*\]")
+
+
+def names_in(found: Grouped) -> set[str]:
+    """Names that stand for something already."""
+    out = {i.name for i in found.free}
+    for line in (*found.inside, *found.lines):
+        out |= {s.name for s in line.coefficient.free_symbols}
+    for piece in found.pieces:
+        out |= {s.name for s in piece.coefficient.free_symbols}
+    factors = [f for p in found.pieces for part in p.parts for f in part]
+    factors += [f for e in found.named.values() for _, fs in e.terms for f in fs]
+    for f in factors:
+        out |= {i.dim.name for i in f.indices}
+        if f.tensor.kind not in (*LETTERS, PART):
+            out.add(f.tensor.name)
+    return out | ({found.operator.tensor.name} if found.operator else set())
 
 
 def joined(rows: Sequence[tuple[str, str]]) -> str:

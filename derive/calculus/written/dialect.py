@@ -21,6 +21,7 @@ class Dialect:
     step: str = " -> "
     acts: str = "{}_{}{}"
     acting: tuple[str, str] = ("(", ")")
+    partner: str = "transpose"
     is_latex: bool = False
 
 
@@ -38,5 +39,6 @@ LATEX = Dialect(
     step=r" \to ",
     acts="{}_{{{} {}}}",
     acting=(r"\Big(", r"\Big)"),
+    partner=r"\text{transpose}",
     is_latex=True,
 )

@@ -1,0 +1,88 @@
+"""The equations of a closure as a reader sees them, in text and in LaTeX.
+
+Input: a derivation.  Output: `Written` by name; the tensors that the equations use are defined
+first.  The rate of the covariance says that it is R S + S R^T where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from derive.calculus.index.expressions import Expression
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.meanings import meaning
+from derive.calculus.written.short_form import short_form
+from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.gaussian_closure.result import GaussianClosure, cov_rate
+
+LEFT = {  # {}: the position, where the law depends on it
+    "velocity": (r"\Gamma(x){}", "Gamma(x){}"),
+    "mean_rate": (r"\dot m{}", "m'{}"),
+    "jacobian": (r"R{} = \mathbb{{E}}\,\nabla\Gamma", "R{} = E grad Gamma"),
+    "cov_rate": (r"\dot S{}", "S'{}"),
+    "noise": (r"N{}", "N{}"),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """`left`; `right` in lines; `where`: what the symbols in it stand for."""
+
+    left: str
+    right: tuple[str, ...]
+    where: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """One line of text."""
+        where = f", where {'; '.join(self.where)}" if self.where else ""
+        return f"{self.left} = {' '.join(' '.join(self.right).split())}{where}"
+
+    @property
+    def latex(self) -> str:
+        where = r",\quad \text{where } " + r",\; ".join(self.where) if self.where else ""
+        return f"{self.left} = {' '.join(self.right)}{where}"
+
+
+def written(result: GaussianClosure, dialect: Dialect = TEXT) -> dict[str, Written]:
+    """All equations by name, those of defined tensors first."""
+    stacks, avoid = result.names.stacks, _names(result)
+    out = {}
+    for tensor in defined_in(result.book, *result.equations.values()):
+        left, right = meaning(tensor, result.book, stacks, dialect, avoid)
+        out[tensor.name] = Written(left, (right,))
+    for name, expression in result.equations.items():
+        out[name] = of_equation(result, name, expression, dialect)
+    return out
+
+
+def of_equation(
+    result: GaussianClosure, name: str, expression: Expression, dialect: Dialect = TEXT
+) -> Written:
+    """One equation, of an equation's or of another value."""
+    form = short_form(expression, dialect, _names(result), result.names.stacks)
+    generic = (rf"\mathrm{{{{{name}}}}}{{}}".replace("_", r"\_"), f"{name}{{}}")
+    place = "" if not result.model.positional else "_{s}" if dialect.is_latex else "[s]"
+    left = LEFT.get(name, generic)[0 if dialect.is_latex else 1].format(place)
+    if name == "cov_rate" and _is_product(result, expression):
+        R, S = f"R{place}", f"S{place}"
+        noise = "" if result.noise is None else f" + N{place}"
+        left += f" = {R} {S} + {S} {dialect.transpose.format(R)}{noise}"
+    return Written(left, tuple(form.lines), tuple(form.where))
+
+
+def _is_product(result: GaussianClosure, expression: Expression) -> bool:
+    """Is it R S + S R^T, and the noise, with the R and the noise that are shown?"""
+    if "jacobian" not in result.equations:
+        return False
+    noise = result.equations.get("noise")
+    shown = replace(result, jacobian=result.equations["jacobian"], noise=noise)
+    return cov_rate(shown) == expression
+
+
+def _names(result: GaussianClosure) -> set[str]:
+    """What stands for something in any of the equations."""
+    model = result.model
+    used = {m.data for m in model.matrices} | {p.name for p in model.params}
+    used |= {t.name for e in result.equations.values() for t in e.tensors()}
+    return used | {t.name for t in result.book.of} | set("iuswxyRNEg")

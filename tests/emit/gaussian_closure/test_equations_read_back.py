@@ -1,0 +1,80 @@
+"""The text of every shipped closure's equations, read as a reader does, is its index expression."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from read_closures import read_closure
+
+from derive.calculus.index.defined_values import value
+from derive.calculus.index.expressions import single
+from derive.calculus.index.factors import Index
+from derive.calculus.written.products import Products
+from derive.derivation import derived
+from derive.emit.gaussian_closure.equations import written
+from derive.registry import registered
+
+MODELS = [e for e in registered() if e.method == "gaussian_closure"]
+SIZES = {"d": 3, "d_k": 4, "d_v": 2, "H": 2, "B": 3}
+
+
+def _known(result, rng):
+    """Random arrays for all tensors, symbols' numbers, defined tensors by their meaning."""
+    arrays = {m.data: rng.standard_normal([SIZES[s.name] for s in m.shape])
+              for m in result.model.matrices}  # fmt: skip
+    block = [SIZES["B"]] * result.model.positional
+    arrays["m"], arrays["x"] = rng.standard_normal((2, *block, SIZES["d"]))
+    F = rng.standard_normal((*block, SIZES["d"], SIZES["d"]))
+    arrays |= {"S": F @ F.swapaxes(-1, -2), "F_S": F, "theta": rng.uniform(0.2, 1, SIZES["B"])}
+    arrays["mask_upto"] = np.tril(np.ones((SIZES["B"],) * 2))
+    symbols = {s for e in result.equations.values() for c, _ in e.terms for s in c.free_symbols}
+    bodies = [b for d in result.book.of.values() for b in d.bodies]
+    symbols |= {s for b in bodies for c, _ in b.terms for s in c.free_symbols}
+    return arrays, {s: rng.uniform(0.3, 0.8) for s in symbols}
+
+
+def _gap(result):
+    """The largest relative distance of a text from its expression, and how many there are."""
+    rng = np.random.default_rng(8)
+    arrays, numbers = _known(result, rng)
+    worst, shown = [], written(result)
+    for name, expression in result.equations.items():
+        given = dict(arrays)
+        right = value(expression, result.book, given, SIZES, numbers)
+        for tensor in expression.tensors():
+            if tensor in result.book.of:
+                given[tensor.name] = _defined(tensor, result.book, arrays, numbers)
+        known = given | {s.name: np.array(v) for s, v in numbers.items()}
+        text = " ".join(shown[name].right)
+        assert not shown[name].where
+        sizes = SIZES | {"h": SIZES["H"], "tau": SIZES["B"]}
+        for s in range(SIZES["B"] if result.model.positional else 1):
+            found = read_closure(text, known, {"s": s, "h": 0, "tau": 0}, sizes)
+            wanted = right[s] if result.model.positional else right
+            wanted = wanted[:, None] if wanted.ndim == 1 else wanted
+            worst.append(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return max(worst), len(worst)
+
+
+def _defined(tensor, book, arrays, numbers):
+    indices = tuple(Index(f"q{k}", d) for k, d in enumerate(tensor.dims))
+    return value(single(tensor[indices], indices), book, arrays, SIZES, numbers)
+
+
+@pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
+def test_every_equation_reads_back_as_its_index_expression(entry):
+    worst, compared = _gap(derived(entry))
+    assert compared and worst < 1e-11
+
+
+def test_a_wrong_sign_in_the_writer_does_not_read_back(monkeypatch):
+    (entry,) = (e for e in MODELS if e.name == "l2_closure")
+    plain = Products._row_of
+
+    def turned(self, product):
+        sign, words = plain(self, product)
+        return ("-" if sign == "+" and words.startswith("2") else sign), words
+
+    monkeypatch.setattr(Products, "_row_of", turned)
+    worst, _ = _gap(derived(entry))
+    assert worst > 1e-2
