@@ -20,6 +20,7 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import show_term
 from derive.errors import RequestError
+from derive.face import values
 from derive.face.comparing import words
 from derive.face.entries import closure_of, dims_of
 from derive.face.symbols import symbols_in
@@ -34,11 +35,14 @@ class Home(Protocol):
     def book(self) -> Book: ...
     @property
     def algebra(self) -> Algebra: ...
+    @property
+    def symbols(self) -> Mapping[str, sp.Symbol]: ...
 
 
-def symbol_of(name: Any, value: Any, book: Book) -> sp.Symbol:
-    """The parameter of this name in an equation.  Raises RequestError with those that there are."""
-    name = str(name)
+def symbol_of(name: Any, value: Any, home: Home) -> sp.Symbol:
+    """The parameter of this name in an equation, or in another of the model: what does not depend
+    on it is constant.  Raises RequestError with those that there are."""
+    name, book = str(name), home.book
     found = {s.name: s for s in symbols_in(value) if not isinstance(s, Opaque)}
     if isinstance(value, Expression):
         for tensor in closure_of(value.tensors(), book):
@@ -51,6 +55,8 @@ def symbol_of(name: Any, value: Any, book: Book) -> sp.Symbol:
                 f"entries at a size: .sympy({name}=2)"
             )
         found = {n: s for n, s in found.items() if n not in running}
+    if name not in found and isinstance(home.symbols.get(name), Param):
+        return home.symbols[name]
     if name not in found:
         there = ", ".join(sorted(n for n, s in found.items() if isinstance(s, Param))) or "none"
         raise RequestError(f"{name} does not occur in this equation; its parameters: {there}")
@@ -114,31 +120,18 @@ def _opened(coefficient: sp.Expr) -> sp.Expr:
 def substituted(value: Any, given: Mapping[str, Any], home: Home) -> Any:
     """The parameters at exact values: numbers or expressions."""
     for name, number in given.items():
-        symbol = symbol_of(name, value, home.book)
-        exact = _exact(number)
-        _require_admissible(symbol, exact)
+        symbol = symbol_of(name, value, home)
+        at = values.exact(name, number, home.symbols)
+        values.require_admissible(symbol, at)
         if isinstance(value, tuple):
-            value = tuple(_in_graph(array, symbol, exact) for array in value)
+            value = tuple(_in_graph(array, symbol, at) for array in value)
         else:
-            value = on_coefficients(value, symbol, home, _put(symbol, exact))
+            value = on_coefficients(value, symbol, home, _put(symbol, at))
     return value
 
 
 def _put(symbol: sp.Symbol, at: sp.Expr) -> Callable[[sp.Expr], sp.Expr]:
     return lambda coefficient: _finite(coefficient.subs(symbol, at), symbol, at)
-
-
-def _exact(number: Any) -> sp.Expr:
-    if isinstance(number, float):
-        raise RequestError(f"numbers are exact here: sympy.Rational or a text, not {number}")
-    return sp.sympify(number, rational=True)
-
-
-def _require_admissible(symbol: sp.Symbol, value: sp.Expr) -> None:
-    if isinstance(symbol, Param) and value.is_number and value.is_real:
-        inside = float(value) in symbol.range
-        if not inside:
-            raise RequestError(f"{symbol} = {value} is outside its range, {symbol.range.text}")
 
 
 def _finite(found: sp.Expr, symbol: sp.Symbol, at: sp.Expr) -> sp.Expr:
@@ -163,7 +156,9 @@ def _in_graph(root: Array, symbol: sp.Symbol, value: sp.Expr) -> Array:
 
 def limit(value: Any, name: str, at: Any, home: Home) -> Any:
     """The limit of every coefficient; RequestError, with the term, where one has none."""
-    symbol, at = symbol_of(name, value, home.book), sp.sympify(at)
+    symbol = symbol_of(name, value, home)
+    at = values.exact(name, at, home.symbols)
+    values.require_admissible(symbol, at, ends=True)
 
     def rule(coefficient: sp.Expr) -> sp.Expr:
         try:
@@ -187,18 +182,35 @@ def _side(symbol: sp.Symbol, at: sp.Expr) -> str:
 
 def series(value: Any, name: str, order: int, home: Home, about: Any = 0) -> Any:
     """Every coefficient through the power `order` of (parameter - about)."""
-    symbol, centre = symbol_of(name, value, home.book), sp.sympify(about)
-    step = sp.Symbol(symbol.name, positive=True)  # SymPy expands about 0 from above
+    symbol = symbol_of(name, value, home)
+    centre = values.exact(name, about, home.symbols)
+    values.require_admissible(symbol, centre, ends=True)
+    if not isinstance(order, int) or isinstance(order, bool) or order < 0:
+        raise RequestError(f"order {order!r}: a power series ends with a power 0, 1, 2, ...")
+    if centre.is_infinite:
+        raise RequestError(f"a power series has a finite centre, not {symbol} = {centre}")
+    sides = {"+": (1,), "-": (-1,), "+-": (1, -1)}[_side(symbol, centre)]
 
     def rule(coefficient: sp.Expr) -> sp.Expr:
-        shifted = coefficient.subs(symbol, centre + step)
-        try:
-            found = sp.series(shifted, step, 0, order + 1).removeO()
-        except (NotImplementedError, ValueError):
-            raise RequestError(f"there is no power series in {symbol} about {centre}") from None
-        exponents = [t.as_coeff_exponent(step)[1] for t in sp.Add.make_args(sp.expand(found))]
-        if any(not e.is_Integer or e < 0 for e in exponents):
-            raise RequestError(f"the expansion in {symbol} about {centre} is no power series")
-        return sp.expand(found).subs(step, symbol - centre)
+        found = [_expanded(coefficient, symbol, centre, order, side) for side in sides]
+        if any(sp.expand(f - found[0]) != 0 for f in found[1:]):
+            raise RequestError(f"the power series in {symbol} about {centre} from two sides differ")
+        return found[0]
 
     return on_coefficients(value, symbol, home, rule)
+
+
+def _expanded(
+    coefficient: sp.Expr, symbol: sp.Symbol, centre: sp.Expr, order: int, side: int
+) -> sp.Expr:
+    """The power series on one side, +1 or -1, of the centre: SymPy expands about 0 from above."""
+    step = sp.Symbol(symbol.name, positive=True)
+    shifted = coefficient.subs(symbol, centre + side * step)
+    try:
+        found = sp.expand(sp.series(shifted, step, 0, order + 1).removeO())
+    except (NotImplementedError, ValueError):
+        raise RequestError(f"there is no power series in {symbol} about {centre}") from None
+    exponents = [t.as_coeff_exponent(step)[1] for t in sp.Add.make_args(found)]
+    if any(not e.is_Integer or e < 0 for e in exponents):
+        raise RequestError(f"the expansion in {symbol} about {centre} is no power series")
+    return sp.expand(found.subs(step, side * (symbol - centre)))

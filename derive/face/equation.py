@@ -11,7 +11,8 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
-from derive.calculus.index.text import show
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.short_form import short_form
 from derive.emit.common import latex
 from derive.emit.common.document import Shown
 from derive.emit.common.unicode import with_signs
@@ -228,10 +229,16 @@ def generic(name: str, value: Any) -> Shown:
     """How a value is shown that no report shows."""
     left = rf"\mathrm{{{latex.escape(name)}}}"
     if isinstance(value, Expression):
-        rows = [f"{name}:", *(f"    {row}" for row in show(value).split("\n"))]
-        return Shown(name, rows, name, left, latex.lines(value), None)
+        form, tex = short_form(value, TEXT), short_form(value, LATEX)
+        where = [f"    where {'; '.join(form.where)}"] if form.where else []
+        rows = [f"{name}:", *(f"    {row}" for row in form.lines), *where]
+        right = [
+            *tex.lines,
+            *([r"\text{where } " + r",\quad ".join(tex.where)] if tex.where else []),
+        ]
+        return Shown(name, rows, name, left, right, None)
     if isinstance(value, tuple):
         texts = [words(part) for part in value]
-        tex = [rf"\texttt{{{latex.escape(t)}}}" for t in texts]
-        return Shown(name, [f"{name} = {t}" for t in texts], name, left, tex, None)
+        shown = [rf"\texttt{{{latex.escape(t)}}}" for t in texts]
+        return Shown(name, [f"{name} = {t}" for t in texts], name, left, shown, None)
     return Shown(name, [f"{name} = {value}"], name, left, [sp.latex(value)], None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
+
+import sympy as sp
 
 from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
@@ -21,8 +23,10 @@ from derive.entry import Entry
 from derive.errors import RequestError
 from derive.face.comparing import Difference, differences
 from derive.face.equation import Equation, aligned, generic
+from derive.face.symbols import symbols_in
 from derive.methods.common.record import Fact, Step, require_sound
 from derive.notation.common.arrays import Array
+from derive.notation.common.scalars import Opaque
 from derive.process import has_signs
 from derive.registry import find
 
@@ -123,6 +127,12 @@ class Equations:
         """What builds array graphs, in methods that work on them."""
         return getattr(self.result, "algebra", None) or Algebra()
 
+    @cached_property
+    def symbols(self) -> Mapping[str, sp.Symbol]:
+        """Parameters and dimensions of the equations by name."""
+        values = list(self.result.equations.values())
+        return {s.name: s for s in symbols_in(values) if not isinstance(s, Opaque)}
+
     @property
     def steps(self) -> Sequence[Step]:
         """The steps of the derivation with their checks, shown as lines."""
@@ -183,7 +193,7 @@ class Equations:
         """How the report would show the equation `name` of another `value`; raises nothing."""
         changes: dict[str, Any] = {}
         there = getattr(self.result, "__dataclass_fields__", {})
-        if name in there:
+        if name in there and getattr(self.result, name) is self.result.equations.get(name):
             changes[name] = value
         if "equations" in there:
             changes["equations"] = {**self.result.equations, name: value}

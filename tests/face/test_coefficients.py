@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sympy as sp
 from faces import equations
 
+import derive
+from derive.calculus.arrays.algebra import Algebra
+from derive.calculus.index.defined import Book
 from derive.errors import RequestError
+from derive.face import coefficients
 from derive.face.equations import Equations
+from derive.notation.common.scalars import Param, Range
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +129,61 @@ def test_a_limit_inside_a_range_is_that_of_both_sides() -> None:
         limit(sp.Abs(x) / x, "x", 0, equations("shaped_smooth_mlp"))
     with pytest.raises(RequestError, match="two sides differ|no finite"):
         limit(1 / x, "x", 0, equations("shaped_smooth_mlp"))
+
+
+def test_a_value_may_name_a_parameter_of_the_equation() -> None:
+    """Once a text made a symbol of its own of it: two of one name, of which one was put in."""
+    drift = derive.derive("shaped_attention").drift
+    tied = drift.subs(gamma="tau_0 / 2")
+    for way in (tied, tied.subs(tau_0=3), tied.limit(tau_0="oo"), tied.series("tau_0", 2)):
+        names = {s.name for s in way.sympy(m=2)[0, 1].free_symbols}
+        assert names == {"V_11", "V_12", "V_22"}, names
+    plain = drift.subs(gamma=sp.Symbol("tau_0") / 2)
+    assert plain.value == tied.value
+    whole, half = drift.sympy(m=2)[0, 1], drift.subs(gamma="gamma/2").sympy(m=2)[0, 1]
+    assert sp.simplify(half - whole / 4) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda e: e.limit(gamma=5), "outside its range"),
+        (lambda e: e.limit(tau_0=-1), "outside its range"),
+        (lambda e: e.limit(tau_0="-oo"), "outside its range"),
+        (lambda e: e.limit(tau_0=1.5), "exact"),
+        (lambda e: e.subs(gamma="I"), "no real number"),
+        (lambda e: e.subs(gamma=sp.Float(0.5)), "exact"),
+        (lambda e: e.subs(gamma=None), "a number or an expression"),
+        (lambda e: e.subs(gamma="("), "is no expression"),
+        (lambda e: e.subs(gamma="open('/tmp/x')"), "is no expression"),
+        (lambda e: e.subs(gamma="__import__('os').getcwd()"), "is no expression"),
+        (lambda e: e.series("gamma", -1), "0, 1, 2"),
+        (lambda e: e.series("gamma", 1.5), "0, 1, 2"),
+        (lambda e: e.series("tau_0", 2, about="oo"), "finite centre"),
+    ],
+)
+def test_what_is_no_value_is_refused_in_words(call: Any, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        call(derive.derive("shaped_attention").drift)
+
+
+def test_a_power_series_at_an_inner_point_is_that_of_both_sides() -> None:
+    """|g| about 0 is g on one side alone."""
+    text = sp.Abs(G) + G**2
+    with pytest.raises(RequestError, match="from two sides differ"):
+        coefficients.series(text, "g", 2, Alone())
+    assert coefficients.series(sp.exp(G), "g", 2, Alone()) == 1 + G + G**2 / 2
+
+
+G = Param("g", Range(-1.0, 1.0, True, True, "in (-1, 1)"))
+
+
+class Alone:
+    book, algebra, symbols = Book(), Algebra(), {"g": G}
+
+
+def test_the_noise_takes_values_and_limits() -> None:
+    noise = derive.derive("shaped_attention").noise
+    half = noise.subs(gamma="1/2")
+    assert "sqrt(7)/4 * F_2" in half.text and "gamma**" not in half.text
+    assert noise.limit(tau_0="oo").text.split("\n")[1].strip() == "gamma*sqrt(2 - gamma**2) * F_2"
