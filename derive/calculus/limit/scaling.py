@@ -44,7 +44,7 @@ class Scaling:
 
     def degree(self, coefficient: sp.Expr) -> Degree | None:
         """Largest exponents of the width in a coefficient; None for zero."""
-        found = [self._exponents(t) for t in sp.Add.make_args(sp.expand(coefficient)) if t != 0]
+        found = [self._exponents(t) for t in _terms(coefficient)]
         if not found:
             return None
         return Degree(max(d.bounded for d in found), max(d.growing for d in found))
@@ -85,16 +85,32 @@ class Scaling:
         coefficient = coefficient.xreplace({d: ratio(d) * self.width for d in self.proportional})
         kept = [
             self._freed(term / self.width ** sp.Rational(Fraction(degree)))
-            for term in sp.Add.make_args(sp.expand(coefficient))
-            if term != 0 and self._exponents(term).bounded == degree
+            for term in _terms(coefficient)
+            if self._exponents(term).bounded == degree
         ]
-        return sp.expand(sp.Add(*kept))
+        total = sp.expand(sp.Add(*kept))
+        return sp.cancel(total) if _has_sums_below(total) else total
 
     def _freed(self, term: sp.Expr) -> sp.Expr:
         """A term of degree 0 without the width: n / (n gamma^2 + n) is 1 / (gamma^2 + 1)."""
         if any(b.is_Add and b.has(self.width) for b in term.as_powers_dict()):
             return leading(term, self.width)
         return term
+
+
+def _terms(coefficient: sp.Expr) -> list[sp.Expr]:
+    """Summands that do not cancel each other.  Over denominators that are sums they may, and each
+    alone grows more than all: n/(1 + q^2) + n q^2/(1 + q^2) - n is zero."""
+    total = sp.expand(coefficient)
+    below = sp.Integer(1)
+    if total.is_Add and _has_sums_below(total):
+        above, below = sp.fraction(sp.together(total))
+        total = sp.expand(above)
+    return [term / below for term in sp.Add.make_args(total) if term != 0]
+
+
+def _has_sums_below(total: sp.Expr) -> bool:
+    return any(p.exp.is_negative and p.base.is_Add for p in total.atoms(sp.Pow))
 
 
 def ratio(dim: sp.Symbol) -> sp.Symbol:

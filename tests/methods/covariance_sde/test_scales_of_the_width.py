@@ -51,3 +51,53 @@ def test_a_scale_with_a_power_series_gives_its_first_coefficient(
     named = {s: sp.Symbol(s.name, positive=s.name != "V_11") for s in entry.free_symbols}
     found = entry.subs({s: {"gamma": gamma, "tau": tau, "V_11": V}[s.name] for s in named})
     assert wanted != 0 and sp.simplify(found - wanted * V) == 0
+
+
+BRANCHES = '''"""Skip and branch over the root of their squares' sum."""
+from derive.notation import covariance_sde, dims, gaussian, params, sqrt
+
+m, n = dims("m: tokens", "n: width")
+q, b = params("q: positive", "b: real")
+
+
+@covariance_sde(state="X[m, n]", width=n)
+def layer(X):
+    """{weights} weights in the branch."""
+    h = {branch} / sqrt(n)
+    return {whole}
+'''
+ONE, TWO = "X @ gaussian(n, n)", "X @ gaussian(n, n) @ gaussian(n, n) / sqrt(n)"
+
+
+@pytest.mark.parametrize(("branch", "quartic"), [(ONE, 1), (TWO, 2)])
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "(X + q * (h + b * h / n)) / sqrt(1 + q**2)",
+        "X / sqrt(1 + q**2) + (1 + b / n) * q * h / sqrt(1 + q**2)",
+    ],
+)
+def test_a_normalisation_by_a_sum_of_parameters_counts_no_power(
+    whole: str, branch: str, quartic: int, tmp_path: Path
+) -> None:
+    """By hand, with g^2 = q^2 / (1 + q^2): drift 2 b g^2 V, and 2 g^2 (1 - g^2) + k g^4 times
+    V_ac V_bd + V_ad V_bc.  Over the expanded denominators every term grew like n."""
+    (tmp_path / "branches.py").write_text(
+        BRANCHES.format(weights=quartic, branch=branch, whole=whole)
+    )
+    found = derive.derive(str(tmp_path / "branches.py"))
+    drift, noise = found.drift.sympy(m=1)[0], found.diffusion.sympy(m=1)[0, 0, 0, 0]
+    symbols = {s.name: s for s in noise.free_symbols | drift.free_symbols}
+    q, b, V = symbols["q"], symbols["b"], symbols["V_11"]
+    g = q**2 / (1 + q**2)
+    assert sp.simplify(drift - 2 * b * g * V) == 0
+    assert sp.simplify(noise - 2 * (2 * g * (1 - g) + quartic * g**2) * V**2) == 0
+
+
+def test_a_root_with_a_correction_has_its_series(tmp_path: Path) -> None:
+    """sqrt(1 - gamma^2 + tau / n) in front of the skip alone: drift tau V."""
+    text = TEXT.format(scale="1").replace("sqrt(1 - gamma**2)", "sqrt(1 - gamma**2 + tau / n)")
+    (tmp_path / "root.py").write_text(text)
+    (entry,) = derive.derive(str(tmp_path / "root.py")).drift.sympy(m=1)
+    assert sp.simplify(entry - sp.Mul(*entry.free_symbols)) == 0
+    assert {s.name for s in entry.free_symbols} == {"tau", "V_11"}
