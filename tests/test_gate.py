@@ -32,6 +32,7 @@ HANDED_ON = {
     "flow",
     "particles",
     "turnpike",
+    "extremal",
 }
 ESTIMATES = {"rate_error", "velocity_error"}  # of a quadrature: compared where it is used
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from derive.commands.options import add_kernels
 from derive.derivation import add_limit, derived
-from derive.emit.common.unicode import with_signs
 from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, text_in
@@ -71,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
             lines.insert(0, "every term is equal by value; its module there shows other lines")
     if lines:
         print(f"--- {other.label}\n+++ {entry.source}, derived anew")
+        from derive.emit.common.unicode import with_signs  # imports SymPy
+
         print("\n".join(map(with_signs, lines) if has_signs() else lines))
         return 1
     same = fresh == other.text or options.against

@@ -80,6 +80,9 @@ def compare(equation: Equation, sizes: dict[str, int]) -> None:
 
 
 SLOW = {"attention_tracking", "l2_closure", "sigmoid_closure", "sphere_attention_tracking"}
+# what others have in parts: blocks, heads, a quadratic law
+SLOW |= {"shaped_transformer", "multihead_shaped_attention", "concatenated_shaped_attention"}
+SLOW |= {"gaussian_tracking", "gaussian_query_tracking"}
 #: whose inverse of a polynomial in matrices SymPy writes out for minutes
 INVERTED = {("sigmoid_closure", n) for n in ("P_1", "G_3", "c_1", "wave_mean", "wave_jacobian")}
 MODELS = [

@@ -187,6 +187,7 @@ def test_requests_are_plain_data() -> None:
 # What the numbers say -------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # quick: test_the_network_starts_at_V0
 def test_networks_start_at_the_given_covariance_and_only_the_shaped_one_stays() -> None:
     request = correlation.REQUEST | {"width": 100, "depth": 100, "paths": 64}
     arrays = correlation.compute(request, lambda share: None)
