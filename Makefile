@@ -52,7 +52,8 @@ hostile: $(INSTALLED) ## thousands of hostile definitions, names, command lines 
 
 matrix: ## the inner loop on every Python that is found: 3.11, 3.12, 3.13, each with its newest jax
 	@for version in 3.11 3.12 3.13; do \
-	  python=$$(command -v python$$version || ls -d $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
+	  python=; for found in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+	    "$$found" -c "" 2>/dev/null && python=$$found && break; done; \
 	  if [ -z "$$python" ]; then echo "Python $$version: not found, not tried"; continue; fi; \
 	  env=.venv-$$version; [ -e $$env/.installed ] || { "$$python" -m venv --clear $$env && \
 	    $$env/bin/python -m pip --disable-pip-version-check --no-input install -qq -e '.[dev]' && touch $$env/.installed; } || exit 1; \

@@ -156,7 +156,10 @@ def _common(tensor: Tensor, own: Book, book: Book, known: dict[Tensor, Tensor]) 
     return known[tensor]
 
 
-SIZES = (2, 3)
+# Sizes of the first dimension, and whether leaves are positive and matrices near the identity, so
+# that logarithms and inverses have values; else they have both signs.
+POINTS = ((2, True), (3, True), (2, False), (3, False), (4, False))
+SAME = 1e-11  # of the largest entry
 
 
 def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...], symmetric: Collection[str]) -> Any:
@@ -165,7 +168,7 @@ def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...], symmetric: Coll
     if len(one) != len(other):
         raise RequestError("the two sides have other numbers of parts")
     for mine, yours in zip(one, other, strict=True):
-        points = [_Point(size, (mine, yours), symmetric) for size in SIZES]
+        points = [_Point(*kind, (mine, yours), symmetric) for kind in POINTS]
         if _close(_print(mine, points), _print(yours, points)):
             continue
         first, second = (_summands(side, points) for side in (mine, yours))
@@ -182,27 +185,28 @@ def _of_graphs(one: tuple[Array, ...], other: tuple[Array, ...], symmetric: Coll
 class _Point:
     """Random arguments for the leaves of two graphs, one for one name."""
 
-    def __init__(self, size: int, roots: tuple[Array, ...], symmetric: Collection[str]) -> None:
+    def __init__(
+        self, size: int, positive: bool, roots: tuple[Array, ...], symmetric: Collection[str]
+    ) -> None:
         nodes = [a for root in roots for a in walk(root)]
-        dims = {d for a in nodes for s in a.shape for d in s.free_symbols}
-        self.numbers: dict[sp.Symbol, float] = {d: float(size) for d in dims}
-        for symbol in sorted(_scalars(nodes) - dims, key=lambda s: s.name):
-            rng = np.random.default_rng([size, *symbol.name.encode()])
+        dims = sorted({d for a in nodes for s in a.shape for d in s.free_symbols}, key=str)
+        # no two dimensions are of one size: x @ W and x @ W.T would be told apart by shape alone
+        self.numbers: dict[sp.Symbol, float] = {d: float(size + k) for k, d in enumerate(dims)}
+        self.seed, self.positive = [size, int(positive)], positive
+        for symbol in sorted(_scalars(nodes) - set(dims), key=lambda s: s.name):
+            rng = np.random.default_rng([*self.seed, *symbol.name.encode()])
             self.numbers[symbol] = _inside(symbol, rng.uniform(0.3, 0.7))
-        self.leaves = {
-            a: self._value(a, size, str(a.data) in symmetric) for a in nodes if a.op == "leaf"
-        }
+        self.leaves = {a: self._value(a, str(a.data) in symmetric) for a in nodes if a.op == "leaf"}
 
-    def _value(self, leaf: Array, size: int, symmetric: bool) -> np.ndarray:
-        rng = np.random.default_rng([size, *str(leaf.data).encode()])
-        shape = [size if not d.is_Integer else int(d) for d in leaf.shape]
-        found = rng.uniform(0.2, 1.2, shape)
-        square = len(shape) == 2 and shape[0] == shape[1]
-        if not square:
-            return found
-        if symmetric:  # positive definite, so that inverses and logarithms have values
-            return found @ found.T + np.eye(size)
-        return found + 2 * size * np.eye(size)  # no transpose of itself, and its determinant > 0
+    def _value(self, leaf: Array, symmetric: bool) -> np.ndarray:
+        """Of order one, so that no function saturates and no term is lost beside another."""
+        rng = np.random.default_rng([*self.seed, *str(leaf.data).encode()])
+        shape = [int(d.xreplace(self.numbers)) for d in leaf.shape]
+        found = rng.uniform(0.1, 0.6, shape) if self.positive else rng.normal(0, 0.5, shape)
+        if symmetric:  # definite, as covariances are
+            return found @ found.T + np.eye(shape[0])
+        square = len(shape) == 2 and leaf.shape[0] == leaf.shape[1]
+        return found + np.eye(shape[0]) if square and self.positive else found
 
 
 def _scalars(nodes: list[Array]) -> set[sp.Symbol]:
@@ -223,12 +227,15 @@ def _inside(symbol: sp.Symbol, share: float) -> float:
     return low + share * (high - low)
 
 
-def _print(root: Array, points: list[_Point]) -> np.ndarray:
+Values = list[np.ndarray]  # one array a point
+
+
+def _print(root: Array, points: list[_Point]) -> Values:
     with np.errstate(all="ignore"):
-        return np.concatenate([np.ravel(value_at(root, p.leaves, p.numbers)) for p in points])
+        return [np.ravel(value_at(root, p.leaves, p.numbers)) for p in points]
 
 
-def _summands(root: Array, points: list[_Point]) -> list[tuple[str, np.ndarray]]:
+def _summands(root: Array, points: list[_Point]) -> list[tuple[str, Values]]:
     """Text and value of every summand, opened through scalars."""
     out = []
     for core, coefficient in Algebra().terms(root).items():
@@ -241,12 +248,30 @@ def _summands(root: Array, points: list[_Point]) -> list[tuple[str, np.ndarray]]
                 f * np.ravel(value_at(core, p.leaves, p.numbers))
                 for f, p in zip(factor, points, strict=True)
             ]
-        out.append((f"{coefficient} * {words(core)}", np.concatenate(parts)))
+        front = "" if coefficient == 1 else f"{coefficient} * "
+        out.append((f"{front}{words(core)}", parts))
     return out
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    return one.shape == other.shape and np.allclose(one, other, rtol=1e-10, atol=1e-12)
+def _close(left: Values, right: Values) -> bool:
+    """Equal at every point where both have values; where one alone has, they differ.
+
+    Raises RequestError where neither has values at any two points.
+    """
+    compared = 0
+    for one, other in zip(left, right, strict=True):
+        finite = [bool(np.all(np.isfinite(side))) for side in (one, other)]
+        if finite[0] != finite[1] or one.shape != other.shape:
+            return False
+        if not finite[0]:
+            continue
+        compared += 1
+        size = max(np.max(np.abs(one), initial=0.0), np.max(np.abs(other), initial=0.0))
+        if np.max(np.abs(one - other), initial=0.0) > SAME * size:
+            return False
+    if compared < 2:
+        raise RequestError("the two sides have no finite values where they are compared")
+    return True
 
 
 def words(root: Array) -> str:

@@ -10,9 +10,13 @@ from faces import equations, text_of, typed
 from read_equations import read
 
 import derive
+from derive import notation
 from derive.calculus.index.evaluate import evaluate
 from derive.errors import RequestError
+from derive.face import comparing
 from derive.face.equations import Equations
+from derive.notation.common.arrays import node
+from derive.notation.common.scalars import dims
 
 
 def changed(name: str, old: str, new: str) -> Equations:
@@ -130,3 +134,29 @@ def test_control_problems_of_equal_value_are_equal_however_written() -> None:
     """S is declared symmetric and alpha / 2 |x|^2 is written in another order."""
     other = changed("gaussian_tracking", "squared_norm(S - goal)", "squared_norm(goal.T - S.T)")
     assert not equations("gaussian_tracking") - other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("squared_norm(x)", "squared_norm(x) + exp(-squared_norm(x))"),
+        ("exp(-squared_norm(x))", "exp(-2 * squared_norm(x))"),
+        ("sum_of(relu(x @ G.T))", "sum_of(x @ G.T)"),
+        ("sum_of(tanh(x @ G.T @ F.T))", "sum_of(tanh(x @ F.T @ G.T))"),
+        ("sum_of(tanh(x @ G.T))", "sum_of(tanh(3 * x @ G.T))"),
+        ("exp(squared_norm(x @ G.T))", "exp(2 * squared_norm(x @ G))"),
+    ],
+)
+def test_graphs_that_differ_where_arguments_are_of_order_one_differ(one: str, other: str) -> None:
+    """At large arguments of one sign each pair was equal: functions saturate, overflow, vanish."""
+    N, d = dims("N: samples", "d: dimension")
+    words = {
+        "x": node("leaf", (), (N, d), "x"),
+        "G": node("leaf", (), (d, d), "G"),
+        "F": node("leaf", (), (d, d), "F"),
+        "sum_of": lambda a: a.sum(-1).sum(-1),
+        **{f: getattr(notation, f) for f in ("squared_norm", "exp", "relu", "tanh")},
+    }
+    sides = [(eval(text, words),) for text in (one, other)]
+    assert comparing._of_graphs(sides[0], sides[1], ()) != ((), ())
+    assert comparing._of_graphs(sides[0], sides[0], ()) == ((), ())
