@@ -218,6 +218,8 @@ def number(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> float:
     """A scalar expression at numbers for its symbols, evaluated with many digits."""
     value = _precise(expression, values)
     if value.is_number and not value.is_real:
+        while hidden := expression.atoms(Opaque):
+            expression = expression.xreplace({s: s.value for s in hidden})
         at = ", ".join(f"{s} = {values[s]:.3g}" for s in sorted(expression.free_symbols, key=str))
         raise DefinitionError(
             f"{expression} is not real at {at}, which the declared ranges allow; narrow them"

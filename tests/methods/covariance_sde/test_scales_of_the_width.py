@@ -8,7 +8,7 @@ import pytest
 import sympy as sp
 
 import derive
-from derive.errors import Refusal
+from derive.errors import DefinitionError, Refusal
 
 TEXT = '''"""A random residual branch."""
 from derive.notation import cos, covariance_sde, dims, exp, gaussian, log, params, sqrt
@@ -101,3 +101,18 @@ def test_a_root_with_a_correction_has_its_series(tmp_path: Path) -> None:
     (entry,) = derive.derive(str(tmp_path / "root.py")).drift.sympy(m=1)
     assert sp.simplify(entry - sp.Mul(*entry.free_symbols)) == 0
     assert {s.name for s in entry.free_symbols} == {"tau", "V_11"}
+
+
+def test_a_root_that_may_be_of_a_negative_number_is_named(tmp_path: Path) -> None:
+    """Beside another scale its message looked up a symbol that stands for the root, and crashed."""
+    text = TEXT.format(scale="exp(1 / n)").replace("tau: positive", "tau: real")
+    for old, new in (("real", "nonnegative"), ("nonnegative", "real")):
+        text = text.replace("sqrt(1 - gamma**2) ", "sqrt(1 - gamma**2 + tau / n) ")
+        text = text.replace(f"tau: {old}", f"tau: {new}")
+        (tmp_path / f"{new}.py").write_text(text)
+    found = derive.derive(str(tmp_path / "nonnegative.py")).drift.sympy(m=1)[0]
+    named = {s.name: s for s in found.free_symbols}
+    wanted = (2 * named["gamma"] ** 2 + named["tau"]) * named["V_11"]
+    assert sp.simplify(found - wanted) == 0
+    with pytest.raises(DefinitionError, match=r"is not real at gamma = .*, n = .*, tau = -"):
+        derive.derive(str(tmp_path / "real.py"))
