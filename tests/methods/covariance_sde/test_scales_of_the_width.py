@@ -9,6 +9,7 @@ import sympy as sp
 
 import derive
 from derive.errors import DefinitionError, Refusal
+from derive.notation.common.scalars import Opaque, number
 
 TEXT = '''"""A random residual branch."""
 from derive.notation import cos, covariance_sde, dims, exp, gaussian, log, params, sqrt
@@ -103,16 +104,22 @@ def test_a_root_with_a_correction_has_its_series(tmp_path: Path) -> None:
     assert {s.name for s in entry.free_symbols} == {"tau", "V_11"}
 
 
-def test_a_root_that_may_be_of_a_negative_number_is_named(tmp_path: Path) -> None:
-    """Beside another scale its message looked up a symbol that stands for the root, and crashed."""
-    text = TEXT.format(scale="exp(1 / n)").replace("tau: positive", "tau: real")
-    for old, new in (("real", "nonnegative"), ("nonnegative", "real")):
-        text = text.replace("sqrt(1 - gamma**2) ", "sqrt(1 - gamma**2 + tau / n) ")
-        text = text.replace(f"tau: {old}", f"tau: {new}")
-        (tmp_path / f"{new}.py").write_text(text)
-    found = derive.derive(str(tmp_path / "nonnegative.py")).drift.sympy(m=1)[0]
+def test_what_is_not_real_is_named_in_symbols_of_the_definition() -> None:
+    """The message looked up a symbol that stands for a root, and crashed."""
+    n, k = sp.symbols("n k", real=True)
+    root = Opaque("s_1", sp.sqrt(1 + k / n))
+    assert number(n * root, {n: 4.0, k: 12.0}) == 8.0
+    with pytest.raises(DefinitionError, match=r"is not real at k = -3, n = 2"):
+        number(n * root, {n: 2.0, k: -3.0})
+
+
+def test_two_scales_in_one_layer_each_have_their_series(tmp_path: Path) -> None:
+    """sqrt(1 - gamma^2 + tau/n) before the skip, exp(1/n) before the branch: by hand
+    (tau + 2 gamma^2) V."""
+    text = TEXT.format(scale="exp(1 / n)")
+    text = text.replace("sqrt(1 - gamma**2) ", "sqrt(1 - gamma**2 + tau / n) ")
+    (tmp_path / "two.py").write_text(text)
+    found = derive.derive(str(tmp_path / "two.py")).drift.sympy(m=1)[0]
     named = {s.name: s for s in found.free_symbols}
     wanted = (2 * named["gamma"] ** 2 + named["tau"]) * named["V_11"]
     assert sp.simplify(found - wanted) == 0
-    with pytest.raises(DefinitionError, match=r"is not real at gamma = .*, n = .*, tau = -"):
-        derive.derive(str(tmp_path / "real.py"))
