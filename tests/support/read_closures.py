@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from read_equations import Reader  # type: ignore[import-not-found]
 
@@ -51,20 +53,24 @@ class ClosureReader(Reader):
             while self.take() == ",":
                 places.append(self.at[self.take()])
             value = value[tuple(places)]
-        return (
-            value[:, None]
-            if np.ndim(value) == 1
-            else value.item()
-            if np.ndim(value) == 0
-            else value
-        )
+        if np.ndim(value) == 0:
+            return np.asarray(value).item()
+        return value[:, None] if np.ndim(value) == 1 else value
 
     @staticmethod
     def is_one(value):
         return False
 
 
-def read_closure(text, known, at, sizes):
+def read_closure(text, known, at, sizes, where=()):
+    """`where`: definitions of symbols, in any order."""
+    waiting = list(where)
+    while waiting:
+        name, _, right = waiting.pop(0).partition(" = ")
+        if any(re.search(rf"\b{d.partition(' = ')[0]}\b", right) for d in waiting):
+            waiting.append(f"{name} = {right}")
+        else:
+            known = known | {name: read_closure(right, known, at, sizes)}
     reader = ClosureReader(
         text, {"i": np.array(1j), "I": np.eye(sizes["d"]), **known}, dict(at), sizes
     )

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import sympy as sp
 
-GREEK = ("theta", "tau", "rho", "nu")
+GREEK = ("theta", "tau", "rho", "nu", "delta")
 
 
 def number(coefficient: sp.Expr, names: Mapping[sp.Symbol, str] = MappingProxyType({})) -> str:

@@ -26,9 +26,11 @@ from derive.calculus.written.spelling import Words
 from derive.derivation import derived
 from derive.emit.covariance_sde.report import product_words
 from derive.entry import generated_folder
+from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.finite_width import finite_width
 from derive.notation.common.arrays import walk
 from derive.registry import registered
+from tests.support import odd_layers
 from tests.support.read_equations import Entries, read
 from tests.support.read_latex import translated
 
@@ -65,6 +67,8 @@ def draw(expression, rng):
                 sizes = np.sqrt(np.diag(value))
                 value = value / np.outer(sizes, sizes)
             arrays[tensor.name] = value
+        elif tensor.kind == "delta":
+            arrays[tensor.name] = np.eye(SIZE)
         elif tensor.kind == "pattern":
             value = rng.uniform(0.1, 1, (SIZE, SIZE))
             arrays[tensor.name] = value / value.sum(1, keepdims=True)
@@ -325,6 +329,16 @@ def test_a_sign_that_the_latex_alone_gets_wrong_is_noticed(monkeypatch):
         found, right = read_back(expression, form, np.random.default_rng(9))
         apart = np.abs(found - right).max() / np.abs(right).max()
         assert apart < 1e-12 if dialect is TEXT else apart > 1e-3
+
+
+@pytest.mark.parametrize("layer", ["mixed_tokens", "windowed", "gram_response", "with_bias"])
+def test_layers_that_nobody_has_shipped_read_back_from_text_and_latex(layer):
+    """Patterns of their own, a lone delta, functions of V, one weight on both sides."""
+    rng = np.random.default_rng(12)
+    for expression in derive(getattr(odd_layers, layer)).equations.values():
+        for dialect, of in ((TEXT, lambda form: form), (LATEX, in_text)):
+            found, right = read_back(expression, of(short_form(expression, dialect)), rng)
+            assert np.abs(found - right).max() <= 1e-11 * max(np.abs(right).max(), 1)
 
 
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
