@@ -31,17 +31,25 @@ def _hide_term(term: sp.Expr, width: sp.Symbol, growing: frozenset[sp.Symbol]) -
     out = []
     for factor in sp.Mul.make_args(term):
         base, exponent = factor.as_base_exp()
-        if exponent.has(width, *growing):  # exp(1/n) is the number e to a power of 1/n
+        if not _splits(factor, (width, *growing)):
             out.append(_opaque(factor))
         elif base.has(width, *growing) and not base.is_Symbol:
             whole = sp.expand_power_base(sp.factor(base) ** exponent, force=True)
             for part in sp.Mul.make_args(whole):
                 inner = part.as_base_exp()[0]
                 plain = inner.is_Symbol or not inner.has(width, *growing)
-                out.append(part if plain else _opaque(part))
+                whole_power = _splits(part, (width, *growing))
+                out.append(part if plain and whole_power else _opaque(part))
         else:
             out.append(factor)
     return sp.Mul(*out)
+
+
+def _splits(factor: sp.Expr, growing: tuple[sp.Symbol, ...]) -> bool:
+    """Whether a factor's power is a number: exp(1/n) is e to a power of 1/n, and of (1 + 1/n)^tau
+    neither part, (n + 1)^tau or n^(-tau), has a degree."""
+    base, exponent = factor.as_base_exp()
+    return not exponent.has(*growing) and bool(exponent.is_Rational or not base.has(*growing))
 
 
 def _opaque(value: sp.Expr) -> sp.Symbol:
@@ -61,16 +69,16 @@ def leading(value: sp.Expr, width: sp.Symbol) -> sp.Expr:
 
 
 def no_power(coefficient: sp.Expr, width: sp.Symbol) -> sp.Expr | None:
-    """The first hidden value that grows like no power of the width, as log(n) does."""
+    """The first hidden value that grows like no fixed power of the width, as log(n) does."""
     for symbol in sorted(coefficient.atoms(Opaque), key=str):
         if symbol.value.has(GaussianMean):
             continue
         try:
             start = symbol.value.xreplace({width: _EPS**-2}).as_leading_term(_EPS)
-            first = sp.simplify(start).as_coeff_exponent(_EPS)[0]
+            first, power = sp.simplify(start).as_coeff_exponent(_EPS)
         except (NotImplementedError, ValueError, TypeError, sp.PoleError):
             return symbol.value
-        if first.has(_EPS):
+        if first.has(_EPS) or not power.is_Rational:
             return symbol.value
     return None
 

@@ -52,7 +52,8 @@ class Scaling:
     def _exponents(self, term: sp.Expr) -> Degree:
         bounded = growing = Fraction(0)
         for base, exponent in term.as_powers_dict().items():
-            if exponent.has(self.width):  # exp(1/n): e to a power of 1/n
+            if exponent.has(self.width) or (base.has(self.width) and not exponent.is_Rational):
+                # exp(1/n) is e to a power of 1/n, and (1 + 1/n)^tau has no number as its power
                 base, exponent = base**exponent, sp.Integer(1)
             power = Fraction(int(exponent.p), int(exponent.q)) if exponent.is_Rational else None
             if isinstance(base, Opaque):
@@ -65,8 +66,9 @@ class Scaling:
                 inner = Degree(Fraction(0), Fraction(1))
             elif base.has(self.width, *self.proportional, *self.free):
                 parts = sp.fraction(sp.together(base))
-                if not (base.is_Add or base.is_Mul or base.is_Pow) and parts[0] == base:
-                    raise Refusal(f"{base} grows like no power of {self.width}")
+                splits = base.is_Add or base.is_Mul or (base.is_Pow and base.exp.is_Rational)
+                if not splits and parts[0] == base:
+                    raise Refusal(f"{base} grows like no fixed power of {self.width}")
                 top, bottom = map(self.degree, parts)
                 assert top is not None and bottom is not None
                 inner = Degree(top.bounded - bottom.bounded, top.growing - bottom.growing)

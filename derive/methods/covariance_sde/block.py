@@ -294,7 +294,7 @@ def _exact_gain(law: Law, output: Array) -> Fraction:
             hidden = hide(array.data, width, growing)
             if (scale := no_power(hidden, width)) is not None:
                 raise Refusal(
-                    f"the factor {scale} grows like no power of {width}: a limit is found by "
+                    f"the factor {scale} grows like no fixed power of {width}: a limit is found by "
                     f"comparing powers, and this is none; write a power of "
                     f"{width}, or a parameter that does not depend on it",
                     array.place,
