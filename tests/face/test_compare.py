@@ -136,6 +136,20 @@ def test_control_problems_of_equal_value_are_equal_however_written() -> None:
     assert not equations("gaussian_tracking") - other
 
 
+def difference(one: str, other: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of two scalars of x (N, d), G and F (d, d)."""
+    N, d = dims("N: samples", "d: dimension")
+    names = {
+        "x": node("leaf", (), (N, d), "x"),
+        "G": node("leaf", (), (d, d), "G"),
+        "F": node("leaf", (), (d, d), "F"),
+        "sum_of": lambda a: a.sum(-1).sum(-1),
+        **{f: getattr(notation, f) for f in ("squared_norm", "exp", "relu", "tanh", "log")},
+    }
+    left, right = ((eval(text, names),) for text in (one, other))
+    return comparing._of_graphs(left, right, ())
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -145,18 +159,27 @@ def test_control_problems_of_equal_value_are_equal_however_written() -> None:
         ("sum_of(tanh(x @ G.T @ F.T))", "sum_of(tanh(x @ F.T @ G.T))"),
         ("sum_of(tanh(x @ G.T))", "sum_of(tanh(3 * x @ G.T))"),
         ("exp(squared_norm(x @ G.T))", "exp(2 * squared_norm(x @ G))"),
+        ("sum_of(1 / relu(x))", "sum_of(1 / x)"),
     ],
 )
 def test_graphs_that_differ_where_arguments_are_of_order_one_differ(one: str, other: str) -> None:
     """At large arguments of one sign each pair was equal: functions saturate, overflow, vanish."""
-    N, d = dims("N: samples", "d: dimension")
-    words = {
-        "x": node("leaf", (), (N, d), "x"),
-        "G": node("leaf", (), (d, d), "G"),
-        "F": node("leaf", (), (d, d), "F"),
-        "sum_of": lambda a: a.sum(-1).sum(-1),
-        **{f: getattr(notation, f) for f in ("squared_norm", "exp", "relu", "tanh")},
-    }
-    sides = [(eval(text, words),) for text in (one, other)]
-    assert comparing._of_graphs(sides[0], sides[1], ()) != ((), ())
-    assert comparing._of_graphs(sides[0], sides[0], ()) == ((), ())
+    assert difference(one, other) != ((), ())
+    assert difference(one, one) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sum_of(log(x) + log(2 * x))", "sum_of(2 * log(x) + log(x / x * 2))"),
+        ("sum_of(relu(x) - relu(-x))", "sum_of(x)"),
+        ("sum_of((x @ G.T) @ F.T)", "sum_of(x @ (F @ G).T)"),
+    ],
+)
+def test_graphs_of_equal_value_where_both_have_one_are_equal(one: str, other: str) -> None:
+    assert difference(one, other) == ((), ())
+
+
+def test_graphs_without_values_are_not_called_equal() -> None:
+    with pytest.raises(RequestError, match="no finite values"):
+        difference("sum_of(log(-x * x))", "sum_of(log(-2 * x * x))")
