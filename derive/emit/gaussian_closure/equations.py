@@ -15,7 +15,7 @@ from derive.calculus.written.short_form import short_form
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.result import GaussianClosure, cov_rate
 
-LEFT = {  # {}: the position, where the law depends on it
+LEFT = {  # {}: the position, where the law depends on it; R, N: `_letters`
     "velocity": (r"\Gamma(x){}", "Gamma(x){}"),
     "mean_rate": (r"\dot m{}", "m'{}"),
     "jacobian": (r"R{} = \mathbb{{E}}\,\nabla\Gamma", "R{} = E grad Gamma"),
@@ -64,11 +64,22 @@ def of_equation(
     generic = (rf"\mathrm{{{{{name}}}}}{{}}".replace("_", r"\_"), f"{name}{{}}")
     place = "" if not result.model.positional else "_{s}" if dialect.is_latex else "[s]"
     left = LEFT.get(name, generic)[0 if dialect.is_latex else 1].format(place)
+    slope, noise = (f"{letter}{place}" for letter in _letters(result))
+    if name == "jacobian":
+        left = left.replace(f"R{place}", slope, 1)
+    if name == "noise":
+        left = noise
     if name == "cov_rate" and _is_product(result, expression):
-        R, S = f"R{place}", f"S{place}"
-        noise = "" if result.noise is None else f" + N{place}"
-        left += f" = {R} {S} + {S} {dialect.transpose.format(R)}{noise}"
+        S, more = f"S{place}", "" if result.noise is None else f" + {noise}"
+        left += f" = {slope} {S} + {S} {dialect.transpose.format(slope)}{more}"
     return Written(left, tuple(form.lines), tuple(form.where))
+
+
+def _letters(result: GaussianClosure) -> list[str]:
+    """What the mean gradient and the noise are called: R and N, unless the definition has them."""
+    model = result.model
+    taken = {m.data for m in model.matrices} | {p.name for p in model.params}
+    return [next(c for c in letters if c not in taken) for letters in ("RJLZ", "NECY")]
 
 
 def _is_product(result: GaussianClosure, expression: Expression) -> bool:

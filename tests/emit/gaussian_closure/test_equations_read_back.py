@@ -111,3 +111,14 @@ def test_so_does_every_equation_of_fields_that_nobody_has_shipped(field, tmp_pat
     (tmp_path / "unseen.py").write_text(UNSEEN.format(velocity=FIELDS[field]))
     worst, compared = _gap(derived(find(str(tmp_path / "unseen.py"))))
     assert compared >= 4 and worst < 1e-11
+
+
+def test_what_a_report_names_itself_takes_no_name_of_the_definition(tmp_path):
+    """S' = R S + S R^T + N, with matrices R and N of the definition's own, would say neither."""
+    text = UNSEEN.format(velocity="average(V @ y, exp(x @ y)) + noise(A)")
+    text = text.replace("V=(d, d), A=", "R=(d, d), N=").replace("K, V, A, b", "K, R, N, b")
+    (tmp_path / "own.py").write_text(text.replace("V @ y", "R @ y").replace("noise(A)", "noise(N)"))
+    shown = written(derived(find(str(tmp_path / "own.py"))))
+    assert shown["jacobian"].left == "J = E grad Gamma" and shown["noise"].left == "E"
+    assert shown["cov_rate"].left == "S' = J S + S J^T + E"
+    assert shown["jacobian"].right == ("R S",) and shown["noise"].right == ("N N^T",)
