@@ -26,13 +26,15 @@ class NoBalance(Exception):
 @dataclass(frozen=True)
 class Closing:
     """u' = -rate u^order + ...; `kind`: "exponential" (u ~ e^(-exponent t)), "power" (u ~
-    t^(-exponent)), or "open" (u does not go to zero); `radius`: r ~ speed t^power, or none."""
+    t^(-exponent)), "open" (u does not go to zero), or "repelling" (u grows); `radius`: r' ~ speed
+    r^power, or none; `if_positive`: the sign of the rate is one of the parameters'."""
 
     rate: sp.Expr
     order: int
     kind: str
     exponent: sp.Expr
     radius: tuple[sp.Expr, sp.Expr] | None = None
+    if_positive: bool = False
 
 
 def closing(rates: EqualAngles) -> Closing:
@@ -47,10 +49,14 @@ def closing(rates: EqualAngles) -> Closing:
             break
     else:
         raise NoBalance(f"rho' vanishes at rho = 1 to order {ORDERS}")
+    if coefficient.is_negative:
+        return Closing(coefficient, order, "repelling", sp.Integer(0))
     if rates.radius is None:
+        open_sign = not coefficient.is_positive
         if order == 1:
-            return Closing(coefficient, 1, "exponential", coefficient)
-        return Closing(coefficient, order, "power", sp.Rational(1, order - 1))
+            return Closing(coefficient, 1, "exponential", coefficient, None, open_sign)
+        exponent = sp.Rational(1, order - 1)
+        return Closing(coefficient, order, "power", exponent, None, open_sign)
     if order != 1:
         raise NoBalance("rho' has no linear term at rho = 1, with a radius that changes")
     growth = tidy(rates.radius.subs(RHO, 1))

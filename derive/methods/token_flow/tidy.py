@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sympy as sp
 
+COSINES = ("rho", "g")
+
 
 def tidy(expression: sp.Expr) -> sp.Expr:
     """Factored, with exponentials and functions as atoms."""
@@ -69,5 +71,5 @@ def _in_few_exponentials(expression: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, 
 
 def _above_zero(argument: sp.Expr) -> bool:
     """Its sign at one point of the parameters' ranges, angles between 0 and 90 degrees."""
-    values = {s: sp.Rational(1, 2) if s.name == "rho" else sp.Integer(2) for s in argument.free_symbols}
+    values = {s: sp.Rational(1, 2) if s.name in COSINES else 2 for s in argument.free_symbols}
     return bool(argument.xreplace(values) > 0)

@@ -65,6 +65,8 @@ def _exponent(rate: sp.Expr) -> tuple[sp.Symbol, sp.Expr] | None:
     height = sp.expand(-lead * slope)
     # the largest value over [g_0, 1]: at g_0 where it falls with g
     drop = sp.diff(height, COSINE)
+    if not _attracts(equal, large):
+        return None
     if drop.is_number and drop <= 0:
         return large, sp.factor(height.subs(COSINE, START))
     return None
@@ -73,3 +75,9 @@ def _exponent(rate: sp.Expr) -> tuple[sp.Symbol, sp.Expr] | None:
 def _end(polynomial: sp.Poly, low: bool) -> int:
     powers = [m[0] for m in polynomial.monoms()]
     return min(powers) if low else max(powers)
+
+
+def _attracts(rate: sp.Expr, large: sp.Symbol) -> bool:
+    """Does g grow, at an angle in between and all parameters at one?"""
+    values = {s: sp.Integer(1) for s in rate.free_symbols}
+    return bool(rate.xreplace({**values, large: sp.Integer(2), COSINE: sp.Rational(1, 2)}) > 0)

@@ -128,7 +128,7 @@ def run(
 ) -> np.ndarray:
     """Velocity at the queries (n, d); their weights matter to bistochastic weights alone."""
     words = _words(queries, keys, sinkhorn_sweeps)
-    function = _bound(model, words, arrays, params)
+    function = _bound(model, words, arrays, params, _home(model, queries, keys))
     out = function(*_arguments(model, queries, keys))
     value = np.asarray(out.values if isinstance(out, Points) else out)
     return np.broadcast_to(value[:, 0] if value.ndim == 3 else value, queries.at.shape)
@@ -157,7 +157,8 @@ def weights_of_averages(
 
     names = {**words, "average": average, "bistochastic": bistochastic}
     with np.errstate(all="ignore"):
-        _bound(model, names, arrays, params)(*_arguments(model, queries, keys))
+        home = _home(model, queries, keys)
+        _bound(model, names, arrays, params, home)(*_arguments(model, queries, keys))
     return found
 
 
@@ -174,7 +175,7 @@ def noise_rate(
 
     query, key = (Cloud(at[None], np.ones(1), np.zeros(1)) for at in _tokens(model, arrays))
     words = {**_words(query, key, 1), "noise": noise}
-    _bound(model, words, arrays, params)(*_arguments(model, query, key))
+    _bound(model, words, arrays, params, _home(model, query, key))(*_arguments(model, query, key))
     return sum(total, np.zeros(()))
 
 
@@ -230,6 +231,7 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
     out = {n: entrywise(f) for n, f in plain.items() if n not in ("gaussian", "eye", "ones")}
     return out | {
         "eye": plain["eye"],
+        "ones": plain["ones"],
         "average": average,
         "integral": integral,
         "bistochastic": bistochastic,
@@ -243,13 +245,19 @@ def _no_draw(*_: Any) -> np.ndarray:
     raise AssertionError("a velocity field draws no weights")
 
 
+def _home(model: ClosureModel, queries: Cloud, keys: Cloud) -> dict[str, int]:
+    """Sizes of the tokens, which no matrix need have."""
+    return {model.key_dim.name: keys.at.shape[-1], model.state_dim.name: queries.at.shape[-1]}
+
+
 def _bound(
     model: ClosureModel,
     words: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     params: Mapping[str, float],
+    home: Mapping[str, int],
 ) -> Callable[..., Any]:
-    sizes = dimensions(model, arrays)
+    sizes = {**dimensions(model, arrays), **home}
 
     def own(value: Any) -> Any:
         if isinstance(value, Matrix):
