@@ -176,7 +176,7 @@ class Writer:
         return collect(free, products)
 
     def _heads(self, node: Array) -> str:
-        inner = Writer(self.names, self.book, self.functions, count=self.count)
+        inner = type(self)(self.names, self.book, self.functions, count=self.count)
         result = inner.of(node.args[0])
         stacks = sorted(
             {a.args[0].data for a in walk(node.args[0]) if a.op == "select" and a.data == node.data}
@@ -241,7 +241,13 @@ class Writer:
         found: dict[Expression | None, list[tuple[sp.Expr, Factors]]] = {}
         for c, factors in value.terms:
             vector = next((p for p in components(factors, ()) if i in indices_of(p)), ())
-            rest = tuple(f for f in factors if f not in vector)
+            rest: tuple[Factor, ...] = ()
+            for part in components(tuple(f for f in factors if f not in vector), ()):
+                # a number of the key goes with its vector
+                if depends(collect((), [(sp.Integer(1), part)]), self.names.x, self.book):
+                    rest += part
+                else:
+                    vector += part
             if not vector or depends(collect((i,), [(c, vector)]), self.names.x, self.book):
                 raise NoParticles
             extra = collect((), [(sp.Integer(1), rest)]) if rest else None
