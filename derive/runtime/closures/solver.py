@@ -87,19 +87,9 @@ def starting(spec: ClosureModel, method: str) -> Callable[..., tuple[State, Any]
     # run once: by vmap, which compiles faster; with noise a step has a state of its own
     whole = own_rate(spec)
 
-    @jax.jit
-    def start(state: State, atol: Any, params: Any, t1: Any) -> tuple[State, Any]:
+    def slope(state: State, params: Any) -> State:
         if spec.noise is None:
-            slope = whole(state, params)
-        else:
-            slope = eq.rate(eq.begin(state), state, params)
-        size = sum(total((y / wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
-        speed = sum(
-            total((k / wide(atol + jnp.abs(y).max(), k)) ** 2)
-            for y, k in zip(eq.begin(state), slope, strict=True)
-        )
-        ratio = jnp.sqrt(size / jnp.where(speed > 0, speed, 1))
-        h = jnp.where(speed > 0, jnp.minimum(0.01 * ratio, t1), t1)
-        return (slope if keeps else ()), jnp.maximum(h, 1e-12 * t1)
+            return whole(state, params)
+        return eq.rate(eq.begin(state), state, params)
 
-    return start
+    return jax.jit(adaptive.starting(eq.begin, slope, keeps))

@@ -59,7 +59,8 @@ class Attempt(NamedTuple):
 
 class Scheme(NamedTuple):
     """A method for an equation: trial steps of an order; whether a step's last rate is kept;
-    whether lanes that look stiff are handed on; what a lane is whose steps go to zero."""
+    whether lanes that look stiff are handed on; what a lane is whose steps go to zero; the error
+    of a step over what is allowed, `ratio(state, trial, atol, rtol)`."""
 
     eq: Equation
     attempt: Callable[..., Attempt]
@@ -68,6 +69,7 @@ class Scheme(NamedTuple):
     hand_on: bool
     bounded: bool  # whether the solution exists only while eq.margin is positive
     stuck: int = OVERFLOW
+    ratio: Callable[..., jax.Array] | None = None
 
 
 class Flight(NamedTuple):
@@ -197,7 +199,7 @@ def _turn(
     last = f.h * (1 + 1e-6) >= left
     h = jnp.where(active, jnp.where(last, left, f.h), 0)
     trial = scheme.attempt(f.state, slope, h, params)
-    error = _relative_error(f.state, trial, atol, control.rtol, h)
+    error = (scheme.ratio or _relative_error)(f.state, trial, atol, control.rtol)
     finite = jnp.isfinite(error)
     if scheme.bounded:
         finite = finite & (eq.margin(trial.state, params) > 0)
@@ -235,9 +237,9 @@ def _turn(
     )
 
 
-def _relative_error(state: State, trial: Attempt, atol: Any, rtol: Any, h: Any) -> Any:
+def _relative_error(state: State, trial: Attempt, atol: Any, rtol: Any) -> Any:
     """Root mean square of a step's error over what is allowed, (lanes,)."""
-    squares, count = jnp.zeros_like(h), 0
+    squares, count = jnp.zeros_like(atol), 0
     for old, new, e in zip(state, trial.state, trial.error, strict=True):
         allowed = wide(atol, new) + rtol * jnp.maximum(jnp.abs(old), jnp.abs(new))
         squares = squares + total((e / allowed) ** 2)
@@ -257,3 +259,22 @@ def _change(error: Any, before: Any, finite: Any, order: int) -> tuple[Any, Any]
 
 def _where(which: Any, new: State, old: State) -> State:
     return tuple(jnp.where(wide(which, a), a, b) for a, b in zip(new, old, strict=True))
+
+
+def starting(
+    begin: Callable[[State], State], slope_of: Callable[..., State], keeps: bool
+) -> Callable[..., tuple[State, Any]]:
+    """To be jitted: slopes to keep, and a first step that changes nothing by more than 1 %."""
+
+    def start(state: State, atol: Any, params: Any, t1: Any) -> tuple[State, Any]:
+        slope = slope_of(state, params)
+        size = sum(total((y / wide(atol + jnp.abs(y).max(), y)) ** 2) for y in state)
+        speed = sum(
+            total((k / wide(atol + jnp.abs(y).max(), k)) ** 2)
+            for y, k in zip(begin(state), slope, strict=True)
+        )
+        ratio = jnp.sqrt(size / jnp.where(speed > 0, speed, 1))
+        h = jnp.where(speed > 0, jnp.minimum(0.01 * ratio, t1), t1)
+        return (slope if keeps else ()), jnp.maximum(h, 1e-12 * t1)
+
+    return start
