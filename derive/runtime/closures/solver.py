@@ -23,7 +23,6 @@ from derive.runtime.common.adaptive import (
     add,
     stages,
     total,
-    wide,
 )
 from derive.runtime.common.tableaus import CASH_KARP, DORMAND_PRINCE, Tableau
 

@@ -60,7 +60,8 @@ class Attempt(NamedTuple):
 class Scheme(NamedTuple):
     """A method for an equation: trial steps of an order; whether a step's last rate is kept;
     whether lanes that look stiff are handed on; what a lane is whose steps go to zero; the error
-    of a step over what is allowed, `ratio(state, trial, atol, rtol)`."""
+    of a step over what is allowed, `ratio(state, trial, atol, rtol)`; the shares by which the next
+    step follows the last error and the one before."""
 
     eq: Equation
     attempt: Callable[..., Attempt]
@@ -70,6 +71,7 @@ class Scheme(NamedTuple):
     bounded: bool  # whether the solution exists only while eq.margin is positive
     stuck: int = OVERFLOW
     ratio: Callable[..., jax.Array] | None = None
+    gains: tuple[float, float] = (0.7, 0.4)  # proportional-integral
 
 
 class Flight(NamedTuple):
@@ -205,7 +207,7 @@ def _turn(
         finite = finite & (eq.margin(trial.state, params) > 0)
     lost = ~jnp.isfinite(q + dq) | (q > largest)
     accept = active & finite & (error <= 1) & ~singular & ~lost
-    small, change = _change(error, f.error, finite, scheme.order)
+    small, change = _change(error, f.error, finite, scheme)
     # a step cut short by a save time says little about the next one
     next_h = jnp.where(accept & last, jnp.maximum(f.h, h * change), h * change)
     t = jnp.where(last, target, f.t + h)
@@ -247,11 +249,12 @@ def _relative_error(state: State, trial: Attempt, atol: Any, rtol: Any) -> Any:
     return jnp.sqrt(squares / count)
 
 
-def _change(error: Any, before: Any, finite: Any, order: int) -> tuple[Any, Any]:
-    """The error, kept off zero, and the factor to the next step by proportional-integral control
-    (Hairer, Norsett, Wanner, II.4 and IV.2)."""
+def _change(error: Any, before: Any, finite: Any, scheme: Scheme) -> tuple[Any, Any]:
+    """The error, kept off zero, and the factor to the next step (Hairer, Norsett, Wanner, II.4 and
+    IV.2)."""
+    order, (last, previous) = scheme.order, scheme.gains
     small = jnp.maximum(error, 1e-10)
-    change = 0.9 * small ** (-0.7 / order) * before ** (0.4 / order)
+    change = 0.9 * small ** (-last / order) * before ** (previous / order)
     plain = 0.9 * small ** (-1 / order)
     change = jnp.where(error <= 1, jnp.clip(change, 0.2, 6.0), jnp.clip(plain, 0.1, 0.9))
     return small, jnp.where(finite, change, 0.2)

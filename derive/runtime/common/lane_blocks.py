@@ -14,10 +14,10 @@ SMALLER = 16  # the small block, for the last stragglers, as a fraction of a blo
 CACHE = 2**20  # bytes, of a core
 
 
-def lanes_that_fit(numbers: int, lanes: int, least: int = 16) -> int:
+def lanes_that_fit(numbers: int, lanes: int, least: int = 16, most: int = 1024) -> int:
     """A power of two of lanes, each touching so many numbers in a step, that stay in the cache."""
     fits = 1 << int(np.log2(max(1.0, CACHE / (8 * numbers))))
-    return int(min(np.clip(fits, least, 1024), 1 << (lanes - 1).bit_length()))
+    return int(min(np.clip(fits, least, most), 1 << (lanes - 1).bit_length()))
 
 
 def take(tree: Any, lanes: np.ndarray) -> Any:

@@ -31,7 +31,9 @@ def systems(spec: FlowModel, x0: Any, params: Any, project: bool) -> Systems:
         raise ValueError(f"x0 must have shape (..., n, d): n tokens of d entries, got {x.shape}")
     n, d = x.shape[-2:]
     if n < 2:
-        raise ValueError(f"x0 holds one token, {x.shape}; tokens move among others: pass two or more")
+        raise ValueError(
+            f"x0 holds one token, {x.shape}; tokens move among others: pass two or more"
+        )
     if spec.sphere:
         x = _on_sphere(x, project, rounding)
     values, axes = parameters(spec.params, spec.param_shapes, params, {"n": n, "d": d}, "x0")
