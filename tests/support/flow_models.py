@@ -69,9 +69,13 @@ def _usa_gram(R: Any, masses: Any, p: Beta) -> Any:
     return half + half.T
 
 
+def _gram_energy(R: Any, masses: Any, p: Beta) -> Any:
+    return masses @ jnp.exp(p.beta * R) @ masses / (2 * p.beta)
+
+
 SCALAR: dict[str, tuple[str, ...]] = {"beta": ()}
-sa = FlowModel(Beta, SCALAR, True, _sa, _energy, _sa_gram)
-usa = FlowModel(Beta, SCALAR, True, _usa, _energy, _usa_gram)
+sa = FlowModel(Beta, SCALAR, True, _sa, _energy, _sa_gram, False, _gram_energy)
+usa = FlowModel(Beta, SCALAR, True, _usa, _energy, _usa_gram, False, _gram_energy)
 
 
 def _causal(x: Any, p: Beta) -> Any:

@@ -7,6 +7,10 @@ E. Hairer, S. P. Norsett, G. Wanner, Solving Ordinary Differential Equations I, 
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax.numpy as jnp
+
 from derive.runtime.common.tableaus import Tableau
 
 DORMAND_PRINCE_8 = Tableau(
@@ -120,3 +124,13 @@ THIRD = (
     0.20136540080403034,
     0.02265179219836082,
 )
+
+
+def ratio_of(fifth: Any, third: Any) -> Any:
+    """The error of a step over what is allowed, from the squares of both estimates over it.
+
+    The fifth-order estimate, times how much smaller it is than the one of order three, falls like
+    the eighth power of the step.
+    """
+    both = fifth + 0.01 * third
+    return fifth / jnp.sqrt(jnp.where(both > 0, both, 1))

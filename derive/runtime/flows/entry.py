@@ -20,13 +20,14 @@ from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.common.pure import no_tracers
 from derive.runtime.flows import inputs as flow_inputs
+from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.pure import flow
 from derive.runtime.flows.results import Clusters, Flow
 from derive.runtime.flows.solver import advancing, energies, starting
 from derive.runtime.flows.specification import FlowModel
 
-__all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve"]
+__all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve", "solve_clusters"]
 
 LOOSER = 32.0  # tolerance of the second integration, whose distance shows the error
 PART = 1 / 8  # of that distance is the estimate; errors fall with the tolerance, so 1/32 is usual

@@ -36,11 +36,12 @@ class Flow(NamedTuple):
         systems = f"{int(np.prod(lead))} systems of " if lead else ""
         last = self.counts[..., -1]
         least, most = int(last.min()), int(last.max())
-        found = f"{least}" if least == most else f"{least} to {most}"
+        found = ("none" if not most else f"{most}") if least == most else f"{least} to {most}"
+        known = self.error[np.isfinite(self.error)]
+        error = f"{known.max():.2g}" if known.size else "unknown"
         return (
             f"Flow({systems}{n} tokens in {d} dimensions, {saves} times from {self.times[0]:g} to "
-            f"{self.times[-1]:g}, clusters at the end: {found}, error up to "
-            f"{float(np.max(self.error)):.2g})"
+            f"{self.times[-1]:g}, clusters at the end: {found}, error up to {error})"
         )
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from derive.runtime.common import adaptive
 from derive.runtime.common.adaptive import Attempt, Equation, Flight, Scheme, State, add, total
-from derive.runtime.common.dormand_prince_8 import DORMAND_PRINCE_8, THIRD
+from derive.runtime.common.dormand_prince_8 import DORMAND_PRINCE_8, THIRD, ratio_of
 from derive.runtime.common.lanes import over_lanes
 from derive.runtime.flows.specification import FlowModel
 
@@ -81,16 +81,11 @@ def _attempt(eq: Equation) -> Callable[..., Attempt]:
 
 
 def _ratio(state: State, trial: Attempt, atol: Any, rtol: Any) -> jax.Array:
-    """Error of a step over what is allowed to a token's length, root mean square of the tokens.
-
-    Hairer, Norsett, Wanner, II.10: the fifth-order estimate, scaled by how much less it is than
-    the one of order three, is of order eight.
-    """
+    """Error of a step over what is allowed to a token's length, root mean square of the tokens."""
     length = jnp.sqrt(jnp.maximum(*((x * x).sum(axis=1) for x in (state[0], trial.state[0]))))
     allowed = atol + rtol * length
     fifth, third = (jnp.mean((e * e).sum(axis=1) / allowed**2, axis=0) for e in trial.error)
-    both = fifth + 0.01 * third
-    return fifth / jnp.sqrt(jnp.where(both > 0, both, 1))
+    return ratio_of(fifth, third)
 
 
 @functools.lru_cache(maxsize=64)

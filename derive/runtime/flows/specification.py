@@ -18,6 +18,7 @@ class FlowModel:
     of them with equal masses; tangent on the sphere.  `energy(x, params)`: a number.
     `gram_rate(R, masses, params)`: (K, K), rates of the inner products R of K clusters; it has to
     keep the digits of rates far below one, so it is written without differences of large terms.
+    `gram_energy(R, masses, params)`: the energy of clusters, a number.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -28,3 +29,4 @@ class FlowModel:
     energy: Callable[..., Any] | None = None
     gram_rate: Callable[..., Any] | None = None
     ordered: bool = False
+    gram_energy: Callable[..., Any] | None = None
