@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from derive.calculus.index.factors import Index, Tensor
 from derive.emit.gaussian_closure.code import Code
 from derive.methods.token_flow.names import COUNT
+from derive.notation.closures.words import Matrix
 
 
+@dataclass
 class FlowCode(Code):
-    """`mass` stands for the masses under the name that `names` gives it, one for each token."""
+    """`mass` stands for the masses under the name that `names` gives it, one for each token;
+    `matrices`: arrays of the definition, of whose sizes the others are."""
+
+    matrices: Sequence[Matrix] = ()
 
     def tensor(self, tensor: Tensor) -> str:
         if tensor.name.startswith("mask_"):
@@ -23,6 +31,12 @@ class FlowCode(Code):
     def _length(self, index: Index) -> str:
         if index.dim == COUNT:
             return self._masses()
+        for matrix in self.matrices:
+            if index.dim in matrix.shape:
+                self.used.add(matrix.data)
+                axis = matrix.shape.index(index.dim)
+                at = ", ".join(":" if k == axis else "0" for k in range(len(matrix.shape)))
+                return f"{matrix.data}[{at}]"
         return self._tokens()
 
     def _masses(self) -> str:

@@ -231,7 +231,8 @@ def _array(
 
 
 def _code(parts: Parts, result: TokenFlow, names: dict[str, str]) -> FlowCode:
-    code = FlowCode(result.book, dict(names), functions=parts.functions)
+    used = result.trace.used
+    code = FlowCode(result.book, dict(names), functions=parts.functions, matrices=used)
     code._taken = {"x", "G", "R", "mass", "masses", "half", "params"} | taken_by(result.model)
     return code
 

@@ -184,7 +184,8 @@ def _without_noise(output: Array) -> tuple[Array, list[Array]]:
         parts = [_without_noise(a) for a in output.args]
         found = [n for _, ns in parts for n in ns]
         if found:
-            return node("add", tuple(a for a, _ in parts), output.shape), found
+            left = [a for a, _ in parts if not (a.op == "full" and a.data == 0)]
+            return (left[0] if len(left) == 1 else node("add", tuple(left), output.shape)), found
         return output, []
     for inner in walk(output):
         if inner.op == "noise":

@@ -182,6 +182,9 @@ def noise_rate(
 def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the sizes of a query and of a key."""
     sizes = dimensions(model, arrays)
+    for dim, mean in ((model.state_dim, "m"), (model.key_dim, "key_mean")):
+        if mean in arrays:
+            sizes.setdefault(dim.name, np.shape(arrays[mean])[-1])
     return np.ones(sizes[model.state_dim.name]), np.ones(sizes[model.key_dim.name])
 
 
