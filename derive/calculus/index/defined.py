@@ -59,6 +59,7 @@ class Book:
     # couplings of two Gaussian laws: (exponent of the kernel, T, T T^T as a defined tensor's root)
     couplings: list[tuple[Expression, Expression, Tensor]] = field(default_factory=list)
     pairs: sp.Symbol | None = None
+    functions: dict[str, Any] = field(default_factory=dict)
     _known: dict[Definition, Tensor] = field(default_factory=dict)
 
     def tensor(
@@ -79,6 +80,13 @@ class Book:
             self._known[meaning] = made
             self.of[made] = meaning
         return self._known[meaning]
+
+    def named(self, name: str, body: Any) -> str:
+        """A scalar function's name that stands for no other body in this derivation."""
+        unique, count = name, 2
+        while self.functions.setdefault(unique, body) != body:
+            unique, count = f"{name}_v{count}", count + 1
+        return unique
 
     def _symmetric(self, meaning: Definition) -> bool:
         if meaning.kind not in ("exp", "ridge") or len(meaning.indices) != 2:

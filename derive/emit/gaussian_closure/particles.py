@@ -49,7 +49,8 @@ class _Reader(Reader):
             # nothing is averaged here: no need of complex exponentials
             name, body = node.data
             argument, axes = self.of(node.args[0])
-            return self.defined("ridge", argument, (Rule(name, body), 0)), axes
+            rule = Rule(self.book.named(name, body), body)
+            return self.defined("ridge", argument, (rule, 0)), axes
         return super()._function(node)
 
     def _mask(self, node: Array) -> Read:

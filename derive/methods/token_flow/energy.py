@@ -128,7 +128,8 @@ def _inverse(factor: Factor, book: Book) -> Expression:
     rule, order = meaning.data
     assert order == 0, "velocities hold functions, not their derivatives"
     (s,) = rule.body.variables
-    inverse = Rule(f"inverse_{rule.name}", sp.Lambda(s, 1 / rule.body.expr))
+    body = sp.Lambda(s, 1 / rule.body.expr)
+    inverse = Rule(book.named(f"inverse_{rule.name}", body), body)
     made = book.tensor("ridge", meaning.indices, meaning.bodies, (inverse, 0))
     return single(made[factor.indices], factor.indices)
 

@@ -48,7 +48,8 @@ class TokenReader(Reader):
         if name == "exp_power":  # exp of a polynomial: the polynomial itself is multiplied out
             inner, axes = self.of(node.args[0])
             return self._exponential(inner), axes
-        return self.defined("ridge", argument, (Rule(name, body), 0)), axes
+        rule = Rule(self.book.named(name, body), body)
+        return self.defined("ridge", argument, (rule, 0)), axes
 
     def _raw(self, integrand: Expression, node: Array) -> Expression:
         tau = self.names.tau
