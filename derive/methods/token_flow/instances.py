@@ -34,10 +34,11 @@ class FlowInstance:
 
     @property
     def sizes(self) -> dict[str, int]:
-        found = {COUNT.name: len(self.x), self.model.state_dim.name: self.x.shape[1]}
+        found: dict[str, int] = {}
         for m in self.model.matrices:
             found |= {s.name: k for s, k in zip(m.shape, self.arrays[m.data].shape, strict=True)}
-        return found
+        # arrays that the velocity does not read may have been drawn for another dimension
+        return found | {COUNT.name: len(self.x), self.model.state_dim.name: self.x.shape[1]}
 
     @property
     def numbers(self) -> dict[sp.Symbol, float]:
