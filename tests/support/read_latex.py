@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-TOKEN = re.compile(r"\s+|\\[A-Za-z]+|\\[,;]|[A-Za-z]+|\d+|.")
+TOKEN = re.compile(r"\s+|\\[A-Za-z]+|\\[,;_]|[A-Za-z]+|\d+|.")
 SILENT = {r"\left", r"\right", r"\Big", r"\quad", r"\,"}
 SIGNS = {
     r"\odot": " o ",
@@ -17,11 +17,14 @@ SIGNS = {
     r"\rVert": "|",
 }
 SUBSCRIPTS = {"-": "minus", "+": "plus"}
+WORDS = {r"\infty": "inf", r"\nabla": "grad", r"\circ": "o ", r"\_": "_"}
 
 
 class Translator:
-    def __init__(self, tex):
-        self.tokens, self.place = TOKEN.findall(tex), 0
+    """`entries`: a letter below a name is an index, not a part of the name."""
+
+    def __init__(self, tex, entries=True):
+        self.tokens, self.place, self.entries = TOKEN.findall(tex), 0, entries
 
     def peek(self):
         return self.tokens[self.place] if self.place < len(self.tokens) else ""
@@ -63,21 +66,23 @@ class Translator:
             return ""
         if token in SIGNS:
             return SIGNS[token]
-        assert not token.startswith("\\") or token[1:].isalpha(), token
-        return self.scripts(token.removeprefix("\\"))
+        assert token in WORDS or not token.startswith("\\") or token[1:].isalpha(), token
+        return self.scripts(WORDS.get(token, token.removeprefix("\\")))
 
     def scripts(self, base, braced=False):
         """A name or a group with what stands below and above it."""
         while self.peek() in ("_", "^"):
             below = self.take() == "_"
             words = self.group() if self.peek() == "{" else self.take()
-            if below and (braced or is_entry(base, words.split())):
+            if below and self.entries and (braced or is_entry(base, words.split())):
                 inner = f"({base})" if " " in base.strip() else base
                 base = f"{inner}[{','.join(words.split())}]"
             elif below:
                 base = f"{base}_{SUBSCRIPTS.get(words, words.replace(' ', ''))}"
             elif words == "top":
                 base = f"{base}^T"
+            elif not re.fullmatch(r"-1|\d+|\(\d+\)", words):
+                base = f"{base}^({words.strip()})"
             elif re.fullmatch(r"\(\d+\)", words):
                 base = f"{base}_{words[1:-1]}"
             else:
@@ -90,7 +95,7 @@ def is_entry(base, below):
     return base not in ("n", "P", "Q") and all(len(w) == 1 and w.isalpha() for w in below)
 
 
-def translated(tex):
+def translated(tex, entries=True):
     """The words of a line, or of a definition with its left side."""
-    words = Translator(tex).sequence()
+    words = Translator(tex, entries).sequence()
     return re.sub(r"\s+", " ", words).strip()
