@@ -21,10 +21,10 @@ WORDS = {r"\infty": "inf", r"\nabla": "grad", r"\circ": "o ", r"\_": "_"}
 
 
 class Translator:
-    """`entries`: a letter below a name is an index, not a part of the name."""
+    """`indices`: names that stand below as indices, not as parts of a name; None: letters."""
 
-    def __init__(self, tex, entries=True):
-        self.tokens, self.place, self.entries = TOKEN.findall(tex), 0, entries
+    def __init__(self, tex, indices=None):
+        self.tokens, self.place, self.indices = TOKEN.findall(tex), 0, indices
 
     def peek(self):
         return self.tokens[self.place] if self.place < len(self.tokens) else ""
@@ -60,7 +60,7 @@ class Translator:
         if token == r"\sum":
             self.take("_")
             return f" sum_{{{','.join(self.group().split())}}} "
-        if token in (r"\operatorname", r"\mathbf", r"\mathrm"):
+        if token in (r"\operatorname", r"\mathbf", r"\mathrm", r"\text"):
             return self.scripts(self.group())
         if token in SILENT:
             return ""
@@ -74,7 +74,7 @@ class Translator:
         while self.peek() in ("_", "^"):
             below = self.take() == "_"
             words = self.group() if self.peek() == "{" else self.take()
-            if below and self.entries and (braced or is_entry(base, words.split())):
+            if below and self.is_entry(base, words.split(), braced):
                 inner = f"({base})" if " " in base.strip() else base
                 base = f"{inner}[{','.join(words.split())}]"
             elif below:
@@ -89,13 +89,15 @@ class Translator:
                 base = f"({base})^{words}" if braced and "[" not in base else f"{base}^{words}"
         return base
 
+    def is_entry(self, base, below, braced):
+        """Letters below a name are its indices, but for sizes (n_k) and operators (P_ab)."""
+        if self.indices is not None:
+            return all(w in self.indices for w in below)
+        letters = base not in ("n", "P", "Q") and all(len(w) == 1 and w.isalpha() for w in below)
+        return braced or letters
 
-def is_entry(base, below):
-    """Letters below a name are its indices, but for sizes (n_k) and operators (P_ab)."""
-    return base not in ("n", "P", "Q") and all(len(w) == 1 and w.isalpha() for w in below)
 
-
-def translated(tex, entries=True):
+def translated(tex, indices=None):
     """The words of a line, or of a definition with its left side."""
-    words = Translator(tex, entries).sequence()
+    words = Translator(tex, indices).sequence()
     return re.sub(r"\s+", " ", words).strip()

@@ -44,7 +44,7 @@ def _point(model, seed):
 
 def _in_text(tex):
     """LaTeX as the words that `read_matrices` knows; a change is called d_ as in text."""
-    return translated(tex, entries=False).replace("delta ", "d_")
+    return translated(tex, indices=()).replace("delta ", "d_")
 
 
 def _gap(result, dialect):
