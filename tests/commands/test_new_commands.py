@@ -67,7 +67,7 @@ def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
     drift = lines.index("drift")
     assert code == 1 and lines[drift + 1 : drift + 4] == [
         "-   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/m + u d^T + d u^T ]",
-        "-       where H = I - 1 1^T/m; u = V H (d/2 - V 1/m); d = diag(V)",
+        "-       where u = V H (d/2 - V 1/m); H = I - 1 1^T/m; d = diag(V)",
         "+   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/(4*m) + u d^T + d u^T ]",
     ]
     assert "u = V H (d/8 - V 1/(4*m))" in lines[drift + 4]

@@ -123,6 +123,8 @@ FIELDS = {
     "square": f"integral(V @ y, ({SCORE})**2)",
     "two forms": "integral(V @ y, (b @ y) * (x @ y))",
     "trace in front": "integral((y @ (A @ y)) * (V @ x)) - al * x",
+    "lone term": f"integral(2 * (V @ y), {SCORE}) + x",
+    "nothing of the tokens": "integral(b, x @ y) + integral(1, x @ y) * b",
     "waves": "integral(V @ y, cos(b @ (x - y)))",
     "noise": f"noise(A) + average(V @ y, exp(al * ({SCORE})))",
 }
@@ -134,6 +136,12 @@ def test_so_does_every_equation_of_fields_that_nobody_has_shipped(field, dialect
     (tmp_path / "unseen.py").write_text(UNSEEN.format(velocity=FIELDS[field]))
     worst, compared = _gap(derived(find(str(tmp_path / "unseen.py"))), DIALECTS[dialect])
     assert compared >= 4 and worst < 1e-11
+
+
+def test_what_begins_or_ends_alike_is_one_bracket_beside_a_lone_term(tmp_path):
+    (tmp_path / "unseen.py").write_text(UNSEEN.format(velocity=FIELDS["lone term"]))
+    shown = written(derived(find(str(tmp_path / "unseen.py"))))
+    assert shown["velocity"].right == ("2 V (S + m m^T) K^T Q x", "+ x")
 
 
 def test_what_a_report_names_itself_takes_no_name_of_the_definition(tmp_path):
