@@ -47,7 +47,7 @@ def test_a_changed_definition_shows_its_terms(
     gone, come = ({*row.partition(" = ")[2].split(" + ")} for row in rates)
     assert [row[:4] for row in rates] == ["-   ", "+   "]
     assert gone == {"V (S", "m m^T) K^T Q m"}
-    assert come == {"2 V S K^T Q m", "2 V m m^T K^T Q m", "m"}
+    assert come == {"2 V (S", "m m^T) K^T Q m", "m"}
     assert "signature" in lines
 
 

@@ -24,7 +24,7 @@ from derive.calculus.written.dialect import Dialect
 OPERATOR = "operator"  # kind of what stands for an operator's name
 LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC", OPERATOR: "PQR"}
 IMAGINARY = sp.Symbol("i")  # its own letter: I is the identity
-NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "T")}
+NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "U")}
 
 
 @dataclass
