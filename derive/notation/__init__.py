@@ -54,6 +54,7 @@ from derive.notation.control.words import (
     squared_norm,
     trace,
 )
+from derive.notation.flows.model import space, sphere, token_flow
 from derive.notation.layers.model import Model, covariance_sde
 
 __all__ = [
@@ -104,9 +105,12 @@ __all__ = [
     "silu",
     "sin",
     "softmax",
+    "space",
+    "sphere",
     "sqrt",
     "squared_norm",
     "sum_over",
     "tanh",
+    "token_flow",
     "trace",
 ]

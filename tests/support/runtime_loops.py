@@ -20,6 +20,7 @@ import derive.runtime
 from derive.runtime.closures import entry as gaussian_closure
 from derive.runtime.closures import particle_system
 from derive.runtime.closures import solver as closure_solver
+from derive.runtime.common import adaptive
 from derive.runtime.control import (
     continuation,
     creases,
@@ -133,10 +134,10 @@ def _advancing(module: ModuleType, m: int, kind: Any) -> Programs:
     one, number = struct((), kind), struct((), jnp.int32)
     for method in ("auto", "stiff"):
         keeps = method != "stiff" and closure_solver._tableau(spec).first_same_as_last
-        flight = closure_solver.Flight(
+        flight = adaptive.Flight(
             state, state if keeps else (), lane, lane, lane, count, count, count, lane
         )
-        control = closure_solver.Control(one, number, one)
+        control = adaptive.Control(one, number, one)
         program = closure_solver.advancing(spec, method)
         yield method, program, (flight, lane, params, control, one, number)
 

@@ -47,13 +47,19 @@ class Definition:
 
 @dataclass
 class Book:
-    """The definitions of one derivation, each meaning once."""
+    """The definitions of one derivation, each meaning once.
+
+    `pairs`: a dimension such that a function of two of its members is known to be symmetric where
+    its argument is.
+    """
 
     of: dict[Tensor, Definition] = field(default_factory=dict)
     # (M over row and column, covariance tensor): I + L^T M L must be positive definite
     conditions: list[tuple[Expression, Tensor]] = field(default_factory=list)
     # couplings of two Gaussian laws: (exponent of the kernel, T, T T^T as a defined tensor's root)
     couplings: list[tuple[Expression, Expression, Tensor]] = field(default_factory=list)
+    pairs: sp.Symbol | None = None
+    functions: dict[str, Any] = field(default_factory=dict)
     _known: dict[Definition, Tensor] = field(default_factory=dict)
 
     def tensor(
@@ -69,10 +75,25 @@ class Book:
         if meaning not in self._known:
             count = sum(d.kind == kind for d in self._known) + 1
             slots = (*(i.dim for i in meaning.indices), *dims)
-            made = Tensor(f"{_LETTERS[kind]}_{count}", slots, kind, symmetric=kind == "spectral")
+            symmetric = kind == "spectral" or self._symmetric(meaning)
+            made = Tensor(f"{_LETTERS[kind]}_{count}", slots, kind, symmetric)
             self._known[meaning] = made
             self.of[made] = meaning
         return self._known[meaning]
+
+    def named(self, name: str, body: Any) -> str:
+        """A scalar function's name that stands for no other body in this derivation."""
+        unique, count = name, 2
+        while self.functions.setdefault(unique, body) != body:
+            unique, count = f"{name}_v{count}", count + 1
+        return unique
+
+    def _symmetric(self, meaning: Definition) -> bool:
+        if meaning.kind not in ("exp", "ridge") or len(meaning.indices) != 2:
+            return False
+        (a, b), (body,) = meaning.indices, meaning.bodies
+        turned = spread(body.renamed({a: b, b: a}), body.free)
+        return a.dim == b.dim == self.pairs and turned == body
 
 
 def placed(expression: Expression, names: dict[Index, Index]) -> Expression:
@@ -111,9 +132,15 @@ def unit(factors: Factors, free: Iterable[Index]) -> Expression:
     return collect(tuple(free), [(sp.Integer(1), factors)])
 
 
-def differentiate(expression: Expression, variable: Tensor, at: Index, book: Book) -> Expression:
-    """d(expression)/d(variable[at]); the new free index `at` comes last."""
-    free = (*expression.free, at)
+def differentiate(
+    expression: Expression, variable: Tensor, at: Index | tuple[Index, ...], book: Book
+) -> Expression:
+    """d(expression)/d(variable[at]); the new free indices `at` come last.
+
+    One index stands in the variable's last slot, others being parameters; a tuple in all slots.
+    """
+    at = (at,) if isinstance(at, Index) else at
+    free = (*expression.free, *at)
     parts = []
     for coefficient, factors in expression.terms:
         for position, factor in enumerate(factors):
@@ -125,11 +152,14 @@ def differentiate(expression: Expression, variable: Tensor, at: Index, book: Boo
     return collect(free, parts)
 
 
-def _slope(factor: Factor, variable: Tensor, at: Index, book: Book) -> Terms | None:
+def _slope(
+    factor: Factor, variable: Tensor, at: tuple[Index, ...], book: Book
+) -> Terms | None:
     """Derivative of one factor as products that keep the factor's indices."""
     one = sp.Integer(1)
     if factor.tensor == variable:
-        return [(one, (delta_tensor(at.dim)[factor.indices[-1], at],))]
+        own = factor.indices[-len(at) :]
+        return [(one, tuple(delta_tensor(j.dim)[i, j] for i, j in zip(own, at, strict=True)))]
     meaning = book.of.get(factor.tensor)
     if meaning is None or not touches(factor.tensor, variable, book):
         return None

@@ -137,9 +137,13 @@ class Code:
     def function(self, rule: Rule, order: int) -> str:
         """Name of a scalar function of the module: the k-th derivative of a rule."""
         key = (rule, order)
-        name = f"_{rule.name}" + (f"_{order}" if order else "")
-        self.functions[key] = name
-        return name
+        if key not in self.functions:
+            name = base = f"_{rule.name}" + (f"_{order}" if order else "")
+            count = 2
+            while name in self.functions.values():  # of another formula
+                name, count = f"{base}_v{count}", count + 1
+            self.functions[key] = name
+        return self.functions[key]
 
     def _body(self, body: Expression, indices: tuple[Index, ...]) -> str:
         if body.is_zero:

@@ -49,7 +49,8 @@ class _Reader(Reader):
             # nothing is averaged here: no need of complex exponentials
             name, body = node.data
             argument, axes = self.of(node.args[0])
-            return self.defined("ridge", argument, (Rule(name, body), 0)), axes
+            rule = Rule(self.book.named(name, body), body)
+            return self.defined("ridge", argument, (rule, 0)), axes
         return super()._function(node)
 
     def _mask(self, node: Array) -> Read:
@@ -176,7 +177,7 @@ class Writer:
         return collect(free, products)
 
     def _heads(self, node: Array) -> str:
-        inner = Writer(self.names, self.book, self.functions, count=self.count)
+        inner = type(self)(self.names, self.book, self.functions, count=self.count)
         result = inner.of(node.args[0])
         stacks = sorted(
             {a.args[0].data for a in walk(node.args[0]) if a.op == "select" and a.data == node.data}
@@ -241,7 +242,13 @@ class Writer:
         found: dict[Expression | None, list[tuple[sp.Expr, Factors]]] = {}
         for c, factors in value.terms:
             vector = next((p for p in components(factors, ()) if i in indices_of(p)), ())
-            rest = tuple(f for f in factors if f not in vector)
+            rest: tuple[Factor, ...] = ()
+            for part in components(tuple(f for f in factors if f not in vector), ()):
+                # a number of the key goes with its vector
+                if depends(collect((), [(sp.Integer(1), part)]), self.names.x, self.book):
+                    rest += part
+                else:
+                    vector += part
             if not vector or depends(collect((i,), [(c, vector)]), self.names.x, self.book):
                 raise NoParticles
             extra = collect((), [(sp.Integer(1), rest)]) if rest else None

@@ -155,7 +155,7 @@ class Reader:
             return plus(up, -down).scaled(1 / (2 * sp.I)), axes
         if not any(depends(argument, v, self.book) for v in (self.names.x, self.names.y)):
             raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
-        rule = Rule(name, body)
+        rule = Rule(self.book.named(name, body), body)
         if self.ridge_as is not None and depends(argument, self.names.y, self.book):
             self.replaced += 1
             return self.ridge_as(rule, argument, self), axes

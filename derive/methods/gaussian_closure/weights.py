@@ -27,8 +27,13 @@ DRAWS, ROUNDS = 6, 12  # of parameters and matrices; of the search for the small
 ROUNDING = 1e-12
 
 
-def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
-    """Raises Refusal for a normaliser that takes both signs, or whose weight vanishes."""
+def require_one_sign(
+    model: ClosureModel, traced: ClosureTrace, home: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> None:
+    """Raises Refusal for a normaliser that takes both signs, or whose weight vanishes.
+
+    `home`: puts points (..., d) where tokens live.
+    """
     nodes = [n for n in walk(traced.velocity) if n.op == "average"]
     nodes += [n for n in walk(traced.velocity) if n.op == "bistochastic"]
     if not nodes:
@@ -41,7 +46,7 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
         size = np.repeat(SIZES, TOKENS // len(SIZES))[:, None]
         label = rng.integers(0, 3, TOKENS).astype(float) if model.positional else None
         queries, keys = (
-            Cloud(size * rng.standard_normal((TOKENS, n)), np.full(TOKENS, 1 / TOKENS), label)
+            Cloud(home(size * rng.standard_normal((TOKENS, n))), np.full(TOKENS, 1 / TOKENS), label)
             for n in (d, e)
         )
         keys = replace(keys, at=rng.permutation(keys.at))
@@ -51,7 +56,7 @@ def require_one_sign(model: ClosureModel, traced: ClosureTrace) -> None:
 
         for number, weight in enumerate(at(queries, keys)):
             _require(model, weight, one.params, place)
-            least = _least(lambda q, k, n=number: at(q, k)[n], weight, queries, keys, rng)  # type: ignore[misc]
+            least = _least(lambda q, k, n=number: at(q, k)[n], weight, queries, keys, rng, home)  # type: ignore[misc]
             _require(model, np.append(weight, least), one.params, place)
 
 
@@ -61,6 +66,7 @@ def _least(
     queries: Cloud,
     keys: Cloud,
     rng: np.random.Generator,
+    home: Callable[[np.ndarray], np.ndarray],
 ) -> float:
     """The weight nearest to a change of sign, about the smallest one found, (queries, keys)."""
     sign = np.sign(np.nanmedian(found))
@@ -77,7 +83,7 @@ def _least(
         queries, keys = (
             replace(
                 cloud,
-                at=point + half * (1 + np.abs(point)) * rng.standard_normal(cloud.at.shape),
+                at=home(point + half * (1 + np.abs(point)) * rng.standard_normal(cloud.at.shape)),
                 position=place,
             )
             for cloud, point, place in zip((queries, keys), (q, k), places, strict=True)

@@ -82,7 +82,7 @@ def gaussian_closure(
     """
 
     def decorate(function: Callable[..., Any]) -> ClosureModel:
-        return _model(function, state, keys, place_of(function))
+        return model_of(function, state, keys, place_of(function), "gaussian_closure")
 
     return decorate
 
@@ -100,9 +100,10 @@ def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tup
     return match[1], declared[match[2]]
 
 
-def _model(
-    function: Callable[..., Any], state: str, keys: str | None, place: Place
+def model_of(
+    function: Callable[..., Any], state: str, keys: str | None, place: Place, method: str
 ) -> ClosureModel:
+    """What a decorator of the word `method` makes of a velocity's text."""
     said = f"{state} {keys}"
     declared, scalars = symbols_of(function, Dim, said), symbols_of(function, Param, said)
     found = {v.data: v for v in globals_of(function) if isinstance(v, Matrix)}
@@ -138,7 +139,7 @@ def _model(
         raise DefinitionError("keys with a law of their own carry no positions", place)
     return ClosureModel(
         function.__name__,
-        "gaussian_closure",
+        method,
         function,
         name,
         dim,
@@ -183,7 +184,8 @@ def _without_noise(output: Array) -> tuple[Array, list[Array]]:
         parts = [_without_noise(a) for a in output.args]
         found = [n for _, ns in parts for n in ns]
         if found:
-            return node("add", tuple(a for a, _ in parts), output.shape), found
+            left = [a for a, _ in parts if not (a.op == "full" and a.data == 0)]
+            return (left[0] if len(left) == 1 else node("add", tuple(left), output.shape)), found
         return output, []
     for inner in walk(output):
         if inner.op == "noise":

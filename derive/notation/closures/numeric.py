@@ -130,7 +130,7 @@ def run(
 ) -> np.ndarray:
     """Velocity at the queries (n, d); their weights matter to bistochastic weights alone."""
     words = _words(queries, keys, sinkhorn_sweeps)
-    function = _bound(model, words, arrays, params)
+    function = _bound(model, words, arrays, params, _home(model, queries, keys))
     out = function(*_arguments(model, queries, keys))
     value = np.asarray(out.values if isinstance(out, Points) else out)
     return np.broadcast_to(value[:, 0] if value.ndim == 3 else value, queries.at.shape)
@@ -159,7 +159,8 @@ def weights_of_averages(
 
     names = {**words, "average": average, "bistochastic": bistochastic}
     with np.errstate(all="ignore"):
-        _bound(model, names, arrays, params)(*_arguments(model, queries, keys))
+        home = _home(model, queries, keys)
+        _bound(model, names, arrays, params, home)(*_arguments(model, queries, keys))
     return found
 
 
@@ -176,13 +177,16 @@ def noise_rate(
 
     query, key = (Cloud(at[None], np.ones(1), np.zeros(1)) for at in _tokens(model, arrays))
     words = {**_words(query, key, 1), "noise": noise}
-    _bound(model, words, arrays, params)(*_arguments(model, query, key))
+    _bound(model, words, arrays, params, _home(model, query, key))(*_arguments(model, query, key))
     return sum(total, np.zeros(()))
 
 
 def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the sizes of a query and of a key."""
     sizes = dimensions(model, arrays)
+    for dim, mean in ((model.state_dim, "m"), (model.key_dim, "key_mean")):
+        if mean in arrays:
+            sizes.setdefault(dim.name, np.shape(arrays[mean])[-1])
     return np.ones(sizes[model.state_dim.name]), np.ones(sizes[model.key_dim.name])
 
 
@@ -232,6 +236,7 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
     out = {n: entrywise(f) for n, f in plain.items() if n not in ("gaussian", "eye", "ones")}
     return out | {
         "eye": plain["eye"],
+        "ones": plain["ones"],
         "average": average,
         "integral": integral,
         "bistochastic": bistochastic,
@@ -245,13 +250,19 @@ def _no_draw(*_: Any) -> np.ndarray:
     raise AssertionError("a velocity field draws no weights")
 
 
+def _home(model: ClosureModel, queries: Cloud, keys: Cloud) -> dict[str, int]:
+    """Sizes of the tokens, which no matrix need have."""
+    return {model.key_dim.name: keys.at.shape[-1], model.state_dim.name: queries.at.shape[-1]}
+
+
 def _bound(
     model: ClosureModel,
     words: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     params: Mapping[str, float],
+    home: Mapping[str, int],
 ) -> Callable[..., Any]:
-    sizes = dimensions(model, arrays)
+    sizes = {**dimensions(model, arrays), **home}
 
     def own(value: Any) -> Any:
         if isinstance(value, Matrix):

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures import inputs as closure_inputs
-from derive.runtime.closures.blocks import Task, launch, put, take, to_target
 from derive.runtime.closures.particle_system import particles
 from derive.runtime.closures.pure import flow
 from derive.runtime.closures.results import Moments, Particles
-from derive.runtime.closures.solver import (
+from derive.runtime.closures.solver import advancing, starting
+from derive.runtime.closures.specification import ClosureModel
+from derive.runtime.common import inputs
+from derive.runtime.common.adaptive import (
     BLOW_UP,
     MARGIN,
     OVERFLOW,
@@ -30,8 +32,7 @@ from derive.runtime.closures.solver import (
     Control,
     Flight,
 )
-from derive.runtime.closures.specification import ClosureModel
-from derive.runtime.common import inputs
+from derive.runtime.common.lane_blocks import Task, lanes_that_fit, launch, put, take, to_target
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.common.pure import no_tracers
@@ -203,20 +204,29 @@ def _integrate(
     per_lane = {n: _lanes_last(laws.params[n], laws.lead, kind) for n in sorted(laws.batched)}
     allowed = _allowed(state, rtol, atol)
     now = "explicit" if method == "auto" and spec.noise is not None else method
-    numbers = mean[..., 0].size + state[1][..., 0].size
-    task = Task(spec, (per_lane, shared), allowed, Control(rtol, max_steps, t1), numbers)
-    flight = launch(task, now, state, 0.0)
+    task = _task(spec, now, state, (per_lane, shared), allowed, Control(rtol, max_steps, t1))
+    flight = launch(task, state, 0.0)
     saved: Saved = []
     targets = [*times, t1] if times[-1] < t1 else list(times)
     for number, target in enumerate(targets):
         share = lambda x, n=number: report((n + x) / len(targets))  # noqa: E731
-        to_target(task, now, flight, target, share)
-        _stiff_lanes(task, flight, target)
+        to_target(task, flight, target, share)
+        _stiff_lanes(spec, task, flight, target)
         there = np.isin(flight.status, (RUNNING, STIFF)) & (flight.t >= target)
         if number < len(times):
             saved.append(tuple(np.where(there, x, np.nan) for x in flight.state))
         share(1.0)
     return flight, saved
+
+
+def _task(
+    spec: ClosureModel, method: str, state: Any, params: Any, allowed: np.ndarray, control: Control
+) -> Task:
+    numbers = sum(x[..., 0].size for x in state)
+    touched = numbers * (16 if method != "stiff" else 8 + 2 * numbers)
+    block = lanes_that_fit(touched, len(allowed))
+    start, advance = starting(spec, method), advancing(spec, method)
+    return Task(start, advance, params, allowed, control, block)
 
 
 def _allowed(state: Any, rtol: float, atol: float | None) -> np.ndarray:
@@ -229,18 +239,17 @@ def _allowed(state: Any, rtol: float, atol: float | None) -> np.ndarray:
     return (1e-3 * rtol * np.where(size > 0, size, 1)).astype(kind)
 
 
-def _stiff_lanes(task: Task, flight: Flight, target: float) -> None:
+def _stiff_lanes(spec: ClosureModel, task: Task, flight: Flight, target: float) -> None:
     """Advance the lanes marked stiff by the implicit method; they stay marked."""
     chosen = np.flatnonzero((flight.status == STIFF) & (flight.t < target))
     if not len(chosen):
         return
-    mine = task._replace(
-        params=(take(task.params[0], chosen), task.params[1]), atol=task.atol[chosen]
-    )
-    part = launch(mine, "stiff", take(flight.state, chosen), flight.t[chosen])
+    state, params = take(flight.state, chosen), task.of(chosen)
+    mine = _task(spec, "stiff", state, params, task.atol[chosen], task.control)
+    part = launch(mine, state, flight.t[chosen])
     for name in ("h", "steps"):
         getattr(part, name)[:] = getattr(flight, name)[chosen]
-    to_target(mine, "stiff", part, target, lambda share: None)
+    to_target(mine, part, target, lambda share: None)
     part.status[:] = np.where(part.status == RUNNING, STIFF, part.status)
     for name in ("state", "t", "h", "steps", "status", "stop"):
         put(getattr(flight, name), chosen, getattr(part, name))

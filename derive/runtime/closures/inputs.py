@@ -8,7 +8,7 @@ import numpy as np
 
 from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common.numbers import covariances, finite
-from derive.runtime.common.records import by_name
+from derive.runtime.common.parameters import parameters, together
 
 
 class Laws(NamedTuple):
@@ -38,17 +38,9 @@ def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
         )
     cov = covariances("cov0", cov)
     dims = {"d": sizes[-1], **({"B": sizes[0]} if spec.positional else {})}
-    values, axes = parameters(spec, params, dims)
+    values, axes = parameters(spec.params, spec.param_shapes, params, dims)
     leads = {"mean0": mean.shape[:-own], "cov0": cov.shape[: -own - 1], **axes}
-    try:
-        lead = np.broadcast_shapes(*leads.values())
-    except ValueError:
-        shown = ", ".join(f"{name} {shape}" for name, shape in leads.items() if shape)
-        raise ValueError(f"batch axes do not broadcast against each other: {shown}") from None
-    batched = frozenset(name for name, shape in axes.items() if shape)
-    for name in batched:
-        x = values[name]
-        values[name] = np.broadcast_to(x, (*lead, *x.shape[len(axes[name]) :]))
+    lead, batched = together(leads, values, axes)
     return Laws(
         np.broadcast_to(mean, (*lead, *sizes)),
         np.broadcast_to(cov, (*lead, *sizes, sizes[-1])),
@@ -57,35 +49,6 @@ def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
         lead,
         dims,
     )
-
-
-def parameters(
-    spec: ClosureModel, params: Any, dims: dict[str, int], source: str = "mean0"
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
-    """Arrays by name, and their batch axes; sizes not known before are added to `dims`."""
-    names = spec.params._fields
-    params = by_name(spec.params, params)
-    if not isinstance(params, (tuple, list)) or len(params) != len(names):
-        wanted = ", ".join(f"{n}=..." for n in names)
-        raise ValueError(f"pass Params({wanted}), got {type(params).__name__}")
-    values, axes = {}, {}
-    origin = dict.fromkeys(dims, source)
-    for name, given in zip(names, params, strict=True):
-        x = finite(name, given)
-        shape = tuple(spec.param_shapes.get(name, ()))
-        text = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
-        if x.ndim < len(shape):
-            raise ValueError(f"{name} must have shape {text}, got {x.shape}")
-        own = x.shape[x.ndim - len(shape) :]
-        for symbol, size in zip(shape, own, strict=True):
-            if dims.setdefault(symbol, size) != size:
-                raise ValueError(
-                    f"{name} must have shape {text}, got {own}: {symbol} is {size} here and "
-                    f"{dims[symbol]} in {origin[symbol]}"
-                )
-            origin.setdefault(symbol, name)
-        values[name], axes[name] = x, x.shape[: x.ndim - len(shape)]
-    return values, axes
 
 
 def factor(cov: np.ndarray) -> np.ndarray:

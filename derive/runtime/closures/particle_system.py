@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.closures import inputs as closure_inputs
 from derive.runtime.closures.results import Particles
 from derive.runtime.closures.specification import ClosureModel
 from derive.runtime.common import inputs
 from derive.runtime.common.numbers import finite
+from derive.runtime.common.parameters import parameters
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.common.pure import no_tracers
@@ -55,7 +55,8 @@ def particles(
         raise ValueError(f"t1 = {t1} must be a positive time")
     if not isinstance(saves, (int, np.integer)) or not 2 <= saves <= steps + 1:
         raise ValueError(f"saves must be a number from 2 to steps + 1 = {steps + 1}, got {saves!r}")
-    values, axes = closure_inputs.parameters(spec, params, {"d": x.shape[-1]}, "x0")
+    dims = {"d": x.shape[-1]}
+    values, axes = parameters(spec.params, spec.param_shapes, params, dims, "x0")
     batched = [name for name, shape in axes.items() if shape]
     if batched:
         raise ValueError(f"particles take one set of parameters; {batched[0]} has batch axes")

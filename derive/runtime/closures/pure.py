@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from derive.runtime.closures.specification import ClosureModel
-from derive.runtime.closures.state import State, own_rate_of_one
+from derive.runtime.closures.state import own_rate_of_one
+from derive.runtime.common.adaptive import State
 from derive.runtime.common.factor import psd_factor
 from derive.runtime.common.pure import real, whole
 from derive.runtime.common.records import by_name

@@ -13,8 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from derive.runtime.closures.specification import ClosureModel
-from derive.runtime.closures.state import Attempt, own_rate, packed
+from derive.runtime.closures.state import own_rate, packed
 from derive.runtime.common import small_matrices
+from derive.runtime.common.adaptive import Attempt
 
 GAMMA = 0.25
 A = (

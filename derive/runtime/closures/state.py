@@ -11,41 +11,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from derive.runtime.closures.specification import ClosureModel
+from derive.runtime.common.adaptive import Equation, State, total
 from derive.runtime.common.lanes import over_lanes
-
-State = tuple[jax.Array, ...]
-
-
-class Equation(NamedTuple):
-    """Functions of arrays with lanes last; `params` is the pair (per lane, shared) of dicts.
-
-    `begin(state)`: what a step integrates.  `rate(local, base, params)`: its derivative.
-    `end(local, base)`: the state after the step.  `margin(state, params)`: (lanes,), the solution
-    exists while it is positive.  `size(state, params)`: trace cov + |mean|^2 and its derivative.
-    """
-
-    begin: Callable[[State], State]
-    rate: Callable[..., State]
-    end: Callable[[State, State], State]
-    margin: Callable[..., jax.Array]
-    size: Callable[..., tuple[jax.Array, jax.Array]]
-
-
-class Attempt(NamedTuple):
-    """A trial step: the new state, its error estimate, the rate there (or ()), and h |eigenvalue|
-    by the last two stages (0: unknown)."""
-
-    state: State
-    error: State
-    slope: State
-    stretch: Any
 
 
 @functools.lru_cache(maxsize=64)
@@ -198,8 +172,3 @@ def _with_noise(spec: ClosureModel) -> Equation:
         margin=lanes_margin,
         size=size,
     )
-
-
-def total(x: jax.Array) -> jax.Array:
-    """The sum over all axes but the last, the lanes'."""
-    return x.sum(axis=tuple(range(x.ndim - 1)))

@@ -1,0 +1,59 @@
+"""The equations of a token flow as a reader sees them, in text and in LaTeX.
+
+Input: a derivation.  Output: `Written` by name, tensors that equations use first.  Scalar rates are
+written by SymPy.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.calculus.index.expressions import Expression
+from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.meanings import meaning
+from derive.calculus.written.short_form import short_form
+from derive.emit.gaussian_closure.equations import Written
+from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.token_flow.result import TokenFlow
+
+LEFT = {
+    "velocity": (r"\dot x_a", "x[a]'"),
+    "noise": ("N", "N"),
+    "gram_rate": (r"\dot R", "R'"),
+    "equal_angle_rate": (r"\dot\rho", "rho'"),
+    "radius_rate": (r"\dot r", "r'"),
+    "two_cluster_rate": (r"\dot g", "g'"),
+    "energy": ("E", "E"),
+}
+
+
+def written(result: TokenFlow, dialect: Dialect = TEXT) -> dict[str, Written]:
+    """All equations by name, those of defined tensors first."""
+    stacks, avoid = result.names.stacks, names_of(result)
+    expressions = [e for e in result.equations.values() if isinstance(e, Expression)]
+    out = {}
+    for tensor in defined_in(result.book, *expressions):
+        left, right = meaning(tensor, result.book, stacks, dialect, avoid)
+        out[tensor.name] = Written(left, (right,))
+    for name, value in result.equations.items():
+        out[name] = of_equation(result, name, value, dialect)
+    return out
+
+
+def of_equation(
+    result: TokenFlow, name: str, value: Expression | sp.Expr, dialect: Dialect = TEXT
+) -> Written:
+    """One equation."""
+    left = LEFT[name][0 if dialect.is_latex else 1]
+    if isinstance(value, Expression):
+        form = short_form(value, dialect, names_of(result), result.names.stacks)
+        return Written(left, tuple(form.lines), tuple(form.where))
+    return Written(left, (sp.latex(value) if dialect.is_latex else sp.sstr(value),))
+
+
+def names_of(result: TokenFlow) -> set[str]:
+    """What stands for something in any of the equations."""
+    model = result.model
+    used = {m.data for m in model.matrices} | {p.name for p in model.params}
+    used |= {t.name for t in result.book.of}
+    return used | {"x", "R", "mass", "rho", "r", "n", "g", "mu", "E", "N", "a", "b", "i", "s"}

@@ -1,0 +1,275 @@
+"""What a token flow's module holds: its functions as text.
+
+Input: a derivation.  Output: `Parts`.  Every function is pure; what the definition does not give is
+not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import sympy as sp
+
+from derive.calculus.index.expressions import Expression, collect
+from derive.emit.common import scalars
+from derive.emit.common.kernel import Kernel
+from derive.emit.common.names import local
+from derive.emit.gaussian_closure.kernels import Parts, taken_by
+from derive.emit.token_flow.code import FlowCode
+from derive.emit.token_flow.scalar_code import statements
+from derive.emit.token_flow.velocity import blocked
+from derive.methods.token_flow.gram import OTHER, in_products
+from derive.methods.token_flow.harmonics import T
+from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.notation.common.arrays import walk
+from derive.notation.common.scalars import Dim
+
+Field = dict[str, object]
+
+
+def param_fields(result: TokenFlow) -> list[Field]:
+    """Fields of Params: matrices that are used, then numbers, in the order of the file."""
+    used = {m.data for m in result.trace.used}
+    out: list[Field] = []
+    for m in result.model.matrices:
+        if m.data in used:
+            names = tuple(str(s) for s in m.shape)
+            out.append({"name": m.data, "shape": names, "meaning": f"({', '.join(names)})"})
+    nodes = [n for g in (result.trace.velocity, *result.trace.noises) for n in walk(g)]
+    symbols = {s for n in nodes if n.op == "full" for s in n.data.free_symbols}
+    for p in result.model.params:
+        if p in symbols:
+            out.append({"name": p.name, "shape": (), "meaning": p.range.text})
+    if _needs_dimension(result):
+        name = result.model.state_dim.name
+        out.append({"name": name, "shape": (), "meaning": "the tokens' dimension"})
+    return out
+
+
+def _needs_dimension(result: TokenFlow) -> bool:
+    """Does the tokens' dimension stand in a reduced rate, where no array has it for a size?"""
+    d = result.model.state_dim
+    if isinstance(result.gram_rate, Absent) or any(d in m.shape for m in result.trace.used):
+        return False
+    inside = [result.gram_rate]
+    for expression in inside:
+        met = [result.book.of[t] for t in expression.tensors() if t in result.book.of]
+        inside += [b for m in met for b in m.bodies]
+    return any(c.has(d) for e in inside for c, _ in e.terms)
+
+
+@lru_cache(maxsize=8)
+def parts_of(result: TokenFlow) -> Parts:
+    """All functions, in the order of the module."""
+    parts = Parts()
+    _velocity(parts, result)
+    _attention(parts, result)
+    if result.gradient.energy is not None:
+        doc = "Energy of tokens x (n, d), of which the velocity is the gradient, a number."
+        _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
+    if isinstance(result.gram_rate, Expression):
+        _clusters(parts, result, result.gram_rate)
+    if not isinstance(result.equal_angles, Absent):
+        _equal_angles(parts, result)
+    if not isinstance(result.growth, Absent):
+        _growth(parts, result)
+    return parts
+
+
+def _velocity(parts: Parts, result: TokenFlow) -> None:
+    sphere = result.model.sphere
+    where = ", tangent to the sphere" if sphere else ""
+    doc = f"Velocity of tokens x (n, d) among all of them, (n, d){where}"
+    writer = blocked(result.trace, parts.functions)
+    if writer is not None:
+        parts.words |= writer.words
+        parts.sums |= writer.sums
+        lines, text = writer.lines, writer.result
+        lines = [line.replace("(x, y, ", "(x, x, ") for line in lines]
+        text = text.replace("(x, y, ", "(x, x, ")
+        doc += "; memory O(n d)."
+        used = writer.used
+    else:
+        code = _code(parts, result, {"x": "x"})
+        text = code.expression(result.velocity)
+        lines, used = _with_masses(code, "x"), code.used
+        doc += "; memory O(n^2)."
+    if sphere:
+        parts.words.add("tangent")
+        text = f"tangent({text}, x)"
+    parts.kernels.append(Kernel("velocity", "x, params", doc, [*prelude(result, used, tokens=True), *lines], text))
+
+
+def _attention(parts: Parts, result: TokenFlow) -> None:
+    """The one gate of the velocity, if there is one."""
+    gates = [t for t in result.velocity.tensors() if t.kind == "gate"]
+    if len(gates) != 1:
+        return
+    own = result.book.of[gates[0]].indices
+    heads = "H, " * (len(own) - 2)
+    doc = f"Weights ({heads}n, n) that tokens x (n, d) give each other, rows of sum one."
+    whole = collect(own, [(sp.Integer(1), (gates[0][own],))])
+    _array(parts, result, "attention_matrix", "x, params", doc, whole, {"x": "x"})
+
+
+def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
+    """Rates of inner products: of clusters with masses, digits of slow rates kept; of tokens."""
+    if result.model.sphere:
+        _slow_rate(parts, result)
+    else:
+        doc = "Rates of the inner products G (K, K) of K clusters with masses (K,), (K, K)."
+        _array(parts, result, "cluster_rate", "G, masses, params", doc, rate, _CLUSTERS)
+    parts.words.add("equal_masses")
+    doc = "Rates of the inner products R (n, n) of tokens of equal mass, (n, n)."
+    text = "cluster_rate(R, equal_masses(R), params)"
+    parts.kernels.append(Kernel("gram_rate", "R, params", doc, [], text))
+
+
+_CLUSTERS = {"R": "G", "mass": "masses"}
+
+
+def _slow_rate(parts: Parts, result: TokenFlow) -> None:
+    """sum_k w_ak <P_a x_k, x_b> + (a <-> b), w_ak the push of x_k: no large terms cancel."""
+    push = pushes(result)
+    code = _code(parts, result, _CLUSTERS)
+    text = code.expression(push)
+    weights = code.assign("pushes", text)
+    code.words |= {"contract", "towards", "with_transpose"}
+    code.lines.append(f'half = contract("abk,ak->ab", towards(G), {weights})')
+    doc = "Rates of the inner products G (K, K) of K clusters with masses (K,), (K, K)."
+    body = [*prelude(result, code.used), *code.lines]
+    parts.words |= code.words
+    parts.kernels.append(
+        Kernel("cluster_rate", "G, masses, params", doc, body, "with_transpose(half)")
+    )
+
+
+def pushes(result: TokenFlow) -> Expression:
+    """w over (a, b): the velocity of x_a is the tangential part of sum_b w_ab x_b."""
+    names = result.names
+    a, i, b = names.s, names.i, OTHER
+    out = []
+    for coefficient, factors in result.velocity.terms:
+        (carrier,) = [f for f in factors if i in f.indices]
+        at = carrier.indices[0]
+        if at == a:
+            continue  # along x_a: no tangential part
+        rest = tuple(f.rename({at: b}) for f in factors if f != carrier)
+        out.append((coefficient, rest))
+    return in_products(collect((a, b), out), names, result.book)
+
+
+def _equal_angles(parts: Parts, result: TokenFlow) -> None:
+    rates = result.equal_angles
+    assert not isinstance(rates, Absent)
+    radius = rates.radius
+    found = [rates.cosine] if radius is None else [rates.cosine, radius]
+    symbols = {s for e in found for s in e.free_symbols}
+    taken = {"rho", "r", "n", "params", *taken_by(result.model)}
+    lines, texts = statements(found, taken, parts.words)
+    unpacked = prelude(result, {s.name for s in symbols})
+    if radius is None:
+        arguments, text = "rho, n, params", texts[0]
+        doc = "Rate of the cosine rho of all pairs of n tokens at equal angles."
+    else:
+        arguments, text = "rho, r, n, params", ", ".join(texts)
+        doc = "Rates of the cosine rho of all pairs of n tokens at equal angles, and of their norm r."
+    doc += "\n\nNumbers or arrays that broadcast."
+    parts.kernels.append(Kernel("equal_angle_rate", arguments, doc, [*unpacked, *lines], text))
+
+
+def _growth(parts: Parts, result: TokenFlow) -> None:
+    found = result.growth
+    assert not isinstance(found, Absent)
+    expressions = [found.push, found.diffusion, *(w for _, w in found.means)]
+    symbols = {s for e in expressions for s in e.free_symbols}
+    lines = prelude(result, {s.name for s in symbols}, [result.model.state_dim])
+    parts.words |= {"growth_rate"}
+    for symbol, weight in found.means:
+        if any(e.has(symbol) for e in expressions):
+            parts.words.add("uniform_mean")
+            lines.append(f"{symbol} = uniform_mean(lambda t: {_of_angle(weight, parts)}, d)")
+    own = local(result.model.state_dim.name)
+    lines = [line.replace(", d)", f", {own})") for line in lines]
+    text = f"growth_rate(lambda t: {_of_angle(found.push, parts)}, degree, {own})"
+    if found.diffusion != 0:
+        kappa = scalars.factor_text(found.diffusion)
+        text += f" - {kappa} * degree * (degree + {own} - 2)"
+    doc = (
+        "Growth rate of a harmonic of the uniform law on the sphere of R^d; degree: an integer, at "
+        "least one."
+    )
+    parts.kernels.append(Kernel("growth", f"degree, params, {own}", doc, lines, text))
+
+
+def _of_angle(expression: sp.Expr, parts: Parts) -> str:
+    text = scalars.python(expression)
+    for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf"):
+        if f"{word}(" in text:
+            parts.words.add(word)
+    if not expression.has(T):
+        text = f"{text} + 0 * t"
+    return text
+
+
+def _array(
+    parts: Parts,
+    result: TokenFlow,
+    name: str,
+    arguments: str,
+    doc: str,
+    expression: Expression,
+    names: dict[str, str],
+) -> None:
+    code = _code(parts, result, names)
+    text = code.expression(expression)
+    lines = code.lines if "mass" in names else _with_masses(code, "x")
+    parts.words |= code.words
+    body = [*prelude(result, code.used, tokens="x" in names), *lines]
+    parts.kernels.append(Kernel(name, arguments, doc, body, text))
+
+
+def _code(parts: Parts, result: TokenFlow, names: dict[str, str]) -> FlowCode:
+    used = result.trace.used
+    code = FlowCode(result.book, dict(names), functions=parts.functions, matrices=used)
+    code._taken = {"x", "G", "R", "mass", "masses", "half", "params"} | taken_by(result.model)
+    return code
+
+
+def _with_masses(code: FlowCode, like: str) -> list[str]:
+    if "mass" not in code.used:
+        return code.lines
+    code.words.add("equal_masses")
+    return [f"mass = equal_masses({like})", *code.lines]
+
+
+def prelude(
+    result: TokenFlow, used: set[str], given: Sequence[Dim] = (), tokens: bool = False
+) -> list[str]:
+    """Unpack the parameters that a function uses; sizes that are no arguments (`given`) of it.
+
+    `tokens`: the function has tokens x, whose dimension is theirs.
+    """
+    own = {d.name for d in given} | ({result.model.state_dim.name} if tokens else set())
+    fields = [f for f in param_fields(result) if f["name"] in used - own]
+    out = []
+    if fields:
+        left = [str(f["name"]) if f["shape"] else local(str(f["name"])) for f in fields]
+        right = [f"params.{f['name']}" for f in fields]
+        out.append(f"{', '.join(left)} = {', '.join(right)}")
+    for dim in result.model.dims:
+        unpacked = [f["name"] for f in fields]
+        if dim.name in used and dim not in given and dim.name not in unpacked:
+            out.append(f"{local(dim.name)} = {_size(result, dim)}")
+    return out
+
+
+def _size(result: TokenFlow, dim: Dim) -> str:
+    for matrix in result.trace.used:
+        if dim in matrix.shape:
+            return f"params.{matrix.data}.shape[{matrix.shape.index(dim) - len(matrix.shape)}]"
+    if dim == result.model.state_dim:
+        return "x.shape[-1]"
+    raise LookupError(f"no array of the kernel has the size {dim.name}")  # refused when traced
+

@@ -1,0 +1,102 @@
+"""One generated module per token flow: what was derived, bound to the runtime.
+
+Input: a derivation.  Output: the module's text, the same bytes for the same input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import sympy as sp
+
+from derive.calculus.arrays.scalar_functions import derivative_of
+from derive.calculus.written.dialect import LATEX
+from derive.emit.common.layout import tidy
+from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.gaussian_closure.module import function_text
+from derive.emit.token_flow.equations import written
+from derive.emit.token_flow.kernels import param_fields, parts_of
+from derive.methods.token_flow.result import TokenFlow
+from derive.runtime.flows import words as flow_words
+from derive.version import ENGINE
+
+OWN = frozenset(
+    n for n in vars(flow_words) if getattr(flow_words, n).__class__.__name__ == "function"
+)
+
+
+def render(result: TokenFlow, source: str, request: str) -> str:
+    """Text of `generated/<model>.py`."""
+    parts = parts_of(result)
+    model = result.model
+    words = set(parts.words)
+    functions = []
+    for (rule, order), name in sorted(parts.functions.items(), key=lambda item: item[1]):
+        text, more = function_text(derivative_of(rule.body, order))
+        words |= more
+        title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
+        functions.append({"name": name, "text": text, "doc": f"{title}."})
+    text = (
+        environment()
+        .get_template("token_flow.py.jinja")
+        .render(
+            title=model.doc.split("\n")[0] or model.name,
+            engine=ENGINE,
+            toolchain=f"SymPy {sp.__version__}",
+            source=source,
+            request=request,
+            body=NO_HASH,
+            where=f"on the sphere of R^{model.state_dim}"
+            if model.sphere
+            else f"in R^{model.state_dim}",
+            home="On the sphere: tokens of unit length, or `project=True`."
+            if model.sphere
+            else "A system that blows up is nan after its time.",
+            operations=f"{parts.contractions} contractions in {len(parts.kernels)} functions",
+            model=model.name,
+            signature=model_signature(result),
+            equations_text=equations_text(result),
+            equations_latex={n: w.latex for n, w in written(result, LATEX).items()},
+            facts=result.facts,
+            ops=sorted(words - OWN),
+            own=sorted(words & OWN),
+            sums=sorted(parts.sums),
+            params=param_fields(result),
+            scalar_functions=functions,
+            kernels=parts.kernels,
+            sphere=model.sphere,
+            moves=result.noise is None,
+            spec=_spec(result),
+            clusters=result.noise is None and clusters_move(result),
+        )
+    )
+    text = tidy(text)
+    return text.replace(NO_HASH, body_hash(text), 1)
+
+
+def clusters_move(result: TokenFlow) -> bool:
+    """Is there a reduced system of clusters whose merging is followed?"""
+    return result.model.sphere and "gram_rate" in result.equations
+
+
+def _spec(result: TokenFlow) -> list[tuple[str, str]]:
+    names = {k.name for k in parts_of(result).kernels}
+    out = [("energy", "energy")] if "energy" in names else []
+    if "cluster_rate" in names:
+        out.append(("gram_rate", "cluster_rate"))
+    if result.model.positional:
+        out.append(("ordered", "True"))
+    return out
+
+
+def model_signature(result: TokenFlow) -> str:
+    """Sixteen hexadecimal digits over the meaning: equations, parameters, functions."""
+    lines = [result.model.method, str(result.model.sphere)]
+    lines += [f"{f['name']}: {f['shape']}" for f in param_fields(result)]
+    lines += [f"{k} = {v}" for k, v in equations_text(result).items()]
+    lines += [k.name + "\n".join(k.lines) for k in parts_of(result).kernels]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def equations_text(result: TokenFlow) -> dict[str, str]:
+    return {name: shown.text for name, shown in written(result).items()}

@@ -1,0 +1,67 @@
+"""The report of a token flow: its equations, what is said of them, its steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.emit.common import latex
+from derive.emit.common.document import Document, Shown, StepShown
+from derive.emit.gaussian_closure.equations import Written
+from derive.emit.token_flow.equations import of_equation, written
+from derive.emit.token_flow.module import model_signature
+from derive.methods.token_flow.result import TokenFlow
+
+HEADINGS = {
+    "velocity": "Velocity of a token",
+    "noise": "Covariance rate of the noise",
+    "gram_rate": "Rate of the inner products",
+    "equal_angle_rate": "Equal angles: rate of the cosine",
+    "radius_rate": "Equal angles: rate of the norm",
+    "two_cluster_rate": "Two clusters of masses mu and 1 - mu: rate of the cosine",
+    "energy": "Energy",
+}
+
+
+def document(result: TokenFlow, steps: bool = False) -> Document:
+    """The report, with the record of the steps or with the equations alone."""
+    model = result.model
+    where = f"on the sphere of R^{model.state_dim}" if model.sphere else f"in R^{model.state_dim}"
+    shown = written(result, LATEX)
+    return Document(
+        name=model.name,
+        title=model.doc.strip().split("\n")[0],
+        intro=[
+            f"  tokens {model.state}[a], a = 1 ... n, {where}; R[a,b] = <x[a], x[b]>; "
+            "mass[a] of sum one"
+        ],
+        equations=[_equation(name, form, shown[name]) for name, form in written(result).items()],
+        notes=result.facts,
+        facts=result.facts,
+        data={"signature": model_signature(result)},
+        more={"latex": {name: tex.latex for name, tex in shown.items()}},
+        steps=[
+            StepShown(s, [_found(result, n, e) for n, e in s.results.items()]) for s in result.steps
+        ]
+        if steps
+        else None,
+    )
+
+
+def _equation(name: str, form: Written, tex: Written) -> Shown:
+    first, *others = form.right
+    rows = [f"  {form.left} = {first}", *(f"      {row}" for row in others)]
+    rows += [f"      where {row}" for row in form.where]
+    right = list(tex.right)
+    if tex.where:
+        right.append(r"\text{where } " + r",\quad ".join(tex.where))
+    return Shown(name, rows, HEADINGS.get(name, name), tex.left, right, form.text)
+
+
+def _found(result: TokenFlow, name: str, value: Any) -> Shown:
+    """What a step has found."""
+    form, tex = (of_equation(result, name, value, d) for d in (TEXT, LATEX))
+    shown = _equation(name, replace(form, left=name), tex)
+    left = rf"\mathrm{{{latex.escape(name)}}}"
+    return replace(shown, rows=[row[2:] for row in shown.rows], heading=name, left=left)

@@ -1,0 +1,144 @@
+"""What is said of a token flow in words, each finding with the check that could refute it."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from derive.calculus.index.defined import Book
+from derive.calculus.index.expressions import Expression, scalar
+from derive.calculus.index.text import show
+from derive.methods.common.record import Check, Fact
+from derive.methods.token_flow import checks, growth_values, tails
+from derive.methods.token_flow.closing import Closing
+from derive.methods.token_flow.energy import Gradient
+from derive.methods.token_flow.equal_angles import EqualAngles
+from derive.methods.token_flow.equivariance import Direction, turned_arrays
+from derive.methods.token_flow.harmonics import Growth
+from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.result import Absent
+from derive.methods.token_flow.two_clusters import TwoClusters
+
+
+def equivariance(velocity: Expression, names: Names, book: Book) -> Fact:
+    try:
+        arrays = turned_arrays(velocity, names, book)
+    except Direction as found:
+        words = f"no rotation of all tokens is seen to commute with the definition: {found}"
+        return Fact(words, "equivariance", None, "what is not found is not compared")
+    check = checks.equivariant(names.model, arrays)
+    if not arrays:
+        words = "every rotation of all tokens commutes with the definition"
+    else:
+        kept = ", ".join(arrays)
+        words = f"a rotation of all tokens commutes with the definition where it leaves {kept} as "
+        words += "they are" if len(arrays) > 1 else "it is"
+    return Fact(words, "equivariance", check)
+
+
+def gram(rate: Expression | Absent, names: Names, check: Check) -> Fact:
+    if isinstance(rate, Absent):
+        words = f"inner products do not close: {rate.why} is left in their rate"
+        return Fact(words, "gram", check)
+    return Fact("inner products close: R' is a function of R and the masses", "gram", check)
+
+
+def equal_angles(rates: EqualAngles | Absent, names: Names) -> Fact:
+    if isinstance(rates, Absent):
+        words = f"equal angles are not preserved: {rates.why}"
+        return Fact(words, "equal angles", None, "the derivation meets what is named")
+    free = "" if rates.radius is None else " and all radii equal"
+    words = f"equal angles{free} are preserved, for tokens of equal mass"
+    return Fact(words, "equal angles", checks.equal_angles(rates, names))
+
+
+def closing(found: Closing | Absent, rates: EqualAngles | Absent, names: Names) -> tuple[Fact, ...]:
+    if isinstance(rates, Absent):
+        return ()
+    if isinstance(found, Absent):
+        words = f"how equal angles close is not said: {found.why}"
+        return (Fact(words, "closing", None, "nothing is said"),)
+    rate = sp.sstr(found.rate)
+    if found.kind == "repelling":
+        words = f"consensus is unstable: near it (1 - rho)' = -({rate}) (1 - rho)"
+        words += f"^{found.order}" if found.order > 1 else ""
+        return (Fact(words, "consensus", tails.near_consensus(found, rates, names)),)
+    if found.order == 1:
+        first = f"near consensus 1 - rho decays at the rate {rate}"
+    else:
+        first = f"near consensus (1 - rho)' = -({rate}) (1 - rho)^{found.order}"
+    out = [Fact(first, "consensus", tails.near_consensus(found, rates, names))]
+    check = tails.tail(found, rates, names)
+    why = "" if check is not None else "the rate is negative where it was tried"
+    condition = "where this rate is positive, " if found.if_positive else ""
+    return (*out, Fact(condition + _tail(found), "tail", check, why))
+
+
+def _tail(found: Closing) -> str:
+    exponent = sp.sstr(found.exponent)
+    radius = ""
+    if found.radius is not None:
+        speed, power = found.radius
+        grows = f"r' -> {sp.sstr(speed)}" if power == 0 else f"r' ~ {sp.sstr(speed)} r^{power}"
+        radius = f", the radius by {grows}"
+    if found.kind == "open":
+        return f"as t -> oo rho does not go to 1{radius}: angles freeze"
+    if found.kind == "exponential":
+        return f"as t -> oo 1 - rho ~ exp(-{_in_product(exponent)} t){radius}"
+    return f"as t -> oo 1 - rho ~ t^(-{exponent}){radius}"
+
+
+def _in_product(text: str) -> str:
+    return f"({text})" if " + " in text or " - " in text else text
+
+
+def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
+    if isinstance(found, Absent) or found.exponent is None:
+        return ()
+    large, exponent = found.exponent
+    words = (
+        "two clusters of equal mass merge from the cosine g_0 after a time with "
+        f"log(time) / {large} -> {sp.sstr(exponent)} as {large} -> oo"
+    )
+    return (Fact(words, "merging", checks.merging_exponent(found, names)),)
+
+
+def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:
+    """`noisy`: then the energy is no function that never falls."""
+    drift = "drift of the tokens" if noisy else "velocity"
+    one = scalar(sp.Integer(1), (names.s,))
+    if found.weight is None:
+        words = (
+            f"the {drift} is no gradient in the metric of the masses, nor with what its terms share "
+            f"as a weight: {found.left} is left of the antisymmetric part of its derivative"
+        )
+        return (Fact(words, "gradient", checks.closed(one, names, book, False)),)
+    plain = found.weight == one
+    metric = "of the masses" if plain else f"of the masses times g[a] = {show(found.weight)}"
+    words = f"the {drift} is the gradient of an energy in the metric {metric}"
+    out = [Fact(words, "gradient", checks.closed(found.weight, names, book, True))]
+    if found.energy is None:
+        words = "the energy has no closed form by the rules of the line integral"
+        return (*out, Fact(words, "energy", None, "nothing is said of its value"))
+    g = "" if plain else " g[a]"
+    if noisy:
+        words = "the energy of the drift is E; with noise it may fall"
+        return (*out, Fact(words, "energy", checks.energy(found, names, book)))
+    words = f"energy identity: E' = sum_a mass[a]{g} |x_a'|^2, so that E never falls"
+    return (*out, Fact(words, "energy", checks.energy(found, names, book)))
+
+
+def growth(found: Growth | Absent, names: Names) -> tuple[Fact, ...]:
+    if not names.model.sphere:
+        return ()
+    if isinstance(found, Absent):
+        words = f"the uniform law's stability is not derived: {found.why}"
+        return (Fact(words, "growth", None, "nothing is said"),)
+    means = "; ".join(f"{s} = mean of {sp.sstr(w)} over the uniform law" for s, w in found.means)
+    words = (
+        "a harmonic of degree k of the uniform law grows at c_d int f(t) P_k'(t) "
+        f"(1 - t^2)^((d-1)/2) dt, f(t) = {sp.sstr(found.push)}"
+    )
+    words += f", {means}" if means else ""
+    if found.diffusion != 0:
+        words += f", less {sp.sstr(found.diffusion)} k (k + d - 2) by the noise"
+    return (Fact(words, "growth", growth_values.by_the_text(found, names)),)

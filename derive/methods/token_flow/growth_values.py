@@ -1,0 +1,115 @@
+"""The growth rate of a harmonic as a number, and the same rate by the definition's text.
+
+The first evaluates the derived integrals by Gauss-Legendre points of the angle.  The second runs
+the text on quadrature points of the circle and of the sphere with perturbed masses, and takes the
+rate of the harmonic's coefficient in weak form, (d/dt) int phi dmu = int <v, grad phi> dmu.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import sympy as sp
+from numpy.polynomial import legendre
+
+from derive.methods.common.record import Check
+from derive.methods.token_flow.harmonics import Growth, T
+from derive.methods.token_flow.instances import instance, tangent
+from derive.methods.token_flow.names import Names
+from derive.notation.closures.numeric import noise_rate
+
+NODES = 200
+
+
+def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) -> float:
+    """Growth rate of a harmonic of that degree on the sphere of R^d."""
+    z, w = legendre.leggauss(NODES)
+    angle, weight = (z + 1) * np.pi / 2, w * np.pi / 2
+    t = np.cos(angle)
+    scale = math.exp(math.lgamma(d / 2) - math.lgamma((d - 1) / 2)) / math.sqrt(math.pi)
+    # the area element is sin^(d-2); P_k' carries one more sin^2 against dt = - sin d angle
+    means = {
+        symbol: scale * float(np.sum(weight * np.sin(angle) ** (d - 2) * _at(w_, t, values)))
+        for symbol, w_ in found.means
+    }
+    push = _at(found.push, t, {**values, **means})
+    slope = _zonal_slope(degree, d, t)
+    drift = scale * float(np.sum(weight * np.sin(angle) ** d * push * slope))
+    kappa = float(found.diffusion.xreplace({s: sp.Float(v) for s, v in values.items()}))
+    return drift - kappa * degree * (degree + d - 2)
+
+
+def _at(expression: sp.Expr, t: np.ndarray, values: Mapping[sp.Symbol, float]) -> np.ndarray:
+    f = sp.lambdify([T], expression.xreplace({s: sp.Float(v) for s, v in values.items()}), "numpy")
+    return np.broadcast_to(np.asarray(f(t), float), t.shape)
+
+
+def _zonal_slope(degree: int, d: int, t: np.ndarray) -> np.ndarray:
+    """P_k'(t) of the Gegenbauer polynomial with P_k(1) = 1, by the recurrence of both."""
+    old, now = np.ones_like(t), t
+    slope_old, slope = np.zeros_like(t), np.ones_like(t)
+    for k in range(1, degree):
+        a, b = (2 * k + d - 2) / (k + d - 2), k / (k + d - 2)
+        old, now, slope_old, slope = (
+            now,
+            a * t * now - b * old,
+            slope,
+            a * (now + t * slope) - b * slope_old,
+        )
+    return slope if degree else np.zeros_like(t)
+
+
+def by_the_text(found: Growth, names: Names) -> Check:
+    """Degrees 1 to 3 on the circle, 1 and 2 on the sphere in space."""
+    worst = 0.0
+    for d, degrees in ((2, (1, 2, 3)), (3, (1, 2))):
+        x, weight, zonal = _points(d)
+        for degree in degrees:
+            one = replace(instance(names.model, 20 + degree, d=d), x=x)
+            phi, slope = _zonal_polynomial(degree, d)
+            h = phi(zonal)
+            rates = [
+                _weak(replace(one, mass=weight * (1 + sign * h / 4)), zonal, slope)
+                for sign in (1e-3, -1e-3)
+            ]
+            size = float(np.sum(weight * h * h)) / 4
+            by_text = (rates[0] - rates[1]) / (2e-3) / size
+            by_text -= _noise(one, names) * degree * (degree + d - 2)
+            wanted = rate(found, degree, d, one.numbers)
+            worst = max(worst, abs(by_text - wanted) / max(1e-2, abs(wanted)))
+    return Check("the text on quadrature points with perturbed masses", worst, 1e-5)
+
+
+def _weak(one, zonal: np.ndarray, slope) -> float:  # type: ignore[no-untyped-def]
+    """int <v, grad phi> dmu for phi a function of the first coordinate."""
+    return float(np.sum(one.mass * tangent(one)[:, 0] * slope(zonal)))
+
+
+def _noise(one, names: Names) -> float:  # type: ignore[no-untyped-def]
+    """kappa by the text's own factor, of a noise that is the same in all directions."""
+    d = one.x.shape[1]
+    found = noise_rate(names.model, arrays={**one.arrays, "m": np.zeros(d)}, params=one.params)
+    return float(np.trace(np.broadcast_to(found, (d, d)) if np.ndim(found) < 2 else found)) / 2 / d
+
+
+def _points(d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, weights of sum one and first coordinates, exact for polynomials of high degree."""
+    if d == 2:
+        angle = 2 * np.pi * np.arange(96) / 96
+        return np.stack([np.cos(angle), np.sin(angle)], 1), np.full(96, 1 / 96), np.cos(angle)
+    z, w = legendre.leggauss(24)
+    around = 2 * np.pi * np.arange(48) / 48
+    first = np.repeat(z, 48)
+    ring = np.sqrt(1 - first**2)
+    x = np.stack([first, ring * np.cos(np.tile(around, 24)), ring * np.sin(np.tile(around, 24))], 1)
+    return x, np.repeat(w, 48) / 2 / 48, first
+
+
+def _zonal_polynomial(degree: int, d: int):  # type: ignore[no-untyped-def]
+    """The harmonic and its derivative as NumPy polynomials: Chebyshev or Legendre."""
+    family = np.polynomial.Chebyshev if d == 2 else np.polynomial.Legendre
+    p = family.basis(degree)
+    return p, p.deriv()

@@ -1,0 +1,83 @@
+"""Two clusters of tokens: the rate of their cosine, their merging time and its exponent.
+
+Input: the Gram rate.  Output: `TwoClusters`: g' at the cosine g of clusters with masses mu and
+1 - mu on the sphere; the merging time from g0 is the integral of dg / g'; and where g' holds
+exponentials of a parameter p, the limit of log(time) / p as p -> oo, by Laplace: the largest
+exponent of 1 / g' between g0 and 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from derive.calculus.index.defined import Book
+from derive.calculus.index.expressions import Expression
+from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.patterns import Clusters, Unlike
+from derive.methods.token_flow.tidy import tidy
+
+COSINE = sp.Symbol("g", real=True)
+START = sp.Symbol("g_0", real=True)
+MASS = sp.Symbol("mu", positive=True)
+
+
+@dataclass(frozen=True)
+class TwoClusters:
+    """`rate`: g' in g and mu; `exponent`: (parameter, log(time)/parameter in the limit, from g_0),
+    or none."""
+
+    rate: sp.Expr
+    exponent: tuple[sp.Symbol, sp.Expr] | None
+
+
+def two_clusters(rate: Expression, names: Names, book: Book) -> TwoClusters:
+    """Raises Unlike where g has no rate of its own."""
+    products = sp.Matrix([[1, COSINE], [COSINE, 1]])
+    at = Clusters(names, book, products=products, masses=(MASS, 1 - MASS))
+    for k in (0, 1):
+        left = tidy(at.of(rate, (k, k)))
+        if left != 0 and sp.simplify(left) != 0:
+            raise Unlike(f"the norm of a cluster changes at the rate {left}")
+    found = tidy(at.of(rate, (0, 1)))
+    return TwoClusters(found, _exponent(found))
+
+
+def _exponent(rate: sp.Expr) -> tuple[sp.Symbol, sp.Expr] | None:
+    """log(time) / p as p -> oo at equal masses, if there is one parameter p in exponentials."""
+    equal = tidy(rate.subs(MASS, sp.Rational(1, 2)))
+    exponentials = sorted(equal.atoms(sp.exp), key=sp.default_sort_key)
+    inside = {s for e in exponentials for s in e.free_symbols} - {COSINE}
+    if len(inside) != 1 or len(exponentials) != 1:
+        return None
+    (large,) = inside
+    slope = sp.cancel(exponentials[0].args[0] / large)
+    if slope.has(large):
+        return None
+    small = sp.Dummy("E", positive=True)
+    rational = equal.xreplace({exponentials[0]: small})
+    if not rational.is_rational_function(small):
+        return None
+    falls = bool(slope.subs(COSINE, 0) < 0)  # which end the exponential goes to
+    top, bottom = (sp.Poly(p, small) for p in sp.fraction(sp.together(rational)))
+    lead = _end(top, falls) - _end(bottom, falls)
+    height = sp.expand(-lead * slope)
+    # the largest value over [g_0, 1]: at g_0 where it falls with g
+    drop = sp.diff(height, COSINE)
+    if not _attracts(equal, large):
+        return None
+    if drop.is_number and drop <= 0:
+        return large, sp.factor(height.subs(COSINE, START))
+    return None
+
+
+def _end(polynomial: sp.Poly, low: bool) -> int:
+    powers = [m[0] for m in polynomial.monoms()]
+    return min(powers) if low else max(powers)
+
+
+def _attracts(rate: sp.Expr, large: sp.Symbol) -> bool:
+    """Does g grow, at an angle in between and all parameters at one?"""
+    values = {s: sp.Integer(1) for s in rate.free_symbols}
+    return bool(rate.xreplace({**values, large: sp.Integer(2), COSINE: sp.Rational(1, 2)}) > 0)

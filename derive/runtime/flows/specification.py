@@ -1,0 +1,32 @@
+"""What a generated flow of tokens tells the runtime of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from derive.runtime.common.records import Record
+
+
+@dataclass(frozen=True, eq=False)
+class FlowModel:
+    """A generated module's functions; none of them looks at values, so that JAX transforms them.
+
+    `param_shapes`: symbolic shapes by parameter, () for numbers; n and d are those of the tokens.
+    `sphere`: tokens have unit length.  `velocity(x, params)`: (n, d), of tokens x (n, d) among all
+    of them with equal masses; tangent on the sphere.  `energy(x, params)`: a number.
+    `gram_rate(R, masses, params)`: (K, K), rates of the inner products R of K clusters; it has to
+    keep the digits of rates far below one, so it is written without differences of large terms.
+    `gram_energy(R, masses, params)`: the energy of clusters, a number.
+    `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
+    """
+
+    params: Record
+    param_shapes: Mapping[str, tuple[str, ...]]
+    sphere: bool
+    velocity: Callable[..., Any]
+    energy: Callable[..., Any] | None = None
+    gram_rate: Callable[..., Any] | None = None
+    ordered: bool = False
+    gram_energy: Callable[..., Any] | None = None

@@ -1,0 +1,83 @@
+"""Array words of generated token flows: tangents, masses, means over the sphere.
+
+Imports jax and numpy alone.  Everything is pure and keeps the dtype of its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NODES = 256  # of the angle: means of analytic functions are exact to rounding up to beta = 1e3
+
+
+def tangent(velocity: jax.Array, x: jax.Array) -> jax.Array:
+    """v - <v, x> x for tokens x (n, d) of unit length."""
+    return velocity - jnp.sum(velocity * x, axis=-1, keepdims=True) * x
+
+
+def equal_masses(like: jax.Array) -> jax.Array:
+    """Masses 1/n of the n rows of `like` (n, ...)."""
+    n = jnp.shape(like)[0]
+    return jnp.full(n, 1 / n, jnp.asarray(like).dtype)
+
+
+def towards(products: jax.Array) -> jax.Array:
+    """T[a, b, k] = <P_a x_k, x_b> = R[k, b] - R[a, b] R[a, k] of unit vectors with products R (n, n).
+
+    Taken term by term, so that T[a, b, a] is zero: a sum over k weighted by what a sees keeps the
+    digits of small weights.
+    """
+    R = jnp.asarray(products)
+    return R.T[None, :, :] - R[:, :, None] * R[:, None, :]
+
+
+def with_transpose(half: jax.Array) -> jax.Array:
+    """half + its transpose."""
+    return half + half.mT
+
+
+def uniform_mean(weight: Callable[[jax.Array], jax.Array], d: Any) -> jax.Array:
+    """Mean of weight(t) over the uniform law on the sphere of R^d, t the first coordinate."""
+    angle, share = _angles(jnp.result_type(float))
+    return _scale(d) * jnp.sum(share * jnp.sin(angle) ** (d - 2) * weight(jnp.cos(angle)))
+
+
+def growth_rate(push: Callable[[jax.Array], jax.Array], degree: int, d: Any) -> jax.Array:
+    """c_d int f(t) P_k'(t) (1 - t^2)^((d-1)/2) dt, f = push, P_k of Gegenbauer with P_k(1) = 1."""
+    if not isinstance(degree, (int, np.integer)) or degree < 1:
+        raise ValueError(f"degree = {degree!r} must be a positive integer, and static under jit")
+    angle, share = _angles(jnp.result_type(float))
+    t = jnp.cos(angle)
+    inside = push(t) * _zonal_slope(int(degree), d, t)
+    return _scale(d) * jnp.sum(share * jnp.sin(angle) ** d * inside)
+
+
+def _angles(dtype: Any) -> tuple[jax.Array, jax.Array]:
+    z, w = np.polynomial.legendre.leggauss(NODES)
+    return jnp.asarray((z + 1) * np.pi / 2, dtype), jnp.asarray(w * np.pi / 2, dtype)
+
+
+def _scale(d: Any) -> jax.Array:
+    """Gamma(d/2) / (sqrt(pi) Gamma((d-1)/2))."""
+    half = jnp.asarray(d, jnp.result_type(float)) / 2
+    return jnp.exp(jax.lax.lgamma(half) - jax.lax.lgamma(half - 0.5)) / np.sqrt(np.pi)
+
+
+def _zonal_slope(degree: int, d: Any, t: jax.Array) -> jax.Array:
+    """P_k'(t), by the recurrence of P_k differentiated."""
+    old, now = jnp.ones_like(t), t
+    slope_old, slope = jnp.zeros_like(t), jnp.ones_like(t)
+    for k in range(1, degree):
+        a, b = (2 * k + d - 2) / (k + d - 2), k / (k + d - 2)
+        old, now, slope_old, slope = (
+            now,
+            a * t * now - b * old,
+            slope,
+            a * (now + t * slope) - b * slope_old,
+        )
+    return slope

@@ -1,0 +1,93 @@
+"""The gate of a token flow: every emitted function beside the definition's text, or the equation.
+
+Velocity, weights and rates of inner products are compared with the text on tokens; the energy and
+the scalar rates, whose own checks have met the text, with what was derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from derive.methods.token_flow import growth_values, instances
+from derive.methods.token_flow.equal_angles import RADIUS, RHO
+from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.names import COUNT
+from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.scalar_values import number
+from derive.notation.closures.numeric import Cloud, weights_of_averages
+from derive.verify.common.compare import Finding, Target, findings, strict_jax
+
+BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters"}
+INTEGRATED = 1e-10  # relative, of means over the sphere
+
+
+def gate(result: TokenFlow, module: ModuleType) -> list[Finding]:
+    """Every emitted function, in one or two dimensions and in four."""
+    sizes = ((5, 2), (7, 4)) if result.model.sphere else ((5, 1), (7, 4))
+    with strict_jax():
+        batches = (list(targets(result, module, n, d)) for n, d in sizes)
+        return findings(module, batches, BOUND_TO_RUNTIME)
+
+
+def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[Target]:
+    equal = instances.instance(result.model, 40 + d, n, d, equal=True)
+    p = params_of(module, equal)
+    yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
+    if hasattr(module, "attention_matrix"):
+        yield Target("attention_matrix", (equal.x, p), attention(equal), 1e-3)
+    if result.gradient.energy is not None:
+        right = instances.at(equal, result.gradient.energy, result.book)
+        yield Target("energy", (equal.x, p), right, 1e-3)
+    if not isinstance(result.gram_rate, Absent):
+        one = instances.instance(result.model, 50 + d, n, d)
+        given = (one.x @ one.x.T, one.mass, params_of(module, one))
+        yield Target("cluster_rate", given, instances.text_gram_rate(one), 1e-3)
+        right = instances.text_gram_rate(equal)
+        yield Target("gram_rate", (equal.x @ equal.x.T, p), right, 1e-3)
+    if not isinstance(result.equal_angles, Absent):
+        yield from _equal_angles(result, equal, p)
+    if not isinstance(result.growth, Absent):
+        for degree in (1, 2, 5):
+            right = np.asarray(growth_values.rate(result.growth, degree, d, equal.numbers))
+            call = _growing(degree, d)
+            yield Target(f"growth, degree {degree}", (p,), right, 1e-3, INTEGRATED, call)
+
+
+def _equal_angles(result: TokenFlow, one: FlowInstance, p: Any) -> Iterator[Target]:
+    rates = result.equal_angles
+    assert not isinstance(rates, Absent)
+    values = {**one.numbers, RHO: 0.37, RADIUS: 1.3, COUNT: 9}
+    cosine = np.asarray(number(rates.cosine, values))
+    if rates.radius is None:
+        yield Target("equal_angle_rate", (0.37, 9, p), cosine, 1e-3)
+        return
+    both = (cosine, np.asarray(number(rates.radius, values)))
+    yield Target("equal_angle_rate", (0.37, 1.3, 9, p), both, 1e-3)
+
+
+def _growing(degree: int, d: int) -> Callable[..., Any]:
+    return lambda function, p: function(degree, p, d)
+
+
+def attention(one: FlowInstance) -> np.ndarray:
+    """The text's normalised weights (n, n), one layer for each head."""
+    places = np.arange(float(len(one.x))) if one.model.positional else None
+    cloud = Cloud(one.x, one.mass, places)
+    found = weights_of_averages(one.model, cloud, cloud, arrays=one.arrays, params=one.params)
+    shape = (len(one.x), len(one.x))
+    weights = [np.broadcast_to(w, shape) * one.mass for w in found]
+    rows = [w / w.sum(1, keepdims=True) for w in weights]
+    return rows[0] if not _headed(one) else np.stack(rows)
+
+
+def _headed(one: FlowInstance) -> bool:
+    return any(len(m.shape) == 3 for m in one.model.matrices)
+
+
+def params_of(module: ModuleType, one: FlowInstance) -> Any:
+    known = {**one.params, **one.arrays, **{d.name: v for d, v in one.numbers.items()}}
+    return module.Params(**{n: np.asarray(known[n], float) for n in module.Params._fields})
