@@ -94,7 +94,10 @@ def run(options: argparse.Namespace) -> int:
         found, there = sweep_chunks.fill(folder, points, wanted, swept)
     for said in sorted({str(w.message) for w in told}):
         print(f"note: {said}", file=sys.stderr)
-    kept = f"{shown(folder)}: {len(wanted)} chunks, {there} of them were there"
+    counted = f"{len(wanted)} chunks, {there} of them were there"
+    if len(wanted) == 1:
+        counted = f"1 chunk, which was {'there' if there else 'not there'}"
+    kept = f"{shown(folder)}: {counted}"
     if part:
         print(f"{kept} (shard {part[0]} of {part[1]}); the same without --shard gathers all")
         return 0

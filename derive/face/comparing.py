@@ -20,7 +20,7 @@ from derive.calculus.index.defined import Book, placed
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.written.short_form import short_form
-from derive.emit.common.graph_code import statements
+from derive.emit.common.array_written import written
 from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face.symbols import plain
@@ -280,7 +280,5 @@ def _close(left: Values, right: Values) -> bool:
 
 
 def words(root: Array) -> str:
-    """A graph as one line of array code."""
-    leaves = {a: str(a.data) for a in walk(root) if a.op == "leaf"}
-    lines, text = statements(root, {}, leaves, "x.dtype", signed=True)
-    return "; ".join([text, *(f"{n} = {w}" for n, w in lines)])
+    """A graph as one line of text."""
+    return written("", root, {}).text.removeprefix(" = ")

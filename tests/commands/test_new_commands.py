@@ -47,7 +47,7 @@ def test_a_changed_definition_shows_its_terms(
     gone, come = ({*row.partition(" = ")[2].split(" + ")} for row in rates)
     assert [row[:4] for row in rates] == ["-   ", "+   "]
     assert gone == {"V (S", "m m^T) K^T Q m"}
-    assert come == {"2 V S K^T Q m", "2 V m m^T K^T Q m", "m"}
+    assert come == {"2 V (S", "m m^T) K^T Q m", "m"}
     assert "signature" in lines
 
 
@@ -67,7 +67,7 @@ def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
     drift = lines.index("drift")
     assert code == 1 and lines[drift + 1 : drift + 4] == [
         "-   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/m + u d^T + d u^T ]",
-        "-       where H = I - 1 1^T/m; u = V H (d/2 - V 1/m); d = diag(V)",
+        "-       where u = V H (d/2 - V 1/m); H = I - 1 1^T/m; d = diag(V)",
         "+   gamma**2/(m*tau_0**2) * [ |H V H|^2 V/(4*m) + u d^T + d u^T ]",
     ]
     assert "u = V H (d/8 - V 1/(4*m))" in lines[drift + 4]

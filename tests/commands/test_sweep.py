@@ -19,6 +19,7 @@ from command_line import run
 from derive.commands import sweep_grid
 from derive.errors import RequestError
 from derive.kernels import kernel_of
+from derive.kinds.covariance_sde.points import Points
 from derive.registry import find
 
 # 5 points of 32 paths, two points in a tile: three tiles, the last one filled up
@@ -171,6 +172,31 @@ def test_points_with_explosions_are_computed_with_adaptive_steps(tmp_path, capsy
     assert calm["exploded"] == 0 < wild["exploded"] < 1
     assert calm == tables["fixed"][0] != tables["adaptive"][0]
     assert wild == tables["adaptive"][1] != tables["fixed"][1]
+
+
+def test_progress_rises_through_points_that_are_computed_twice() -> None:
+    """Two of five explode: the first round ends at 5 of 7 points."""
+    one = {"exploded": np.zeros(1)}
+    exploded = {"exploded": np.ones(1)}
+
+    class Two(Points):
+        def __init__(self) -> None:
+            self.steps, self.scheme = 8, "auto"
+
+        def _fixed(self, points, report):
+            for k in range(len(points)):
+                yield exploded if k in (1, 3) else one
+                report((k + 1) / len(points))
+
+        def _adaptive(self, points, report):
+            for k in range(len(points)):
+                yield exploded
+                report((k + 1) / len(points))
+
+    shares: list[float] = []
+    Two().compute([{"a": float(k)} for k in range(5)], shares.append)
+    assert shares == sorted(shares) and len(shares) == 7
+    assert shares[4] == pytest.approx(5 / 7) and shares[6] == 1
 
 
 def test_adaptive_steps_are_simulate_point_by_point(tmp_path, capsys) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from read_equations import Reader  # type: ignore[import-not-found]
 
@@ -63,14 +61,10 @@ class ClosureReader(Reader):
 
 
 def read_closure(text, known, at, sizes, where=()):
-    """`where`: definitions of symbols, in any order."""
-    waiting = list(where)
-    while waiting:
-        name, _, right = waiting.pop(0).partition(" = ")
-        if any(re.search(rf"\b{d.partition(' = ')[0]}\b", right) for d in waiting):
-            waiting.append(f"{name} = {right}")
-        else:
-            known = known | {name: read_closure(right, known, at, sizes)}
+    """`where`: definitions of symbols, each behind all that use it."""
+    for row in reversed(where):
+        name, _, right = row.partition(" = ")
+        known = known | {name: read_closure(right, known, at, sizes)}
     reader = ClosureReader(
         text, {"i": np.array(1j), "I": np.eye(sizes["d"]), **known}, dict(at), sizes
     )

@@ -236,12 +236,9 @@ FUNCTIONS = {"tr": np.trace, "diag": _diag, "sqrt": np.sqrt}
 
 
 def read(lines, where, known, size):
-    """The value of an equation's text; `where` holds what its symbols stand for, in any order."""
+    """The value of an equation's text; in `where` a name stands behind all that use it."""
     known = {"pi": np.pi, "I": np.eye(size), "delta": np.eye(size), **known}
-    waiting = list(where)
-    while waiting:
-        row = next(w for w in waiting if not _wanted(w) - set(known))
-        waiting.remove(row)
+    for row in reversed(where):
         left, _, right = row.partition(" = ")
         if found := re.fullmatch(r"(\w)(?:_(\w\w))?\((\w)\)", left):
             known[found[1]] = Operator(found[3], found[2] or "", right)
@@ -261,15 +258,3 @@ def _value(text, known, size):
     value = reader.sum()
     assert not reader.peek(), reader.tokens[reader.place :]
     return value
-
-
-def _wanted(row):
-    """Names that a definition uses, without the one that an operator is given."""
-    left, _, right = row.partition(" = ")
-    return _names(right) - {left[-2:-1]} if left.endswith(")") else _names(right)
-
-
-def _names(text):
-    """Names of arrays and numbers in a text, without those of indices."""
-    bare = re.sub(r"\^T|\[[a-z](,[a-z])*\]|sum_\{[^}]*\}|\([a-d] (<->|->)[^)]*\)", " ", text)
-    return set(re.findall(r"[A-Za-z][\w']*", bare.replace("E|h||h|", "Ehh"))) - {*FUNCTIONS, "o"}

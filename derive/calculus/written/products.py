@@ -15,7 +15,7 @@ import sympy as sp
 
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.index.words import Word
-from derive.calculus.written.spelling import Words, joined
+from derive.calculus.written.spelling import Words, joined, split_sign
 
 MOST_FORMS = 4  # products whose forms are read both ways
 
@@ -120,24 +120,57 @@ class Products(Words):
         after = [d.diagonal.format(right)] if columns else []
         return " ".join([*before, product, *after])
 
+    def exchange(self, free: Sequence[Index], way: Sequence[Index]) -> str:
+        """The permutation of free indices in cycles."""
+        goes = dict(zip(free, way, strict=True))
+        cycles, seen = [], set()
+        for first in free:
+            cycle = [first]
+            while goes[cycle[-1]] != first:
+                cycle.append(goes[cycle[-1]])
+            if len(cycle) > 1 and first not in seen:
+                d = self.dialect
+                around = cycle if len(cycle) == 2 else [*cycle, first]
+                arrow = d.arrow if len(cycle) == 2 else d.step
+                cycles.append(arrow.join(i.name for i in around))
+            seen |= {*cycle}
+        return self.dialect.exchange.format(", ".join(cycles))
+
     def factored(self, products: Sequence[Product]) -> Rows:
-        """Rows, or one row where all products begin or end alike."""
-        if len(products) > 1:
-            products = max(_readings(products), key=lambda one: sum(_ends(one)))
-            chains = [p.words for p in products]
-            head, tail = _ends(products)
-            if head + tail and not any(" " in w for c in chains for w in (*c[:head], *c[-tail:])):
-                inner = self._inside(products, head, tail)
-                words = [*chains[0][:head], inner, *chains[0][len(chains[0]) - tail :]]
-                return [("+", " ".join(words))]
+        """Rows; those that begin or end alike are one."""
+        for group in (products, _alike(products)):
+            row = self._together(group) if len(group) > 1 else None
+            if row is not None:
+                rest = self.factored([p for p in products if not any(p is q for q in group)])
+                return [row, *rest] if products[0] in group else [*rest, row]
         return [self._row_of(p) for p in products]
 
-    def _inside(self, products: Sequence[Product], head: int, tail: int) -> str:
+    def _together(self, products: Sequence[Product]) -> tuple[str, str] | None:
+        """The shortest row of products that all begin or end alike, if they do."""
+        rows = (self._in_front(way) for way in _readings(products))
+        return min((r for r in rows if r), key=lambda row: len(row[1]), default=None)
+
+    def _in_front(self, products: Sequence[Product]) -> tuple[str, str] | None:
+        """What they begin and end with and their common size, in front of a bracket."""
+        head, tail = _ends(products)
+        first = products[0].words
+        ends = first[:head], first[len(first) - tail :]
+        if not head + tail or any(" " in w for words in ends for w in words):
+            return None
+        sizes = list(dict.fromkeys(p.coefficient for p in products))
+        size = sizes[0] if len(sizes) == 1 else sp.Integer(1)
+        if len(sizes) == 2 and sizes[0] == -sizes[1]:
+            size = split_sign(sizes[0])[1]
+        inner = self._inside([replace(p, coefficient=p.coefficient / size) for p in products])
+        return self.signed(size, " ".join((*ends[0], inner, *ends[1])))
+
+    def _inside(self, products: Sequence[Product]) -> str:
         """What is left of products without their common ends; short ones first."""
-        left = [replace(p, words=p.words[head : len(p.words) - tail]) for p in products]
+        head, tail = _ends(products)
+        left = [replace(p, words=p.words[head : len(p.words) - tail], other=()) for p in products]
         left.sort(key=lambda p: len(p.words))
         left.sort(key=lambda p: self._row_of(p)[0] == "-")
-        return self.dialect.brackets.format(joined([self._row_of(p) for p in left]))
+        return self.dialect.brackets.format(joined(self.factored(left)))
 
     def _row_of(self, p: Product) -> tuple[str, str]:
         return self.signed(p.coefficient, " ".join((*p.front, *p.words)))
@@ -152,6 +185,17 @@ def _readings(products: Sequence[Product]) -> list[list[Product]]:
     return [list(way) for way in itertools.product(*ways)]
 
 
+def _alike(products: Sequence[Product]) -> list[Product]:
+    """The most products, not all, that may begin with one word, or end with one."""
+    groups: dict[tuple[int, str], list[Product]] = {}
+    for p in products:
+        ways = [words for words in (p.words, p.other) if len(words) > 1]
+        for key in dict.fromkeys((place, words[place]) for words in ways for place in (0, -1)):
+            groups.setdefault(key, []).append(p)
+    some = (g for g in groups.values() if len(g) < len(products))
+    return max(some, key=len, default=[])
+
+
 def _ends(products: Sequence[Product]) -> tuple[int, int]:
     """How many words all products begin with, and end with."""
     chains = [p.words for p in products]
@@ -163,6 +207,11 @@ def _shared(chains: Sequence[tuple[str, ...]]) -> int:
     """How many words all begin with, one less than the shortest has."""
     most = min(map(len, chains)) - 1
     return next((k for k in range(most) if len({c[k] for c in chains}) > 1), max(most, 0))
+
+
+def transposes(product: Product) -> int:
+    """How many transposes a product is written with."""
+    return sum("^" in word for word in product.words)
 
 
 def _is_form(w: Word) -> bool:

@@ -24,8 +24,15 @@ from derive.calculus.index.text import index_names
 from derive.calculus.index.words import Word, word
 from derive.calculus.written import symbols
 from derive.calculus.written.dialect import TEXT, Dialect
-from derive.calculus.written.products import Product, Products, Rows
-from derive.calculus.written.spelling import NAMES, OPERATOR, joined, names_in, split_sign
+from derive.calculus.written.products import Product, Products, Rows, transposes
+from derive.calculus.written.spelling import (
+    NAMES,
+    OPERATOR,
+    joined,
+    names_in,
+    split_sign,
+    users_first,
+)
 
 WIDE = 100  # characters of a line with its bracket
 WIDE_LATEX = 240
@@ -144,7 +151,7 @@ class _Writer(Products):
         rows = []
         for piece in pieces:
             sign, words = self.signed(piece.coefficient, self._indexed(piece.parts))
-            words += "".join(f" + {self._exchange(way)}" for way in piece.exchanges)
+            words += "".join(f" + {self.exchange(self.found.free, way)}" for way in piece.exchanges)
             rows.append((sign, words))
         return coefficient, rows
 
@@ -152,7 +159,7 @@ class _Writer(Products):
         """Both of two transposes are written, or "transpose" for those of all long rows."""
         ways = [[self._product(p, way) for way in (self.found.free, *p.exchanges)] for p in pieces]
         if all(len(both) == 2 for both in ways):
-            upright = [min(reversed(both), key=_turned) for both in ways]
+            upright = [min(reversed(both), key=transposes) for both in ways]
             if max(len(p.words) for p in upright) > BRIEF:
                 rows = [*self.factored(upright), ("+", self.dialect.partner)]
                 if coefficient != 1:
@@ -186,7 +193,9 @@ class _Writer(Products):
         exchanged = len(rows) > 1 and any(self.dialect.arrow in words for _, words in rows)
         if not exchanged and len(front) + len(inner) < WIDE:
             return [f"{sign} {front}[ {inner} ]"]
-        return [f"{sign} {front}[", *(f"    {s} {words}" for s, words in rows), "  ]"]
+        inside = [f"    {s} {words}" for s, words in rows]
+        inside[0] = inside[0].replace("+", " ", 1) if rows[0][0] == "+" else inside[0]
+        return [f"{sign} {front}[", *inside, "  ]"]
 
     @property
     def as_matrix(self) -> bool:
@@ -213,22 +222,6 @@ class _Writer(Products):
         if len(part) == 1 and not part[0].indices:
             return Word((), part[0].tensor, part[0].tensor, loop=True)
         return word(part, self.found.free)
-
-    def _exchange(self, way: Sequence[Index]) -> str:
-        """The permutation in cycles."""
-        goes = dict(zip(self.found.free, way, strict=True))
-        cycles, seen = [], set()
-        for first in self.found.free:
-            cycle = [first]
-            while goes[cycle[-1]] != first:
-                cycle.append(goes[cycle[-1]])
-            if len(cycle) > 1 and first not in seen:
-                d = self.dialect
-                around = cycle if len(cycle) == 2 else [*cycle, first]
-                arrow = d.arrow if len(cycle) == 2 else d.step
-                cycles.append(arrow.join(i.name for i in around))
-            seen |= {*cycle}
-        return self.dialect.exchange.format(", ".join(cycles))
 
     # products
 
@@ -259,12 +252,12 @@ class _Writer(Products):
     def _chain_name(self, w: Word, ends: list[str]) -> tuple[str, list[str]]:
         """The name of a chain and its indices: one that its transpose has serves too."""
         for name, other in self.chains.values():
-            if other.letters == w.letters:
-                return name, ends
-            if other.letters == w.turned.letters:
-                return name, ends[::-1]
+            if w.letters in (other.letters, other.turned.letters):
+                self.used.add(name)
+                return name, ends if other.letters == w.letters else ends[::-1]
         name = self.fresh(NAMES[2])
         self.chains[w.letters] = (name, w)
+        self.used.add(name)
         return name, ends
 
     def named_chain(self, w: Word) -> str:
@@ -297,20 +290,23 @@ class _Writer(Products):
     # what the symbols stand for
 
     def definitions(self) -> list[str]:
-        out: list[str] = []
+        """Each behind all that use its name."""
+        found: dict[str, tuple[str, set[str]]] = {}  # by name: its definition, what that uses
         told: set[object] = set()
         while True:  # a definition may need further ones
             open_ = [(t, n) for t, n in self.names.items() if t not in told]
             chains = [c for c in self.chains.values() if c[0] not in told]
             if not open_ and not chains:
-                return out
+                return users_first(found)
             for name, w in chains:
                 told.add(name)
-                out.append(f"{name} = {self.chain(w)}")
+                self.used.clear()
+                found[name] = f"{name} = {self.chain(w)}", set(self.used)
             for tensor, name in open_:
                 told.add(tensor)
-                words = self._definition(tensor, name)
-                out += [words] if words else []
+                self.used.clear()
+                if words := self._definition(tensor, name):
+                    found[name] = words, self.used - {name}
 
     def _definition(self, tensor: Tensor, name: str) -> str:
         d = self.dialect
@@ -390,8 +386,3 @@ class _Writer(Products):
         ]
         rest.sort(key=lambda item: item[0] == "-")
         return f"{head} {self.dialect.brackets.format(joined(rest))}".strip()
-
-
-def _turned(product: Product) -> int:
-    """How many transposes a product is written with."""
-    return sum("^" in word for word in product.words)

@@ -7,7 +7,7 @@ a derivation has no name for (a diagonal, the centring) gets one as it is first 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import sympy as sp
@@ -24,7 +24,7 @@ from derive.calculus.written.dialect import Dialect
 OPERATOR = "operator"  # kind of what stands for an operator's name
 LETTERS = {DIAGONAL: "dvqe", "spread": "s", CENTRING: "HPI", CENTRED: "SZC", OPERATOR: "PQR"}
 IMAGINARY = sp.Symbol("i")  # its own letter: I is the identity
-NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "T")}
+NAMES = {0: ("c", "k", "l"), 1: ("u", "w", "x", "y"), 2: ("M", "N", "R", "U")}
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Words:
     taken: set[str]
     names: dict[Tensor, str] = field(default_factory=dict)
     stacked: Sliced = NOTHING
+    used: set[str] = field(default_factory=set)  # names that have been written
 
     def chain(self, w: Word) -> str:
         return " ".join(self.letters(w))
@@ -103,6 +104,7 @@ class Words:
 
     def letter(self, tensor: Tensor) -> str:
         if tensor in self.names:
+            self.used.add(self.names[tensor])
             return self.names[tensor]
         if tensor.kind == SLICE:
             base, places, _ = tensor.meaning
@@ -114,6 +116,7 @@ class Words:
         else:
             name = symbols.word_name(tensor.name) if self.dialect.is_latex else tensor.name
         self.names[tensor] = name
+        self.used.add(name)
         return name
 
     def fresh(self, wanted: Sequence[str]) -> str:
@@ -230,6 +233,15 @@ def names_in(found: Grouped) -> set[str]:
 
 def joined(rows: Sequence[tuple[str, str]]) -> str:
     return " ".join(f"{s} {w}" for s, w in rows).removeprefix("+ ")
+
+
+def users_first(found: Mapping[str, tuple[str, set[str]]]) -> list[str]:
+    """Definitions by name, with what they use: in order, but each behind all that use its name."""
+    out, left = [], dict(found)
+    while left:
+        name = next(n for n in left if not any(n in used for _, used in left.values()))
+        out.append(left.pop(name)[0])
+    return out
 
 
 def split_sign(coefficient: sp.Expr) -> tuple[str, sp.Expr]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import sympy as sp
+from sympy.core.alphabets import greeks
 
-GREEK = ("theta", "tau", "rho", "nu", "delta")
+GREEK = frozenset(greeks) - {"lamda", "omicron"}
 
 
 def number(coefficient: sp.Expr, names: Mapping[sp.Symbol, str] = MappingProxyType({})) -> str:
@@ -40,7 +41,7 @@ def word_name(name: str) -> str:
         base = rf"\mathrm{{{head}}}" if len(head) > 1 and head.isalpha() else head
     if not tail:
         return base
-    below = tail if len(tail) == 1 or tail.isdigit() else rf"\mathrm{{{tail}}}"
+    below = tail if len(tail) == 1 or tail.isdigit() else rf"\mathrm{{{tail}}}".replace("_", r"\_")
     return f"{base}_{{{below}}}"
 
 

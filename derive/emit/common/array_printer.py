@@ -1,4 +1,4 @@
-"""Array graphs as text: what the printers of code and of LaTeX have in common.
+"""Array graphs as text: what the printers of code and of mathematics have in common.
 
 A printer writes one node after the other, arguments before users, and knows of each text how
 strongly its outermost operation binds.  A method `op_NAME` writes the operation NAME; a named word
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from derive.notation.common.arrays import Array, arguments
 from derive.notation.common.visitor import Visitor
@@ -26,8 +25,8 @@ def users(order: Iterable[Array]) -> Counter[Array]:
 class Printer(Visitor):
     """`text` holds what has been written, by node; `brackets` goes around a weaker operation."""
 
-    text: dict[Array, Text] = field(default_factory=dict)
-    brackets: ClassVar[str] = "({})"
+    text: dict[Array, Text] = field(default_factory=dict, kw_only=True)
+    brackets: str = field(default="({})", kw_only=True)
 
     def words(self, array: Array, position: int = 0) -> str:
         """The text of an argument as it is."""

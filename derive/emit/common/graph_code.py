@@ -55,7 +55,7 @@ def statements(
     """
     order = visible(root)
     used = users(order)
-    printer = Code({a: (name, ATOM) for a, name in leaves.items()}, dtype, signed)
+    printer = Code(dtype, signed, text={a: (name, ATOM) for a, name in leaves.items()})
     text = printer.text
     taken = {*leaves.values(), *reserved}
     lines: list[tuple[str, str]] = []

@@ -6,10 +6,11 @@ first.  The rate of the covariance says that it is R S + S R^T where it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.equation import Written
 from derive.calculus.written.meanings import meaning
 from derive.calculus.written.short_form import short_form
 from derive.methods.gaussian_closure.definitions import defined_in
@@ -22,26 +23,6 @@ LEFT = {  # {}: the position, where the law depends on it; R, N: `_letters`
     "cov_rate": (r"\dot S{}", "S'{}"),
     "noise": (r"N{}", "N{}"),
 }
-
-
-@dataclass(frozen=True)
-class Written:
-    """`left`; `right` in lines; `where`: what the symbols in it stand for."""
-
-    left: str
-    right: tuple[str, ...]
-    where: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """One line of text."""
-        where = f", where {'; '.join(self.where)}" if self.where else ""
-        return f"{self.left} = {' '.join(' '.join(self.right).split())}{where}"
-
-    @property
-    def latex(self) -> str:
-        where = r",\quad \text{where } " + r",\; ".join(self.where) if self.where else ""
-        return f"{self.left} = {' '.join(self.right)}{where}"
 
 
 def written(result: GaussianClosure, dialect: Dialect = TEXT) -> dict[str, Written]:

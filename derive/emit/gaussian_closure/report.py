@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.equation import Written
 from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.gaussian_closure.equations import Written, of_equation, written
+from derive.emit.gaussian_closure.equations import of_equation, written
 from derive.emit.gaussian_closure.module import model_signature
 from derive.methods.gaussian_closure.result import GaussianClosure
 
@@ -48,13 +49,8 @@ def document(result: GaussianClosure, steps: bool = False) -> Document:
 
 
 def _equation(name: str, form: Written, tex: Written) -> Shown:
-    first, *others = form.right
-    rows = [f"  {form.left} = {first}", *(f"      {row}" for row in others)]
-    rows += [f"      where {row}" for row in form.where]
-    right = list(tex.right)
-    if tex.where:
-        right.append(r"\text{where } " + r",\quad ".join(tex.where))
-    return Shown(name, rows, HEADINGS.get(name, name), tex.left, right, form.text)
+    rows = [f"  {row}" for row in form.rows]
+    return Shown(name, rows, HEADINGS.get(name, name), tex.left, tex.display, form.text)
 
 
 def _found(result: GaussianClosure, name: str, expression: Expression) -> Shown:

@@ -10,7 +10,10 @@ import hashlib
 
 import sympy as sp
 
-from derive.emit.common import array_latex
+from derive.calculus.written.dialect import LATEX, TEXT, Dialect
+from derive.calculus.written.equation import Written
+from derive.emit.common.array_matrices import symbol
+from derive.emit.common.array_written import written
 from derive.emit.common.graph_code import statements
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
@@ -20,20 +23,23 @@ from derive.emit.optimal_control.names import leaf_names
 from derive.emit.optimal_control.shortened import shortened
 from derive.emit.optimal_control.spec import specification
 from derive.methods.optimal_control.result import OptimalControl
+from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Param
 from derive.notation.control.slots import Slot
 from derive.version import ENGINE
 
+#: what an equation says, in text and in LaTeX
 LEFT_SIDES = {
-    "running_cost": "L",
-    "terminal_cost": r"\varphi",
-    "hamiltonian": "H",
-    "state_rate": r"\dot{{{x}}}",
-    "costate_rate": r"\dot{{{p}}}",
-    "stationarity": r"\partial_{{{u}}} H",
-    "control_law": "{u}",
-    "terminal_rate": r"{p}(T)",
+    "running_cost": ("L", "L"),
+    "terminal_cost": ("phi", r"\varphi"),
+    "hamiltonian": ("H", "H"),
+    "state_rate": ("{x}'", r"\dot{{{x}}}"),
+    "costate_rate": ("{p}'", r"\dot{{{p}}}"),
+    "stationarity": ("dH/d{u}", r"\partial_{{{u}}} H"),
+    "control_law": ("{u}", "{u}"),
+    "terminal_rate": ("{p}(T)", "{p}(T)"),
 }
+OF_CONTROLS = ("stationarity", "control_law")
 
 
 def render(result: OptimalControl, source: str, request: str) -> str:
@@ -53,8 +59,8 @@ def render(result: OptimalControl, source: str, request: str) -> str:
             model=model.name,
             signature=model_signature(result),
             task=_task(result),
-            equations_text=equations_text(shown),
-            equations_latex=equations_latex(shown),
+            equations_text=[row for w in equations(shown).values() for row in w.rows],
+            equations_latex={name: w.latex for name, w in equations(shown, LATEX).items()},
             facts=result.facts,
             words=words_of_runtime(kernels),
             params=[{"name": q.name, "meaning": _meaning(q)} for q in model.params]
@@ -74,7 +80,7 @@ def render(result: OptimalControl, source: str, request: str) -> str:
 def model_signature(result: OptimalControl) -> str:
     """Sixteen digits over what the definition says: equations, bounds, parameters, shapes."""
     model = result.model
-    parts = [model.method, *equations_text(result)]
+    parts = [model.method, *_code(result)]
     for slot in (*model.states, *model.controls, *model.data):
         parts.append(f"{slot.name} {[d.name for d in slot.shape]} {slot.kind}")
     parts += [f"{q.name}: {q.range.text}" for q in model.params]
@@ -84,55 +90,39 @@ def model_signature(result: OptimalControl) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def equations_text(result: OptimalControl) -> list[str]:
-    """The equations as lines of array code, the second derivatives left out."""
-    out = []
-    for name, parts in result.equations.items():
-        if name.startswith("h_"):
-            continue
-        for position, part in enumerate(parts):
-            lines, text = statements(
-                part, result.algebra.names, leaf_names(result), "x.dtype", signed=True
+def equations(result: OptimalControl, dialect: Dialect = TEXT) -> dict[str, Written]:
+    """Every equation but the second derivatives; one of several states or controls names it."""
+    out = {}
+    for name, (text, tex) in LEFT_SIDES.items():
+        parts = result.equations.get(name, ())
+        leaves = result.u if name in OF_CONTROLS else result.x
+        for leaf, part in zip(leaves or result.x, parts, strict=False):
+            own = str(leaf.data)
+            spelt = symbol if dialect.is_latex else str
+            left = (tex if dialect.is_latex else text).format(
+                x=spelt(own), p=spelt(f"p_{own}"), u=spelt(own)
             )
-            out.append(f"{_plain(result, name, position)} = {text}")
-            out += [f"    {n} = {words}" for n, words in lines]
+            key = f"{name} of {own}" if len(parts) > 1 else name
+            out[key] = of_graph(result, left, part, dialect)
     return out
 
 
-def _plain(result: OptimalControl, name: str, position: int) -> str:
-    x = result.x[min(position, len(result.x) - 1)]
-    u = result.u[min(position, len(result.u) - 1)] if result.u else x
-    return {
-        "running_cost": "L",
-        "terminal_cost": "phi",
-        "hamiltonian": "H",
-        "state_rate": f"{x.data}'",
-        "costate_rate": f"p_{x.data}'",
-        "stationarity": f"dH/d{u.data}",
-        "control_law": u.data,
-        "terminal_rate": f"p_{x.data}(T)",
-    }[name]
+def of_graph(result: OptimalControl, left: str, part: Array, dialect: Dialect = TEXT) -> Written:
+    """One equation, of an equation's or of another value."""
+    algebra, model = result.algebra, result.model
+    groups = (result.x, result.p, result.u, result.data, result.dx, result.du)
+    avoid = {str(leaf.data) for group in groups for leaf in group}
+    avoid |= {d.name for d in model.dims} | {q.name for q in model.params}
+    return written(left, part, algebra.names, dialect, algebra.symmetric, avoid)
 
 
-def equations_latex(result: OptimalControl) -> dict[str, str]:
-    out = {}
-    for name, left in LEFT_SIDES.items():
-        for position, part in enumerate(result.equations.get(name, ())):
-            x = result.x[position] if position < len(result.x) else result.x[0]
-            u = result.u[position] if position < len(result.u) else (*result.u, x)[0]
-            words = (
-                left.format(
-                    x=array_latex.symbol(x.data),
-                    p=array_latex.symbol(f"p_{x.data}"),
-                    u=array_latex.symbol(u.data),
-                )
-                if "{" in left
-                else left
-            )
-            own = u.data if name in ("stationarity", "control_law") else x.data
-            many = len(result.equations[name]) > 1
-            key = f"{name} of {own}" if many else name
-            out[key] = array_latex.equation(words, part, result.algebra.names)
+def _code(result: OptimalControl) -> list[str]:
+    """The equations as array code, the second derivatives left out."""
+    out = []
+    for name in (n for n in result.equations if n in LEFT_SIDES):
+        for part in result.equations[name]:
+            lines, text = statements(part, result.algebra.names, leaf_names(result), "x.dtype")
+            out += [f"{name} = {text}", *(f"    {n} = {words}" for n, words in lines)]
     return out
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from derive.emit.common import array_latex, latex
+from derive.calculus.written.dialect import LATEX
+from derive.calculus.written.equation import Written
+from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.common.graph_code import statements
-from derive.emit.optimal_control.module import (
-    LEFT_SIDES,
-    _plain,
-    equations_latex,
-    model_signature,
-    spheres,
-)
-from derive.emit.optimal_control.names import leaf_names
+from derive.emit.optimal_control.module import equations, model_signature, of_graph, spheres
 from derive.emit.optimal_control.shortened import shortened
 from derive.methods.common.record import Step
 from derive.methods.optimal_control.result import OptimalControl
-from derive.notation.common.arrays import Array
 
 
 def document(result: OptimalControl, steps: bool = False) -> Document:
@@ -55,21 +48,8 @@ def _slots(result: OptimalControl) -> list[str]:
 
 
 def _equations(result: OptimalControl) -> list[Shown]:
-    """Every equation but the second derivatives; one of several states or controls names it."""
-    shown = []
-    texts = equations_latex(result)
-    for name, parts in result.equations.items():
-        for position, part in enumerate(parts):
-            if name not in LEFT_SIDES:
-                continue
-            of = (result.u if name in ("stationarity", "control_law") else result.x)[position:][:1]
-            key = f"{name} of {of[0].data}" if len(parts) > 1 else name
-            rows = _code(result, part)
-            text = [f"  {_plain(result, name, position)} = {rows[-1]}"]
-            text += [f"      {row}" for row in rows[:-1]]
-            heading = key.replace("_", " ")
-            shown.append(Shown(key, text, heading, *_split(texts[key]), data=rows))
-    return shown
+    tex = equations(result, LATEX)
+    return [_shown(name, form, tex[name]) for name, form in equations(result).items()]
 
 
 def _results(result: OptimalControl, step: Step) -> list[Shown]:
@@ -77,21 +57,11 @@ def _results(result: OptimalControl, step: Step) -> list[Shown]:
     shown = []
     for name, arrays in step.results.items():
         for array in arrays:  # type: ignore[attr-defined]
-            rows = _code(result, array)
-            left = rf"\text{{{latex.escape(name)}}}"
-            whole = array_latex.equation(left, array, result.algebra.names)
-            text = [f"{name} = {rows[-1]}", *(f"    {row}" for row in rows[:-1])]
-            shown.append(Shown(name, text, name, *_split(whole), data=rows))
+            tex = of_graph(result, rf"\text{{{latex.escape(name)}}}", array, LATEX)
+            shown.append(_shown(name, of_graph(result, name, array), tex, indent=""))
     return shown
 
 
-def _code(result: OptimalControl, part: Array) -> list[str]:
-    lines, text = statements(part, result.algebra.names, leaf_names(result), "x.dtype", signed=True)
-    return [*(f"{n} = {words}" for n, words in lines), text]
-
-
-def _split(text: str) -> tuple[str, list[str]]:
-    """The left side of the last equation, its right side, and the definitions of its parts."""
-    *before, last = text.split(r",\quad ")
-    left, _, right = last.partition(" = ")
-    return left, [right, *(rf"\qquad {b}" for b in before)]
+def _shown(name: str, form: Written, tex: Written, indent: str = "  ") -> Shown:
+    rows = [indent + row for row in form.rows]
+    return Shown(name, rows, name.replace("_", " "), tex.left, tex.display, form.text)

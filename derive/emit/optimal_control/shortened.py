@@ -1,8 +1,7 @@
 """The equations of an optimality system as they are shown.
 
-Input: a derivation.  Output: the same with shorter equations.  Sums of products over all entries
-are squared norms and inner products, as in definitions.  On spheres |x| = 1 and x . p = 0: there
-many parts are 0 or 1, or one of two equal parts is shorter.  Such parts are found by value at
+Input: a derivation.  Output: the same with shorter equations.  On spheres |x| = 1 and x . p = 0:
+there many parts are 0 or 1, or one of two equal parts is shorter.  Such parts are found by value at
 random instances, and what is made of them is proven at others.  Kernels evaluate the derivation
 itself, which holds off the spheres too.
 """
@@ -44,32 +43,7 @@ def shortened(result: OptimalControl) -> OptimalControl:
     equations = {n: parts for n, parts in result.equations.items() if not n.startswith("h_")}
     if any(slot.kind == "sphere" for slot in model.states):
         equations = _on_spheres(out, equations)
-    worded = {name: tuple(_worded(algebra, a) for a in parts) for name, parts in equations.items()}
-    return replace(out, equations=worded)
-
-
-def _worded(algebra: Algebra, root: Array) -> Array:
-    """Sums over all entries of a product in the words of definitions."""
-    known: dict[Array, Array] = {}
-    for array in visible(root):
-        if pair := _paired(array):
-            left, right = algebra.rebuild(pair, known)
-            name, args = (
-                ("inner", (left, right)) if left is not right else ("squared_norm", (left,))
-            )
-            known[array] = algebra.make("word", args, (), (name,))
-        else:
-            (known[array],) = algebra.rebuild([array], known)
-    return known[root]
-
-
-def _paired(array: Array) -> tuple[Array, ...]:
-    """The factors where a number is the sum over all entries of a product of two arrays."""
-    inner = array
-    while inner.op == "sum" and not inner.data[1]:
-        inner = inner.args[0]
-    product = array.op == "sum" and array.shape == () and inner.op == "multiply"
-    return inner.args if product and all(a.shape == inner.shape for a in inner.args) else ()
+    return replace(out, equations=equations)
 
 
 def _on_spheres(result: OptimalControl, equations: Mapping[str, Parts]) -> dict[str, Parts]:

@@ -10,9 +10,9 @@ import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.written.dialect import TEXT, Dialect
+from derive.calculus.written.equation import Written
 from derive.calculus.written.meanings import meaning
 from derive.calculus.written.short_form import short_form
-from derive.emit.gaussian_closure.equations import Written
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.token_flow.result import TokenFlow
 

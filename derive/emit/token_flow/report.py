@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from derive.calculus.written.dialect import LATEX, TEXT
+from derive.calculus.written.equation import Written
 from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
-from derive.emit.gaussian_closure.equations import Written
 from derive.emit.token_flow.equations import of_equation, written
 from derive.emit.token_flow.module import model_signature
 from derive.methods.token_flow.result import TokenFlow
@@ -50,13 +50,8 @@ def document(result: TokenFlow, steps: bool = False) -> Document:
 
 
 def _equation(name: str, form: Written, tex: Written) -> Shown:
-    first, *others = form.right
-    rows = [f"  {form.left} = {first}", *(f"      {row}" for row in others)]
-    rows += [f"      where {row}" for row in form.where]
-    right = list(tex.right)
-    if tex.where:
-        right.append(r"\text{where } " + r",\quad ".join(tex.where))
-    return Shown(name, rows, HEADINGS.get(name, name), tex.left, right, form.text)
+    rows = [f"  {row}" for row in form.rows]
+    return Shown(name, rows, HEADINGS.get(name, name), tex.left, tex.display, form.text)
 
 
 def _found(result: TokenFlow, name: str, value: Any) -> Shown:

@@ -124,13 +124,24 @@ class Points:
     def compute(
         self, points: Sequence[Mapping[str, float]], report: Callable[[float], None]
     ) -> dict[str, np.ndarray]:
+        found: list[dict[str, np.ndarray]] = []
+        rough: list[int] = []  # points that are computed twice
+
+        def told(_: float) -> None:  # as if the points to come were as often rough
+            report(len(found) ** 2 / (len(points) * (len(found) + len(rough))))
+
         run = self._fixed if self.steps else self._adaptive
-        found = list(run(points, report))
-        if self.scheme == "auto":
-            rough = [k for k, one in enumerate(found) if np.any(one["exploded"])]
-            again = self._adaptive([points[k] for k in rough], report)
-            for k, one in zip(rough, again, strict=True):
-                found[k] = one
+        for one in run(points, told):
+            if self.scheme == "auto" and np.any(one["exploded"]):
+                rough.append(len(found))
+            found.append(one)
+        both = len(points) + len(rough)
+        again = self._adaptive(
+            [points[k] for k in rough],
+            lambda share: report((len(points) + share * len(rough)) / both),
+        )
+        for k, one in zip(rough, again, strict=True):
+            found[k] = one
         return {name: np.array([one[name] for one in found]) for name in found[0]}
 
     def _adaptive(self, points: Any, report: Any) -> Any:

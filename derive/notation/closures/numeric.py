@@ -33,8 +33,10 @@ class Points:
 
     def _with(self, other: Any, op: Callable[..., Any]) -> Points:
         a, b = self.values, other.values if isinstance(other, Points) else np.asarray(other)
-        if not isinstance(other, Points):
+        if not b.ndim:
             return Points(op(a, b))
+        if not isinstance(other, Points):  # the same vector for every pair
+            b = b[None, None]
         while a.ndim < b.ndim:
             a = a[..., None]
         while b.ndim < a.ndim:

@@ -265,12 +265,12 @@ def show_shape(shape: Shape) -> str:
 
 def walk(root: Array) -> list[Array]:
     """Every node below `root`, arguments before users, each once."""
-    return _below(root, lambda array: array.args)
+    return below(root, lambda array: array.args)
 
 
 def visible(root: Array) -> list[Array]:
     """The same without what only the meanings of composites hold."""
-    return _below(root, arguments)
+    return below(root, arguments)
 
 
 def arguments(array: Array) -> tuple[Array, ...]:
@@ -278,7 +278,8 @@ def arguments(array: Array) -> tuple[Array, ...]:
     return array.args[:-1] if array.op == "composite" else array.args
 
 
-def _below(root: Array, args: Callable[[Array], tuple[Array, ...]]) -> list[Array]:
+def below(root: Array, args: Callable[[Array], tuple[Array, ...]]) -> list[Array]:
+    """Every node below `root` by way of `args`, arguments before users, each once."""
     order: list[Array] = []
     seen: set[int] = set()
 

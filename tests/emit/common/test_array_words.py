@@ -1,4 +1,4 @@
-"""A word of the notation is written in code and in LaTeX; the code means what the word says."""
+"""A word is written in code, in text and in LaTeX; the code means what the word says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from derive.emit.common import array_latex
+from derive.calculus.written.dialect import LATEX, TEXT
+from derive.emit.common.array_written import written
 from derive.emit.common.graph_code import Code, statements
 from derive.notation.common.arrays import Array, function, node, x_symbol
 from derive.notation.common.words.elementwise import Elementwise, named
@@ -42,36 +43,44 @@ def test_an_elementwise_word_means_its_body(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "array, code, latex",
+    "array, code, text, latex",
     [
-        (node("word", (X,), (m, m), ("inverse",)), "inverse(X)", "X^{-1}"),
+        (node("word", (X,), (m, m), ("inverse",)), "inverse(X)", "X^-1", "X^{-1}"),
         (
             node("word", (X,), (m, m), ("tril", -1)),
+            "tril(X, -1)",
             "tril(X, -1)",
             r"\operatorname{tril}_{-1}\left(X\right)",
         ),
         (
             node("word", (X, Y), (m, m), ("linear_solve",)),
             "linear_solve(X, Y)",
+            "X^-1 Y",
             "X^{-1} Y",
         ),
         (
-            node("word", (X,), (), ("l1_norm",)),  # a word without an entry of its own
-            "l1_norm(X)",
-            r"\operatorname{l1\_norm}\left(X\right)",
+            node("word", (X, Y), (), ("linf_norm",)),
+            "linf_norm(X, Y)",
+            "max(|X|_inf, |Y|_inf)",
+            r"\max\left(\left\lVert X \right\rVert_\infty, "
+            r"\left\lVert Y \right\rVert_\infty\right)",
         ),
         (
             node("composite", (X, Y), (m, m), "softmax"),  # its meaning is not spelt out
+            "softmax(X)",
             "softmax(X)",
             r"\operatorname{softmax}\left(X\right)",
         ),
     ],
 )
-def test_a_structural_word_is_written_by_its_entry(array: Array, code: str, latex: str) -> None:
+def test_a_structural_word_is_written_by_its_entry(
+    array: Array, code: str, text: str, latex: str
+) -> None:
     assert _code(array) == code
-    assert array_latex.equation("L", array, {}) == f"L = {latex}"
+    assert written("L", array, {}, TEXT).text == f"L = {text}"
+    assert written("L", array, {}, LATEX).latex == f"L = {latex}"
 
 
 def test_an_operation_that_no_printer_knows_is_an_error() -> None:
     with pytest.raises(KeyError, match="gather"):
-        Code({X: ("X", 4)}).of(node("gather", (X,), (m,)))
+        Code(text={X: ("X", 4)}).of(node("gather", (X,), (m,)))

@@ -18,7 +18,8 @@ import sympy as sp
 
 from derive.calculus.arrays import derivative as rules
 from derive.calculus.arrays.algebra import Algebra
-from derive.emit.common import array_latex
+from derive.calculus.written.dialect import LATEX
+from derive.emit.common.array_written import written
 from derive.emit.common.graph_code import statements
 from derive.emit.optimal_control.module import render
 from derive.errors import DefinitionError
@@ -175,7 +176,7 @@ def test_a_word_is_found_in_its_runtime() -> None:
         assert not word.calls or hasattr(homes[word.runtime], word.calls), word.name
 
 
-def test_a_new_word_has_value_derivative_code_and_latex(logsumexp: ModuleType) -> None:
+def test_a_new_word_has_value_derivative_code_and_texts(logsumexp: ModuleType) -> None:
     write = applied("logsumexp")
     at = np.random.default_rng(3).standard_normal((3, 4))
     g = Algebra()
@@ -192,7 +193,8 @@ def test_a_new_word_has_value_derivative_code_and_latex(logsumexp: ModuleType) -
     assert (lines, text) == ([], "logsumexp(X, 1)")
     found = eval(text, {"logsumexp": jax.nn.logsumexp, "X": at})
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert array_latex.equation("L", root, {}) == r"L = \log\sum_{j} e^{X}"
+    assert written("L", root, {}, LATEX).latex == r"L = \log\sum_{j} e^{X}"
+    assert written("L", root, {}).text == "L = logsumexp(X, 1)"
     with pytest.raises(DefinitionError, match="axis 2"):
         write(X, 2)
     with pytest.raises(TypeError, match=r"logsumexp\(\) missing a required argument"):

@@ -16,7 +16,16 @@ import numpy as np
 import sympy as sp
 
 from derive.notation.common.arrays import Array, exact, function, x_symbol
-from derive.notation.common.words.word import ATOM, PRODUCT, WORDS, Printer, Text, Word
+from derive.notation.common.words.word import (
+    ATOM,
+    POWER,
+    PRODUCT,
+    SCALED,
+    WORDS,
+    Printer,
+    Text,
+    Word,
+)
 
 #: SymPy's functions that are not smooth
 KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
@@ -86,12 +95,32 @@ class Elementwise(Word):
         return self.tex.replace("@", p.words(array)), ATOM
 
 
+def entrywise(array: Array, power: str, tex: bool) -> str:
+    """An exponent; of what is no number it says that it is taken entry by entry."""
+    if not array.ndim:
+        return f"^{{{power}}}" if tex else f"^({power})"
+    return rf"^{{\circ {power}}}" if tex else f"^(o {power})"
+
+
 class Reciprocal(Elementwise):
     """1 / x, written as a quotient."""
 
     def __init__(self) -> None:
-        super().__init__("reciprocal", 1 / x_symbol, tex=r"\frac{1}{@}")
+        super().__init__("reciprocal", 1 / x_symbol)
         self.calls = ""
+
+    def text(self, p: Printer, array: Array) -> Text:
+        base = p.bound(array, 0, ATOM)
+        return (
+            (f"{base}{entrywise(array, '-1', False)}", POWER)
+            if array.ndim
+            else (f"1/{base}", SCALED)
+        )
+
+    def latex(self, p: Printer, array: Array) -> Text:
+        if not array.ndim:
+            return rf"\frac{{1}}{{{p.words(array)}}}", ATOM
+        return p.bound(array, 0, ATOM) + entrywise(array, "-1", True), POWER
 
     def code(self, p: Printer, array: Array) -> Text:
         return f"1 / {p.bound(array, 0, ATOM)}", PRODUCT
@@ -99,6 +128,17 @@ class Reciprocal(Elementwise):
 
 class Formula(Word):
     """A function that its node's body defines."""
+
+    def _at(self, p: Printer, array: Array, to: str) -> Text:
+        s = sp.Symbol("s")
+        argument = p.words(array)
+        return f"({p.scalar(s)} {to} {p.scalar(array.data[1](s))})({argument})", ATOM
+
+    def text(self, p: Printer, array: Array) -> Text:
+        return self._at(p, array, "->")
+
+    def latex(self, p: Printer, array: Array) -> Text:
+        return self._at(p, array, r"\mapsto")
 
     def code(self, p: Printer, array: Array) -> Text:
         body = array.data[1]
@@ -109,7 +149,12 @@ class Formula(Word):
 class Power(Formula):
     """A power that is not whole."""
 
-    around = r"\left(@\right)"
+    def _raised(self, p: Printer, array: Array, tex: bool) -> Text:
+        power = p.scalar(array.data[1].expr.exp)
+        return p.bound(array, 0, ATOM) + entrywise(array, power, tex), POWER
+
+    def text(self, p: Printer, array: Array) -> Text:
+        return self._raised(p, array, False)
 
     def code(self, p: Printer, array: Array) -> Text:
         body, base = array.data[1], p.bound(array, 0, ATOM)
@@ -117,19 +162,25 @@ class Power(Formula):
         return re.sub(rf"\b{x}\b", lambda _: base, p.scalar(body.expr)), PRODUCT
 
     def latex(self, p: Printer, array: Array) -> Text:
-        words = sp.latex(array.data[1](sp.Symbol("HOLE")))
-        return words.replace("HOLE", self.around.replace("@", p.words(array))), ATOM
+        return self._raised(p, array, True)
 
 
-class Limited(Power):
+class Limited(Formula):
     """The larger or the smaller of an array and a limit."""
 
-    around = "@"
-
-    def code(self, p: Printer, array: Array) -> Text:
+    def _of(self, p: Printer, array: Array) -> str:
         body = array.data[1]
         (limit,) = [a for a in body.expr.args if a not in body.variables]
-        return f"{self.calls}({p.words(array)}, {p.scalar(limit)})", ATOM
+        return f"({p.words(array)}, {p.scalar(limit)})"
+
+    def code(self, p: Printer, array: Array) -> Text:
+        return self.calls + self._of(p, array), ATOM
+
+    def text(self, p: Printer, array: Array) -> Text:
+        return self.calls[:3] + self._of(p, array), ATOM
+
+    def latex(self, p: Printer, array: Array) -> Text:
+        return rf"\{self.calls[:3]}{self._of(p, array)}", ATOM
 
 
 def _register() -> None:

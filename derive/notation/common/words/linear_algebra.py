@@ -7,7 +7,16 @@ import sympy as sp
 
 from derive.errors import DefinitionError
 from derive.notation.common.arrays import Array, Shape, show_shape
-from derive.notation.common.words.word import ATOM, PRODUCT, WORDS, Operations, Printer, Text, Word
+from derive.notation.common.words.word import (
+    ATOM,
+    POWER,
+    PRODUCT,
+    WORDS,
+    Operations,
+    Printer,
+    Text,
+    Word,
+)
 
 MINUS = sp.Integer(-1)
 
@@ -47,8 +56,11 @@ class Inverse(Word):
     def tangent(self, g: Operations, array: Array, position: int, move: Array) -> Array:
         return g.scale(MINUS, g.matmul(g.matmul(array, move), array))
 
+    def text(self, p: Printer, array: Array) -> Text:
+        return f"{p.bound(array, 0, ATOM)}^-1", POWER
+
     def latex(self, p: Printer, array: Array) -> Text:
-        return f"{p.bound(array, 0, ATOM)}^{{-1}}", ATOM
+        return f"{p.bound(array, 0, ATOM)}^{{-1}}", POWER
 
 
 class InvSqrtDet(Word):
@@ -78,8 +90,11 @@ class InvSqrtDet(Word):
         inner = g.multiply(g.transpose(g.word("inverse", array.args[0])), move)
         return g.scale(MINUS / 2, g.multiply(array, g.sum_all(inner)))
 
+    def text(self, p: Printer, array: Array) -> Text:
+        return f"det({p.words(array)})^(-1/2)", POWER
+
     def latex(self, p: Printer, array: Array) -> Text:
-        return rf"\det\left({p.words(array)}\right)^{{-1/2}}", ATOM
+        return rf"\det\left({p.words(array)}\right)^{{-1/2}}", POWER
 
 
 class LinearSolve(Word):
@@ -98,6 +113,10 @@ class LinearSolve(Word):
         square("linear_solve", matrix)
         return right.shape
 
+    def simplified(self, g: Operations, matrix: Array, right: Array) -> Array | None:
+        coefficient, core = g.split(right)
+        return None if coefficient == 1 else g.scale(coefficient, g.word(self.name, matrix, core))
+
     def adjoint(self, g: Operations, array: Array, position: int, bar: Array) -> Array:
         out = g.word("linear_solve", g.transpose(array.args[0]), bar)
         if position == 1:
@@ -109,6 +128,9 @@ class LinearSolve(Word):
     def tangent(self, g: Operations, array: Array, position: int, move: Array) -> Array:
         change = move if position == 1 else g.scale(MINUS, g.matmul(move, array))
         return g.word("linear_solve", array.args[0], change)
+
+    def text(self, p: Printer, array: Array) -> Text:
+        return f"{p.bound(array, 0, ATOM)}^-1 {p.bound(array, 1, PRODUCT)}", PRODUCT
 
     def latex(self, p: Printer, array: Array) -> Text:
         return f"{p.bound(array, 0, ATOM)}^{{-1}} {p.bound(array, 1, PRODUCT)}", PRODUCT

@@ -1,4 +1,4 @@
-"""What there is to say of a word: shape, value, derivative, meaning, code and LaTeX, in one place.
+"""What there is to say of a word, in one place: shape, value, derivative, meaning, code, texts.
 
 The rules are written against two protocols, so that a word needs neither the algebra that
 differentiates it nor the printers that write it.
@@ -16,7 +16,7 @@ from derive.errors import Refusal
 from derive.notation.common.arrays import Array, Shape, lift, node
 
 # binding strength of the outermost operation of a text
-SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4
+SUM, SCALED, PRODUCT, POWER, ATOM = 1, 2, 3, 4, 5
 Text = tuple[str, int]  # words, and the binding strength of their outermost operation
 
 
@@ -104,6 +104,10 @@ class Word:
         """NAME(arguments), then what else the word is given."""
         inside = ", ".join([p.listed(array), *map(str, given(array))])
         return f"{title(array)}({inside})", ATOM
+
+    def text(self, p: Printer, array: Array) -> Text:
+        """Mathematics as plain text: NAME(arguments), as in `code`."""
+        return Word.code(self, p, array)
 
     def latex(self, p: Printer, array: Array) -> Text:
         r"""\operatorname{NAME}(arguments)."""
