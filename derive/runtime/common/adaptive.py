@@ -117,10 +117,16 @@ def total(x: jax.Array) -> jax.Array:
 
 
 def stages(
-    tableau: Tableau, rate: Callable[[State], State], local: State, slope: State, h: Any
+    tableau: Tableau,
+    rate: Callable[[State], State],
+    local: State,
+    slope: State,
+    h: Any,
+    unrolled: int = LONG,
 ) -> list[State]:
-    """Rates at all stages; a long rate stands in a loop, so that it is compiled once."""
-    if _length(jax.make_jaxpr(rate)(local)) <= LONG:
+    """Rates at all stages; one of more than `unrolled` equations stands in a loop, so that it is
+    compiled once."""
+    if _length(jax.make_jaxpr(rate)(local)) <= unrolled:
         slopes = [slope]
         for row in tableau.a[1:]:
             at = jax.lax.optimization_barrier(add(local, h, row, slopes))
