@@ -206,7 +206,7 @@ def _turn(
     left = target - f.t
     last = f.h * (1 + 1e-6) >= left
     h = jnp.where(active, jnp.where(last, left, f.h), 0)
-    trial = scheme.attempt(f.state, slope, h, params)
+    trial = scheme.attempt(f.state, slope, h, params, atol + control.rtol)
     error = (scheme.ratio or _relative_error)(f.state, trial, atol, control.rtol)
     finite = jnp.isfinite(error)
     if scheme.bounded:
