@@ -100,7 +100,8 @@ def met(x: jax.Array, v: jax.Array, allowed: Any) -> tuple[jax.Array, jax.Array]
     """
     dx, dv = (y[:, None] - y[None, :] for y in (x, v))
     near = (dx**2).sum(axis=2) < (allowed**2 * (x**2).sum(axis=1))[:, None]
-    near = near & ((dx * dv).sum(axis=2) <= 0)
+    # each stands with itself, one at the origin too
+    near = (near & ((dx * dv).sum(axis=2) <= 0)) | jnp.eye(len(x), dtype=bool)[..., None]
     leaders = jnp.argmax(near, axis=1)[:, None]
     share = near / near.sum(axis=1, keepdims=True, dtype=x.dtype)
     # the middle of x, as a mean of differences: tokens that are one already keep their bits
