@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Circle
 
 from derive.figures import style
 
@@ -44,7 +45,7 @@ def _tokens(axis: Any, times: np.ndarray, x: np.ndarray, sphere: bool) -> None:
         axis.set_xlabel("time")
         return
     if sphere and d <= 3:
-        axis.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.7", linewidth=0.8))
+        axis.add_patch(Circle((0, 0), 1, fill=False, color="0.7", linewidth=0.8))
     axis.plot(seen[..., 0], seen[..., 1], color=style.SKY, linewidth=0.6, alpha=0.7, zorder=1)
     for k, colour, size in ((0, style.ORANGE, 14), (-1, style.RED, 22)):
         label_ = f"t = {times[k]:.3g}"

@@ -172,6 +172,3 @@ def _reductions(result: TokenFlow) -> Step:
         check = checks.two_clusters(result.two_clusters, names)
     rule = "values on patterns of equal tokens, sums over the rest at once; two clusters by mass"
     return Step("reductions", rule, {}, said, check)
-
-
-
