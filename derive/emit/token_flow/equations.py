@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import sympy as sp
 
+from derive.calculus.index.defined import plus, spread
 from derive.calculus.index.expressions import Expression
 from derive.calculus.written.dialect import TEXT, Dialect
 from derive.calculus.written.equation import Written
 from derive.calculus.written.meanings import meaning
 from derive.calculus.written.short_form import short_form
 from derive.methods.gaussian_closure.definitions import defined_in
+from derive.methods.token_flow.gram import OTHER, half_rate, swapped
 from derive.methods.token_flow.result import TokenFlow
 
 LEFT = {
     "velocity": (r"\dot x_a", "x[a]'"),
     "noise": ("N", "N"),
     "gram_rate": (r"\dot R", "R'"),
+    "contraction": ("c_a", "c[a]"),
     "equal_angle_rate": (r"\dot\rho", "rho'"),
     "radius_rate": (r"\dot r", "r'"),
     "two_cluster_rate": (r"\dot g", "g'"),
@@ -45,10 +48,27 @@ def of_equation(
 ) -> Written:
     """One equation."""
     left = LEFT[name][0 if dialect.is_latex else 1]
+    if name == "gram_rate" and isinstance(value, Expression):
+        half = _half(result, value)
+        if half is not None:
+            form = short_form(half, dialect, names_of(result), result.names.stacks)
+            partner = r"\left(a \leftrightarrow b\right)" if dialect.is_latex else "(a <-> b)"
+            inside = " ".join(form.lines)
+            whole = f"[ {inside} ] + {partner}" if len(half.terms) > 1 else f"{inside} + {partner}"
+            return Written(left, (whole,), tuple(form.where))
     if isinstance(value, Expression):
         form = short_form(value, dialect, names_of(result), result.names.stacks)
         return Written(left, tuple(form.lines), tuple(form.where))
     return Written(left, (sp.latex(value) if dialect.is_latex else sp.sstr(value),))
+
+
+def _half(result: TokenFlow, rate: Expression) -> Expression | None:
+    """What the rate is with its partner by exchange of a and b, if it is that."""
+    names = result.names
+    half = half_rate(result.velocity, names, result.book)
+    a, b = names.s, OTHER
+    both = spread(plus(half, swapped(half, a, b)), (a, b))
+    return half if both == rate else None
 
 
 def names_of(result: TokenFlow) -> set[str]:
@@ -56,4 +76,4 @@ def names_of(result: TokenFlow) -> set[str]:
     model = result.model
     used = {m.data for m in model.matrices} | {p.name for p in model.params}
     used |= {t.name for t in result.book.of}
-    return used | {"x", "R", "mass", "rho", "r", "n", "g", "mu", "E", "N", "a", "b", "i", "s"}
+    return used | {"x", "R", "mass", "rho", "r", "n", "g", "mu", "E", "N", "a", "b", "i", "s", "c"}

@@ -19,7 +19,7 @@ from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
 from derive.emit.token_flow.scalar_code import statements
 from derive.emit.token_flow.velocity import blocked
-from derive.methods.token_flow.gram import OTHER, in_products
+from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.harmonics import T
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.notation.common.arrays import walk
@@ -70,6 +70,13 @@ def parts_of(result: TokenFlow) -> Parts:
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
     if isinstance(result.gram_rate, Expression):
         _clusters(parts, result, result.gram_rate)
+    if not isinstance(result.contraction, Absent):
+        doc = (
+            "Rates (K,) at which a token beside a cluster closes in on it, off the span of the "
+            "clusters."
+        )
+        given = "G, masses, params"
+        _array(parts, result, "contraction", given, doc, result.contraction, _CLUSTERS)
     if not isinstance(result.equal_angles, Absent):
         _equal_angles(parts, result)
     if not isinstance(result.growth, Absent):
@@ -133,7 +140,7 @@ _CLUSTERS = {"R": "G", "mass": "masses"}
 
 def _slow_rate(parts: Parts, result: TokenFlow) -> None:
     """sum_k w_ak <P_a x_k, x_b> + (a <-> b), w_ak the push of x_k: no large terms cancel."""
-    push = pushes(result)
+    push = pushes(result.velocity, result.names, result.book)
     code = _code(parts, result, _CLUSTERS)
     text = code.expression(push)
     weights = code.assign("pushes", text)
@@ -145,21 +152,6 @@ def _slow_rate(parts: Parts, result: TokenFlow) -> None:
     parts.kernels.append(
         Kernel("cluster_rate", "G, masses, params", doc, body, "with_transpose(half)")
     )
-
-
-def pushes(result: TokenFlow) -> Expression:
-    """w over (a, b): the velocity of x_a is the tangential part of sum_b w_ab x_b."""
-    names = result.names
-    a, i, b = names.s, names.i, OTHER
-    out = []
-    for coefficient, factors in result.velocity.terms:
-        (carrier,) = [f for f in factors if i in f.indices]
-        at = carrier.indices[0]
-        if at == a:
-            continue  # along x_a: no tangential part
-        rest = tuple(f.rename({at: b}) for f in factors if f != carrier)
-        out.append((coefficient, rest))
-    return in_products(collect((a, b), out), names, result.book)
 
 
 def _equal_angles(parts: Parts, result: TokenFlow) -> None:

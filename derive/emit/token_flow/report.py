@@ -17,6 +17,7 @@ HEADINGS = {
     "velocity": "Velocity of a token",
     "noise": "Covariance rate of the noise",
     "gram_rate": "Rate of the inner products",
+    "contraction": "Rate at which a token closes in on its cluster",
     "equal_angle_rate": "Equal angles: rate of the cosine",
     "radius_rate": "Equal angles: rate of the norm",
     "two_cluster_rate": "Two clusters of masses mu and 1 - mu: rate of the cosine",

@@ -19,6 +19,7 @@ from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
 from derive.methods.token_flow import checks, facts
 from derive.methods.token_flow.closing import NoBalance, closing
+from derive.methods.token_flow.clusters import contraction
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
@@ -56,6 +57,9 @@ def derive(model: FlowDefinition) -> TokenFlow:
         rate,
         angles,
         _of(angles, closing),
+        _of(rate, lambda _: contraction(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
         gradient(velocity, names, book),
         _or_absent(lambda: growth(velocity, noise, names, book))
@@ -105,6 +109,8 @@ def _equations(result: TokenFlow) -> dict[str, Any]:
         out["noise"] = result.noise
     if isinstance(result.gram_rate, Expression):
         out["gram_rate"] = result.gram_rate
+    if not isinstance(result.contraction, Absent):
+        out["contraction"] = result.contraction
     if not isinstance(result.equal_angles, Absent):
         out["equal_angle_rate"] = result.equal_angles.cosine
         if result.equal_angles.radius is not None:
@@ -165,6 +171,7 @@ def _reductions(result: TokenFlow) -> Step:
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),
+        *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
     )
     check = None

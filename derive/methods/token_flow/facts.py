@@ -8,7 +8,7 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, scalar
 from derive.calculus.index.text import show
 from derive.methods.common.record import Check, Fact
-from derive.methods.token_flow import checks, growth_values, tails
+from derive.methods.token_flow import checks, clusters, growth_values, tails
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
@@ -89,6 +89,16 @@ def _tail(found: Closing) -> str:
 
 def _in_product(text: str) -> str:
     return f"({text})" if " + " in text or " - " in text else text
+
+
+def contraction(found: Expression | Absent, names: Names, book: Book) -> tuple[Fact, ...]:
+    if isinstance(found, Absent):
+        return ()
+    words = (
+        f"a token beside cluster a, off the span of all clusters, closes in at the rate c[a] = "
+        f"{show(found)}"
+    )
+    return (Fact(words, "contraction", clusters.by_the_text(found, names, book)),)
 
 
 def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:

@@ -6,7 +6,8 @@ mu = (1 + h) sigma, h a harmonic of degree k, the rate is that of
     c_d int_{-1}^{1} f(t) P_k'(t) (1 - t^2)^((d-1)/2) dt,
 
 c_d = Gamma(d/2) / (sqrt(pi) Gamma((d-1)/2)), P_k the Gegenbauer polynomial with P_k(1) = 1 and
-f(t) the push of a unit mass at angle arccos t, taken from the derivative of the velocity by the law; normalisers of the uniform law are integrals
+f(t) the push of a unit mass at angle arccos t, taken from the derivative of the velocity by the
+law; normalisers of the uniform law are integrals
 
     c_d int_{-1}^{1} w(t) (1 - t^2)^((d-3)/2) dt.
 

@@ -38,6 +38,7 @@ class TokenFlow:
     gram_rate: Expression | Absent
     equal_angles: EqualAngles | Absent
     closing: Closing | Absent
+    contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
     gradient: Gradient
     growth: Growth | Absent

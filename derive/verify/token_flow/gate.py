@@ -38,7 +38,7 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     p = params_of(module, equal)
     yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
     if hasattr(module, "attention_matrix"):
-        yield Target("attention_matrix", (equal.x, p), attention(equal), 1e-3)
+        yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
     if result.gradient.energy is not None:
         right = instances.at(equal, result.gradient.energy, result.book)
         yield Target("energy", (equal.x, p), right, 1e-3)
@@ -48,6 +48,11 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield Target("cluster_rate", given, instances.text_gram_rate(one), 1e-3)
         right = instances.text_gram_rate(equal)
         yield Target("gram_rate", (equal.x @ equal.x.T, p), right, 1e-3)
+    if not isinstance(result.contraction, Absent):
+        one = instances.instance(result.model, 55 + d, n, d)
+        right = instances.at(one, result.contraction, result.book)
+        given = (one.x @ one.x.T, one.mass, params_of(module, one))
+        yield Target("contraction", given, right, 1e-3)
     if not isinstance(result.equal_angles, Absent):
         yield from _equal_angles(result, equal, p)
     if not isinstance(result.growth, Absent):
@@ -73,7 +78,7 @@ def _growing(degree: int, d: int) -> Callable[..., Any]:
     return lambda function, p: function(degree, p, d)
 
 
-def attention(one: FlowInstance) -> np.ndarray:
+def attention(result: TokenFlow, one: FlowInstance) -> np.ndarray:
     """The text's normalised weights (n, n), one layer for each head."""
     places = np.arange(float(len(one.x))) if one.model.positional else None
     cloud = Cloud(one.x, one.mass, places)
@@ -81,11 +86,8 @@ def attention(one: FlowInstance) -> np.ndarray:
     shape = (len(one.x), len(one.x))
     weights = [np.broadcast_to(w, shape) * one.mass for w in found]
     rows = [w / w.sum(1, keepdims=True) for w in weights]
-    return rows[0] if not _headed(one) else np.stack(rows)
-
-
-def _headed(one: FlowInstance) -> bool:
-    return any(len(m.shape) == 3 for m in one.model.matrices)
+    headed = any(len(m.shape) == 3 for m in result.trace.used)
+    return np.stack(rows) if headed else rows[0]
 
 
 def params_of(module: ModuleType, one: FlowInstance) -> Any:
