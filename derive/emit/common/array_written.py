@@ -53,6 +53,11 @@ def written(
     return Written(left, _lines(left, writer.rows(root), dialect), tuple(reversed(where)))
 
 
+def line(root: Array) -> str:
+    """A graph as one line of text."""
+    return written("", root, {}).text.removeprefix(" = ")
+
+
 def _uses(order: list[Array]) -> Counter[Array]:
     """In how many places the text of a node stands."""
     used: Counter[Array] = Counter()
