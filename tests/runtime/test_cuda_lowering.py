@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flow_models
 import jax
 import jax.numpy as jnp
 import kernel_arguments as shapes
@@ -26,6 +27,7 @@ from derive.runtime.closures.entry import ClosureModel
 from derive.runtime.common import small_matrices as small
 from derive.runtime.common.custom_calls import LARGE, RANDOM, targets
 from derive.runtime.common.precision import precision
+from derive.runtime.flows.entry import FlowModel
 from derive.runtime.paths.entry import CovarianceModel
 from derive.runtime.paths.stepping import TILES
 
@@ -45,6 +47,8 @@ def module_of(model: str) -> ModuleType:
 def recipes(module: ModuleType) -> dict[str, Any]:
     if isinstance(module._SPEC, CovarianceModel):
         return runtime_loops.SDE
+    if isinstance(module._SPEC, FlowModel):
+        return runtime_loops.FLOW
     return (
         runtime_loops.CLOSURE if isinstance(module._SPEC, ClosureModel) else runtime_loops.CONTROL
     )
@@ -58,6 +62,9 @@ def structure(model: str) -> tuple[Any, ...]:
     if isinstance(spec, ClosureModel):
         parts = (spec.noise, spec.margin, spec.rate_error, spec.factor_rate)
         return "closure", spec.positional, *(part is not None for part in parts)
+    if isinstance(spec, FlowModel):
+        parts = (spec.energy, spec.gram_rate, spec.gram_energy)
+        return "flow", spec.sphere, spec.ordered, *(part is not None for part in parts)
     switches = (spec.sphere, spec.sparse, spec.implicit, spec.fixed_end, spec.constant)
     return "control", *map(bool, switches)
 
@@ -165,16 +172,37 @@ def test_pure_solvers_and_their_slopes_call_no_library(name: str, dtype: str) ->
             assert not calls(jax.jit(function), *arguments)
 
 
+def by_hand(spec: FlowModel) -> ModuleType:
+    module = ModuleType("a module")
+    module._SPEC = spec  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.mark.parametrize("spec", [flow_models.sa, flow_models.causal, flow_models.softmax])
+def test_loops_of_flows_call_no_library(spec: FlowModel) -> None:
+    with precision("float64") as kind:
+        for place, recipe in runtime_loops.FLOW.items():
+            for what, program, arguments in recipe(by_hand(spec), M, kind):
+                assert not calls(program, *arguments), f"{place} {what}"
+
+
+PLACES = {
+    *runtime_loops.SDE,
+    *runtime_loops.CLOSURE,
+    *runtime_loops.FLOW,
+    *runtime_loops.CONTROL,
+}
+
+
 def test_every_place_that_compiles_is_lowered_here() -> None:
-    known = {*runtime_loops.SDE, *runtime_loops.CLOSURE, *runtime_loops.CONTROL}
-    assert runtime_loops.places() == known
+    assert runtime_loops.places() == PLACES
 
 
 def test_every_recipe_yields_programs() -> None:
     """A recipe may yield nothing for a model without that part, but not for all of them."""
-    left = {*runtime_loops.SDE, *runtime_loops.CLOSURE, *runtime_loops.CONTROL}
+    left = set(PLACES)
     with precision("float64") as kind:
-        for module in map(module_of, FIRST.values()):
+        for module in (*map(module_of, FIRST.values()), by_hand(flow_models.sa)):
             left -= {
                 p for p, make in recipes(module).items() if p in left and any(make(module, M, kind))
             }

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from kernel_arguments import SMALL, filled, numbers, of_closure, of_control, struct
+from kernel_arguments import SMALL, filled, numbers, of_closure, of_control, sized, struct
 
 import derive.runtime
 from derive.runtime.closures import entry as gaussian_closure
@@ -39,6 +39,8 @@ from derive.runtime.control import (
     turnpike,
 )
 from derive.runtime.control.coordinates import Flat, flatten
+from derive.runtime.flows import cluster_steps
+from derive.runtime.flows import solver as flow_solver
 from derive.runtime.paths import ensemble, networks
 from derive.runtime.paths.at_width import specification
 from derive.runtime.paths.stepping import Layout
@@ -164,6 +166,71 @@ def _error_of_laws(module: ModuleType, m: int, kind: Any) -> Programs:
     mean, cov = (struct((LAWS, *known[n].shape), kind) for n in ("mean", "cov"))
     program = gaussian_closure._error_of_laws(spec, frozenset())
     yield "", program, (mean, cov, {}, known["params"]._asdict())
+
+
+TOKENS, DIMENSION = 6, 3
+
+
+def _system(module: ModuleType, kind: Any) -> tuple[Any, Any, Any]:
+    """Specification, tokens with lanes last, and parameters that all lanes share."""
+    spec = module._SPEC
+    sizes = {"n": TOKENS, "d": DIMENSION}
+    shapes = {n: spec.param_shapes.get(n, ()) for n in spec.params._fields}
+    params = {n: sized(shape, sizes, kind) for n, shape in shapes.items()}
+    return spec, struct((TOKENS, DIMENSION, LAWS), kind), ({}, params)
+
+
+def _tokens_advancing(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, x, params = _system(module, kind)
+    lane, count = struct((LAWS,), kind), struct((LAWS,), jnp.int32)
+    one, number = struct((), kind), struct((), jnp.int32)
+    flight = adaptive.Flight((x,), (), lane, lane, lane, count, count, count, lane)
+    control = adaptive.Control(one, number, one)
+    yield "", flow_solver.advancing(spec), (flight, lane, params, control, one, number)
+
+
+def _tokens_starting(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, x, params = _system(module, kind)
+    yield "", flow_solver.starting(spec), ((x,), struct((LAWS,), kind), params, struct((), kind))
+
+
+def _probing(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, x, params = _system(module, kind)
+    yield "", flow_solver.probing(spec), (x, params)
+
+
+def _energies(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, x, params = _system(module, kind)
+    if spec.energy is not None:
+        yield "", flow_solver.energies(spec), (x, params)
+
+
+def _clusters(module: ModuleType, kind: Any) -> tuple[Any, Any, Any]:
+    spec, _, (_, params) = _system(module, kind)
+    state = struct((TOKENS, TOKENS, 1), kind), struct((TOKENS, 1), kind)
+    alive = struct((TOKENS,), bool)
+    return spec, state, cluster_steps.Group(alive, struct((TOKENS,), kind), spec.params(**params))
+
+
+def _leaping(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, state, group = _clusters(module, kind)
+    if spec.gram_rate is not None:
+        yield "", cluster_steps.leaping(spec), (state, group, struct((), kind))
+
+
+def _stepping(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, state, group = _clusters(module, kind)
+    one = struct((), kind)
+    control = cluster_steps.Control(one, one, one, struct((), jnp.int32))
+    if spec.gram_rate is not None:
+        yield "", cluster_steps.stepping(spec), (state, one, one, group, control)
+
+
+def _gram_energies(module: ModuleType, m: int, kind: Any) -> Programs:
+    spec, _, group = _clusters(module, kind)
+    R, masses = struct((5, TOKENS, TOKENS), kind), struct((5, TOKENS), kind)
+    if spec.gram_energy is not None:
+        yield "", cluster_steps.energies(spec), (R, masses, group.params)
 
 
 class Problem:
@@ -344,6 +411,15 @@ CLOSURE = {
     "closures.solver.starting": _starting,
     "closures.entry._error_of_laws": _error_of_laws,
     "closures.particle_system._advancing": _particles,
+}
+FLOW = {
+    "flows.solver.advancing": _tokens_advancing,
+    "flows.solver.starting": _tokens_starting,
+    "flows.solver.probing": _probing,
+    "flows.solver.energies": _energies,
+    "flows.cluster_steps.leaping": _leaping,
+    "flows.cluster_steps.stepping": _stepping,
+    "flows.cluster_steps.energies": _gram_energies,
 }
 CONTROL = {
     place: _control(recipe)

@@ -152,9 +152,7 @@ def differentiate(
     return collect(free, parts)
 
 
-def _slope(
-    factor: Factor, variable: Tensor, at: tuple[Index, ...], book: Book
-) -> Terms | None:
+def _slope(factor: Factor, variable: Tensor, at: tuple[Index, ...], book: Book) -> Terms | None:
     """Derivative of one factor as products that keep the factor's indices."""
     one = sp.Integer(1)
     if factor.tensor == variable:

@@ -39,8 +39,9 @@ _KERNEL_WORDS = """
     smallest_eigenvalue rate step finer quadrature_error fourier_mean cubature_rates cubature_error
     inner weighted_average log_average weighted_sum row_normalised sinkhorn_average
     sinkhorn_potentials
-    tangent towards with_transpose equal_masses uniform_mean growth_rate energy gram_rate cluster_rate growth
-    equal_angle_rate attention_matrix solve_clusters Flow Clusters masses rho degree
+    tangent towards with_transpose equal_masses uniform_mean growth_rate energy gram_rate
+    cluster_rate growth equal_angle_rate attention_matrix solve_clusters Flow Clusters masses rho
+    degree
 """
 _CALLED = {word.calls for word in NOTATION.values() if word.calls}
 WORDS = frozenset([*_KERNEL_WORDS.split(), *_CALLED, *keyword.kwlist, *dir(builtins)])

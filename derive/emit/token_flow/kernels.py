@@ -98,7 +98,9 @@ def _velocity(parts: Parts, result: TokenFlow) -> None:
     if sphere:
         parts.words.add("tangent")
         text = f"tangent({text}, x)"
-    parts.kernels.append(Kernel("velocity", "x, params", doc, [*prelude(result, used, tokens=True), *lines], text))
+    parts.kernels.append(
+        Kernel("velocity", "x, params", doc, [*prelude(result, used, tokens=True), *lines], text)
+    )
 
 
 def _attention(parts: Parts, result: TokenFlow) -> None:
@@ -174,7 +176,9 @@ def _equal_angles(parts: Parts, result: TokenFlow) -> None:
         doc = "Rate of the cosine rho of all pairs of n tokens at equal angles."
     else:
         arguments, text = "rho, r, n, params", ", ".join(texts)
-        doc = "Rates of the cosine rho of all pairs of n tokens at equal angles, and of their norm r."
+        doc = (
+            "Rates of the cosine rho of all pairs of n tokens at equal angles, and of their norm r."
+        )
     doc += "\n\nNumbers or arrays that broadcast."
     parts.kernels.append(Kernel("equal_angle_rate", arguments, doc, [*unpacked, *lines], text))
 
@@ -272,4 +276,3 @@ def _size(result: TokenFlow, dim: Dim) -> str:
     if dim == result.model.state_dim:
         return "x.shape[-1]"
     raise LookupError(f"no array of the kernel has the size {dim.name}")  # refused when traced
-

@@ -17,11 +17,11 @@ from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
 from derive.emit.token_flow.kernels import param_fields, parts_of
 from derive.methods.token_flow.result import TokenFlow
-from derive.runtime.flows import words as flow_words
 from derive.version import ENGINE
 
+#: words of `derive.runtime.flows.words`; all others are those of closures
 OWN = frozenset(
-    n for n in vars(flow_words) if getattr(flow_words, n).__class__.__name__ == "function"
+    ["equal_masses", "growth_rate", "tangent", "towards", "uniform_mean", "with_transpose"]
 )
 
 

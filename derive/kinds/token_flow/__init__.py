@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from derive.kinds.rooms import InRooms
+from derive.kinds.token_flow import simulation
 from derive.kinds.token_flow.starter import STARTER
 
 
 class TokenFlows(InRooms):
     word = "token_flow"
     starter = STARTER
+    simulation = simulation
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.flows.model import trace_flow

@@ -84,7 +84,7 @@ def gram(rate: Expression, names: Names, book: Book) -> Check:
 
 
 def not_by_products(names: Names) -> Check:
-    """Two sets of tokens with one Gram matrix, of which one is turned: the text tells them apart."""
+    """Tokens and the same tokens turned have one Gram matrix: the text tells them apart."""
     one = instance(names.model, 6)
     d = one.x.shape[1]
     rotation = np.linalg.qr(generator(86, d).standard_normal((d, d)))[0]
@@ -190,12 +190,10 @@ def closed(weight: Expression, names: Names, book: Book, gradient: bool) -> Chec
     for _ in range(4):
         first, second = rng.standard_normal((2, *one.x.shape))
         if names.model.sphere:
-            first, second = (
-                s - (s * one.x).sum(1, keepdims=True) * one.x for s in (first, second)
-            )
+            first, second = (s - (s * one.x).sum(1, keepdims=True) * one.x for s in (first, second))
         curl = _turn(one, weight, book, first, second) - _turn(one, weight, book, second, first)
         size = np.linalg.norm(first) * np.linalg.norm(second)
-        largest = max(largest, abs(curl) / size)
+        largest = max(largest, float(abs(curl) / size))
     if gradient:
         return Check("curl of the text's weighted velocity by differences", largest, BY_DIFFERENCES)
     what = "curl of the text's velocity by differences does not vanish (1e-5 / size)"

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from derive.calculus.index.defined import Book, placed, plus, spread
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index, fresh
@@ -26,6 +24,7 @@ from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
 from derive.methods.token_flow.gram import Leaves, gram_rate, projected
 from derive.methods.token_flow.harmonics import growth
+from derive.methods.token_flow.instances import on_home
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
 from derive.methods.token_flow.result import Absent, TokenFlow
@@ -37,7 +36,7 @@ from derive.notation.flows.model import FlowDefinition, trace_flow
 def derive(model: FlowDefinition) -> TokenFlow:
     """All that is derived of a definition.  Raises DefinitionError, Refusal with the place."""
     traced = trace_flow(model)
-    require_one_sign(model, traced, on_sphere if model.sphere else np.asarray)
+    require_one_sign(model, traced, lambda points: on_home(model, points))
     names, book = Names(model), Book(pairs=COUNT)
     velocity = velocity_of(traced, names, book)
     if velocity.is_zero:
@@ -66,10 +65,6 @@ def derive(model: FlowDefinition) -> TokenFlow:
     steps = _steps(result)
     found = tuple(f for step in steps for f in step.facts)
     return replace(result, equations=_equations(result), steps=steps, facts=found)
-
-
-def on_sphere(points: np.ndarray) -> np.ndarray:
-    return np.asarray(points / np.linalg.norm(points, axis=-1, keepdims=True))
 
 
 def _or_absent(make: Any) -> Any:
@@ -177,6 +172,3 @@ def _reductions(result: TokenFlow) -> Step:
         check = checks.two_clusters(result.two_clusters, names)
     rule = "values on patterns of equal tokens, sums over the rest at once; two clusters by mass"
     return Step("reductions", rule, {}, said, check)
-
-
-

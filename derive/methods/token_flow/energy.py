@@ -103,11 +103,13 @@ def _weightings(
     a = names.s
     yield scalar(sp.Integer(1), (a,)), velocity
     first, *others = [list(f) for _, f in velocity.terms] or [[]]
-    shared = []
-    for factor in first:
-        if factor.indices == (a,) and factor.tensor.kind in ("reciprocal", "ridge"):
-            if all(factor in f for f in others):
-                shared.append(factor)
+    shared = [
+        factor
+        for factor in first
+        if factor.indices == (a,)
+        and factor.tensor.kind in ("reciprocal", "ridge")
+        and all(factor in f for f in others)
+    ]
     if not shared:
         return
     weight, out = scalar(sp.Integer(1), (a,)), []
@@ -145,9 +147,9 @@ def antisymmetric(weighted: Expression, names: Names, book: Book) -> Expression:
     rest = plus(slope, -turned)
     if rest.is_zero or not names.model.sphere:
         return rest
-    k, l = fresh(i.dim), fresh(i.dim)
-    rest = placed(rest, {i: k, j: l}) * _tangent(a, i, k, names) * _tangent(b, j, l, names)
-    rest = in_products(spread(rest.summed(k, l), (a, i, b, j)), names, book, "some")
+    k, p = fresh(i.dim), fresh(i.dim)
+    rest = placed(rest, {i: k, j: p}) * _tangent(a, i, k, names) * _tangent(b, j, p, names)
+    rest = in_products(spread(rest.summed(k, p), (a, i, b, j)), names, book, "some")
     return _on_diagonals(rest)
 
 
@@ -232,7 +234,7 @@ def _integrated(
     own = inside.indices
     body = meaning.body(own)
     moving = [(c, f) for c, f in body.terms if any(g.tensor == x for g in f)]
-    degrees = {sum(g.tensor == x for g in f) for _, f in moving}
+    powers = {sum(g.tensor == x for g in f) for _, f in moving}
     masses = tuple(f for f in products[0][1] if f.tensor == names.mass)
     bare = []
     for c, fs in products:
@@ -246,7 +248,7 @@ def _integrated(
     if inside.tensor.symmetric:  # a sum over both orders of the pair
         turned = spread(prefactor.renamed(dict(zip(own, reversed(own), strict=True))), own)
         prefactor = plus(prefactor, turned).scaled(sp.Rational(1, 2))
-    if len(degrees) != 1 or not moved.terms or len(prefactor.terms) != len(moved.terms):
+    if len(powers) != 1 or not moved.terms or len(prefactor.terms) != len(moved.terms):
         return None
     ratio = sp.cancel(prefactor.terms[0][0] / moved.terms[0][0])
     if not plus(prefactor, -moved.scaled(ratio)).is_zero:
@@ -254,7 +256,7 @@ def _integrated(
     function = _antiderivative(inside.tensor, book)
     if function is None:
         return None
-    whole = collect((), [(ratio / degrees.pop(), (*masses, function[own]))])
+    whole = collect((), [(ratio / powers.pop(), (*masses, function[own]))])
     return whole
 
 

@@ -41,6 +41,4 @@ def equal_angles(rate: Expression, names: Names, book: Book) -> EqualAngles:
         if left != 0 and sp.simplify(left) != 0:
             raise Unlike(f"the norm of a token changes at the rate {left}")
         return EqualAngles(tidy(pair), None)
-    return EqualAngles(
-        tidy((pair - RHO * diagonal) / RADIUS**2), tidy(diagonal / (2 * RADIUS))
-    )
+    return EqualAngles(tidy((pair - RHO * diagonal) / RADIUS**2), tidy(diagonal / (2 * RADIUS)))

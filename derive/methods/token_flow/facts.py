@@ -108,8 +108,8 @@ def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fa
     one = scalar(sp.Integer(1), (names.s,))
     if found.weight is None:
         words = (
-            f"the {drift} is no gradient in the metric of the masses, nor with what its terms share "
-            f"as a weight: {found.left} is left of the antisymmetric part of its derivative"
+            f"the {drift} is no gradient in the metric of the masses, nor with what its terms "
+            f"share as a weight: {found.left} is left of the antisymmetric part of its derivative"
         )
         return (Fact(words, "gradient", checks.closed(one, names, book, False)),)
     plain = found.weight == one

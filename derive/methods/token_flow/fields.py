@@ -7,6 +7,7 @@ of tokens is one defined tensor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
@@ -25,8 +26,11 @@ from derive.notation.common.arrays import Array
 Read = tuple[Expression, tuple[Index, ...]]
 
 
+@dataclass
 class TokenReader(Reader):
     """Keys are the tokens themselves, each with its mass."""
+
+    names: Names  # type: ignore[assignment]
 
     def of(self, node: Array) -> Read:
         if not hasattr(self, f"_{node.op}"):

@@ -67,9 +67,7 @@ def _product(names: Names, a: Index, b: Index) -> Expression:
     return spread((single(names.x[a, i], (a, i)) * single(names.x[b, i], (b, i))).summed(i), (a, b))
 
 
-def in_products(
-    expression: Expression, names: Names, book: Book, which: str = "all"
-) -> Expression:
+def in_products(expression: Expression, names: Names, book: Book, which: str = "all") -> Expression:
     """Every pair of tokens that is summed over its coordinate becomes an inner product.
 
     Defined tensors become those of their bodies.  `which`: "all", where a token that has no

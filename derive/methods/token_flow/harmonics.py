@@ -3,10 +3,10 @@
 Input: the velocity over (token, coordinate) on the sphere.  Output: `Growth`: of a perturbation
 mu = (1 + h) sigma, h a harmonic of degree k, the rate is that of
 
-    c_d int_{-1}^{1} f(t) P_k'(t) (1 - t^2)^((d-1)/2) dt,   c_d = Gamma(d/2) / (sqrt(pi) Gamma((d-1)/2)),
+    c_d int_{-1}^{1} f(t) P_k'(t) (1 - t^2)^((d-1)/2) dt,
 
-P_k the Gegenbauer polynomial with P_k(1) = 1 and f(t) the push of a unit mass at angle arccos t,
-taken from the derivative of the velocity by the law; normalisers of the uniform law are integrals
+c_d = Gamma(d/2) / (sqrt(pi) Gamma((d-1)/2)), P_k the Gegenbauer polynomial with P_k(1) = 1 and
+f(t) the push of a unit mass at angle arccos t, taken from the derivative of the velocity by the law; normalisers of the uniform law are integrals
 
     c_d int_{-1}^{1} w(t) (1 - t^2)^((d-3)/2) dt.
 
@@ -46,9 +46,7 @@ class Growth:
     diffusion: sp.Expr
 
 
-def growth(
-    velocity: Expression, noise: Expression | None, names: Names, book: Book
-) -> Growth:
+def growth(velocity: Expression, noise: Expression | None, names: Names, book: Book) -> Growth:
     """The push of a unit mass at the uniform law.  Raises Unlike."""
     a, i = names.s, names.i
     slope = differentiate(unrolled(velocity, book), names.mass, (SOURCE,), book)
@@ -64,7 +62,7 @@ def growth(
 
 def _require_stationary(velocity: Expression, names: Names, book: Book) -> None:
     """At the uniform law every term of the velocity points along the token."""
-    a, i, x = names.s, names.i, names.x
+    i, x = names.i, names.x
     flat = in_products(unrolled(velocity, book), names, book, "some")
     for position, (_, factors) in enumerate(flat.terms):
         carriers = [f for f in factors if i in f.indices]

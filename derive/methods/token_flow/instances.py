@@ -5,7 +5,9 @@ Nothing of the calculus takes part in the text's side: it runs on weighted point
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import sympy as sp
@@ -34,10 +36,11 @@ class FlowInstance:
 
     @property
     def sizes(self) -> dict[str, int]:
-        found = {COUNT.name: len(self.x), self.model.state_dim.name: self.x.shape[1]}
+        found: dict[str, int] = {}
         for m in self.model.matrices:
             found |= {s.name: k for s, k in zip(m.shape, self.arrays[m.data].shape, strict=True)}
-        return found
+        # arrays that the velocity does not read may have been drawn for another dimension
+        return found | {COUNT.name: len(self.x), self.model.state_dim.name: self.x.shape[1]}
 
     @property
     def numbers(self) -> dict[sp.Symbol, float]:
@@ -47,17 +50,22 @@ class FlowInstance:
 
 
 def instance(
-    model: FlowDefinition, seed: int, tokens: int = 5, d: int = 3, equal: bool = False
+    model: FlowDefinition,
+    seed: int,
+    tokens: int = 5,
+    d: int = 3,
+    equal: bool = False,
+    given: Mapping[str, int] = MappingProxyType({}),
 ) -> FlowInstance:
     """Generic tokens, masses, matrices and parameters; heads and widths of sizes that differ.
 
-    `equal`: all tokens have one mass.
+    `equal`: all tokens have one mass; `given`: sizes by dimension that are to be these.
     """
     rng = generator(83, seed)
     sizes = {
         dim.name: d if dim == model.state_dim else 2 + position % 2
         for position, dim in enumerate(model.dims)
-    }
+    } | dict(given)
     arrays = {
         m.data: SCALE * rng.standard_normal([sizes[s.name] for s in m.shape])
         for m in model.matrices
@@ -70,9 +78,15 @@ def instance(
 
 def at_tokens(one: FlowInstance, x: np.ndarray, mass: np.ndarray | None = None) -> FlowInstance:
     """The same parameters with other tokens, put on the sphere if the model lives there."""
-    if one.model.sphere:
-        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    x = on_home(one.model, x)
     return FlowInstance(one.model, x, one.mass if mass is None else mass, one.arrays, one.params)
+
+
+def on_home(model: FlowDefinition, points: np.ndarray) -> np.ndarray:
+    """Points (..., d) put where tokens live: on the sphere, or left in space."""
+    if not model.sphere:
+        return points
+    return np.asarray(points / np.linalg.norm(points, axis=-1, keepdims=True))
 
 
 def text_velocity(one: FlowInstance, x: np.ndarray | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import sympy as sp
 
 from derive.methods.common.record import Check
-from derive.methods.token_flow.closing import U, Closing
+from derive.methods.token_flow.closing import Closing, U
 from derive.methods.token_flow.equal_angles import RADIUS, RHO, EqualAngles
 from derive.methods.token_flow.instances import instance
 from derive.methods.token_flow.names import COUNT, Names

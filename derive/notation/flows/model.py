@@ -46,9 +46,7 @@ class FlowDefinition(ClosureModel):
     sphere: bool = False
 
 
-def token_flow(
-    *, state: str, on: Domain = space
-) -> Callable[[Callable[..., Any]], FlowDefinition]:
+def token_flow(*, state: str, on: Domain = space) -> Callable[[Callable[..., Any]], FlowDefinition]:
     """Declare how tokens move: x' = f(x, law of all tokens).
 
     **Arguments:** `state`: name and dimension of a token, ``"x[d]"``.  `on`: `sphere`, where

@@ -45,7 +45,7 @@ def make_attempt(spec: ClosureModel) -> Callable[..., Any]:
     """A trial step with the signature of the explicit one."""
     f, both = own_rate(spec), packed(spec)
 
-    def attempt(base: Any, slope: Any, h: Any, params: Any) -> Any:
+    def attempt(base: Any, slope: Any, h: Any, params: Any, allowed: Any) -> Any:
         lanes = base[0].shape[-1]
         ends = list(itertools.accumulate(y.size // lanes for y in base))[:-1]
 

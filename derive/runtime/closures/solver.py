@@ -31,7 +31,7 @@ def explicit_attempt(spec: ClosureModel, tableau: Tableau) -> Callable[..., Atte
     """One step of an explicit pair."""
     eq = equation(spec)
 
-    def attempt(base: State, slope: State, h: Any, params: Any) -> Attempt:
+    def attempt(base: State, slope: State, h: Any, params: Any, allowed: Any) -> Attempt:
         local = eq.begin(base)
         rate = lambda state: eq.rate(state, base, params)  # noqa: E731
         slopes = stages(tableau, rate, local, slope, h)

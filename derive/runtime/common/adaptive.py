@@ -117,10 +117,16 @@ def total(x: jax.Array) -> jax.Array:
 
 
 def stages(
-    tableau: Tableau, rate: Callable[[State], State], local: State, slope: State, h: Any
+    tableau: Tableau,
+    rate: Callable[[State], State],
+    local: State,
+    slope: State,
+    h: Any,
+    unrolled: int = LONG,
 ) -> list[State]:
-    """Rates at all stages; a long rate stands in a loop, so that it is compiled once."""
-    if _length(jax.make_jaxpr(rate)(local)) <= LONG:
+    """Rates at all stages; one of more than `unrolled` equations stands in a loop, so that it is
+    compiled once."""
+    if _length(jax.make_jaxpr(rate)(local)) <= unrolled:
         slopes = [slope]
         for row in tableau.a[1:]:
             at = jax.lax.optimization_barrier(add(local, h, row, slopes))
@@ -200,7 +206,7 @@ def _turn(
     left = target - f.t
     last = f.h * (1 + 1e-6) >= left
     h = jnp.where(active, jnp.where(last, left, f.h), 0)
-    trial = scheme.attempt(f.state, slope, h, params)
+    trial = scheme.attempt(f.state, slope, h, params, atol + control.rtol)
     error = (scheme.ratio or _relative_error)(f.state, trial, atol, control.rtol)
     finite = jnp.isfinite(error)
     if scheme.bounded:

@@ -96,7 +96,7 @@ def _speed(state: State, slope: State, pairs: Any) -> Any:
 def _step(rate: Any, state: State, slope: State, h: Any) -> tuple[State, State, State]:
     """The new state and the two embedded errors."""
     lane = jnp.reshape(h, (1,))
-    slopes = adaptive.stages(DORMAND_PRINCE_8, rate, state, slope, lane)
+    slopes = adaptive.stages(DORMAND_PRINCE_8, rate, state, slope, lane, unrolled=0)
     zero = jax.tree.map(jnp.zeros_like, state)
     fifth, third = (add(zero, lane, w, slopes) for w in (DORMAND_PRINCE_8.e, THIRD))
     return add(state, lane, DORMAND_PRINCE_8.b, slopes), fifth, third
@@ -105,19 +105,12 @@ def _step(rate: Any, state: State, slope: State, h: Any) -> tuple[State, State, 
 def _ratio(state: State, fifth: State, third: State, rtol: Any) -> Any:
     """The largest error over what is allowed, relative to every pair's own distance."""
     floor = NOISE * float(jnp.finfo(state[0].dtype).eps) * state[1].max()
-    # a pair that is none has no error and no distance
-    worst = [
-        jnp.maximum(
-            *(
-                jnp.max(jnp.abs(e) / (rtol * jnp.abs(y) + floor))
-                for e, y in zip(es, state, strict=True)
-            )
-        )
-        ** 2
-        for es in (fifth, third)
-    ]
-    both = worst[0] + 0.01 * worst[1]
-    return worst[0] / jnp.sqrt(jnp.where(both > 0, both, 1))
+
+    def square(error: State) -> Any:  # a pair that is none has no error
+        parts = (e / (rtol * jnp.abs(y) + floor) for e, y in zip(error, state, strict=True))
+        return jnp.maximum(*(jnp.max(part**2) for part in parts))
+
+    return ratio_of(square(fifth), square(third))
 
 
 def closest(state: State, pairs: Any) -> Any:
@@ -192,3 +185,10 @@ def _turn(spec: FlowModel, leg: Leg, group: Group, control: Control) -> Leg:
         still,
         lost,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def energies(spec: FlowModel) -> Callable[..., jax.Array]:
+    """Jitted: energies (saves,) of inner products and masses."""
+    assert spec.gram_energy is not None
+    return jax.jit(jax.vmap(spec.gram_energy, in_axes=(0, 0, None)))

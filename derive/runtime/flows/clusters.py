@@ -6,7 +6,6 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +14,15 @@ from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.common.pure import no_tracers
 from derive.runtime.flows import inputs as flow_inputs
-from derive.runtime.flows.cluster_steps import Control, Group, Leg, gram, leaping, stepping
+from derive.runtime.flows.cluster_steps import (
+    Control,
+    Group,
+    Leg,
+    energies,
+    gram,
+    leaping,
+    stepping,
+)
 from derive.runtime.flows.results import Clusters
 from derive.runtime.flows.specification import FlowModel
 
@@ -149,7 +156,10 @@ class _Run:
         report(1.0)
 
     def _steps(self, h: float, target: float, most: int) -> Leg:
-        control = self.control._replace(target=target, most=np.int32(most))
+        number = np.float64
+        control = Control(
+            number(self.control.rtol), number(self.control.merged), number(target), np.int32(most)
+        )
         wide = tuple(y[..., None] for y in self.state)
         return stepping(self.spec)(wide, np.float64(self.t), np.float64(h), self._group(), control)
 
@@ -263,11 +273,8 @@ class _Run:
         energy = None
         if self.spec.gram_energy is not None:
             first = owners == np.arange(R.shape[-1])
-            energy = np.asarray(
-                jax.jit(jax.vmap(self.spec.gram_energy, in_axes=(0, 0, None)))(
-                    R, np.where(first, masses, 0.0), self.params
-                )
-            )
+            own = np.where(first, masses, 0.0)
+            energy = np.asarray(energies(self.spec)(R, own, self.params))
         return Clusters(
             np.array([row.t for row in self.rows]),
             R,

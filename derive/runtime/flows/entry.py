@@ -24,7 +24,7 @@ from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.pure import flow
 from derive.runtime.flows.results import Clusters, Flow
-from derive.runtime.flows.solver import advancing, energies, starting
+from derive.runtime.flows.solver import advancing, energies, probing, starting
 from derive.runtime.flows.specification import FlowModel
 
 __all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve", "solve_clusters"]
@@ -60,8 +60,10 @@ def solve(
 
     **Returns:** `Flow`.  Steps are of order eight, each system has its own.  Every system is
     integrated again with a looser tolerance: `error` is estimated from the distance of the two.
-    A system that blows up keeps what was saved before, has nan after and its time in
-    `blow_up_time`; whatever ends before t1 is warned of.
+    Tokens that meet within the allowed error of a step go on as one (where tokens have no places
+    and are 256 at most), so that long times cost no steps.  A system that blows up keeps what was
+    saved before, has nan after and its time in `blow_up_time`; whatever ends before t1 is warned
+    of.
 
     Raises ValueError for shapes that do not match and tokens that are not on the sphere.
     """
@@ -77,13 +79,18 @@ def solve(
         flight, x, error = _integrate(
             spec, lanes, times, control, atol, reporter(progress, "solve")
         )
-        energy = None if spec.energy is None else _energies(spec, x, lanes[1])
+        energy = None if spec.energy is None else _along(energies(spec), x, lanes[1])[0]
+        rough, part = _along(probing(spec), x, lanes[1])
+    reached = np.maximum.accumulate(rough, axis=0) * times[:, None]
+    error += float(np.finfo(kind).eps) * reached
     lead = systems.lead
     tokens = np.moveaxis(x, -1, 0).reshape(*lead, *x.shape[:-1])
     end = np.full(flight.status.shape, np.inf)
     end[flight.status == BLOW_UP] = flight.stop[flight.status == BLOW_UP]
     end[np.isin(flight.status, (OVERFLOW, STEP_LIMIT))] = np.nan
     _warn(flight)
+    _warn_of_rounding(times, float(np.finfo(kind).eps) * reached)
+    _warn_of_parting(times, x, rough, part)
     by_system = lambda y: y.T.reshape(*lead, len(times))  # noqa: E731
     return Flow(
         times,
@@ -178,19 +185,19 @@ def _block(n: int, d: int, lanes: int) -> int:
     return lanes_that_fit(2 * n * n + 100 * n * d, lanes, least=1, most=most)
 
 
-def _energies(spec: FlowModel, x: np.ndarray, params: Any) -> np.ndarray:
-    """(saves, lanes)."""
-    run: Callable[..., Any] = energies(spec)
+def _along(run: Callable[..., Any], x: np.ndarray, params: Any) -> list[np.ndarray]:
+    """Numbers (saves, lanes) that a program finds of tokens (n, d, lanes); nan where they end."""
     saves, n, d, lanes = x.shape
     block = _block(n, d, lanes)
-    out = np.empty((saves, lanes))
-    for first in range(0, lanes, block):
-        chosen = np.minimum(np.arange(first, first + block), lanes - 1)
-        given = take(params[0], chosen), params[1]
-        for save in range(saves):
-            found = np.asarray(run(x[save][..., chosen], given))
-            out[save, first : first + block] = found[: min(block, lanes - first)]
-    return out
+    rows = []
+    for save in range(saves):
+        parts = []
+        for first in range(0, lanes, block):
+            chosen = np.minimum(np.arange(first, first + block), lanes - 1)
+            found = run(x[save][..., chosen], (take(params[0], chosen), params[1]))
+            parts.append([np.asarray(f) for f in (found if isinstance(found, tuple) else (found,))])
+        rows.append([np.concatenate(column)[:lanes] for column in zip(*parts, strict=True)])
+    return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
 def _warn(flight: Flight) -> None:
@@ -211,3 +218,33 @@ def _warn(flight: Flight) -> None:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+
+LOST = 1e-3  # of a token's length: rounding beyond that gets a word
+
+
+def _warn_of_rounding(times: np.ndarray, rounding: np.ndarray) -> None:
+    over = np.argwhere(rounding > LOST)
+    if len(over):
+        warnings.warn(
+            f"from t = {times[over[0][0]]:.6g} on, roundings of the velocities may add up to "
+            f"{LOST:g} of a token's length or more (`error` counts them): what is slower is lost "
+            "in them; solve_clusters keeps the digits of slow clusters",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_parting(times: np.ndarray, x: np.ndarray, rough: np.ndarray, part: np.ndarray) -> None:
+    """Tokens that met and went on as one would part again if they were let."""
+    twice = np.array([len(np.unique(y, axis=0)) < len(y) for y in np.moveaxis(x[0], -1, 0)])
+    hit = (part * times[-1] > 1) & (part > 1e-5 * rough) & ~twice
+    if np.any(hit):
+        first = times[np.argwhere(hit)[0][0]]
+        warnings.warn(
+            f"{int(hit.any(axis=0).sum())} of {hit.shape[1]} systems hold tokens that had met "
+            f"within the tolerance and, at t = {first:.6g}, would part again; they stay together "
+            "here: take a smaller rtol to follow them",
+            RuntimeWarning,
+            stacklevel=3,
+        )

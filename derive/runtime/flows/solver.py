@@ -20,6 +20,7 @@ from derive.runtime.common.dormand_prince_8 import DORMAND_PRINCE_8, THIRD, rati
 from derive.runtime.common.lanes import over_lanes
 from derive.runtime.flows.specification import FlowModel
 
+MET = 256  # tokens of a system whose pairs are looked at before each step
 DENSE = 128  # tokens whose pairs are evaluated with the lanes last; more: by vmap
 
 
@@ -66,18 +67,45 @@ def equation(spec: FlowModel) -> Equation:
     )
 
 
-def _attempt(eq: Equation) -> Callable[..., Attempt]:
+def _attempt(spec: FlowModel, eq: Equation) -> Callable[..., Attempt]:
     """One step; its error by both embedded formulas."""
+    meet = not spec.ordered
 
-    def attempt(base: State, slope: State, h: Any, params: Any) -> Attempt:
-        rate = lambda state: eq.rate(state, base, params)  # noqa: E731
-        slopes = adaptive.stages(DORMAND_PRINCE_8, rate, base, slope, h)
-        zero = (jnp.zeros_like(base[0]),)
+    def attempt(base: State, slope: State, h: Any, params: Any, allowed: Any) -> Attempt:
+        together = meet and len(base[0]) <= MET
+        x, leaders = met(base[0], slope[0], allowed) if together else (base[0], 0)
+
+        def led(v: jax.Array) -> State:
+            return (jnp.take_along_axis(v, leaders, axis=0) if together else v,)
+
+        def rate(state: State) -> State:
+            return led(eq.rate(state, base, params)[0])
+
+        slopes = adaptive.stages(DORMAND_PRINCE_8, rate, (x,), led(slope[0]), h)
+        zero = (jnp.zeros_like(x),)
         fifth, third = (add(zero, h, w, slopes) for w in (DORMAND_PRINCE_8.e, THIRD))
-        new = eq.end(add(base, h, DORMAND_PRINCE_8.b, slopes), base)
+        new = eq.end(add((x,), h, DORMAND_PRINCE_8.b, slopes), base)
         return Attempt(new, (*fifth, *third), (), jnp.zeros_like(h))
 
     return attempt
+
+
+def met(x: jax.Array, v: jax.Array, allowed: Any) -> tuple[jax.Array, jax.Array]:
+    """Tokens (n, d, lanes), those that have met in one point, and the leader (n, 1, lanes) of each.
+
+    Met have those that are closer than the allowed error of a step and do not part; they move
+    with the velocity of their leader, the first of them.  Apart they would keep the explicit
+    formula, for as long as their cluster stands, from steps longer than the time in which they
+    approach each other.
+    """
+    dx, dv = (y[:, None] - y[None, :] for y in (x, v))
+    near = (dx**2).sum(axis=2) < (allowed**2 * (x**2).sum(axis=1))[:, None]
+    # each stands with itself, one at the origin too
+    near = (near & ((dx * dv).sum(axis=2) <= 0)) | jnp.eye(len(x), dtype=bool)[..., None]
+    leaders = jnp.argmax(near, axis=1)[:, None]
+    share = near / near.sum(axis=1, keepdims=True, dtype=x.dtype)
+    # the middle of x, as a mean of differences: tokens that are one already keep their bits
+    return x - (share[:, :, None] * dx).sum(axis=1), leaders
 
 
 def _ratio(state: State, trial: Attempt, atol: Any, rtol: Any) -> jax.Array:
@@ -94,7 +122,9 @@ def advancing(spec: FlowModel) -> Callable[..., tuple[Flight, jax.Array]]:
     eq = equation(spec)
     order = DORMAND_PRINCE_8.order
     # of an order so high, a memory of the last error keeps steps far below what is allowed
-    scheme = Scheme(eq, _attempt(eq), order, False, False, False, ratio=_ratio, gains=(1.0, 0.0))
+    scheme = Scheme(
+        eq, _attempt(spec, eq), order, False, False, False, ratio=_ratio, gains=(1.0, 0.0)
+    )
     return jax.jit(adaptive.advancing(scheme))
 
 
@@ -111,3 +141,28 @@ def energies(spec: FlowModel) -> Callable[..., jax.Array]:
     """Jitted: energies (lanes,) of x (n, d, lanes)."""
     assert spec.energy is not None
     return jax.jit(over_systems(spec, spec.energy))
+
+
+@functools.lru_cache(maxsize=64)
+def probing(spec: FlowModel) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Jitted: (lanes,), how fast velocities change with the tokens, in their lengths a time; and
+    the rate at which tokens that stand in one point would part, were they moved a little."""
+    eq = equation(spec)
+
+    def probe(x: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
+        n, d = x.shape[:2]
+        little = jnp.finfo(x.dtype).eps ** 0.5
+        pattern = jnp.cos(jnp.arange(1.0, 1.0 + n * d, dtype=x.dtype) ** 2).reshape(n, d, 1)
+        away = little * pattern * jnp.sqrt((x**2).sum(axis=1, keepdims=True))
+        there, here = (eq.rate((y,), (y,), params)[0] for y in (x + away, x))
+        change = there - here
+        rough = jnp.sqrt((change**2).sum(axis=1)).max(axis=0) / little
+        if spec.ordered or n > MET:
+            return rough, jnp.full_like(rough, -jnp.inf)
+        one = ((x[:, None] - x[None, :]) ** 2).sum(axis=2) == 0
+        dx, dv = (y[:, None] - y[None, :] for y in (away, change))
+        square = (dx**2).sum(axis=2)
+        part = (dx * dv).sum(axis=2) / jnp.where(square > 0, square, 1)
+        return rough, jnp.where(one & (square > 0), part, -jnp.inf).max(axis=(0, 1))
+
+    return jax.jit(probe)

@@ -27,7 +27,7 @@ def equal_masses(like: jax.Array) -> jax.Array:
 
 
 def towards(products: jax.Array) -> jax.Array:
-    """T[a, b, k] = <P_a x_k, x_b> = R[k, b] - R[a, b] R[a, k] of unit vectors with products R (n, n).
+    """T[a, b, k] = <P_a x_k, x_b> = R[k, b] - R[a, b] R[a, k] of unit vectors, R (n, n).
 
     Taken term by term, so that T[a, b, a] is zero: a sum over k weighted by what a sees keeps the
     digits of small weights.
