@@ -19,9 +19,9 @@ from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.text import show_term
+from derive.emit.common.array_written import line
 from derive.errors import RequestError
 from derive.face import values
-from derive.face.comparing import words
 from derive.face.entries import closure_of, dims_of
 from derive.face.symbols import symbols_in
 from derive.notation.common.arrays import Array, walk
@@ -90,8 +90,8 @@ def _of_graph(
     terms: dict[Array, sp.Expr] = {}
     for array, coefficient in algebra.terms(root).items():
         if symbol in symbols_in(array):
-            _refuse(symbol, words(array))
-        terms[array] = _told(rule, coefficient, partial(words, array))
+            _refuse(symbol, line(array))
+        terms[array] = _told(rule, coefficient, partial(line, array))
     return algebra.spread(algebra.combine(terms, root.shape), root.shape)
 
 

@@ -20,11 +20,11 @@ from derive.calculus.index.defined import Book, placed
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Index, Tensor
 from derive.calculus.written.short_form import short_form
-from derive.emit.common.array_written import written
+from derive.emit.common.array_written import line
 from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face.symbols import plain
-from derive.notation.common.arrays import Array, walk
+from derive.notation.common.arrays import Array, scale, walk
 from derive.notation.common.graph import value as value_at
 from derive.notation.common.scalars import Param
 from derive.process import has_signs
@@ -248,8 +248,7 @@ def _summands(root: Array, points: list[_Point]) -> list[tuple[str, Values]]:
                 f * np.ravel(value_at(core, p.leaves, p.numbers))
                 for f, p in zip(factor, points, strict=True)
             ]
-        front = "" if coefficient == 1 else f"{coefficient} * "
-        out.append((f"{front}{words(core)}", parts))
+        out.append((line(scale(coefficient, core)), parts))
     return out
 
 
@@ -277,8 +276,3 @@ def _close(left: Values, right: Values) -> bool:
     if compared < 2:
         raise RequestError("the two sides have no finite values where they are compared")
     return True
-
-
-def words(root: Array) -> str:
-    """A graph as one line of text."""
-    return written("", root, {}).text.removeprefix(" = ")

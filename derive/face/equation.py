@@ -14,12 +14,12 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.written.dialect import LATEX, TEXT
 from derive.calculus.written.short_form import short_form
 from derive.emit.common import latex
+from derive.emit.common.array_written import written
 from derive.emit.common.document import Shown
 from derive.emit.common.unicode import with_signs
 from derive.errors import RequestError
 from derive.face import ansatz as families
 from derive.face import coefficients
-from derive.face.comparing import words
 from derive.face.entries import Entries, dims_of
 from derive.face.graph_entries import Graph
 from derive.face.graph_matrices import GraphMatrices
@@ -238,7 +238,7 @@ def generic(name: str, value: Any) -> Shown:
         ]
         return Shown(name, rows, name, left, right, None)
     if isinstance(value, tuple):
-        texts = [words(part) for part in value]
-        shown = [rf"\texttt{{{latex.escape(t)}}}" for t in texts]
-        return Shown(name, [f"{name} = {t}" for t in texts], name, left, shown, None)
+        rows = [row for part in value for row in written(name, part, {}).rows]
+        right = [row for part in value for row in written(left, part, {}, LATEX).display]
+        return Shown(name, rows, name, left, right, None)
     return Shown(name, [f"{name} = {value}"], name, left, [sp.latex(value)], None)

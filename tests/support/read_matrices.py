@@ -25,6 +25,12 @@ def loose(array):
     return np.atleast_2d(np.asarray(array, float)).view(Loose)
 
 
+def number(value):
+    """A number, or 1 that stands alone."""
+    assert np.ndim(value) == 0 or isinstance(value, Loose) and value.shape == (1, 1)
+    return float(np.ravel(value)[0])
+
+
 def _erf(x):
     return np.vectorize(math.erf, otypes=[float])(x)
 
@@ -85,11 +91,11 @@ class MatrixReader:
 
     @staticmethod
     def added(one, two):
-        loosely = any(isinstance(x, Loose) or np.ndim(x) == 0 for x in (one, two))
-        assert loosely or one.shape == two.shape, (one.shape, two.shape)
-        both = all(isinstance(x, Loose) or np.ndim(x) == 0 for x in (one, two))
-        total = one + two
-        return total if both else np.asarray(total)
+        if 0 in (np.ndim(one), np.ndim(two)):  # a number is added to numbers alone
+            return number(one) + number(two)
+        loosely = isinstance(one, Loose), isinstance(two, Loose)
+        assert any(loosely) or one.shape == two.shape, (one.shape, two.shape)
+        return one + two if all(loosely) else np.asarray(one + two)
 
     def scaled(self):
         value = self.product()
@@ -97,6 +103,8 @@ class MatrixReader:
             sign = self.take()
             other = self.power() if sign == "/" else self.product()
             value, other = (1.0 if x is ONE else x for x in (value, other))
+            if sign == "/" and isinstance(value, Loose) and value.shape == (1, 1):
+                value = number(value)
             if sign == "o":
                 exact = not isinstance(value, Loose) and not isinstance(other, Loose)
                 ones = np.ndim(value) == 0 or np.ndim(other) == 0
@@ -105,7 +113,7 @@ class MatrixReader:
             else:
                 assert np.ndim(other) == 0 or sign == "*" and np.ndim(value) == 0
                 value = value / other if sign == "/" else value * other
-        return 1.0 if value is ONE else value
+        return loose(1.0) if value is ONE else value
 
     def product(self):
         chain = [self.power()]

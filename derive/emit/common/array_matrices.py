@@ -62,10 +62,11 @@ def _role(shape: Shape, within: int) -> str:
 
 @dataclass
 class Matrices(Printer):
-    """`sums`: signed terms of those nodes that are sums; `weight`: letters of a text."""
+    """`unit`: the identity; `sums`: terms of those nodes that are sums; `weight`: letters."""
 
     w: Words
     symmetric: Collection[Array] = ()
+    unit: str = "I"
     sums: dict[Array, Rows] = field(default_factory=dict)
     weight: dict[Array, int] = field(default_factory=dict)
     named: set[Array] = field(default_factory=set)
@@ -74,6 +75,9 @@ class Matrices(Printer):
         self.brackets = self.w.dialect.brackets
 
     def write(self, array: Array) -> None:
+        """Raises KeyError for what has no words of matrices."""
+        if array.ndim > 2:
+            raise KeyError(f"{array.op} of {array.ndim} axes")
         inside = sum(self.weight[a] for a in parts(array))
         word = array.op in ("function", "word", "composite")
         self.weight[array] = 1 if array.op in ("leaf", "constant") else inside + word
@@ -110,7 +114,7 @@ class Matrices(Printer):
         return symbol(name) if self.w.dialect.is_latex else name, ATOM
 
     def op_eye(self, array: Array) -> Text:
-        return "I", ATOM
+        return self.unit, ATOM
 
     def op_full(self, array: Array) -> Text:
         if array.data == 0:

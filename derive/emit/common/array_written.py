@@ -33,10 +33,12 @@ def written(
     """`left` = root; `symmetric`: leaves that are their own transposes; `avoid`: names that parts
     may not take."""
     order = below(root, parts)
-    given = {"I", *avoid, *(str(a.data) for a in order if a.op == "leaf")}
+    given = {*avoid, *(str(a.data) for a in order if a.op == "leaf")}
     given |= {s.name for a in order for s in _scalars(a)}
+    unit = "Id" if "I" in given else "I"
+    given.add(unit)
     w = Words(dialect, given | {names[a] for a in order if a in names})
-    writer, used = Matrices(w, symmetric), _uses(order)
+    writer, used = Matrices(w, symmetric, unit), _uses(order)
     where = []
     for array in order:
         writer.write(array)
@@ -51,6 +53,11 @@ def written(
         where.append(f"{words} = {joined(writer.rows(array))}")
         writer.call(array, words)
     return Written(left, _lines(left, writer.rows(root), dialect), tuple(reversed(where)))
+
+
+def line(root: Array) -> str:
+    """A graph as one line of text."""
+    return written("", root, {}).text.removeprefix(" = ")
 
 
 def _uses(order: list[Array]) -> Counter[Array]:

@@ -130,7 +130,7 @@ def stages(
         slopes = [slope]
         for row in tableau.a[1:]:
             at = jax.lax.optimization_barrier(add(local, h, row, slopes))
-            slopes.append(rate(at))
+            slopes.append(jax.lax.optimization_barrier(rate(at)))
         return slopes
     count = len(tableau.b)
     table = np.array([row + (0.0,) * (count - len(row)) for row in tableau.a])

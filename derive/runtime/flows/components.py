@@ -11,23 +11,29 @@ def labels(x: np.ndarray, radius: float) -> np.ndarray:
     """Numbers of the components of tokens x (..., n, d), from 0 in the order of their first tokens;
     -1 for tokens that are no numbers."""
     systems = x.reshape(-1, *x.shape[-2:])
-    return np.stack([_of_one(one, radius) for one in systems]).reshape(x.shape[:-1])
-
-
-def _of_one(x: np.ndarray, radius: float) -> np.ndarray:
-    n, d = x.shape
-    if not np.isfinite(x).all():
-        return np.full(n, -1)
-    found = np.arange(n)
+    n, d = systems.shape[1:]
+    known = np.isfinite(systems).all(axis=(1, 2))
     # along any line the tokens of one component follow one another with no gap beyond the radius
     line = np.cos(1.0 + np.arange(d))
-    along = x @ line
-    order = np.argsort(along, kind="stable")
-    gaps = np.diff(along[order]) > radius * float(np.linalg.norm(line))
+    along = systems @ line
+    order = np.argsort(along, axis=1, kind="stable")
+    gaps = np.diff(np.take_along_axis(along, order, axis=1), axis=1)
+    gaps = gaps > radius * float(np.linalg.norm(line))
+    first = systems - systems[:, :1]
+    one = ((first**2).sum(axis=2) < radius**2).all(axis=1)
+    out = np.where(one[:, None], 0, np.arange(n))
+    out[~known] = -1
+    for k in np.flatnonzero(known & ~one & ~gaps.all(axis=1)):
+        out[k] = _of_one(systems[k], order[k], gaps[k], radius)
+    return out.reshape(x.shape[:-1])
+
+
+def _of_one(x: np.ndarray, order: np.ndarray, gaps: np.ndarray, radius: float) -> np.ndarray:
+    found = np.arange(len(x))
     for part in np.split(order, np.flatnonzero(gaps) + 1):
         if len(part) > 1:
             found[part] = _joined(x[part], part, radius)
-    return np.unique(found, return_inverse=True)[1].reshape(n)
+    return np.unique(found, return_inverse=True)[1].reshape(len(x))
 
 
 def _joined(x: np.ndarray, numbers: np.ndarray, radius: float) -> np.ndarray:

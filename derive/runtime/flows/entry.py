@@ -237,8 +237,9 @@ def _warn_of_rounding(times: np.ndarray, rounding: np.ndarray) -> None:
 
 def _warn_of_parting(times: np.ndarray, x: np.ndarray, rough: np.ndarray, part: np.ndarray) -> None:
     """Tokens that met and went on as one would part again if they were let."""
-    twice = np.array([len(np.unique(y, axis=0)) < len(y) for y in np.moveaxis(x[0], -1, 0)])
-    hit = (part * times[-1] > 1) & (part > 1e-5 * rough) & ~twice
+    hit = (part * times[-1] > 1) & (part > 1e-5 * rough)
+    for lane in np.flatnonzero(hit.any(axis=0)):  # those that were one from the start may stay so
+        hit[:, lane] &= len(np.unique(x[0, ..., lane], axis=0)) == len(x[0])
     if np.any(hit):
         first = times[np.argwhere(hit)[0][0]]
         warnings.warn(

@@ -52,7 +52,8 @@ def equation(spec: FlowModel) -> Equation:
     velocity = over_systems(spec, spec.velocity)
 
     def on(x: jax.Array) -> jax.Array:
-        return unit(x, 1) if spec.sphere else x
+        # without the barrier the compiler computes a length again for every pair that uses it
+        return jax.lax.optimization_barrier(unit(x, 1)) if spec.sphere else x
 
     def size(state: State, slope: State) -> tuple[jax.Array, jax.Array]:
         q = total(state[0] ** 2)
@@ -98,14 +99,27 @@ def met(x: jax.Array, v: jax.Array, allowed: Any) -> tuple[jax.Array, jax.Array]
     formula, for as long as their cluster stands, from steps longer than the time in which they
     approach each other.
     """
-    dx, dv = (y[:, None] - y[None, :] for y in (x, v))
-    near = (dx**2).sum(axis=2) < (allowed**2 * (x**2).sum(axis=1))[:, None]
-    # each stands with itself, one at the origin too
-    near = (near & ((dx * dv).sum(axis=2) <= 0)) | jnp.eye(len(x), dtype=bool)[..., None]
-    leaders = jnp.argmax(near, axis=1)[:, None]
-    share = near / near.sum(axis=1, keepdims=True, dtype=x.dtype)
-    # the middle of x, as a mean of differences: tokens that are one already keep their bits
-    return x - (share[:, :, None] * dx).sum(axis=1), leaders
+    itself = jnp.arange(len(x))[:, None, None]
+    alone = jnp.broadcast_to(itself, (len(x), 1, x.shape[-1]))
+    length = jnp.sqrt((x**2).sum(axis=1))
+
+    def look(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        dx, dv = (y[:, None] - y[None, :] for y in (x, v))
+        near = (dx**2).sum(axis=2) < ((allowed * length) ** 2)[:, None]
+        # each stands with itself, one at the origin too
+        near = (near & ((dx * dv).sum(axis=2) <= 0)) | (itself == itself[:, 0])
+        share = near / near.sum(axis=1, keepdims=True, dtype=x.dtype)
+        # the middle of x, as a mean of differences: tokens that are one already keep their bits
+        middle = x - (share[:, :, None] * dx).sum(axis=1)
+        return middle, jnp.argmax(near, axis=1)[:, None].astype(alone.dtype)
+
+    # tokens that are near are near along a line, which costs a part of what their distances do
+    line = jnp.cos(1.0 + jnp.arange(x.shape[1], dtype=x.dtype))
+    along = jnp.tensordot(line, x, axes=(0, 1))
+    gap = jnp.abs(along[:, None] - along[None, :])
+    within = gap < (allowed * length * jnp.sqrt(line @ line))[:, None]
+    some = jnp.any(jnp.sum(within, axis=(0, 1)) > len(x))
+    return jax.lax.cond(some, look, lambda x: (x, alone), x)
 
 
 def _ratio(state: State, trial: Attempt, atol: Any, rtol: Any) -> jax.Array:

@@ -125,7 +125,8 @@ def broadcast(x, W, b, c, goal, R, r, s):
     h = gelu(x @ W.T + b)
     wide = h / (1 + exp(h)) + s @ x * s.mean() + inverse(2 * R @ R.T + R) @ b * alpha
     rows = exp(x).sum(1, keepdims=True)
-    dynamics = wide + project(x, goal) * c.sum() + x / rows + rows * r + tanh(x) * r
+    wide = wide + x / rows + rows * r + tanh(x) * r - rows - r @ (R @ R + R).T
+    dynamics = wide + project(x, goal) * c.sum()
     tracking = squared_norm(x - goal) ** alpha + (x * r).sum() + trace(x.T @ x @ W.T) * c.sum()
     own = squared_norm(W) + squared_norm(b) + squared_norm(c - r @ R @ r)
     return problem(dynamics=dynamics, running=tracking + own, terminal=l2_norm(x - goal, r))
