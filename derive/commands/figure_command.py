@@ -6,8 +6,11 @@ Its arrays are kept in the folder `cache` beside it, so that drawing again is in
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Any
 
 from derive.entry import generated_folder
 from derive.errors import RequestError
@@ -19,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="default: list the figures")
     parser.add_argument(
         "--out", type=Path, default=Path("results"), help="folder (default results)"
+    )
+    parser.add_argument(
+        "--film", action="store_true", help="write NAME.gif too, for figures that have a film"
     )
     parser.add_argument("--anew", action="store_true", help="compute even what is cached")
 
@@ -46,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     from derive.runtime.common.progress import reporter
 
     chosen = figure(options.name)
+    if options.film and chosen.film is None:
+        raise RequestError(f"{options.name} has no film; derive figure lists those that have one")
     require_writable(options.out)
     models = chosen.request.get("models") or [chosen.request.get("model", options.name)]
     # The code that the arrays follow from: the figure's own and the generated modules.
@@ -64,8 +72,31 @@ def run(options: argparse.Namespace) -> int:
     drawn = chosen.draw(chosen.request, arrays)
     target = options.out / f"{options.name}.png"
     write_whole(target, lambda stream: drawn.savefig(stream, dpi=180, format="png"))
-    print(f"{shown(target)}\n{shown(file)}{' (was there)' if kept else ''}")
+    files = [shown(target), f"{shown(file)}{' (was there)' if kept else ''}"]
+    if options.film:
+        gif = options.out / f"{options.name}.gif"
+        frames = chosen.film(chosen.request, arrays)
+        write_whole(gif, lambda stream: _gif(stream, frames))
+        files.insert(1, shown(gif))
+    print("\n".join(files))
     return 0
+
+
+def _gif(stream: IO[bytes], figures: Iterable[Any]) -> None:
+    """Pictures as an animated GIF, fourteen a second, the last one for two seconds."""
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    frames = []
+    for figure in figures:
+        held = io.BytesIO()
+        figure.savefig(held, dpi=90, format="png")
+        plt.close(figure)
+        frames.append(Image.open(held).convert("P", palette=Image.Palette.ADAPTIVE))
+    times = [70] * (len(frames) - 1) + [2000]
+    frames[0].save(
+        stream, format="gif", save_all=True, append_images=frames[1:], duration=times, loop=0
+    )
 
 
 def _whole(chosen, report):  # type: ignore[no-untyped-def]

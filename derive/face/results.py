@@ -16,10 +16,12 @@ import numpy as np
 from derive.errors import RequestError
 from derive.runtime.closures.results import Moments, Particles
 from derive.runtime.control.results import Extremal, Turnpike
+from derive.runtime.flows.results import Clusters, Flow
 from derive.runtime.paths.results import Paths
 
-TIMED = (Paths, Moments, Particles, Extremal)
+TIMED = (Paths, Moments, Particles, Extremal, Flow, Clusters)
 CLASSES = (*TIMED, Turnpike)
+OWN_WORDS = (Flow, Clusters)  # say themselves what they are
 MOST = 8  # curves of a picture
 
 
@@ -27,7 +29,8 @@ def equip() -> None:
     """Give the runtime's results their short repr, and those over time `plot` and `to_xarray`."""
     kinds: tuple[Any, ...] = CLASSES
     for kind in kinds:
-        kind.__repr__ = brief
+        if kind not in OWN_WORDS:
+            kind.__repr__ = brief
         if kind is not Turnpike:
             kind.plot, kind.to_xarray = plot, to_xarray
 
@@ -72,6 +75,21 @@ def curves(result: Any) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         }
     if isinstance(result, Particles):
         return {"x": (_axes(result.x, ("time", "particle", "coordinate")), result.x)}
+    if isinstance(result, Flow):
+        found = {
+            "x": (("time", "token", "coordinate"), result.x),
+            "error": (("time",), result.error),
+            "clusters": (("time", "token"), result.clusters),
+        }
+        if result.energy is not None:
+            found["energy"] = (("time",), result.energy)
+        return {n: (_axes(v, own), np.asarray(v)) for n, (own, v) in found.items()}
+    if isinstance(result, Clusters):
+        return {
+            "gram": (("time", "cluster", "other"), result.gram),
+            "masses": (("time", "cluster"), result.masses),
+            "labels": (("time", "cluster"), result.labels),
+        }
     if isinstance(result, Moments):
         more = ("block",) if result.cov.ndim - np.ndim(result.blow_up_time) == 4 else ()
         found = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -16,11 +16,13 @@ Arrays = dict[str, Any]
 
 
 class Figure(NamedTuple):
-    """`request`: what the arrays follow from; `compute(request, progress)`; `draw(arrays)`."""
+    """`request`: what the arrays follow from; `compute(request, progress)`; `draw(request,
+    arrays)`; `film(request, arrays)`: its pictures one by one, where there is a film."""
 
     request: dict[str, Any]
     compute: Callable[[dict[str, Any], Progress], Arrays]
     draw: Callable[[dict[str, Any], Arrays], Any]
+    film: Callable[[dict[str, Any], Arrays], Iterator[Any]] | None = None
 
 
 def _known() -> dict[str, contract.Figure]:
@@ -45,4 +47,5 @@ def figure(name: str) -> Figure:
     found = known[name]
     module = import_module(f"derive.figures.{found.module}")
     own_model = {"model": found.model} if found.model else {}
-    return Figure({**own_model, **module.REQUEST}, module.compute, module.draw)
+    film = getattr(module, "film", None)
+    return Figure({**own_model, **module.REQUEST}, module.compute, module.draw, film)

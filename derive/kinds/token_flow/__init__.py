@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from derive.contract import Figure
 from derive.kinds.rooms import InRooms
 from derive.kinds.token_flow import simulation
 from derive.kinds.token_flow.starter import STARTER
+
+FIGURES = {
+    "consensus": "share of pairs that agree over time and temperature, and the derived curve",
+    "staircase": "metastable clusters on the circle: the energy climbs in steps (has a film)",
+    "angle_tails": "how equal angles close, by scheme of normalisation",
+}
 
 
 class TokenFlows(InRooms):
@@ -23,6 +31,9 @@ class TokenFlows(InRooms):
         where = "on the sphere of" if definition.sphere else "in"
         places = ", in order" if definition.positional else ""
         return f"tokens {where} R^{definition.state_dim}{places}"
+
+    def figures(self) -> Mapping[str, Figure]:
+        return {name: Figure(title, name) for name, title in FIGURES.items()}
 
     def instead(self, name: str) -> str:
         return f"From Python: derive.generated.{name}.solve(...)"
