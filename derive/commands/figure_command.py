@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     target = options.out / f"{options.name}.png"
     write_whole(target, lambda stream: drawn.savefig(stream, dpi=180, format="png"))
     files = [shown(target), f"{shown(file)}{' (was there)' if kept else ''}"]
-    if options.film:
+    if options.film and chosen.film is not None:
         gif = options.out / f"{options.name}.gif"
         frames = chosen.film(chosen.request, arrays)
         write_whole(gif, lambda stream: _gif(stream, frames))
