@@ -72,8 +72,9 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     axis.set_xlim(0, r["t1"])
     axis.set_xlabel("time")
     axis.set_ylabel(r"$\beta$")
-    axis.legend(loc="lower right")
-    figure.colorbar(mesh, ax=axis, label=f"share of pairs with cosine above {r['agreed']}")
+    axis.legend(loc="upper left")
+    axis.set_title(f"share of pairs whose cosine is above {r['agreed']}", loc="left")
+    figure.colorbar(mesh, ax=axis).ax.set_xlabel("share")
     style.title(
         figure, f"{r['tokens']} tokens of self-attention on the sphere of R^{r['dimension']}"
     )

@@ -86,9 +86,12 @@ def _circle(axis: Any, request: dict[str, Any], arrays: dict[str, Any], k: int) 
     axis.set_aspect("equal")
     axis.set_xlim(-1.25, 1.25)
     axis.set_ylim(-1.25, 1.25)
-    axis.axis("off")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel("tokens; outside, where they started")
     count = int(arrays["counts"][k])
-    axis.set_title(f"t = {arrays['times'][k]:.3g}, {count} clusters (outside: start)", loc="left")
+    axis.set_title(f"t = {arrays['times'][k]:.3g}, {count} clusters", loc="left")
 
 
 def _steps(axis: Any, arrays: dict[str, Any], k: int) -> None:

@@ -119,6 +119,44 @@ def test_the_arrays_of_an_extremal_are_those_of_its_module(tmp_path, capsys, mon
         assert word in out
 
 
+def test_the_arrays_of_a_flow_are_those_of_its_module(tmp_path, capsys):
+    words = ("--param", "beta=2", "--tokens", "6", "--t1", "1", "--saves", "5")
+    code, out, err = run(capsys, "simulate", "sphere_attention", *words, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "clusters: 6 at the start" in out
+    got = values(tmp_path / "out" / "sphere_attention.npz")
+    module = module_of("sphere_attention")
+    found = module.solve(got["tokens"][0], module.Params(got["param_beta"]), t1=1.0, saves=5)
+    np.testing.assert_allclose(got["tokens"], found.x, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got["energy"], found.energy)
+
+
+def test_tokens_at_equal_angles_follow_the_reduced_equation(tmp_path, capsys):
+    words = ("--param", "beta=1", "--tokens", "5", "--angles", "0.1", "--t1", "3", "--saves", "7")
+    name = "normalised_attention"
+    code, _, err = run(capsys, "simulate", name, *words, "--out", tmp_path)
+    assert code == 0, err
+    got = values(tmp_path / f"{name}.npz")
+    unit = got["tokens"] / np.linalg.norm(got["tokens"], axis=-1, keepdims=True)
+    pairs = np.einsum("tai,tbi->tab", unit, unit)[:, *np.triu_indices(5, 1)]
+    np.testing.assert_allclose(pairs, np.tile(got["equal_angle"][:, None], 10), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sphere_attention", "--angles", "-0.9", "--tokens", "5"), "between -0.25 and 1"),
+        (("sphere_attention", "--param", "beta=-1"), "outside its range"),
+        (("sphere_attention", "--t1", "0"), "positive, finite"),
+        (("noisy_sphere_attention",), "has noise"),
+    ],
+)
+def test_a_flow_that_cannot_be_moved_says_why(tmp_path, capsys, words, said):
+    code, _, err = run(capsys, "simulate", *words, "--out", tmp_path / "new")
+    assert code == 2 and said in err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("request_", "words", "said"),
     [

@@ -17,13 +17,16 @@ import pytest
 from command_line import run as _run
 
 from derive.figures import (
+    angle_tails,
     catalogue,
     cone,
+    consensus,
     correlation,
     densities,
     explosion,
     finite_width,
     limiting_rank,
+    staircase,
     sweeps,
 )
 from derive.figures import turnpike as turnpikes
@@ -47,6 +50,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "blow_up": cone.REQUEST["blow_up"] | {"saves": 4},
         "rings": {"0": 1, "0.8": 3},
     },
+    "consensus": {"tokens": 8, "dimension": 48, "systems": 3, "betas": [0.5, 6.0], "t1": 12.0}
+    | {"saves": 25},
+    "staircase": {"tokens": 8, "times": [0.05, 60.0], "saves": 24},
+    "angle_tails": {"t1": 100.0, "points": 400},
 }
 MODULES = {
     "correlation": correlation,
@@ -56,6 +63,9 @@ MODULES = {
     "finite_width": finite_width,
     "limiting_rank": limiting_rank,
     "cone": cone,
+    "consensus": consensus,
+    "staircase": staircase,
+    "angle_tails": angle_tails,
 }
 
 
@@ -326,3 +336,43 @@ def test_the_distance_falls_with_the_predicted_slope(name: str, tmp_path: Path) 
     figure = turnpikes.draw(request, arrays)
     figure.savefig(tmp_path / "a.png")
     assert len(figure.axes) == 4
+
+
+def test_tokens_agree_where_the_derived_curve_says(small: Callable[[str], Any]) -> None:
+    request, arrays = small("consensus")
+    for share, when in zip(arrays["share"], arrays["curve"], strict=True):
+        late = arrays["times"] > 1.5 * when + 1
+        early = arrays["times"] < 0.5 * when
+        assert np.all(share[early] < 0.05) and np.all(share[late] > 0.95)
+    assert arrays["curve"][0] == pytest.approx(4.6, abs=0.5)
+
+
+def test_the_energy_stands_at_the_sum_of_squared_masses(small: Callable[[str], Any]) -> None:
+    _, arrays = small("staircase")
+    assert np.all(np.diff(arrays["energy"]) > -1e-9)
+    assert np.all(np.diff(arrays["counts"]) <= 0) and arrays["counts"][-1] < arrays["counts"][0]
+    assert arrays["energy"][-1] == pytest.approx(arrays["plateau"][-1], rel=0.05)
+
+
+def test_angles_close_with_the_derived_powers(small: Callable[[str], Any]) -> None:
+    request, arrays = small("angle_tails")
+    late = arrays["times"] > 50
+    for name, power in zip(request["models"], request["exponents"], strict=True):
+        if power is not None:
+            slope = np.polyfit(np.log(arrays["times"][late]), np.log(arrays[name][late]), 1)[0]
+            assert -slope == pytest.approx(power, rel=0.05), name
+
+
+def test_a_film_has_a_picture_for_every_save(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    short = staircase.REQUEST | {"tokens": 4, "times": [0.05, 1.0], "saves": 3}
+    monkeypatch.setattr(staircase, "REQUEST", short)
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = _run(capsys, "figure", "staircase", "--film", "--out", "results")
+    assert code == 0 and "staircase.gif" in out
+    assert Image.open(tmp_path / "results" / "staircase.gif").n_frames == 3
+    code, _, err = _run(capsys, "figure", "densities", "--film", "--out", "results")
+    assert code == 2 and "no film" in err
