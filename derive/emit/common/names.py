@@ -41,7 +41,7 @@ _KERNEL_WORDS = """
     sinkhorn_potentials
     tangent towards with_transpose equal_masses uniform_mean growth_rate energy gram_rate
     cluster_rate growth equal_angle_rate attention_matrix solve_clusters Flow Clusters masses rho
-    degree contraction
+    degree contraction cosines sines circle_rate
 """
 _CALLED = {word.calls for word in NOTATION.values() if word.calls}
 WORDS = frozenset([*_KERNEL_WORDS.split(), *_CALLED, *keyword.kwlist, *dir(builtins)])

@@ -70,6 +70,8 @@ def parts_of(result: TokenFlow) -> Parts:
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
     if isinstance(result.gram_rate, Expression):
         _clusters(parts, result, result.gram_rate)
+    if result.model.sphere and isinstance(result.gram_rate, Expression):
+        _circle(parts, result)
     if not isinstance(result.contraction, Absent):
         doc = (
             "Rates (K,) at which a token beside a cluster closes in on it, off the span of the "
@@ -136,6 +138,22 @@ def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
 
 
 _CLUSTERS = {"R": "G", "mass": "masses"}
+
+
+def _circle(parts: Parts, result: TokenFlow) -> None:
+    """theta_a' = sum_b w_ab sin(theta_b - theta_a), w at R_ab = cos(theta_a - theta_b)."""
+    code = _code(parts, result, {"R": "G", "mass": "mass"})
+    text = code.expression(pushes(result.velocity, result.names, result.book))
+    weights = code.assign("pushes", text)
+    code.words |= {"equal_masses", "cosines", "sines", "contract"}
+    lines = ["G = cosines(theta)"]
+    if "mass" in code.used:
+        lines.append("mass = equal_masses(theta)")
+    doc = "Rates of the angles theta (n,) of tokens of equal mass on the circle, (n,)."
+    body = [*prelude(result, code.used), *lines, *code.lines]
+    parts.words |= code.words
+    result_ = f'contract("ab,ab->a", {weights}, sines(theta))'
+    parts.kernels.append(Kernel("circle_rate", "theta, params", doc, body, result_))
 
 
 def _slow_rate(parts: Parts, result: TokenFlow) -> None:

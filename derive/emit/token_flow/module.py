@@ -21,7 +21,16 @@ from derive.version import ENGINE
 
 #: words of `derive.runtime.flows.words`; all others are those of closures
 OWN = frozenset(
-    ["equal_masses", "growth_rate", "tangent", "towards", "uniform_mean", "with_transpose"]
+    [
+        "cosines",
+        "equal_masses",
+        "growth_rate",
+        "sines",
+        "tangent",
+        "towards",
+        "uniform_mean",
+        "with_transpose",
+    ]
 )
 
 

@@ -19,7 +19,7 @@ from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
 from derive.methods.token_flow import checks, facts
 from derive.methods.token_flow.closing import NoBalance, closing
-from derive.methods.token_flow.clusters import contraction
+from derive.methods.token_flow.clusters import contraction, pushes
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
@@ -135,6 +135,7 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
             (
                 *of_step((f"sizes are symbolic; {matrices}",), read),
                 facts.equivariance(result.velocity, names, book),
+                *facts.kept(result.velocity, names, book),
             ),
             read,
         )
@@ -168,9 +169,13 @@ def _inner_products(result: TokenFlow) -> list[Step]:
 
 def _reductions(result: TokenFlow) -> Step:
     names = result.names
+    pushed: Any = Absent("no sphere")
+    if names.model.sphere:
+        pushed = pushes(result.velocity, names, result.book)
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),
+        *facts.circle(pushed, names, result.book),
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
     )

@@ -8,7 +8,13 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, scalar
 from derive.calculus.index.text import show
 from derive.methods.common.record import Check, Fact
-from derive.methods.token_flow import checks, clusters, growth_values, tails
+from derive.methods.token_flow import (
+    checks,
+    clusters,
+    growth_values,
+    symmetric_starts,
+    tails,
+)
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
@@ -89,6 +95,28 @@ def _tail(found: Closing) -> str:
 
 def _in_product(text: str) -> str:
     return f"({text})" if " + " in text or " - " in text else text
+
+
+def kept(velocity: Expression, names: Names, book: Book) -> tuple[Fact, ...]:
+    """Configurations that the definition's symmetries keep."""
+    out = []
+    if not names.model.positional:
+        words = "tokens at one place stay together: n tokens at K places are K clusters with masses"
+        out.append(Fact(words, "clusters", symmetric_starts.clusters(names)))
+        if symmetric_starts.inversion_commutes(velocity, names, book):
+            words = "antipodal pairs of equal mass stay antipodal"
+            out.append(Fact(words, "antipodal", symmetric_starts.antipodal(names)))
+    return tuple(out)
+
+
+def circle(pushes: Expression | Absent, names: Names, book: Book) -> tuple[Fact, ...]:
+    if isinstance(pushes, Absent):
+        return ()
+    words = (
+        "on the circle (d = 2) theta[a]' = sum_b w[a,b] sin(theta[b] - theta[a]), w[a,b] = "
+        f"{show(pushes)}, R[a,b] = cos(theta[a] - theta[b])"
+    )
+    return (Fact(words, "circle", symmetric_starts.circle(pushes, names, book)),)
 
 
 def contraction(found: Expression | Absent, names: Names, book: Book) -> tuple[Fact, ...]:

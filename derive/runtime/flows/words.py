@@ -36,6 +36,16 @@ def towards(products: jax.Array) -> jax.Array:
     return R.T[None, :, :] - R[:, :, None] * R[:, None, :]
 
 
+def cosines(theta: jax.Array) -> jax.Array:
+    """cos(theta_a - theta_b), (n, n)."""
+    return jnp.cos(theta[:, None] - theta[None, :])
+
+
+def sines(theta: jax.Array) -> jax.Array:
+    """sin(theta_b - theta_a), (n, n)."""
+    return jnp.sin(theta[None, :] - theta[:, None])
+
+
 def with_transpose(half: jax.Array) -> jax.Array:
     """half + its transpose."""
     return half + half.mT

@@ -48,6 +48,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield Target("cluster_rate", given, instances.text_gram_rate(one), 1e-3)
         right = instances.text_gram_rate(equal)
         yield Target("gram_rate", (equal.x @ equal.x.T, p), right, 1e-3)
+    if hasattr(module, "circle_rate"):
+        yield _circle(result, module, n)
     if not isinstance(result.contraction, Absent):
         one = instances.instance(result.model, 55 + d, n, d)
         right = instances.at(one, result.contraction, result.book)
@@ -60,6 +62,14 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
             right = np.asarray(growth_values.rate(result.growth, degree, d, equal.numbers))
             call = _growing(degree, d)
             yield Target(f"growth, degree {degree}", (p,), right, 1e-3, INTEGRATED, call)
+
+
+def _circle(result: TokenFlow, module: ModuleType, n: int) -> Target:
+    one = instances.instance(result.model, 58, n, 2, equal=True)
+    angle = np.arctan2(one.x[:, 1], one.x[:, 0])
+    across = np.stack([-one.x[:, 1], one.x[:, 0]], 1)
+    right = (instances.tangent(one) * across).sum(1)
+    return Target("circle_rate", (angle, params_of(module, one)), right, 1e-3)
 
 
 def _equal_angles(result: TokenFlow, one: FlowInstance, p: Any) -> Iterator[Target]:

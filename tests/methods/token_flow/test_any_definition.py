@@ -25,8 +25,9 @@ from odd_flows import (
 from derive.calculus.index.expressions import Expression
 from derive.errors import DefinitionError, Refusal
 from derive.methods.common.record import require_sound
-from derive.methods.token_flow import checks, growth_values, tails
+from derive.methods.token_flow import checks, clusters, growth_values, symmetric_starts, tails
 from derive.methods.token_flow.closing import Closing
+from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.derivation import derive
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import RADIUS, RHO, EqualAngles
@@ -227,3 +228,24 @@ def test_values_of_the_text_are_not_those_of_the_calculus():
     """The two sides of the checks share no tokens by accident: another draw, another value."""
     first, second = (checks.instance(gaussian_weights, seed) for seed in (1, 2))
     assert not np.allclose(first.x, second.x)
+
+
+def test_what_symmetry_keeps_is_said_where_it_holds(softmax):
+    assert any("antipodal" in f for f in softmax.facts)
+    ordered = derive(strictly_before).facts
+    assert not any("one place" in f or "antipodal" in f for f in ordered)
+    assert not any("antipodal" in f for f in derive(with_potential).facts)
+
+
+def test_wrong_rates_on_the_circle_and_inside_clusters_are_seen(softmax):
+    names, book = softmax.names, softmax.book
+    wrong = pushes(softmax.velocity, names, book).scaled(sp.Rational(1001, 1000))
+    assert not symmetric_starts.circle(wrong, names, book).passed
+    slower = softmax.contraction.scaled(sp.Rational(999, 1000))
+    assert not clusters.by_the_text(slower, names, book).passed
+
+
+def test_copies_and_antipodal_pairs_are_compared_where_they_fail():
+    """A mask tells copies apart, a potential does not commute with the inversion."""
+    assert not symmetric_starts.clusters(derive(strictly_before).names).passed
+    assert not symmetric_starts.antipodal(derive(with_potential).names).passed
