@@ -247,5 +247,9 @@ def test_wrong_rates_on_the_circle_and_inside_clusters_are_seen(softmax):
 
 def test_copies_and_antipodal_pairs_are_compared_where_they_fail():
     """A mask tells copies apart, a potential does not commute with the inversion."""
-    assert not symmetric_starts.clusters(derive(strictly_before).names).passed
+
+    def looking_back(x, y, s, tau):
+        return average(y, exp(beta * (x @ y)) * (tau <= s))
+
+    assert not symmetric_starts.clusters(derive(_on_sphere(looking_back)).names).passed
     assert not symmetric_starts.antipodal(derive(with_potential).names).passed
