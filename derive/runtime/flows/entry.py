@@ -29,8 +29,8 @@ from derive.runtime.flows.specification import FlowModel
 
 __all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve", "solve_clusters"]
 
-LOOSER = 32.0  # tolerance of the second integration, whose distance shows the error
-PART = 1 / 8  # of that distance is the estimate; errors fall with the tolerance, so 1/32 is usual
+LOOSER = 1000.0  # tolerance of the second integration, whose distance shows the error
+PART = 4 / LOOSER  # of that distance is the estimate; errors fall as the tolerance does, or nearly
 MOST = 32  # lanes of a block on a CPU: the stages' sums stay in the first cache
 
 

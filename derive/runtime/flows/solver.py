@@ -123,10 +123,10 @@ def met(x: jax.Array, v: jax.Array, allowed: Any) -> tuple[jax.Array, jax.Array]
 
 
 def _ratio(state: State, trial: Attempt, atol: Any, rtol: Any) -> jax.Array:
-    """Error of a step over what is allowed to a token's length, root mean square of the tokens."""
+    """Error of a step over what is allowed to a token's length, root mean square of the entries."""
     length = jnp.sqrt(jnp.maximum(*((x * x).sum(axis=1) for x in (state[0], trial.state[0]))))
     allowed = atol + rtol * length
-    fifth, third = (jnp.mean((e * e).sum(axis=1) / allowed**2, axis=0) for e in trial.error)
+    fifth, third = (jnp.mean((e * e).mean(axis=1) / allowed**2, axis=0) for e in trial.error)
     return ratio_of(fifth, third)
 
 
