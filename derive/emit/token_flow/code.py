@@ -45,4 +45,4 @@ class FlowCode(Code):
 
     def _tokens(self) -> str:
         self.used.add("x")
-        return "x"
+        return self.names.get("x", "x")

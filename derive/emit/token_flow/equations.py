@@ -22,6 +22,7 @@ LEFT = {
     "velocity": (r"\dot x_a", "x[a]'"),
     "noise": ("N", "N"),
     "gram_rate": (r"\dot R", "R'"),
+    "frame": ("M", "M"),
     "contraction": ("c_a", "c[a]"),
     "equal_angle_rate": (r"\dot\rho", "rho'"),
     "radius_rate": (r"\dot r", "r'"),
@@ -76,4 +77,23 @@ def names_of(result: TokenFlow) -> set[str]:
     model = result.model
     used = {m.data for m in model.matrices} | {p.name for p in model.params}
     used |= {t.name for t in result.book.of}
-    return used | {"x", "R", "mass", "rho", "r", "n", "g", "mu", "E", "N", "a", "b", "i", "s", "c"}
+    return used | {
+        "x",
+        "R",
+        "mass",
+        "rho",
+        "r",
+        "n",
+        "g",
+        "mu",
+        "E",
+        "N",
+        "M",
+        "z",
+        "t",
+        "a",
+        "b",
+        "i",
+        "s",
+        "c",
+    }

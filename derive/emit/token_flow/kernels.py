@@ -64,6 +64,8 @@ def parts_of(result: TokenFlow) -> Parts:
     """All functions, in the order of the module."""
     parts = Parts()
     _velocity(parts, result)
+    if result.frame is not None and not result.frame.is_zero:
+        _rescaled(parts, result, result.frame)
     _attention(parts, result)
     if result.gradient.energy is not None:
         doc = "Energy of tokens x (n, d), of which the velocity is the gradient, a number."
@@ -110,6 +112,19 @@ def _velocity(parts: Parts, result: TokenFlow) -> None:
     parts.kernels.append(
         Kernel("velocity", "x, params", doc, [*prelude(result, used, tokens=True), *lines], text)
     )
+
+
+def _rescaled(parts: Parts, result: TokenFlow, matrix: Expression) -> None:
+    code = _code(parts, result, {"x": "z"})
+    text = code.expression(matrix)
+    code.words.add("in_frame")
+    parts.words |= code.words
+    doc = (
+        "Velocity (n, d) of z = exp(-t M) x at time t, the frame in which tokens at one point rest."
+    )
+    body = [*prelude(result, code.used, tokens=True), *code.lines]
+    value = f"in_frame(lambda x: velocity(x, params), {text}, z, t)"
+    parts.kernels.append(Kernel("rescaled_velocity", "z, t, params", doc, body, value))
 
 
 def _attention(parts: Parts, result: TokenFlow) -> None:

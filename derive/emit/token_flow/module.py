@@ -25,6 +25,7 @@ OWN = frozenset(
         "cosines",
         "equal_masses",
         "growth_rate",
+        "in_frame",
         "sines",
         "tangent",
         "towards",

@@ -26,6 +26,7 @@ from derive.methods.token_flow.fields import TokenReader, velocity_of
 from derive.methods.token_flow.gram import Leaves, gram_rate, projected
 from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import on_home
+from derive.methods.token_flow.lone import frame, lone
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
 from derive.methods.token_flow.result import Absent, TokenFlow
@@ -47,6 +48,9 @@ def derive(model: FlowDefinition) -> TokenFlow:
     if noise is None:
         rate = _or_absent(lambda: gram_rate(velocity, names, book))
     angles = _of(rate, lambda r: equal_angles(r, names, book))
+    motion: Any = Absent("tokens in order see different numbers of others")
+    if not model.positional:
+        motion = lone(velocity, names, book)
     result = TokenFlow(
         model,
         traced,
@@ -62,6 +66,8 @@ def derive(model: FlowDefinition) -> TokenFlow:
         else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
         gradient(velocity, names, book),
+        motion,
+        frame(motion, names) if isinstance(motion, Expression) and not model.sphere else None,
         _or_absent(lambda: growth(velocity, noise, names, book))
         if model.sphere
         else Absent("no sphere"),
@@ -109,6 +115,8 @@ def _equations(result: TokenFlow) -> dict[str, Any]:
         out["noise"] = result.noise
     if isinstance(result.gram_rate, Expression):
         out["gram_rate"] = result.gram_rate
+    if result.frame is not None:
+        out["frame"] = result.frame
     if not isinstance(result.contraction, Absent):
         out["contraction"] = result.contraction
     if not isinstance(result.equal_angles, Absent):
@@ -136,6 +144,7 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
                 *of_step((f"sizes are symbolic; {matrices}",), read),
                 facts.equivariance(result.velocity, names, book),
                 *facts.kept(result.velocity, names, book),
+                *facts.at_one_point(result.motion, result.frame, names, book),
             ),
             read,
         )

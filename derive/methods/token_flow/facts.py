@@ -12,6 +12,7 @@ from derive.methods.token_flow import (
     checks,
     clusters,
     growth_values,
+    lone,
     symmetric_starts,
     tails,
 )
@@ -106,6 +107,28 @@ def kept(velocity: Expression, names: Names, book: Book) -> tuple[Fact, ...]:
         if symmetric_starts.inversion_commutes(velocity, names, book):
             words = "antipodal pairs of equal mass stay antipodal"
             out.append(Fact(words, "antipodal", symmetric_starts.antipodal(names)))
+    return tuple(out)
+
+
+def at_one_point(
+    motion: Expression | Absent, matrix: Expression | None, names: Names, book: Book
+) -> tuple[Fact, ...]:
+    if isinstance(motion, Absent):
+        return ()
+    check = lone.by_the_text(motion, names, book)
+    shown = " + ".join(show(motion).split("\n"))
+    if names.model.sphere:
+        words = "tokens at one point stand still: consensus is an equilibrium wherever it is"
+        if not lone.rests(motion, names):
+            words = f"tokens at one point move on together, by the tangential part of {shown}"
+        return (Fact(words, "one point", check),)
+    if motion.is_zero:
+        return (Fact("tokens at one point stand still", "one point", check),)
+    out = [Fact(f"tokens at one point move on together by {shown}", "one point", check)]
+    if matrix is not None:
+        words = "in the frame z = exp(-t M) x tokens at one point rest, M = "
+        words += " + ".join(show(matrix).split("\n"))
+        out.append(Fact(words, "frame", lone.in_frame_by_the_text(matrix, names, book)))
     return tuple(out)
 
 

@@ -110,15 +110,15 @@ def text_gram_rate(one: FlowInstance) -> np.ndarray:
     return half + half.T
 
 
-def at(one: FlowInstance, expression: Expression, book: Book) -> np.ndarray:
-    """The value of an expression in tokens, masses, inner products."""
+def at(one: FlowInstance, expression: Expression, book: Book, **changed: np.ndarray) -> np.ndarray:
+    """The value of an expression in tokens, masses, inner products; `changed`: arrays by name."""
     n = len(one.x)
     places = np.arange(n)
     arrays = {**one.arrays, "x": one.x, "mass": one.mass, "R": one.x @ one.x.T}
     orders = {"<=": np.less_equal, "<": np.less, ">=": np.greater_equal, ">": np.greater}
     for relation, name in ORDERS.items():
         arrays[f"mask_{name}"] = orders[relation](places[None, :], places[:, None]).astype(float)
-    return np.asarray(value(expression, book, arrays, one.sizes, one.numbers))
+    return np.asarray(value(expression, book, arrays | changed, one.sizes, one.numbers))
 
 
 def simplex(one: FlowInstance, tokens: int, cosine: float, radius: float) -> FlowInstance:

@@ -41,6 +41,8 @@ class TokenFlow:
     contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
     gradient: Gradient
+    motion: Expression | Absent  # of all tokens at one point
+    frame: Expression | None  # M, in space, where that is M x
     growth: Growth | Absent
     equations: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+EXACT = jax.lax.Precision.HIGHEST
 NODES = 256  # of the angle: means of analytic functions are exact to rounding up to beta = 1e3
 
 
@@ -34,6 +35,17 @@ def towards(products: jax.Array) -> jax.Array:
     """
     R = jnp.asarray(products)
     return R.T[None, :, :] - R[:, :, None] * R[:, None, :]
+
+
+def in_frame(
+    velocity: Callable[[jax.Array], jax.Array], M: jax.Array, z: jax.Array, t: Any
+) -> jax.Array:
+    """exp(-t M) (v(x) - M x) for tokens x = exp(t M) z, (n, d)."""
+    ahead = jax.scipy.linalg.expm(t * M)
+    back = jax.scipy.linalg.expm(-t * M)
+    x = jnp.matmul(z, ahead.T, precision=EXACT)
+    rest = velocity(x) - jnp.matmul(x, M.T, precision=EXACT)
+    return jnp.matmul(rest, back.T, precision=EXACT)
 
 
 def cosines(theta: jax.Array) -> jax.Array:

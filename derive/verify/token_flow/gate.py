@@ -37,6 +37,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     equal = instances.instance(result.model, 40 + d, n, d, equal=True)
     p = params_of(module, equal)
     yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
+    if hasattr(module, "rescaled_velocity"):
+        yield _rescaled(result, equal, p)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
     if result.gradient.energy is not None:
@@ -62,6 +64,20 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
             right = np.asarray(growth_values.rate(result.growth, degree, d, equal.numbers))
             call = _growing(degree, d)
             yield Target(f"growth, degree {degree}", (p,), right, 1e-3, INTEGRATED, call)
+
+
+def _rescaled(result: TokenFlow, one: FlowInstance, p: Any) -> Target:
+    """By the text, and exponentials by eigenvalues."""
+    assert result.frame is not None
+    M, time = instances.at(one, result.frame, result.book), 0.7
+    values, vectors = np.linalg.eig(M)
+    ahead, back = (
+        np.real((vectors * np.exp(sign * time * values)) @ np.linalg.inv(vectors))
+        for sign in (1, -1)
+    )
+    x = one.x @ ahead.T
+    right = (instances.text_velocity(one, x) - x @ M.T) @ back.T
+    return Target("rescaled_velocity", (one.x, np.float64(time), p), right, 1e-3, 1e-9)
 
 
 def _circle(result: TokenFlow, module: ModuleType, n: int) -> Target:
