@@ -16,11 +16,12 @@ import sympy as sp
 
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, collect
-from derive.calculus.index.factors import Factor, Index, Tensor, apart, delta_tensor
+from derive.calculus.index.factors import Factor, Index, Tensor, apart, delta_tensor, indices_of
 from derive.methods.common.record import Check
 from derive.methods.token_flow.checks import EXACT, residual
 from derive.methods.token_flow.instances import at, instance, text_velocity
 from derive.methods.token_flow.names import COUNT, Names
+from derive.notation.common.scalars import extent
 
 COLUMN = "j"
 
@@ -35,10 +36,14 @@ def lone(expression: Expression, names: Names, book: Book) -> Expression:
     out = []
     for coefficient, factors in expression.terms:
         made: list[Factor] = []
-        for f in apart(factors, expression.free):
+        named = apart(factors, expression.free)
+        for f in named:
             share = _factor(f, names, book)
             coefficient *= share[0]
             made += share[1]
+        # a sum over heads of what does not depend on them counts them
+        gone = indices_of(named) - indices_of(made) - set(expression.free)
+        coefficient *= sp.Mul(*(extent(i.dim) for i in gone if i.dim != COUNT))
         out.append((coefficient, tuple(made)))
     return collect(free, out)
 
