@@ -18,7 +18,7 @@ from derive.methods.token_flow import (
 )
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.energy import Gradient
-from derive.methods.token_flow.equal_angles import EqualAngles
+from derive.methods.token_flow.equal_angles import RADIUS, EqualAngles
 from derive.methods.token_flow.equivariance import Direction, turned_arrays
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
@@ -85,7 +85,7 @@ def _tail(found: Closing) -> str:
     radius = ""
     if found.radius is not None:
         speed, power = found.radius
-        grows = f"r' -> {sp.sstr(speed)}" if power == 0 else f"r' ~ {sp.sstr(speed)} r^{power}"
+        grows = f"r' {'->' if power == 0 else '~'} {sp.sstr(speed * RADIUS**power)}"
         radius = f", the radius by {grows}"
     if found.kind == "open":
         return f"as t -> oo rho does not go to 1{radius}: angles freeze"

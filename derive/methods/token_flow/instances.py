@@ -21,7 +21,7 @@ from derive.methods.token_flow.names import COUNT, ORDERS
 from derive.notation.closures.numeric import Cloud, run
 from derive.notation.flows.model import FlowDefinition
 
-SCALE = 0.6  # of matrices
+SCALE = 0.6  # of matrices, and of tokens in space
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def instance(
         for m in model.matrices
     }
     params = {p.name: float(sample(p, rng)) for p in model.params}
-    x = rng.standard_normal((tokens, d))
+    x = SCALE * rng.standard_normal((tokens, d))
     mass = np.full(tokens, 1 / tokens) if equal else rng.dirichlet(3 * np.ones(tokens))
     return at_tokens(FlowInstance(model, x, mass, arrays, params), x)
 

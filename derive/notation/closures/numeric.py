@@ -68,6 +68,9 @@ class Points:
     def __neg__(self) -> Points:
         return Points(-self.values)
 
+    def __abs__(self) -> Points:
+        return Points(np.abs(self.values))
+
     def __pow__(self, power: Any) -> Points:
         return Points(self.values**power)
 
@@ -241,6 +244,10 @@ def _words(queries: Cloud, keys: Cloud, sweeps: int) -> dict[str, Any]:
         "integral": integral,
         "bistochastic": bistochastic,
         "dot": lambda a, b: a @ b,
+        "inner": lambda a, b: a @ b,
+        "squared_norm": lambda v: v @ v,
+        "l2_norm": lambda v: (v @ v) ** 0.5,
+        "l1_norm": lambda v: abs(v).sum(),
         "sum_over": lambda count, term: reduce(operator.add, map(term, range(int(count)))),
         "noise": lambda factor: 0.0,
     }
