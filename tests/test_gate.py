@@ -4,9 +4,10 @@ import ast
 from functools import cache
 
 import pytest
+from derivations import derivation
 
 from derive import cli, gate
-from derive.derivation import derived, rendered
+from derive.derivation import rendered
 from derive.dispatch import method as method_of
 from derive.errors import CheckFailed
 from derive.registry import find
@@ -40,7 +41,7 @@ ESTIMATES = {"rate_error", "velocity_error"}  # of a quadrature: compared where 
 @cache
 def emitted(name):
     entry = find(name)
-    result = derived(entry)
+    result = derivation(name)
     return entry.method, result, rendered(entry, result)
 
 

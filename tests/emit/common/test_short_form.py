@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import sympy as sp
+from derivations import derivation
 
 from derive.calculus.index.evaluate import BUILT, built, evaluate
 from derive.calculus.index.expressions import Expression
@@ -23,7 +23,6 @@ from derive.calculus.index.text import show
 from derive.calculus.written.dialect import LATEX, TEXT
 from derive.calculus.written.short_form import ShortForm, short_form
 from derive.calculus.written.spelling import Words
-from derive.derivation import derived
 from derive.emit.covariance_sde.report import product_words
 from derive.entry import generated_folder
 from derive.methods.covariance_sde.derivation import derive
@@ -40,13 +39,8 @@ SIZE = 3
 TERMS = {"drift": 3, "diffusion": 6, "noise": 3, "mixing_rate": 1}
 
 
-@cache
-def result_of(name):
-    return derived(next(e for e in MODELS if e.name == name))
-
-
 def equations_of(name):
-    return result_of(name).equations
+    return derivation(name).equations
 
 
 def draw(expression, rng):
@@ -190,7 +184,7 @@ def test_an_operator_that_takes_off_too_much_is_refused(monkeypatch):
 )
 def test_corrections_of_finite_width_read_back(model, counts):
     rng = np.random.default_rng(10)
-    equations = finite_width(result_of(model)).equations
+    equations = finite_width(derivation(model)).equations
     for name, (short, sums) in counts.items():
         for dialect, of in ((TEXT, lambda form: form), (LATEX, in_text)):
             form = short_form(equations[name], dialect)
@@ -344,7 +338,7 @@ def test_layers_that_nobody_has_shipped_read_back_from_text_and_latex(layer):
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_what_a_field_is_said_to_be_is_what_is_drawn(entry):
     """Its law is that of L G L^T, by the linear map of the normals."""
-    noise = result_of(entry.name).noise
+    noise = derivation(entry.name).noise
     rng = np.random.default_rng(3)
     root = np.tril(rng.standard_normal((SIZE, SIZE)))
     for field in noise.fields:
@@ -373,7 +367,7 @@ def test_what_a_field_is_said_to_be_is_what_is_drawn(entry):
 def test_the_product_that_a_field_stands_for_is_the_core():
     """X W_K W_Q^T X^T, not X W_Q W_K^T X^T: read as matrices, it is the core's sum over units."""
     rng, compared = np.random.default_rng(4), 0
-    for field in result_of("shaped_attention").noise.fields:
+    for field in derivation("shaped_attention").noise.fields:
         for core in field.cores:
             arrays, numbers = draw(core, rng)
             numbers |= {s: 1.0 for c, _ in core.terms for s in c.free_symbols if s not in numbers}

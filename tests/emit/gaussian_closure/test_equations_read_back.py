@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from derivations import derivation
 from read_closures import read_closure
 
 from derive.calculus.index.defined_values import value
@@ -63,7 +64,7 @@ def _defined(tensor, book, arrays, numbers):
 
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_every_equation_reads_back_as_its_index_expression(entry):
-    worst, compared = _gap(derived(entry))
+    worst, compared = _gap(derivation(entry.name))
     assert compared and worst < 1e-11
 
 
@@ -76,7 +77,7 @@ def test_a_wrong_sign_in_the_writer_does_not_read_back(monkeypatch):
         return ("-" if sign == "+" and words.startswith("2") else sign), words
 
     monkeypatch.setattr(Products, "_row_of", turned)
-    worst, _ = _gap(derived(entry))
+    worst, _ = _gap(derivation(entry.name))
     assert worst > 1e-2
 
 
