@@ -8,7 +8,6 @@ import pytest
 import sympy as sp
 from faces import equations
 
-import derive
 from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.index.defined import Book
 from derive.errors import RequestError
@@ -133,7 +132,7 @@ def test_a_limit_inside_a_range_is_that_of_both_sides() -> None:
 
 def test_a_value_may_name_a_parameter_of_the_equation() -> None:
     """Once a text made a symbol of its own of it: two of one name, of which one was put in."""
-    drift = derive.derive("shaped_attention").drift
+    drift = equations("shaped_attention").drift
     tied = drift.subs(gamma="tau_0 / 2")
     for way in (tied, tied.subs(tau_0=3), tied.limit(tau_0="oo"), tied.series("tau_0", 2)):
         names = {s.name for s in way.sympy(m=2)[0, 1].free_symbols}
@@ -164,7 +163,7 @@ def test_a_value_may_name_a_parameter_of_the_equation() -> None:
 )
 def test_what_is_no_value_is_refused_in_words(call: Any, said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        call(derive.derive("shaped_attention").drift)
+        call(equations("shaped_attention").drift)
 
 
 def test_a_power_series_at_an_inner_point_is_that_of_both_sides() -> None:
@@ -183,7 +182,7 @@ class Alone:
 
 
 def test_the_noise_takes_values_and_limits() -> None:
-    noise = derive.derive("shaped_attention").noise
+    noise = equations("shaped_attention").noise
     half = noise.subs(gamma="1/2")
     assert "sqrt(7)/4 * F_2" in half.text and "gamma**" not in half.text
     assert noise.limit(tau_0="oo").text.split("\n")[1].strip() == "gamma*sqrt(2 - gamma**2) * F_2"

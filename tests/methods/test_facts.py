@@ -13,8 +13,8 @@ import odd_closures
 import odd_layers
 import pytest
 import sympy as sp
+from derivations import derivation
 
-from derive.derivation import derived
 from derive.errors import CheckFailed
 from derive.methods.common import printed
 from derive.methods.common.record import Check, Fact, Step, all_facts, merged, require_sound
@@ -28,7 +28,7 @@ from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.methods.gaussian_closure import facts as closure_facts
 from derive.methods.optimal_control import checks
 from derive.methods.optimal_control import facts as control_facts
-from derive.registry import entries, find, load, registered
+from derive.registry import entries, load, registered
 from derive.verify.common.facts import facts as facts_rung
 
 #: derived in about a second each; the rest is marked slow
@@ -59,7 +59,7 @@ UNSEEN = {
 
 @functools.cache
 def of(name: str) -> Any:
-    return unseen(getattr(UNSEEN[name], name)) if name in UNSEEN else derived(find(name))
+    return unseen(getattr(UNSEEN[name], name)) if name in UNSEEN else derivation(name)
 
 
 def unseen(model: Any) -> Any:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import sympy as sp
+from derivations import derivation
 
 from derive.calculus.index.evaluate import evaluate
-from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.one_dimension import Scalar, scalars
 from derive.methods.covariance_sde.result import CovarianceSDE
-from derive.registry import find, load
 
 TOLERANCE = 1e-12
 
 
-@cache
 def derived(name: str) -> CovarianceSDE:
-    return derive(load(find(name)))
+    return derivation(name)
 
 
 def covariance(m: int, seed: int, unit: bool = False) -> np.ndarray:

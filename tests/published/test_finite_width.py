@@ -13,14 +13,13 @@ from functools import cache
 import numpy as np
 import pytest
 import sympy as sp
+from derivations import derivation
 from scipy.special import erf
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
-from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.finite_width import FiniteWidth, finite_width
 from derive.methods.covariance_sde.result import CovarianceSDE
-from derive.registry import find, load
 
 from .one_layer_mlp_moments import shaped_relu, shaped_smooth
 from .one_layer_moments import (
@@ -33,9 +32,8 @@ from .one_layer_moments import (
 V2 = np.array([[1.3, 0.4], [0.4, 0.8]])
 
 
-@cache
 def derived(name: str) -> CovarianceSDE:
-    return derive(load(find(name)))
+    return derivation(name)
 
 
 @cache

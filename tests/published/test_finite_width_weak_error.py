@@ -13,12 +13,12 @@ from functools import cache
 import numpy as np
 import pytest
 import two_token_relu as relu
+from derivations import derivation
 from two_token_relu import Case
 
 from derive.calculus.index.evaluate import evaluate
 from derive.generated import shaped_relu_mlp as module
 from derive.methods.covariance_sde.corrected import corrected
-from derive.methods.covariance_sde.derivation import derive
 from derive.registry import find, load
 from derive.verify.covariance_sde.layer_mean import layer_mean
 
@@ -32,7 +32,7 @@ def params(case: Case) -> module.Params:
 
 @cache
 def found():  # type: ignore[no-untyped-def]
-    return corrected(derive(load(find("shaped_relu_mlp"))))
+    return corrected(derivation("shaped_relu_mlp"))
 
 
 def derived_size(case: Case, n: float | None) -> float:
@@ -41,7 +41,7 @@ def derived_size(case: Case, n: float | None) -> float:
     rho = np.array([-0.7, 0.1, 0.6])
     numbers = {p: getattr(case, p.name) for p in sde.sde.model.params}
     numbers |= {sde.sde.law.gram.dims[0]: 2.0, sde.width: n}
-    drift = sde.drift if n is not None else derive(load(find("shaped_relu_mlp"))).drift
+    drift = sde.drift if n is not None else derivation("shaped_relu_mlp").drift
     V = np.array([[[1, r], [r, 1]] for r in rho])
     sizes = evaluate(drift, {"V": V}, numbers)[:, 0, 1] / (relu.q(rho) - rho)
     assert np.ptp(sizes) < 1e-12 * np.max(sizes)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shaped_attention_theorem as theorem
+from derivations import derivation
 from scipy.integrate import solve_ivp
 
 from derive.calculus.index.evaluate import evaluate
@@ -115,7 +116,7 @@ def nu(V: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 def test_relu_attention_follows_its_mean_at_depth_sqrt_n(tokens: int) -> None:
     # gamma^2 (M V + V M), M^{ab} = sqrt(V^{aa} V^{bb}) / (sqrt(2 pi) m tau_0)
-    sde = derive(load(find("relu_attention")))
+    sde = derivation("relu_attention")
     V = covariance(tokens)
     root = np.sqrt(np.diag(V))
     M = np.outer(root, root) / (np.sqrt(2 * np.pi) * tokens * NUMBERS["tau_0"])
@@ -233,7 +234,7 @@ def test_a_clock_that_is_no_power_of_the_width_is_named_with_the_line(clock: Any
 
 
 def test_the_scalars_of_an_ode_are_odes() -> None:
-    (one,) = scalars_of(derive(load(find("relu_attention"))))
+    (one,) = scalars_of(derivation("relu_attention"))
     # m = 1: dv/dt = 2 gamma^2 v^2 / (sqrt(2 pi) tau_0)
     rate = 2 * NUMBERS["gamma"] ** 2 / (np.sqrt(2 * np.pi) * NUMBERS["tau_0"])
     assert at(one.drift, v=1.7) == pytest.approx(rate * 1.7**2, rel=1e-14)
@@ -283,7 +284,7 @@ def test_time_is_depth_over_the_clock_in_networks_and_simulations() -> None:
 
 def test_what_is_derived_on_the_usual_clock_alone_is_refused() -> None:
     with pytest.raises(Refusal, match=r"on the clock depth / n; .* depth / sqrt\(n\)"):
-        finite_width(derive(load(find("relu_attention"))))
+        finite_width(derivation("relu_attention"))
     with pytest.raises(ValueError, match="no correction for a finite n"):
         relu_attention.simulate(
             np.eye(2), relu_attention.Params(0.5, 1.0), t1=0.1, paths=2, seed=1, width=64
@@ -291,12 +292,12 @@ def test_what_is_derived_on_the_usual_clock_alone_is_refused() -> None:
 
 
 def test_a_generated_module_says_its_clock_and_nothing_else_does() -> None:
-    text = render(derive(load(find("relu_attention"))), "theory/mine.py", "mine")
+    text = render(derivation("relu_attention"), "theory/mine.py", "mine")
     for words in ("clock t = layer / sqrt(n)", "time t1 (depth / sqrt(n))", "layers / sqrt(n).",
                   "b(V) / sqrt(n) to leading order", "pace=1 / 2"):  # fmt: skip
         assert words in text
     assert "depth / width" not in text
-    shown = document.text(report.document(derive(load(find("relu_attention")))))
+    shown = document.text(report.document(derivation("relu_attention")))
     assert "clock t = layer / sqrt(n)" in shown
     usual = render(derived(faint(Rational(1, 4)), n ** Rational(3, 2)), "mine", "mine")
     assert "clock t = layer / n^(3/2)" in usual and "pace=3 / 2" in usual

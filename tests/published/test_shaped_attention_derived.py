@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import shaped_attention_theorem as theorem
 import sympy as sp
+from derivations import derivation
 from index_expressions import evaluate_at, read
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index
-from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.layers.model import Model
 
@@ -38,7 +38,7 @@ def load() -> Model:
 
 @pytest.fixture(scope="module")
 def sde() -> CovarianceSDE:
-    return derive(load())
+    return derivation("shaped_attention")
 
 
 def scalars(sde: CovarianceSDE) -> dict[str, sp.Expr]:

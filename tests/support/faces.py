@@ -5,14 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import derive
+from derivations import derivation
+
 from derive.entry import theory_folder
 from derive.face.equations import Equations
+from derive.registry import find
 
 
 @cache
 def equations(name: str) -> Equations:
-    return derive.derive(name)
+    """As `derive.derive(name)`."""
+    found = Equations(find(name), derivation(name))
+    found.require_sound()
+    return found
 
 
 def text_of(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from derivations import derivation
 from read_closures import read_closure
 from read_latex import translated
 
@@ -75,7 +76,7 @@ def _defined(tensor, book, arrays, numbers):
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("entry", MODELS, ids=lambda e: e.name)
 def test_every_equation_reads_back_as_its_index_expression(entry, dialect):
-    worst, compared = _gap(derived(entry), DIALECTS[dialect])
+    worst, compared = _gap(derivation(entry.name), DIALECTS[dialect])
     assert compared and worst < 1e-11
 
 
@@ -89,7 +90,7 @@ def test_a_wrong_sign_in_the_writer_does_not_read_back(dialect, monkeypatch):
         return ("-" if sign == "+" and words.startswith("2") else sign), words
 
     monkeypatch.setattr(Products, "_row_of", turned)
-    worst, _ = _gap(derived(entry), DIALECTS[dialect])
+    worst, _ = _gap(derivation(entry.name), DIALECTS[dialect])
     assert worst > 1e-2
 
 

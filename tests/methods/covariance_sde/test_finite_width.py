@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from command_line import run as _run
+from derivations import derivation
 
 from derive.calculus.index.evaluate import evaluate
 from derive.errors import Refusal
@@ -136,7 +137,7 @@ def test_a_third_cumulant_is_derived_and_refused(tmp_path: Path) -> None:
     exact = (2 * 0.36 / 0.9) ** 3 * 2 * (2 * C**3 + 6 * A * B * C)
     assert along == pytest.approx(exact, rel=1e-12)
     with pytest.raises(Refusal, match="third cumulant .* no SDE has it as its generator"):
-        corrected(derive(load(find("linear_attention"))), found)
+        corrected(derivation("linear_attention"), found)
 
 
 def test_a_diffusion_that_is_not_shown_positive_is_refused(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_diffusion_that_is_not_shown_positive_is_refused(tmp_path: Path) -> No
 
 
 def test_where_the_first_correction_vanishes_there_is_no_corrected_sde() -> None:
-    sde = derive(load(find("linear_attention")))
+    sde = derivation("linear_attention")
     found = finite_width(sde)
     assert found.vanishes and found.second_diffusion is not None
     assert any("sqrt(n) -> -sqrt(n)" in fact for fact in found.facts)
@@ -180,7 +181,7 @@ def test_blocks_add_their_corrections() -> None:
 @pytest.mark.parametrize("module", [shaped_relu_mlp, shaped_transformer])
 def test_emitted_kernels_at_a_width_are_the_derived_expressions(module) -> None:  # type: ignore[no-untyped-def]
     """Drift, and mean and covariance of one step: 2^16 draws, 5 standard errors, step 1e-3."""
-    better: Corrected = corrected(derive(load(find(module.MODEL))))
+    better: Corrected = corrected(derivation(module.MODEL))
     values = {"gamma": 0.6, "c_plus": 0.3, "c_minus": -1.2, "tau_0": 0.7}
     V = covariance(2, 3)
     numbers = symbols(better.sde, m=2.0, **values) | {better.width: 9.0}

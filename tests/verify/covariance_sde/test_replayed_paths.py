@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from derivations import derivation
 
 import derive
 from derive.derivation import derived
@@ -36,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
         patch.setenv("XDG_CACHE_HOME", str(folder))
         deep = find(str(folder / "deep.py"))
         shipped = ("shaped_attention", "random_value_sphere_attention")
-        yield {n: (derived(find(n)), derive.load(n)) for n in shipped} | {
+        yield {n: (derivation(n), derive.load(n)) for n in shipped} | {
             "deep": (derived(deep), derive.compile(str(folder / "deep.py")))
         }
 

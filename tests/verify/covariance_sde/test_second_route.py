@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from derivations import derivation
 
 from derive.calculus.index.evaluate import evaluate
-from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.batch import Batch
 from derive.notation.common.functions import eye, gaussian, relu, softmax, sqrt
@@ -36,7 +36,7 @@ def shaped_attention() -> Model:
 
 @pytest.fixture(scope="module")
 def sde() -> CovarianceSDE:
-    return derive(shaped_attention())
+    return derivation("shaped_attention")
 
 
 def numbers(sde: CovarianceSDE, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
