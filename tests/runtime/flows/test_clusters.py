@@ -166,6 +166,20 @@ def test_clusters_that_are_one_at_the_start_are_merged_there() -> None:
     assert abs(out.merge_times[1] / two_cluster_time(6.0, HALF, 1e-6) - 1) < 1e-7
 
 
+@pytest.mark.parametrize("space", [False, True], ids=["sphere", "space"])
+def test_two_that_meet_go_on_in_their_centre(space: bool) -> None:
+    x = np.array([[1.0, 0.0, 0.0], [np.cos(0.4), np.sin(0.4), 0.0], [0.0, 0.6, 0.8]])
+    masses = masses_of([3, 1, 4])
+    model = FlowModel(Beta, {"beta": ()}, not space, sa.velocity, gram_rate=sa.gram_rate)
+    out = solve_clusters(model, x @ x.T, masses, Beta(1.0), t1=1e-9, saves=[0.0], merged=0.1)
+    centre = (3 * x[0] + x[1]) / 4
+    if not space:
+        centre /= np.linalg.norm(centre)
+    y = np.stack([centre, centre, x[2]])
+    assert np.abs(out.gram[0] - y @ y.T).max() < 1e-15
+    assert out.masses[0].tolist() == [0.5, 0.5, 0.5]
+
+
 def _relax(R: Any, masses: Any, p: Beta) -> Any:
     """Inner products of x_a' = beta (mean - x_a), the mean over masses."""
     half = p.beta * ((masses @ R)[None, :] - R)
