@@ -66,13 +66,14 @@ def closing(found: Closing | Absent, rates: EqualAngles | Absent, names: Names) 
         return (Fact(words, "closing", None, "nothing is said"),)
     rate = sp.sstr(found.rate)
     if found.kind == "repelling":
-        words = f"consensus is unstable: near it (1 - rho)' = -({rate}) (1 - rho)"
+        away = _in_product(sp.sstr(-found.rate))
+        words = f"consensus is unstable: near it (1 - rho)' = {away} (1 - rho)"
         words += f"^{found.order}" if found.order > 1 else ""
         return (Fact(words, "consensus", tails.near_consensus(found, rates, names)),)
     if found.order == 1:
         first = f"near consensus 1 - rho decays at the rate {rate}"
     else:
-        first = f"near consensus (1 - rho)' = -({rate}) (1 - rho)^{found.order}"
+        first = f"near consensus (1 - rho)' = -{_in_product(rate)} (1 - rho)^{found.order}"
     out = [Fact(first, "consensus", tails.near_consensus(found, rates, names))]
     check = tails.tail(found, rates, names)
     why = "" if check is not None else "the rate is negative where it was tried"
@@ -90,8 +91,8 @@ def _tail(found: Closing) -> str:
     if found.kind == "open":
         return f"as t -> oo rho does not go to 1{radius}: angles freeze"
     if found.kind == "exponential":
-        return f"as t -> oo 1 - rho ~ exp(-{_in_product(exponent)} t){radius}"
-    return f"as t -> oo 1 - rho ~ t^(-{exponent}){radius}"
+        return f"where rho goes to 1, 1 - rho ~ exp(-{_in_product(exponent)} t){radius}"
+    return f"where rho goes to 1, 1 - rho ~ t^(-{exponent}){radius}"
 
 
 def _in_product(text: str) -> str:

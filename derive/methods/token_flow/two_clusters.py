@@ -78,6 +78,7 @@ def _end(polynomial: sp.Poly, low: bool) -> int:
 
 
 def _attracts(rate: sp.Expr, large: sp.Symbol) -> bool:
-    """Does g grow, at an angle in between and all parameters at one?"""
-    values = {s: sp.Integer(1) for s in rate.free_symbols}
-    return bool(rate.xreplace({**values, large: sp.Integer(2), COSINE: sp.Rational(1, 2)}) > 0)
+    """Does g grow at all angles, all other parameters being one?"""
+    others = dict.fromkeys(rate.free_symbols - {COSINE, large}, sp.Integer(1))
+    at = sp.lambdify([COSINE, large], rate.xreplace(others), "math")
+    return all(at(k / 20, size) > 0 for k in range(-19, 20) for size in (2.0, 10.0))
