@@ -41,8 +41,8 @@ types: $(INSTALLED) ## types
 pytest: $(INSTALLED) ## tests alone, but for the slow ones
 	$(BIN)/python -m pytest -q -m "not slow" $(SPREAD)
 
-slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs)
-	$(BIN)/python -m pytest -q -m slow $(SPREAD)
+slow: $(INSTALLED) ## the slow tests (large ensembles, killed and distributed runs), by XLA's own defaults
+	XLA_FLAGS= $(BIN)/python -m pytest -q -m slow $(SPREAD)
 
 quick: $(INSTALLED) ## the inner loop: layering, contract, notation, calculus, emission
 	$(BIN)/python -m pytest -q -m "not slow" $(SPREAD) $(QUICK)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,26 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test imports jax
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# XLA's older generator of loops compiles in half the time; LLVM's optimisations are left out too in
+# folders whose programs run for no time at all.  What users have, the defaults, is what `make slow`
+# and tests/runtime/test_default_code.py take; XLA_FLAGS= gives them to any run.
+OLDER_LOOPS = "xla_cpu_use_fusion_emitters"
+BRIEF = ("emit", "notation", "runtime/common", "runtime/control")
+
+
+def _is_known(flag: str) -> bool:
+    """Whether this XLA has the flag: it ends the process at one that it does not know."""
+    found = importlib.util.find_spec("jaxlib")
+    library = Path(str(found and found.origin)).with_name("libjax_common.so")
+    if not library.is_file():
+        return False
+    with library.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ).find(flag.encode()) >= 0
+
+
+if "XLA_FLAGS" not in os.environ and _is_known(OLDER_LOOPS):
+    os.environ["XLA_FLAGS"] = f"--{OLDER_LOOPS}=false"
 
 # Tests derive anew: a text kept from another run could hide what they break in memory.
 os.environ.setdefault("DERIVE_CACHE", "off")
@@ -39,6 +61,20 @@ def load_theory() -> Callable[[str | Path], ModuleType]:
     return load
 
 
+@pytest.fixture(autouse=True, scope="module")
+def optimised_where_that_pays(request):  # type: ignore[no-untyped-def]
+    """Bits are compared within a file: no file goes on with what another compiled otherwise."""
+    file = request.path.relative_to(Path(__file__).parent).as_posix()
+    brief = file.startswith(BRIEF) and OLDER_LOOPS in os.environ.get("XLA_FLAGS", "")
+    if brief or "jax" in sys.modules:
+        import jax
+
+        if jax.config.values["jax_disable_most_optimizations"] != brief:
+            jax.config.update("jax_disable_most_optimizations", brief)
+            jax.clear_caches()
+    yield
+
+
 MOST_MAPS = 8_000  # about 1.3 GB; the kernel's own limit is some 65,000 maps
 
 
@@ -49,7 +85,6 @@ def compiled_code_is_dropped_once_there_is_much_of_it():  # type: ignore[no-unty
     with what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
     yield
     import gc
-    import sys
 
     maps = Path("/proc/self/maps")
     few = maps.exists() and maps.read_bytes().count(b"\n") < MOST_MAPS

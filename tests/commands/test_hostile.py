@@ -35,9 +35,9 @@ SAMPLE = 12  # one case in so many belongs to the sample
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def drawn(cases: int, least: int = 5):  # type: ignore[no-untyped-def]
+def drawn(cases: int, least: int = 5, sample: int = SAMPLE):  # type: ignore[no-untyped-def]
     """Settings of a property: `cases` draws where all are wanted, a share of them otherwise."""
-    count = cases if os.environ.get("DERIVE_HOSTILE") else max(cases // SAMPLE, least)
+    count = cases if os.environ.get("DERIVE_HOSTILE") else max(cases // sample, least)
     return settings(
         max_examples=count,
         deadline=None,
@@ -305,7 +305,7 @@ NAMES += ["I", "pi", "part", "noise", "drift", "np", "jnp", "x", "Q", "runtime",
 NAMES += ["V_sum", "half", "params", "vector"]
 
 
-@drawn(36, 2)
+@drawn(36, 2, 18)
 @given(
     st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
     st.sampled_from(MIXINGS),

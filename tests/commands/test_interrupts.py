@@ -36,16 +36,31 @@ def _start(*argv: str | Path, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
 
+def _await(begun: Path) -> None:
+    """Until the definition runs."""
+    end = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    begun.unlink()
+    time.sleep(0.2)
+
+
 def _heeding() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(99)", SWALLOW])
+SLEEP = pytest.param("import time; time.sleep(99)", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("body", ["while True: pass", SLEEP, SWALLOW])
 def test_an_interrupted_derivation_ends_within_seconds(tmp_path: Path, body: str) -> None:
-    (tmp_path / "mine.py").write_text(LOOP.replace("BODY", body), encoding="utf-8")
+    begun = tmp_path / "begun"
+    told = LOOP.replace("BODY", f"open({str(begun)!r}, 'w').close()\n    {body}")
+    (tmp_path / "mine.py").write_text(told, encoding="utf-8")
     for command in (["show"], ["build", "--out", tmp_path / "out"]):
         run = _start(command[0], tmp_path / "mine.py", *command[1:])
-        time.sleep(3)
+        _await(begun)
         run.send_signal(signal.SIGINT)
         start = time.monotonic()
         time.sleep(0.05)
@@ -69,7 +84,10 @@ def test_an_interrupted_simulation_writes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("argv", [["verify"], ["mutate", "--rules"]], ids=lambda argv: argv[0])
+MUTATE = pytest.param(["mutate", "--rules"], marks=pytest.mark.slow)  # quick: verify
+
+
+@pytest.mark.parametrize("argv", [["verify"], MUTATE], ids=lambda argv: argv[0])
 def test_an_interrupted_verification_keeps_what_was_there(tmp_path: Path, argv: list[str]) -> None:
     kernel = Path(__file__).parents[2] / "generated" / "shaped_attention.py"
     (tmp_path / kernel.name).write_bytes(kernel.read_bytes())

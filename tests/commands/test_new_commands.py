@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import run as _run
@@ -12,6 +13,7 @@ from command_line import run as _run
 from derive import entry
 from derive.certificate import verdict
 from derive.commands import diff_command
+from derive.derivation import derived
 from derive.dispatch import own
 from derive.entry import generated_folder, theory_folder
 from derive.registry import find, load
@@ -51,6 +53,7 @@ def test_a_changed_definition_shows_its_terms(
     assert "signature" in lines
 
 
+@pytest.mark.slow  # quick: the revisions of test_own_files, line by line, and face/test_compare
 def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +62,15 @@ def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
     argv = ("diff", other, "--against", theory_folder() / other.name)
     other.write_text(text.replace("gamma * A @ X @ W_V", "-(A @ (X @ W_V)) * gamma"))
     assert other.read_text() != text
+    kept: dict[tuple[str, str], Any] = {}
+
+    def once(entry: Any, limit: float) -> Any:
+        key = str(entry.file), entry.file.read_text()
+        if key not in kept:
+            kept[key] = derived(entry, limit)
+        return kept[key]
+
+    monkeypatch.setattr(diff_command, "derived", once)
     code, out, _ = _run(capsys, *argv)
     assert code == 1 and "drift" not in out and "signature" in out  # another text, equal in law
     other.write_text(text.replace("softmax(logits / (tau_0", "softmax(logits / (2 * tau_0"))
@@ -219,7 +231,10 @@ mod.solve(mod.State(m=z), P, T=2.0)
 }
 
 
-@pytest.mark.parametrize("name", USES)
+# quick: the others, and every import of every model below
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mean_tracking")) for n in USES]
+)
 def test_an_export_works_without_derive(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
 ) -> None:

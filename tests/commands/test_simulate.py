@@ -93,6 +93,7 @@ def test_a_closure_with_positions_is_drawn_alone_and_says_so(tmp_path, capsys):
     assert got["cov"].shape == (3, 2, 2, 2) and "tokens" not in got
 
 
+@pytest.mark.slow  # quick: the next test, whose solver compiles a third
 def test_the_arrays_of_an_extremal_are_those_of_its_module(tmp_path, capsys, monkeypatch):
     module = module_of("mean_tracking")  # one for both, since each compiles for long
     monkeypatch.setattr(control, "kernel_of", lambda *_: module)
@@ -117,6 +118,27 @@ def test_the_arrays_of_an_extremal_are_those_of_its_module(tmp_path, capsys, mon
         f"verdict: {found.verdict}",
     ):
         assert word in out
+
+
+def test_the_arrays_of_a_sparse_extremal_are_those_of_its_module(tmp_path, capsys, monkeypatch):
+    module = module_of("sparse_neural_ode")
+    monkeypatch.setattr(control, "kernel_of", lambda *_: module)
+    words = ("simulate", "sparse_neural_ode", "--T", "1", "--searches", "2")
+    code, out, err = run(capsys, *words, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert written(tmp_path / "out") == ["sparse_neural_ode.npz", "sparse_neural_ode.png"]
+    got = values(tmp_path / "out" / "sparse_neural_ode.npz")
+    params = module.Params(*(got[f"param_{n}"] for n in module.Params._fields))
+    start = module.State(*(got[f"x_{n}"][0] for n in module.State._fields))
+    found = module.turnpike(params, starts=2, seed=0, x_guess=start)
+    wanted = module.solve(start, params, T=1, near=found)
+    for kind, point, static in (("x", wanted.x, found.x), ("u", wanted.u, found.u)):
+        for name in point._fields:
+            assert np.array_equal(got[f"{kind}_{name}"], getattr(point, name))
+            assert np.array_equal(got[f"static_{kind}_{name}"], getattr(static, name))
+    assert not np.array_equal(*(a[-1] for a in (wanted.x[0], wanted.p[0])))
+    assert float(got["cost"]) == wanted.cost and str(got["verdict"]) == found.verdict
+    assert f"cost {float(wanted.cost):.8g}, the control stops at t = " in out
 
 
 @pytest.mark.parametrize(

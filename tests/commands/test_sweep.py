@@ -238,7 +238,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
 def test_two_jobs_and_a_gathering_give_the_table_of_one_run(whole, tmp_path, capsys) -> None:
     """Two processes at once; one of them has two devices, which take turns."""
     words = (*SMALL, "--chunk", "1", "--out", tmp_path)
-    two = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = os.environ.get("XLA_FLAGS", "")
+    two = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=2"}
     jobs = [started(*words, "--shard", "1/2", **two), started(*words, "--shard", "2/2")]
     assert [job.wait(120) for job in jobs] == [0, 0]
     assert not (tmp_path / TABLE).exists()

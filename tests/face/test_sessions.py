@@ -15,6 +15,7 @@ from derive.face.equations import Equations
 from derive.registry import find, load
 
 NAME = "shaped_attention"
+SHORT = "linear_attention"  # derived in no time
 CELLS = ["<ipython-input-3-ab12>", "/tmp/ipykernel_77/1234567.py", "<stdin>", "<string>"]
 
 
@@ -49,12 +50,12 @@ def test_a_session_holds_other_models_too() -> None:
 
 
 def test_the_title_is_the_functions_docstring() -> None:
-    body = "def shaped_attention(X):\n"
-    titled = text_of(NAME).replace(body, body + '    """Mine, with a twist.\n\n    More."""\n')
-    eq = derive.derive(typed(titled, NAME))
+    body = f"def {SHORT}(X):\n"
+    titled = text_of(SHORT).replace(body, body + '    """Mine, with a twist.\n\n    More."""\n')
+    eq = derive.derive(typed(titled, SHORT))
     assert eq.title == "Mine, with a twist." and "Mine, with a twist." in eq.code
-    untitled = derive.derive(typed(text_of(NAME), NAME))
-    assert untitled.title == NAME  # a session's own docstring is not its author's
+    untitled = derive.derive(typed(text_of(SHORT), SHORT))
+    assert untitled.title == SHORT  # a session's own docstring is not its author's
 
 
 def test_closures_and_control_problems_too() -> None:
@@ -66,10 +67,10 @@ def test_closures_and_control_problems_too() -> None:
 
 
 def test_an_imported_definition_keeps_its_file() -> None:
-    model = load(find(NAME))
+    model = load(find(SHORT))
     entry = find(model)
-    assert entry.source == "theory/shaped_attention.py" and entry.argument == NAME
-    assert derive.derive(model).code == equations(NAME).code
+    assert entry.source == f"theory/{SHORT}.py" and entry.argument == SHORT
+    assert derive.derive(model).code == equations(SHORT).code
 
 
 @pytest.mark.parametrize("thing", [3, len, lambda X: X])
@@ -80,12 +81,12 @@ def test_what_is_no_model_is_told(thing: Any) -> None:
 
 def test_an_interactive_python_takes_a_model() -> None:
     """Typed into `python -i`, whose lines no file holds."""
-    lines = text_of(NAME).replace("\n\n\n", "\n").replace("\n\n", "\n")
-    script = lines + "\nimport derive\nprint(repr(derive.derive(shaped_attention)))\n"
+    lines = text_of(SHORT).replace("\n\n\n", "\n").replace("\n\n", "\n")
+    script = lines + "\nimport derive\nprint(repr(derive.derive(linear_attention)))\n"
     done = subprocess.run(
         [sys.executable, "-i", "-q"], input=script, capture_output=True, text=True
     )
-    assert "<shaped_attention (covariance_sde): drift, diffusion" in done.stdout, done.stderr
+    assert "<linear_attention (covariance_sde): drift, diffusion" in done.stdout, done.stderr
 
 
 def test_equations_are_attributes_and_listed() -> None:
@@ -117,9 +118,9 @@ def test_what_is_shown() -> None:
 
 
 def test_html_is_escaped() -> None:
-    body = "def shaped_attention(X):\n"
-    text = text_of(NAME).replace(body, body + '    """<script>alert(1)</script>"""\n')
-    assert "<script" not in derive.derive(typed(text, NAME))._repr_html_()
+    body = f"def {SHORT}(X):\n"
+    text = text_of(SHORT).replace(body, body + '    """<script>alert(1)</script>"""\n')
+    assert "<script" not in derive.derive(typed(text, SHORT))._repr_html_()
 
 
 def test_every_method_is_one_class() -> None:

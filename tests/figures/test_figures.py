@@ -48,6 +48,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "rings": {"0": 1, "0.8": 3},
     },
 }
+#: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
+DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
 MODULES = {
     "correlation": correlation,
     "densities": densities,
@@ -119,10 +121,7 @@ def test_naming_a_figure_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] * (n == "correlation"))  # the dearest of its kind
-        for n in sorted(MODULES)
-    ],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in sorted(MODULES)],
 )
 def test_a_figure_draws(small: Callable[[str], Any], tmp_path: Path, name: str) -> None:
     request, arrays = small(name)
@@ -241,6 +240,7 @@ def test_explosion_is_where_the_criterion_says(small: Callable[[str], Any]) -> N
     del request
 
 
+@pytest.mark.slow  # quick: published/test_finite_width has the correction
 def test_the_correction_is_nearer_to_the_network(small: Callable[[str], Any]) -> None:
     """512 paths: the errors are known to .005, the plain one is .06 to .09 at these widths."""
     _, arrays = small("finite_width")
@@ -259,6 +259,7 @@ def test_a_weight_drawn_by_its_product_is_used_once() -> None:
         rows @ weight
 
 
+@pytest.mark.slow  # quick: runtime/closures/test_solver, ranks and the limit of the long run
 def test_the_adaptive_solver_finds_the_rank(small: Callable[[str], Any]) -> None:
     _, arrays = small("limiting_rank")
     assert np.all(arrays["solve_3"] == 2)  # dim ker Q

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,17 +52,22 @@ def gated(folder: Path, text: str) -> None:
     assert "def velocity" in (kernel := checked_text_of(find(str(file)))) or "State(" in kernel
 
 
+def late(**names: str) -> Any:
+    """Slow: quick is one of each kind, of a head's parts, of Python's words, of products."""
+    return pytest.param(names, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "names",
     [
         dict(K="V_h", V="Q_h"),  # shares of one head are called so, where the name is free
-        dict(scale="W_h", beta="V_h_2"),
-        dict(K="head_1", V="value_1"),
-        dict(K="score_1", V="weight_1", beta="inner_1"),
+        late(scale="W_h", beta="V_h_2"),
+        late(K="head_1", V="value_1"),
+        late(K="score_1", V="weight_1", beta="inner_1"),
         dict(k="vector", K="half", V="matrix", beta="lambda_", scale="größe"),
-        dict(k="count", K="array", V="γ", beta="State", scale="t"),
+        late(k="count", K="array", V="γ", beta="State", scale="t"),
         dict(V="KQ", beta="SKQ", scale="first"),  # products are called by their factors
-        dict(K="first", V="M", beta="QK", scale="mK"),
+        late(K="first", V="M", beta="QK", scale="mK"),
     ],
     ids=lambda names: " ".join(names.values()),
 )
@@ -72,11 +78,11 @@ def test_matrices_and_scalars_of_closures(tmp_path: Path, names: dict[str, str])
 @pytest.mark.parametrize(
     "names",
     [
-        dict(k="half", alpha="exp", beta="lambda_"),
+        late(k="half", alpha="exp", beta="lambda_"),
         dict(k="vector", m="α", u="Δt", goal="変数"),
-        dict(k="params_", m="half", u="matrix", B="root", goal="State"),
+        late(k="params_", m="half", u="matrix", B="root", goal="State"),
         dict(m="V_sum", u="x_", goal="h_xx", B="control"),
-        dict(m="eye", u="argument_", B="vector_1", goal="part"),
+        late(m="eye", u="argument_", B="vector_1", goal="part"),
         dict(m="d_x", u="p_x", B="p_u", goal="d_B"),
     ],
     ids=lambda names: " ".join(names.values()),

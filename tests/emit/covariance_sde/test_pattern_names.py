@@ -64,8 +64,9 @@ def test_every_function_is_its_equation(built: tuple[CovarianceSDE, ModuleType],
         **quotients,
     }
     with precision("float64"):
-        for name, value in expected.items():
-            found = getattr(module, name)(jnp.asarray(V), params)
+        all_of = jax.jit(lambda V, p: {name: getattr(module, name)(V, p) for name in expected})
+        for name, found in all_of(jnp.asarray(V), params).items():
+            value = expected[name]
             scale = max(1.0, float(np.abs(value).max()))
             np.testing.assert_allclose(found, value, rtol=0, atol=1e-11 * scale, err_msg=name)
         _noise_has_the_covariance(module, V, params, expected["diffusion"])
@@ -78,15 +79,16 @@ def _noise_has_the_covariance(
     m, L = len(V), np.linalg.cholesky(V)
     kinds = module._SPEC.noise_fields
     total = np.zeros((m,) * 4)
-    zeros = {name: jnp.zeros((m, m)) for name in kinds}
+    zeros = {name: np.zeros((m, m)) for name in kinds}
+    noise_from = jax.jit(module.noise_from)
     for name, kind in kinds.items():
         for i in range(m):
             for j in range(m):
                 unit = np.zeros((m, m))
                 unit[i, j] = 1
                 drawn = (unit + unit.T) / np.sqrt(2) if kind == "symmetric" else unit
-                fields = tuple((zeros | {name: jnp.asarray(drawn)}).values())
-                one = np.asarray(module.noise_from(jnp.asarray(L), jnp.asarray(V), fields, params))
+                fields = tuple((zeros | {name: drawn}).values())
+                one = np.asarray(noise_from(L, V, fields, params))
                 total += np.einsum("ab,cd->abcd", one, one)
     scale = max(1.0, float(np.abs(diffusion).max()))
     np.testing.assert_allclose(total, diffusion, rtol=0, atol=1e-11 * scale)
@@ -116,13 +118,14 @@ def test_gradients_flow_through_the_patterns(built: tuple[CovarianceSDE, ModuleT
     given = {n: rows(rng, 3) for n in module.Params._fields if n not in SCALARS}
     V, step = np.eye(3) + 0.2, rng.standard_normal((3, 3))
 
+    @jax.jit
     def total(pattern: Any) -> Any:
         params = module.Params(**SCALARS, **(given | {name: pattern}))
         return jnp.sum(module.diffusion(jnp.asarray(V), params) ** 2)
 
     with precision("float64"):
         at = jnp.asarray(given[name])
-        slope = float(jnp.sum(jax.grad(total)(at) * step))
+        slope = float(jnp.sum(jax.jit(jax.grad(total))(at) * step))
         h = 1e-5
         quotient = float(total(at + h * step) - total(at - h * step)) / (2 * h)
     assert slope == pytest.approx(quotient, rel=1e-6)

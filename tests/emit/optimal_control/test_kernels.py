@@ -153,7 +153,7 @@ def test_problems_pass_the_ladder(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [slow("bottleneck"), "elastic net in a box", "norm in a ball, fixed end"]
+    "name", [slow("bottleneck"), slow("elastic net in a box"), "norm in a ball, fixed end"]
 )
 def test_kernels_equal_the_equations(name: str, tmp_path: Path) -> None:
     result, module = _built(name, tmp_path)

@@ -101,7 +101,7 @@ KINKED = {
 
 
 #: the others are sums of what these have, or are asked for in value elsewhere
-QUICK = [t for t in KINKED if "exp(s)" in t or "cap" in t or "sqrt(x" in t]
+QUICK = [t for t in KINKED if "exp(s)" in t or "sqrt(x" in t]
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,10 @@ def test_a_pole_too_strong_for_the_dimension_has_no_mean() -> None:
     module = built("average(V @ y, exp(s)) / sqrt(x @ x)")
     with jax.enable_x64(True):
         p = parameters(module)
-        assert np.isnan(module.mean_rate(np.array([0.4]), np.eye(1), p)).all()
+        rate = jax.jit(module.mean_rate)
+        assert np.isnan(rate(np.array([0.4]), np.eye(1), p)).all()
         q = module.Params(*(a * np.eye(2) for a in (0.8, 1.1, 0.7)))
-        assert np.isfinite(module.mean_rate(np.array([0.4, 0.1]), np.eye(2), q)).all()
+        assert np.isfinite(rate(np.array([0.4, 0.1]), np.eye(2), q)).all()
 
 
 SIGNED = [

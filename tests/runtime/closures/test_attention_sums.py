@@ -157,10 +157,13 @@ def test_no_silent_promotion() -> None:
         for dtype in (jnp.float32, jnp.float64):
             with jax.enable_x64(dtype == jnp.float64):
                 a, b = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
-                for got in (
-                    sums.weighted_average(a, b, sums.inner, mask=sums.causal, block=8),
-                    sums.weighted_sum(a, b, sums.inner, mask=sums.causal, block=8),
-                    sums.row_normalised(a, b, lambda a, b: jnp.exp(sums.inner(a, b)), block=8),
-                    sums.sinkhorn_average(a, b, sums.inner, block=8),
-                ):
+                every = jax.jit(
+                    lambda a, b: (
+                        sums.weighted_average(a, b, sums.inner, mask=sums.causal, block=8),
+                        sums.weighted_sum(a, b, sums.inner, mask=sums.causal, block=8),
+                        sums.row_normalised(a, b, lambda a, b: jnp.exp(sums.inner(a, b)), block=8),
+                        sums.sinkhorn_average(a, b, sums.inner, block=8),
+                    )
+                )
+                for got in every(a, b):
                     assert got.dtype == dtype and bool(jnp.isfinite(got).all())

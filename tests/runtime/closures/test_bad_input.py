@@ -71,6 +71,8 @@ def test_an_undecided_closure_is_refused_with_its_place() -> None:
     assert caught.value.place is not None and caught.value.place.line > 1
 
 
+# quick: the slopes that the stiff method takes, in the next test
+@pytest.mark.slow
 @pytest.mark.parametrize("eigenvalues", [(1.0, 1.0, 1.0), (1.0, 1.0, 0.0)], ids=["equal", "zero"])
 def test_sinkhorn_by_the_stiff_method_from_equal_or_zero_eigenvalues(eigenvalues: Any) -> None:
     p = sinkhorn_closure.Params(Q, K, RNG.normal(size=(3, 3)), np.array(1.0))

@@ -130,7 +130,7 @@ def test_mean_and_covariance_equal_an_independent_integrator(model, method: str)
 
 def test_errors_fall_with_the_tolerance() -> None:
     rng = np.random.default_rng(4)
-    Q, K = rng.normal(size=(2, 3, 3)) / 2
+    Q, K = rng.normal(size=(2, 2, 3)) / 2  # shapes and models as above: the same programs
     S0 = wishart(rng, 1, 3)
     t = 0.5 * closures.blow_up_time(S0, K.T @ Q)[0]
     wanted = closures.covariance(S0[0], K.T @ Q, t)
@@ -154,6 +154,7 @@ def test_errors_fall_with_the_tolerance() -> None:
         assert all(b < a / 5 for a, b in zip(errors, errors[1:], strict=False)), errors
 
 
+@pytest.mark.slow  # quick: the laws of test_single_parameters and the batch of 4096
 def test_parameters_may_differ_from_law_to_law() -> None:
     rng = np.random.default_rng(5)
     Q, K = rng.normal(size=(2, 6, 2, 3)) / 3
@@ -263,22 +264,22 @@ def test_bad_input_is_named(changes: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("d", "method", "dtype"),
+    ("d", "method", "dtype", "models"),
     [
-        (3, "explicit", "float32"),
-        (3, "stiff", "float64"),
-        pytest.param(9, "explicit", "float64", marks=pytest.mark.slow),
+        (3, "explicit", "float32", [l2]),
+        (3, "stiff", "float32", [diffusing]),
+        pytest.param(3, "explicit", "float32", [diffusing], marks=pytest.mark.slow),
+        pytest.param(3, "stiff", "float64", [l2, diffusing], marks=pytest.mark.slow),
+        pytest.param(9, "explicit", "float64", [l2, diffusing], marks=pytest.mark.slow),
     ],
 )
-def test_no_silent_promotion(d: int, method: str, dtype: str) -> None:
-    """Both methods and both precisions; larger matrices, which take library routines, are slow."""
+def test_no_silent_promotion(d: int, method: str, dtype: str, models: list) -> None:
+    """Both methods, in float32, which a float64 would promote; the rest is slow."""
     rng = np.random.default_rng(8)
     S0 = wishart(rng, 2, d) / 10
     options = {"t1": 0.1, "method": method, "rtol": 1e-4, "dtype": dtype}
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        p = Params(np.eye(d), -np.eye(d), np.eye(d))
-        out = solve(l2, np.zeros(d), S0, p, **options)
-        assert out.cov.dtype == dtype and np.all(np.isfinite(out.cov))
-        noise = Relaxation(np.eye(d), np.eye(d))
-        out = solve(diffusing, np.zeros(d), S0, noise, **options)
-        assert out.cov.dtype == dtype and np.all(np.isfinite(out.cov))
+        given = Params(np.eye(d), -np.eye(d), np.eye(d)), Relaxation(np.eye(d), np.eye(d))
+        for model in models:
+            out = solve(model, np.zeros(d), S0, given[model is diffusing], **options)
+            assert out.cov.dtype == dtype and np.all(np.isfinite(out.cov))

@@ -19,11 +19,13 @@ from derive.runtime.common import small_matrices as small
 from derive.runtime.common.elimination import steps
 from derive.runtime.common.precision import precision
 
-SIZES = (1, 2, 3, 7, 16)
+# two, of no other code than three, and the largest, whose programs are the dearest, are slow
+SIZES = (1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 16)), 3, 7)
 KINDS = ("float64", "float32")
 BOUND = 200
-jit_solve, jit_factor, jit_eigh = map(
-    jax.jit, (small.straight_solve, factor.straight_psd_factor, jacobi.eigh)
+jit_solve, jit_factor, jit_eigh, jit_library = map(
+    jax.jit,
+    (small.straight_solve, factor.straight_psd_factor, jacobi.eigh, factor._library_psd_factor),
 )
 
 
@@ -98,8 +100,8 @@ def test_determinants_and_transposed_systems(n: int) -> None:
 def test_a_singular_matrix_has_no_determinant_and_no_solution() -> None:
     a = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 0.0, 1.0]])
     with precision("float64"):
-        sign, size = map(np.asarray, small.straight_slogdet(jnp.asarray(a)))
-        x = np.asarray(small.straight_solve(jnp.asarray(a), jnp.ones(3)))
+        sign, size = map(np.asarray, jax.jit(small.straight_slogdet)(a))
+        x = np.asarray(jit_solve(a, np.ones(3)))
     assert sign == 0 and size == -np.inf
     assert not np.all(np.isfinite(x))
 
@@ -152,7 +154,7 @@ def test_factors_of_regular_and_singular_covariances(n: int, dtype: str) -> None
     with precision(dtype) as kind:
         V = np.stack([x @ x.T for x in (half, low, graded, 0 * half)] + [outside]).astype(kind)
         L, inside = (np.asarray(x) for x in jit_factor(V))
-        old, known = (np.asarray(x) for x in factor._library_psd_factor(jnp.asarray(V)))
+        old, known = (np.asarray(x) for x in jit_library(V))
     np.testing.assert_array_equal(inside, [True] * 4 + [False])
     np.testing.assert_array_equal(inside, known)
     L, V = L[:4].astype(float), V[:4].astype(float)
@@ -167,7 +169,7 @@ def test_factors_of_regular_and_singular_covariances(n: int, dtype: str) -> None
 def test_cholesky_is_nan_where_there_is_none() -> None:
     with precision("float64"):
         a = jnp.asarray(np.stack([np.eye(3), np.diag([1.0, -1.0, 1.0]), np.zeros((3, 3))]))
-        found = np.asarray(small.straight_cholesky(a))
+        found = np.asarray(jax.jit(small.straight_cholesky)(a))
     np.testing.assert_array_equal(found[0], np.eye(3))
     assert np.all(np.isnan(found[1:]))
 
@@ -259,7 +261,7 @@ def test_lanes_take_the_platforms_branch(n: int) -> None:
             return small.inverse(a) + small.eigh(a @ a.T)[0] + small.slogdet(a)[1]
 
         found = np.asarray(jax.jit(lanes.over_lanes(f))(a, ()))
-        true = np.asarray(jax.vmap(lambda a: f(a, ()), in_axes=-1, out_axes=-1)(a))
+        true = np.asarray(jax.jit(jax.vmap(lambda a: f(a, ()), in_axes=-1, out_axes=-1))(a))
     np.testing.assert_allclose(found, true, rtol=1e-11, atol=1e-11)
 
 

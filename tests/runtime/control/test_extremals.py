@@ -87,8 +87,13 @@ def test_terminal_cost_alone():
     found = optimal_control.turnpike(models.linear(), params, starts=4)
     assert found.verdict == "none"
     assert any("does not depend on the state" in r for r in found.reasons)
+
+
+@pytest.mark.slow  # quick: the verdict above, and the ends of test_pure_extremals
+def test_terminal_cost_alone_has_a_constant_control():
+    params = linear(np.zeros((1, 1)), [[1.0]], [[0.0]], [[1.0]], F=np.eye(1), end=np.ones(1))
     solution = optimal_control.solve(models.linear(), np.zeros(1), params, T=50.0)
-    assert np.ptp(solution.u.u) < 1e-9  # constant control: a geodesic
+    assert np.ptp(solution.u.u) < 1e-9  # a geodesic
 
 
 def test_several_static_optima():
@@ -107,6 +112,12 @@ def test_discount_shifts_the_spectrum():
     found = optimal_control.turnpike(model, EASY, starts=4)
     pairs = np.sort(found.spectrum.real)
     assert pairs[0] + pairs[1] == pytest.approx(0.3)
+
+
+@pytest.mark.slow  # quick: the spectrum above, and the derived problem with a discount in `emit`
+def test_a_discounted_extremal_keeps_its_hamiltonian():
+    model = models.linear(discount=lambda p: 0.3)
+    found = optimal_control.turnpike(model, EASY, starts=4)
     solution = optimal_control.solve(model, np.array([3.0]), EASY, T=20.0, near=found)
     assert solution.residuals.hamiltonian < 1e-7 and solution.residuals.defect < 1e-8
 
@@ -114,6 +125,7 @@ def test_discount_shifts_the_spectrum():
 # ends, batches, derivatives
 
 
+@pytest.mark.slow  # quick: the fixed ends of test_pure_extremals, and the next refusal of one
 def test_fixed_end():
     model = models.linear(fixed_end=True)
     solution = optimal_control.solve(model, np.array([3.0]), EASY, T=200.0, x_end=np.array([-2.0]))

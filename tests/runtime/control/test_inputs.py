@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from derive.runtime.control import entry as optimal_control
+from derive.runtime.control import extremals
 
 MODEL = dataclasses.replace(
     models.linear(),
@@ -60,13 +61,20 @@ def test_data_must_be_what_they_were_declared(name, value, said):
         ({"T": 1.0, "most_intervals": 40.5}, "most_intervals must be a positive integer"),
         ({"T": 1.0, "starts": -1}, "starts must be a positive integer"),
         ({"T": 1.0, "near": "the goal"}, "near takes what turnpike"),
-        ({"T": 1.0, "saves": 1}, "saves"),
-        ({"T": 1.0, "saves": [0.0, 2.0]}, "saves"),
+        # read after the solution; quick: the next test
+        pytest.param({"T": 1.0, "saves": 1}, "saves", marks=pytest.mark.slow),
+        pytest.param({"T": 1.0, "saves": [0.0, 2.0]}, "saves", marks=pytest.mark.slow),
     ],
 )
 def test_options_out_of_range(options, said):
     with pytest.raises(ValueError, match=said):
         optimal_control.solve(MODEL, np.ones(2), GOOD, **options)
+
+
+@pytest.mark.parametrize("saves", [1, [0.0, 2.0]])
+def test_times_out_of_range(saves):
+    with pytest.raises(ValueError, match="saves"):
+        extremals.save_times(saves, 1.0)
 
 
 @pytest.mark.parametrize("x0", [np.array([1.0, np.nan]), np.array([1j, 0]), np.zeros(0)])

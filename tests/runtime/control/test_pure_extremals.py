@@ -61,6 +61,7 @@ def test_derivatives_by_start_parameters_and_horizon_are_differences(fixed):
         assert abs(np.ravel(forward)[0] - np.ravel(back)[0]) < 1e-10
 
 
+@pytest.mark.slow  # quick: the slopes above, and costates that are those of `solve`
 def test_the_slope_of_the_cost_is_the_first_costate():
     found = control.extremal(models.linear(), [3.0], EASY, T=6.0)
     slope = jax.grad(lambda x0: control.extremal(models.linear(), x0, EASY, T=6.0).cost)
@@ -79,6 +80,7 @@ def test_starts_and_parameters_are_mapped_over():
     assert np.ptp(together) > 0.1
 
 
+@pytest.mark.slow  # quick: the mesh of one width above
 def test_the_mesh_of_a_solution_is_taken():
     """From it Newton's method has nothing left to do, and its derivatives are those there."""
     params = KIND(1.0, 0.2)

@@ -121,7 +121,7 @@ def test_wells_that_are_left_by_the_right_side(energy, x0, direction):
 
 @pytest.mark.parametrize(
     ("energy", "x0"),
-    [(well, 0.0), pytest.param(tilted, 0.9, marks=pytest.mark.slow), (tilted, 1.0)],
+    [(well, 0.0), *(pytest.param(tilted, x, marks=pytest.mark.slow) for x in (0.9, 1.0))],
 )
 def test_a_hill_and_a_shallow_well_are_left_for_the_deep_one(energy, x0):
     """At rest on a hill p = 0 forbids nothing, and every local condition holds in a well."""

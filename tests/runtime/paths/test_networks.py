@@ -82,7 +82,7 @@ def test_one_layer_of_two_tokens_has_the_moments_by_quadrature(network: Network,
 
 
 @pytest.mark.parametrize("network", KINDS)
-@pytest.mark.parametrize("n_k", [1, slow(3), 8])
+@pytest.mark.parametrize("n_k", [1, slow(3), slow(8)])  # quick: 3 keys of two tokens
 def test_one_layer_of_three_tokens_has_the_averaged_moments(network: Network, n_k: int) -> None:
     """27 z-tests at 4.5 standard errors: false alarm below 2e-4."""
     sample = network(V3, PARAMS, width=N, depth=1, dims={"n_k": n_k}, paths=2**14, seed=21)

@@ -32,6 +32,7 @@ def final(model, key, V, gamma, **more):
 def test_gradients_by_parameter_and_start_are_differences(model, scheme):
     keys = jax.random.split(jax.random.key(3), 4)
 
+    @jax.jit
     def mean(gamma, V):
         ends = jax.vmap(lambda key: final(model, key, V, gamma, scheme=scheme))(keys)
         return (ends * jnp.arange(9.0).reshape(3, 3)).sum()
@@ -50,8 +51,9 @@ def test_mapped_starts_and_parameters_are_the_single_paths(model):
     starts = jnp.stack([V0, 2 * V0, V0 + 0.1 * np.eye(3)])
     gammas = jnp.array([0.2, 0.5, 0.7])
     together = jax.jit(jax.vmap(lambda k, V, g: final(model, k, V, g)))(keys, starts, gammas)
+    alone = jax.jit(lambda k, V, g: final(model, k, V, g))
     for row, key, V, gamma in zip(together, keys, starts, gammas, strict=True):
-        assert np.abs(row - final(model, key, V, gamma)).max() < 1e-12
+        assert np.abs(row - alone(key, V, gamma)).max() < 1e-12
     assert np.abs(together[0] - together[1]).max() > 0.1
 
 
@@ -88,20 +90,22 @@ def test_an_euler_step_out_of_the_cone_is_nan_from_there_on(model):
     """Large steps leave it, and some paths of many; the layer-shaped step never does."""
     params, keys = model.Params(0.6, 2.0), jax.random.split(jax.random.key(8), 64)
 
-    def run(scheme, V=V0):
-        def one(key):
+    def runs(scheme):
+        def one(key, V):
             return model.path(key, V, params, t1=1.0, steps=8, scheme=scheme)
 
-        return np.asarray(jax.jit(jax.vmap(one))(keys))
+        ends = jax.jit(jax.vmap(one, (0, None)))
+        return lambda V=V0: np.asarray(ends(keys, V))
 
-    found = run("euler")
+    euler = runs("euler")
+    found = euler()
     gone = np.isnan(found).any((2, 3))
     assert 0 < gone[:, -1].sum() < 64 and not gone[:, 0].any()
     assert np.array_equal(gone, np.maximum.accumulate(gone, 1))  # and nothing comes back
     assert np.isnan(found[gone]).all()
     assert np.linalg.eigvalsh(found[~gone]).min() > -1e-12
-    assert np.isnan(run("euler", np.diag([1.0, 1.0, -0.1]))).all()
-    assert np.isfinite(run("network")).all()
+    assert np.isnan(euler(np.diag([1.0, 1.0, -0.1]))).all()
+    assert np.isfinite(runs("network")()).all()
 
 
 @pytest.mark.parametrize(
@@ -131,13 +135,18 @@ def test_diffrax_takes_the_same_steps(model):
     ).ys[-1]
     V = jnp.asarray(V0)
     m, h = 3, t1 / steps
-    for number in range(steps):
+
+    @jax.jit
+    def step(number, V):
         z = tree.evaluate(number * h, (number + 1) * h)
         fields = [z[: m * m].reshape(m, m)]
         lower = jnp.zeros((m, m)).at[np.tril_indices(m)].set(z[m * m :])
         fields.append(lower + jnp.tril(lower, -1).T + (np.sqrt(2) - 1) * jnp.diag(jnp.diag(lower)))
         noise = model.noise_from(jnp.linalg.cholesky(V), V, fields, params)
-        V = V + h * model.drift(V, params) + noise
+        return V + h * model.drift(V, params) + noise
+
+    for number in range(steps):
+        V = step(number, V)
     assert np.abs(found - V).max() < 1e-12
 
 

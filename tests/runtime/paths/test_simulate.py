@@ -124,10 +124,10 @@ def test_the_seed_decides_the_bits() -> None:
     assert np.all(first.V[:, -1] != other.V[:, -1])
 
 
-@pytest.mark.parametrize("tau_0", [0.5, 1.0])
+@pytest.mark.parametrize("tau_0", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 def test_identical_tokens_stay_identical(tau_0: float) -> None:
     V0 = np.array([[1.0, 1.0, 0.3], [1.0, 1.0, 0.3], [0.3, 0.3, 0.8]])
-    sample = model.simulate(V0, Params(GAMMA, tau_0), t1=0.4, paths=256, seed=7, saves=5)
+    sample = model.simulate(V0, Params(GAMMA, tau_0), t1=0.4, paths=64, seed=7, saves=5)
     V = sample.V
     size = np.max(np.abs(V), axis=(-2, -1))
     for a, b in (((0, 0), (0, 1)), ((0, 0), (1, 1)), ((0, 2), (1, 2))):
@@ -148,7 +148,7 @@ def test_all_tokens_identical_follow_the_one_token_law() -> None:
 
 
 def test_paths_are_positive_semi_definite_and_symmetric() -> None:
-    sample = model.simulate(V3, Params(GAMMA, 0.4), t1=0.5, paths=512, seed=9, saves=4)
+    sample = model.simulate(V3, Params(GAMMA, 0.4), t1=0.5, paths=128, seed=9, saves=4)
     np.testing.assert_array_equal(sample.V, np.swapaxes(sample.V, -1, -2))
     size = np.max(np.abs(sample.V), axis=(-2, -1))
     assert np.min(np.linalg.eigvalsh(sample.V)[..., 0] / size) > -1e-13

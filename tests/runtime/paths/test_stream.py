@@ -278,11 +278,14 @@ def keep(found, file):
 """
 
 
+FLAGS = os.environ.get("XLA_FLAGS", "")  # the bits of one run and another are compared
+
+
 def _start(code: str, *arguments: Any, devices: int = 1) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, "-c", WORKER + code, *map(str, arguments)]
     pipe = subprocess.PIPE

@@ -269,6 +269,7 @@ def test_smooth_units_with_two_weights_are_averaged_one_at_a_time() -> None:
     assert max(rung.figures.values()) < 1e-10
 
 
+@pytest.mark.slow  # quick: test_attention_and_a_kinked_mlp_side_by_side
 def test_kinked_functions_of_logits() -> None:
     """Two kinks in one matrix, beside a softmax of the same logits; and wrong coefficients."""
     result = derive(model(many_keys))
@@ -278,7 +279,7 @@ def test_kinked_functions_of_logits() -> None:
     assert set(rung.figures) == {"drift", "diffusion"}
     assert max(rung.figures.values()) < 1e-9
     for factor in ("1001/1000", "-1", "0"):
-        for term in range(len(block.drift.terms)):
+        for term in range(len(block.drift.terms) if factor == "1001/1000" else 1):
             wrong = _changed(block.drift, term, sp.sympify(factor))
             found = replace(reference, block=replace(block, drift=wrong))
             assert not independent([found]).passed
