@@ -53,6 +53,7 @@ def test_a_changed_definition_shows_its_terms(
     assert "signature" in lines
 
 
+@pytest.mark.slow  # quick: the revisions of test_own_files, line by line, and face/test_compare
 def test_definitions_are_compared_by_value_and_shown_as_they_are_by_show(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

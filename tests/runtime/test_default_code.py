@@ -18,6 +18,8 @@ AGAIN = (
     "emit/covariance_sde/test_kernel.py::test_coefficients_are_the_published_ones[drift-3]",
     "emit/covariance_sde/test_kernel.py::test_covariance_of_the_noise_is_the_diffusion[3]",
     "runtime/common/test_lanes.py::test_over_lanes_is_vmap[3]",
+    "runtime/paths/test_blocks_and_bits.py::"
+    "test_later_paths_have_the_bits_that_they_have_in_the_whole[3]",
     "runtime/paths/test_simulate.py::test_block_size_changes_no_bits[0.02]",
     "runtime/paths/test_simulate.py::test_fixed_steps_have_the_mean_and_second_moments[options0]",
     "runtime/closures/test_solver.py::"

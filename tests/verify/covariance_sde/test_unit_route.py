@@ -269,6 +269,7 @@ def test_smooth_units_with_two_weights_are_averaged_one_at_a_time() -> None:
     assert max(rung.figures.values()) < 1e-10
 
 
+@pytest.mark.slow  # quick: test_attention_and_a_kinked_mlp_side_by_side
 def test_kinked_functions_of_logits() -> None:
     """Two kinks in one matrix, beside a softmax of the same logits; and wrong coefficients."""
     result = derive(model(many_keys))
