@@ -99,7 +99,7 @@ def equal_angles(rates: EqualAngles, names: Names) -> Check:
     worst = 0.0
     for seed, tokens, cosine in ((7, 4, 0.3), (8, 6, -0.1), (9, 3, 0.8)):
         radius = 1.0 if names.model.sphere else 1.3
-        one = simplex(instance(names.model, seed), tokens, cosine, radius)
+        one = simplex(instance(names.model, seed, d=tokens), tokens, cosine, radius)
         found = text_gram_rate(one)
         values = {RHO: cosine, RADIUS: radius, COUNT: tokens, **one.numbers}
         rate = number(rates.cosine, values)
@@ -169,7 +169,7 @@ def energy(found: Gradient, names: Names, book: Book) -> Check:
         dissipated = float((one.mass * weight * (v * v).sum(1)).sum())
         along = _slope_along(one, found.energy, book, v)
         worst = max(worst, residual(np.asarray(along), np.asarray(dissipated)))
-        worst = worst if np.min(weight) > 0 else float("inf")
+        worst = worst if np.min(weight) > 0 or not found.positive else float("inf")
     what = "differences of E against the text's velocity, and along it"
     return Check(what, worst, BY_DIFFERENCES)
 

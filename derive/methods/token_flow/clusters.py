@@ -19,7 +19,7 @@ from derive.methods.token_flow.gram import OTHER, in_products
 from derive.methods.token_flow.instances import FlowInstance, at, instance, tangent
 from derive.methods.token_flow.names import Names
 
-SEPARATION = 1e-5
+SEPARATION = 1e-6
 
 
 def pushes(velocity: Expression, names: Names, book: Book) -> Expression:
@@ -59,4 +59,4 @@ def by_the_text(found: Expression, names: Names, book: Book) -> Check:
             v = tangent(FlowInstance(one.model, x, mass, one.arrays, one.params))[-1]
             decay = -float(v @ off) / SEPARATION
             worst = max(worst, abs(decay - rates[k]) / max(abs(rates[k]), 1e-3))
-    return Check("a token of no mass beside a cluster, moved by the text", worst, 1e-6)
+    return Check("a token of no mass beside a cluster, moved by the text", worst, 1e-5)
