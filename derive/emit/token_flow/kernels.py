@@ -20,6 +20,7 @@ from derive.emit.token_flow.code import FlowCode
 from derive.emit.token_flow.scalar_code import statements
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
+from derive.methods.token_flow.gram import Leaves
 from derive.methods.token_flow.harmonics import T
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.notation.common.arrays import walk
@@ -124,8 +125,9 @@ def _attention(parts: Parts, result: TokenFlow) -> None:
 
 def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
     """Rates of inner products: of clusters with masses, digits of slow rates kept; of tokens."""
-    if result.model.sphere:
-        _slow_rate(parts, result)
+    push = _pushes(result)
+    if push is not None:
+        _slow_rate(parts, result, push)
     else:
         doc = "Rates of the inner products G (K, K) of K clusters with masses (K,), (K, K)."
         _array(parts, result, "cluster_rate", "G, masses, params", doc, rate, _CLUSTERS)
@@ -138,9 +140,18 @@ def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
 _CLUSTERS = {"R": "G", "mass": "masses"}
 
 
-def _slow_rate(parts: Parts, result: TokenFlow) -> None:
+def _pushes(result: TokenFlow) -> Expression | None:
+    """What pulls a token on the sphere, where that is tokens alone and no turning by a matrix."""
+    if not result.model.sphere:
+        return None
+    try:
+        return pushes(result.velocity, result.names, result.book)
+    except Leaves:
+        return None
+
+
+def _slow_rate(parts: Parts, result: TokenFlow, push: Expression) -> None:
     """sum_k w_ak <P_a x_k, x_b> + (a <-> b), w_ak the push of x_k: no large terms cancel."""
-    push = pushes(result.velocity, result.names, result.book)
     code = _code(parts, result, _CLUSTERS)
     text = code.expression(push)
     weights = code.assign("pushes", text)

@@ -44,8 +44,6 @@ class TokenReader(Reader):
 
     def _function(self, node: Array) -> Read:
         base, name, body = composed(node)
-        if _parameters(body):  # between two functions: the inner one is an argument
-            base, (name, body) = node.args[0], node.data
         argument, axes = self.of(base)
         if not argument.tensors():
             return scalar(body(sp.Add(*(c for c, _ in argument.terms))), argument.free), axes
@@ -54,10 +52,10 @@ class TokenReader(Reader):
         if name == "exp_power":  # exp of a polynomial: the polynomial itself is multiplied out
             inner, axes = self.of(node.args[0])
             return self._exponential(inner), axes
-        if _parameters(body):
+        if body.free_symbols:
             raise Refusal(
-                f"{body.expr} has {_parameters(body)[0]} outside its argument; a power is written "
-                "as exp(p * log(...))",
+                f"{body.expr} has {min(map(str, body.free_symbols))} outside its argument; a power "
+                "is written as exp(p * log(...))",
                 node.place,
             )
         rule = Rule(self.book.named(name, body), body)
@@ -111,10 +109,6 @@ class TokenReader(Reader):
             "weights in closed form",
             node.place,
         )
-
-
-def _parameters(body: sp.Lambda) -> list[str]:
-    return sorted(str(s) for s in body.expr.free_symbols - set(body.variables))
 
 
 def velocity_of(traced: ClosureTrace, names: Names, book: Book) -> Expression:
