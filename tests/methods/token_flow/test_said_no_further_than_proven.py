@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sympy as sp
 from odd_flows import beta, d, kappa
+from odd_flows import unit as unit_of_another_file
 
 from derive.errors import DefinitionError, Refusal
 from derive.methods.common.record import require_sound
@@ -247,3 +248,11 @@ def test_the_dimension_of_tokens_is_not_called_as_their_number(monkeypatch):
         @token_flow(state="x[n]", on=sphere)
         def named(x, y):
             return average(y, exp(beta * (x @ y)))
+
+
+def test_a_helper_of_another_file_is_read_as_the_texts_own():
+    @on_sphere
+    def borrowed(x, y):
+        return unit_of_another_file(average(y, exp(beta * (x @ y))))
+
+    sound(borrowed)
