@@ -17,7 +17,7 @@ from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import local
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
-from derive.emit.token_flow.scalar_code import statements
+from derive.emit.token_flow.scalar_code import WORDS, statements
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
@@ -212,7 +212,7 @@ def _growth(parts: Parts, result: TokenFlow) -> None:
 
 def _of_angle(expression: sp.Expr, parts: Parts) -> str:
     text = scalars.python(expression)
-    for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf"):
+    for word in WORDS:
         if f"{word}(" in text:
             parts.words.add(word)
     if not expression.has(T):

@@ -21,7 +21,7 @@ from derive.version import ENGINE
 
 #: words of `derive.runtime.flows.words`; all others are those of closures
 OWN = frozenset(
-    ["equal_masses", "growth_rate", "tangent", "towards", "uniform_mean", "with_transpose"]
+    ["equal_masses", "growth_rate", "relu", "tangent", "towards", "uniform_mean", "with_transpose"]
 )
 
 

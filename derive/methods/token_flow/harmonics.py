@@ -60,7 +60,11 @@ def growth(velocity: Expression, noise: Expression | None, names: Names, book: B
     push = sp.Add(*(c * uniform.pushed(f) for c, f in slope.terms))
     for value in (push, *uniform.means.values()):
         _require_smooth(value)
-    return Growth(sp.simplify(push), tuple(uniform.means.items()), _diffusion(noise, names))
+    return Growth(
+        sp.simplify(push).rewrite([sp.cosh, sp.sinh], sp.exp),
+        tuple(uniform.means.items()),
+        _diffusion(noise, names),
+    )
 
 
 def _require_smooth(value: sp.Expr) -> None:

@@ -17,6 +17,11 @@ NODES = 256  # of the angle: means of analytic functions are exact to rounding u
 LARGEST = 40_000  # dimension: the uniform law's angles crowd within 1 / sqrt(d)
 
 
+def relu(value: jax.Array) -> jax.Array:
+    """The positive part."""
+    return jax.nn.relu(value)
+
+
 def tangent(velocity: jax.Array, x: jax.Array) -> jax.Array:
     """v - <v, x> x for tokens x (n, d) of unit length."""
     return velocity - jnp.sum(velocity * x, axis=-1, keepdims=True) * x
@@ -64,7 +69,7 @@ def _angles(d: Any, degree: int) -> tuple[jax.Array, jax.Array]:
     largest = 0.0 if isinstance(d, jax.core.Tracer) else float(np.max(d))
     if largest > LARGEST:
         raise ValueError(f"d = {largest:g}: growth is integrated by points up to d = {LARGEST}")
-    z, w = _gauss(NODES + 2 * degree + 12 * int(np.sqrt(largest)))
+    z, w = _gauss(NODES + 2 * degree + 5 * int(np.sqrt(largest)))
     dtype = jnp.result_type(float)
     return jnp.asarray((z + 1) * np.pi / 2, dtype), jnp.asarray(w * np.pi / 2, dtype)
 
