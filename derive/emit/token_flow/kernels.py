@@ -17,9 +17,10 @@ from derive.emit.common.kernel import Kernel
 from derive.emit.common.names import local
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
-from derive.emit.token_flow.scalar_code import statements
+from derive.emit.token_flow.scalar_code import WORDS, statements
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
+from derive.methods.token_flow.gram import Leaves
 from derive.methods.token_flow.harmonics import T
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.notation.common.arrays import walk
@@ -72,8 +73,9 @@ def parts_of(result: TokenFlow) -> Parts:
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
     if isinstance(result.gram_rate, Expression):
         _clusters(parts, result, result.gram_rate)
-    if result.model.sphere and isinstance(result.gram_rate, Expression):
-        _circle(parts, result)
+    push = _pushes(result) if isinstance(result.gram_rate, Expression) else None
+    if push is not None:
+        _circle(parts, result, push)
     if not isinstance(result.contraction, Absent):
         doc = (
             "Rates (K,) at which a token beside a cluster closes in on it, off the span of the "
@@ -141,8 +143,9 @@ def _attention(parts: Parts, result: TokenFlow) -> None:
 
 def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
     """Rates of inner products: of clusters with masses, digits of slow rates kept; of tokens."""
-    if result.model.sphere:
-        _slow_rate(parts, result)
+    push = _pushes(result)
+    if push is not None:
+        _slow_rate(parts, result, push)
     else:
         doc = "Rates of the inner products G (K, K) of K clusters with masses (K,), (K, K)."
         _array(parts, result, "cluster_rate", "G, masses, params", doc, rate, _CLUSTERS)
@@ -155,10 +158,10 @@ def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
 _CLUSTERS = {"R": "G", "mass": "masses"}
 
 
-def _circle(parts: Parts, result: TokenFlow) -> None:
+def _circle(parts: Parts, result: TokenFlow, push: Expression) -> None:
     """theta_a' = sum_b w_ab sin(theta_b - theta_a), w at R_ab = cos(theta_a - theta_b)."""
     code = _code(parts, result, {"R": "G", "mass": "mass"})
-    text = code.expression(pushes(result.velocity, result.names, result.book))
+    text = code.expression(push)
     weights = code.assign("pushes", text)
     code.words |= {"equal_masses", "cosines", "sines", "contract"}
     lines = ["G = cosines(theta)"]
@@ -171,9 +174,18 @@ def _circle(parts: Parts, result: TokenFlow) -> None:
     parts.kernels.append(Kernel("circle_rate", "theta, params", doc, body, result_))
 
 
-def _slow_rate(parts: Parts, result: TokenFlow) -> None:
+def _pushes(result: TokenFlow) -> Expression | None:
+    """What pulls a token on the sphere, where that is tokens alone and no turning by a matrix."""
+    if not result.model.sphere:
+        return None
+    try:
+        return pushes(result.velocity, result.names, result.book)
+    except Leaves:
+        return None
+
+
+def _slow_rate(parts: Parts, result: TokenFlow, push: Expression) -> None:
     """sum_k w_ak <P_a x_k, x_b> + (a <-> b), w_ak the push of x_k: no large terms cancel."""
-    push = pushes(result.velocity, result.names, result.book)
     code = _code(parts, result, _CLUSTERS)
     text = code.expression(push)
     weights = code.assign("pushes", text)
@@ -234,7 +246,7 @@ def _growth(parts: Parts, result: TokenFlow) -> None:
 
 def _of_angle(expression: sp.Expr, parts: Parts) -> str:
     text = scalars.python(expression)
-    for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf"):
+    for word in WORDS:
         if f"{word}(" in text:
             parts.words.add(word)
     if not expression.has(T):

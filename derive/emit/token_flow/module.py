@@ -26,6 +26,7 @@ OWN = frozenset(
         "equal_masses",
         "growth_rate",
         "in_frame",
+        "relu",
         "sines",
         "tangent",
         "towards",

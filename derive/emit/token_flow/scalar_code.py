@@ -9,7 +9,7 @@ import sympy as sp
 from derive.emit.common import scalars
 from derive.emit.common.names import fresh
 
-WORDS = ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf")
+WORDS = ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "relu")
 
 
 def statements(

@@ -249,7 +249,10 @@ def composed(node: Array) -> tuple[Array, str, sp.Lambda]:
     base, inner, names = _profile(node.args[0])
     if base is None or not names or base.shape != node.shape:
         return node.args[0], name, body
-    return base, "_".join((name, *dict.fromkeys(names))), sp.Lambda(_S, body(inner))
+    whole = sp.Lambda(_S, body(inner))
+    if whole.free_symbols:  # a parameter between the two: the inner one is an argument
+        return node.args[0], name, body
+    return base, "_".join((name, *dict.fromkeys(names))), whole
 
 
 def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:

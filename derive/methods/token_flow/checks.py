@@ -99,7 +99,7 @@ def equal_angles(rates: EqualAngles, names: Names) -> Check:
     worst = 0.0
     for seed, tokens, cosine in ((7, 4, 0.3), (8, 6, -0.1), (9, 3, 0.8)):
         radius = 1.0 if names.model.sphere else 1.3
-        one = simplex(instance(names.model, seed), tokens, cosine, radius)
+        one = simplex(instance(names.model, seed, d=tokens), tokens, cosine, radius)
         found = text_gram_rate(one)
         values = {RHO: cosine, RADIUS: radius, COUNT: tokens, **one.numbers}
         rate = number(rates.cosine, values)
@@ -169,7 +169,7 @@ def energy(found: Gradient, names: Names, book: Book) -> Check:
         dissipated = float((one.mass * weight * (v * v).sum(1)).sum())
         along = _slope_along(one, found.energy, book, v)
         worst = max(worst, residual(np.asarray(along), np.asarray(dissipated)))
-        worst = worst if np.min(weight) > 0 else float("inf")
+        worst = worst if np.min(weight) > 0 or not found.positive else float("inf")
     what = "differences of E against the text's velocity, and along it"
     return Check(what, worst, BY_DIFFERENCES)
 
@@ -186,14 +186,15 @@ def closed(weight: Expression, names: Names, book: Book, gradient: bool) -> Chec
     """The curl of m_a g_a v_a by differences of the text, in tangential directions."""
     one = instance(names.model, 15, tokens=3)
     rng = generator(87, 1)
-    largest = 0.0
+    largest, scale = 0.0, 1e-3
     for _ in range(4):
         first, second = rng.standard_normal((2, *one.x.shape))
         if names.model.sphere:
             first, second = (s - (s * one.x).sum(1, keepdims=True) * one.x for s in (first, second))
-        curl = _turn(one, weight, book, first, second) - _turn(one, weight, book, second, first)
-        size = np.linalg.norm(first) * np.linalg.norm(second)
-        largest = max(largest, float(abs(curl) / size))
+        there = _turn(one, weight, book, first, second)
+        back = _turn(one, weight, book, second, first)
+        largest, scale = max(largest, abs(there - back)), max(scale, abs(there), abs(back))
+    largest /= scale
     if gradient:
         return Check("curl of the text's weighted velocity by differences", largest, BY_DIFFERENCES)
     what = "curl of the text's velocity by differences does not vanish (1e-5 / size)"

@@ -45,6 +45,8 @@ def closing(rates: EqualAngles) -> Closing:
     for order in range(1, ORDERS + 1):
         slope = rates.cosine.diff(RHO, order).subs(RHO, 1)
         coefficient = tidy(slope * (-1) ** order / sp.factorial(order))
+        if coefficient.has(sp.nan, sp.zoo, sp.oo):
+            raise NoBalance("rho' is no power series about rho = 1")
         if coefficient != 0:
             break
     else:
@@ -74,6 +76,8 @@ def _with_radius(rate: sp.Expr, growth: sp.Expr, next_terms: tuple[sp.Expr, ...]
     """
     if growth == 0:
         raise NoBalance("the radius stands still at consensus: the rate depends on where it ends")
+    if not growth.is_positive:
+        raise NoBalance(f"at consensus r' = {growth}, which is not seen to be positive")
     speed, power = _leading(growth)
     ratio, decay = _leading(tidy(rate / growth))
     if power > 1:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from derive.calculus.index.defined import Book, placed, plus, spread
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index, fresh
@@ -23,9 +25,9 @@ from derive.methods.token_flow.clusters import contraction, pushes
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
-from derive.methods.token_flow.gram import Leaves, gram_rate, projected
+from derive.methods.token_flow.gram import Leaves, gram_rate, in_products, projected
 from derive.methods.token_flow.harmonics import growth
-from derive.methods.token_flow.instances import on_home
+from derive.methods.token_flow.instances import instance, on_home, text_velocity
 from derive.methods.token_flow.lone import frame, lone
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
@@ -38,10 +40,12 @@ from derive.notation.flows.model import FlowDefinition, trace_flow
 def derive(model: FlowDefinition) -> TokenFlow:
     """All that is derived of a definition.  Raises DefinitionError, Refusal with the place."""
     traced = trace_flow(model)
+    _require_finite(model)
     require_one_sign(model, traced, lambda points: on_home(model, points))
     names, book = Names(model), Book(pairs=COUNT)
     velocity = velocity_of(traced, names, book)
-    if velocity.is_zero:
+    moving = projected(velocity, names) if model.sphere else velocity
+    if in_products(moving, names, book, "own").is_zero:
         raise Refusal("the velocity vanishes: no token moves", model.place)
     noise = _noise(traced, names, book)
     rate: Any = Absent("the noise")
@@ -75,6 +79,17 @@ def derive(model: FlowDefinition) -> TokenFlow:
     steps = _steps(result)
     found = tuple(f for step in steps for f in step.facts)
     return replace(result, equations=_equations(result), steps=steps, facts=found)
+
+
+def _require_finite(model: FlowDefinition) -> None:
+    for seed in (1, 2):
+        if not np.all(np.isfinite(text_velocity(instance(model, seed)))):
+            raise Refusal(
+                "the velocity is infinite or no number: a token is among those that it sees, so "
+                "that y = x happens, and a strict mask (tau < s) leaves the first token none to "
+                "average over",
+                model.place,
+            )
 
 
 def _or_absent(make: Any) -> Any:
@@ -180,7 +195,7 @@ def _reductions(result: TokenFlow) -> Step:
     names = result.names
     pushed: Any = Absent("no sphere")
     if names.model.sphere:
-        pushed = pushes(result.velocity, names, result.book)
+        pushed = _or_absent(lambda: pushes(result.velocity, names, result.book))
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),

@@ -10,8 +10,11 @@ Weights that are tried: 1, and the inverse of what all terms of a token's veloci
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 
 import sympy as sp
 
@@ -51,6 +54,7 @@ class Gradient:
     weighted: Expression | None = None
     energy: Expression | None = None
     left: str = ""
+    positive: bool = True
 
 
 def gradient(velocity: Expression, names: Names, book: Book) -> Gradient:
@@ -59,9 +63,20 @@ def gradient(velocity: Expression, names: Names, book: Book) -> Gradient:
     for weight, weighted in _weightings(unrolled(velocity, book), names, book):
         rest = antisymmetric(weighted, names, book)
         if rest.is_zero:
-            return Gradient(weight, weighted, _energy(weighted, names, book))
+            positive = _is_positive(weight, book)
+            return Gradient(weight, weighted, _energy(weighted, names, book), positive=positive)
         left = left or show_term(rest, 0)
     return Gradient(None, left=left)
+
+
+def _is_positive(weight: Expression, book: Book) -> bool:
+    """A normaliser whose coefficients are positive; its weights have one sign as it is."""
+    own = {f.tensor for _, factors in weight.terms for f in factors if f.indices == weight.free}
+    rules = [book.of[t].data[0] for t in own if t in book.of and book.of[t].kind == "ridge"]
+    bodies = [r.body(sp.Dummy(positive=True)) for r in rules]
+    bodies += [r.body(sp.Dummy(negative=True)) for r in rules]
+    signs = (b.is_positive or b.is_real is False for b in bodies)  # a root has no value below zero
+    return all(signs) and all(c.is_positive for c, _ in weight.terms)
 
 
 def unrolled(expression: Expression, book: Book) -> Expression:
@@ -102,14 +117,13 @@ def _weightings(
     """(g, g v): one, and the inverse of the factors of token a alone that all terms share."""
     a = names.s
     yield scalar(sp.Integer(1), (a,)), velocity
-    first, *others = [list(f) for _, f in velocity.terms] or [[]]
-    shared = [
-        factor
-        for factor in first
-        if factor.indices == (a,)
-        and factor.tensor.kind in ("reciprocal", "ridge")
-        and all(factor in f for f in others)
+    terms = [
+        Counter(
+            f for f in factors if f.indices == (a,) and f.tensor.kind in ("reciprocal", "ridge")
+        )
+        for _, factors in velocity.terms
     ]
+    shared = sorted(reduce(and_, terms).elements(), key=str) if terms else []
     if not shared:
         return
     weight, out = scalar(sp.Integer(1), (a,)), []
@@ -120,7 +134,9 @@ def _weightings(
         for factor in shared:
             left.remove(factor)
         out.append((coefficient, tuple(left)))
-    yield weight, collect(velocity.free, out)
+    negative = all(c.is_negative for c, _ in weight.terms)
+    weighted = collect(velocity.free, out)
+    yield (-weight, -weighted) if negative else (weight, weighted)
 
 
 def _inverse(factor: Factor, book: Book) -> Expression:

@@ -51,8 +51,8 @@ def gram(rate: Expression | Absent, names: Names, check: Check) -> Fact:
 
 def equal_angles(rates: EqualAngles | Absent, names: Names) -> Fact:
     if isinstance(rates, Absent):
-        words = f"equal angles are not preserved: {rates.why}"
-        return Fact(words, "equal angles", None, "the derivation meets what is named")
+        words = f"equal angles are not seen to be preserved: {rates.why}"
+        return Fact(words, "equal angles", None, "what is not found is not compared")
     free = "" if rates.radius is None else " and all radii equal"
     words = f"equal angles{free} are preserved, for tokens of equal mass"
     return Fact(words, "equal angles", checks.equal_angles(rates, names))
@@ -83,16 +83,16 @@ def closing(found: Closing | Absent, rates: EqualAngles | Absent, names: Names) 
 
 def _tail(found: Closing) -> str:
     exponent = sp.sstr(found.exponent)
-    radius = ""
+    where, radius = "where rho goes to 1", ""
     if found.radius is not None:
         speed, power = found.radius
         grows = f"r' {'->' if power == 0 else '~'} {sp.sstr(speed * RADIUS**power)}"
-        radius = f", the radius by {grows}"
+        where, radius = f"{where} and r to oo", f", the radius by {grows}"
     if found.kind == "open":
-        return f"as t -> oo rho does not go to 1{radius}: angles freeze"
+        return f"as t -> oo, where r goes to oo, rho does not go to 1{radius}: angles freeze"
     if found.kind == "exponential":
-        return f"where rho goes to 1, 1 - rho ~ exp(-{_in_product(exponent)} t){radius}"
-    return f"where rho goes to 1, 1 - rho ~ t^(-{exponent}){radius}"
+        return f"as t -> oo, {where}, 1 - rho ~ exp(-{_in_product(exponent)} t){radius}"
+    return f"as t -> oo, {where}, 1 - rho ~ t^(-{exponent}){radius}"
 
 
 def _in_product(text: str) -> str:
@@ -186,6 +186,7 @@ def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fa
         words = "the energy of the drift is E; with noise it may fall"
         return (*out, Fact(words, "energy", checks.energy(found, names, book)))
     words = f"energy identity: E' = sum_a mass[a]{g} |x_a'|^2, so that E never falls"
+    words += "" if found.positive else " where every g[a] is positive"
     return (*out, Fact(words, "energy", checks.energy(found, names, book)))
 
 
@@ -202,5 +203,5 @@ def growth(found: Growth | Absent, names: Names) -> tuple[Fact, ...]:
     )
     words += f", {means}" if means else ""
     if found.diffusion != 0:
-        words += f", less {sp.sstr(found.diffusion)} k (k + d - 2) by the noise"
+        words += f", less {_in_product(sp.sstr(found.diffusion))} k (k + d - 2) by the noise"
     return (Fact(words, "growth", growth_values.by_the_text(found, names)),)

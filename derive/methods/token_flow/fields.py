@@ -52,6 +52,12 @@ class TokenReader(Reader):
         if name == "exp_power":  # exp of a polynomial: the polynomial itself is multiplied out
             inner, axes = self.of(node.args[0])
             return self._exponential(inner), axes
+        if body.free_symbols:
+            raise Refusal(
+                f"{body.expr} has {min(map(str, body.free_symbols))} outside its argument; a power "
+                "is written as exp(p * log(...))",
+                node.place,
+            )
         rule = Rule(self.book.named(name, body), body)
         return self.defined("ridge", argument, (rule, 0)), axes
 

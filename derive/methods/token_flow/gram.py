@@ -41,21 +41,22 @@ def inner(velocity: Expression, names: Names, other: Index) -> Expression:
 
 
 def half_rate(velocity: Expression, names: Names, book: Book) -> Expression:
-    """<velocity of x_a, x_b> over (a, b) in inner products, projected on the sphere."""
+    """<velocity of x_a, x_b> over (a, b), projected on the sphere, in inner products."""
     a, b = names.s, OTHER
     towards = spread(inner(velocity, names, b), (a, b))
     if names.model.sphere:
         pair = in_products(_product(names, a, b), names, book)
-        radial = in_products(spread(inner(velocity, names, a), (a,)), names, book)
-        towards = in_products(towards, names, book)
+        radial = in_products(spread(inner(velocity, names, a), (a,)), names, book, "some")
+        towards = in_products(towards, names, book, "some")
         return spread(plus(towards, -(radial * pair)), (a, b))
-    return in_products(towards, names, book)
+    return in_products(towards, names, book, "some")
 
 
 def gram_rate(velocity: Expression, names: Names, book: Book) -> Expression:
     """R' over (a, b).  Raises Leaves."""
     half = half_rate(velocity, names, book)
-    return spread(plus(half, swapped(half, names.s, OTHER)), (names.s, OTHER))
+    rate = spread(plus(half, swapped(half, names.s, OTHER)), (names.s, OTHER))
+    return in_products(rate, names, book)
 
 
 def swapped(expression: Expression, a: Index, b: Index) -> Expression:

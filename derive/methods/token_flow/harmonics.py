@@ -25,7 +25,7 @@ import sympy as sp
 from derive.calculus.arrays.scalar_functions import derivative_of
 from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, differentiate, spread
-from derive.calculus.index.expressions import Expression
+from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Factors, Index, indices_of
 from derive.calculus.index.text import show_term
 from derive.methods.token_flow.energy import unrolled
@@ -58,7 +58,22 @@ def growth(velocity: Expression, noise: Expression | None, names: Names, book: B
     uniform = _Uniform(names, book, {})
     _require_stationary(velocity, names, book)
     push = sp.Add(*(c * uniform.pushed(f) for c, f in slope.terms))
-    return Growth(sp.simplify(push), tuple(uniform.means.items()), _diffusion(noise, names))
+    for value in (push, *uniform.means.values()):
+        _require_smooth(value)
+    return Growth(
+        sp.simplify(push).rewrite([sp.cosh, sp.sinh], sp.exp),
+        tuple(uniform.means.items()),
+        _diffusion(noise, names),
+    )
+
+
+def _require_smooth(value: sp.Expr) -> None:
+    """No kink and no root that vanishes between -1 and 1: quadratures by points would miss it."""
+    kinks = value.atoms(sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
+    powers = [p for p in value.atoms(sp.Pow) if not p.exp.is_Integer or p.exp < 0]
+    ends = [p for p in powers if any(p.base.subs(T, end) == 0 for end in (-1, 0, 1)) and p.has(T)]
+    if any(found.has(T) for found in (*kinks, *ends)):
+        raise Unlike("the push has a kink or a singular point, which its quadrature would miss")
 
 
 def _require_stationary(velocity: Expression, names: Names, book: Book) -> None:
@@ -80,7 +95,7 @@ def _diffusion(noise: Expression | None, names: Names) -> sp.Expr:
     for coefficient, factors in noise.terms:
         if len(noise.terms) == 1 and [f.tensor.kind for f in factors] == ["delta"]:
             return coefficient / 2
-    raise Unlike("the noise is not the same in all directions")
+    raise Unlike("the noise is not seen to be the same in all directions")
 
 
 @dataclass
@@ -143,7 +158,12 @@ class _Uniform:
     def _mean(self, group: Factors, where: dict[Index, int]) -> sp.Expr:
         """Sum over tokens that all others see from one token: a mean over t for each."""
         bound = sorted(indices_of(group) - set(where))
+        if any(i.dim != COUNT for i in bound):
+            term = show_term(collect((), [(sp.Integer(1), group)]), 0)
+            raise Unlike(f"{term} is no function of inner products")
         centres = {i for f in group for i in f.indices if i in where}
+        if not centres and [f.tensor for f in group] == [self.names.mass]:
+            return sp.Integer(1)
         if len(centres) != 1:
             raise Unlike("a sum over tokens depends on two of them")
         (centre,) = centres
@@ -163,7 +183,9 @@ class _Uniform:
         inside = tuple(f for f in group if f not in masses)
         integrand = self._factors(inside, {centre: 0, token: 1})
         known = {w: s for s, w in self.means.items()}
-        symbol = known.get(integrand) or sp.Symbol(f"M_{len(self.means) + 1}", positive=True)
+        symbol = known.get(integrand) or sp.Symbol(
+            f"M_{len(self.means) + 1}", real=True, positive=integrand.is_positive or None
+        )
         self.means[symbol] = integrand
         return symbol
 

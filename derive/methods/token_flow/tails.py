@@ -15,6 +15,7 @@ from derive.methods.token_flow.closing import Closing, U
 from derive.methods.token_flow.equal_angles import RADIUS, RHO, EqualAngles
 from derive.methods.token_flow.instances import instance
 from derive.methods.token_flow.names import COUNT, Names
+from derive.methods.token_flow.scalar_values import number
 
 TOKENS = 5
 STEPS = 4000
@@ -23,10 +24,10 @@ STEPS = 4000
 def near_consensus(found: Closing, rates: EqualAngles, names: Names) -> Check:
     """rho' at small 1 - rho against its leading term."""
     one = instance(names.model, 30)
-    values = {**one.numbers, COUNT: TOKENS, RADIUS: sp.Rational(13, 10)}
     small = sp.Rational(1, 10**12)
-    exact = rates.cosine.subs(RHO, 1 - small).subs(values).evalf(40)
-    leading = (found.rate * small**found.order).subs(values).evalf(40)
+    values = {**one.numbers, COUNT: TOKENS, RADIUS: sp.Rational(13, 10), RHO: 1 - small}
+    exact = number(rates.cosine, values)
+    leading = number(found.rate * small**found.order, values)
     return Check("rho' at 1 - rho = 1e-12", float(abs(exact / leading - 1)), 1e-6)
 
 

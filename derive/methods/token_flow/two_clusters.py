@@ -45,7 +45,8 @@ def two_clusters(rate: Expression, names: Names, book: Book) -> TwoClusters:
 
 
 def _exponent(rate: sp.Expr) -> tuple[sp.Symbol, sp.Expr] | None:
-    """log(time) / p as p -> oo at equal masses, if there is one parameter p in exponentials."""
+    """log(time) / p as p -> oo at equal masses, if there is one parameter p in exponentials and
+    g' is seen to be positive at every angle in between."""
     equal = tidy(rate.subs(MASS, sp.Rational(1, 2)))
     exponentials = sorted(equal.atoms(sp.exp), key=sp.default_sort_key)
     inside = {s for e in exponentials for s in e.free_symbols} - {COSINE}
@@ -59,13 +60,15 @@ def _exponent(rate: sp.Expr) -> tuple[sp.Symbol, sp.Expr] | None:
     rational = equal.xreplace({exponentials[0]: small})
     if not rational.is_rational_function(small):
         return None
-    falls = bool(slope.subs(COSINE, 0) < 0)  # which end the exponential goes to
-    top, bottom = (sp.Poly(p, small) for p in sp.fraction(sp.together(rational)))
-    lead = _end(top, falls) - _end(bottom, falls)
+    parts = [sp.Poly(p, small) for p in sp.fraction(sp.together(rational))]
+    side = _sign(slope)  # which end the exponential goes to
+    if side == 0 and any(len(p.monoms()) > 1 for p in parts):
+        return None
+    lead = _end(parts[0], side < 0) - _end(parts[1], side < 0)
     height = sp.expand(-lead * slope)
     # the largest value over [g_0, 1]: at g_0 where it falls with g
     drop = sp.diff(height, COSINE)
-    if not _attracts(equal, large):
+    if _common_sign(parts[0]) * _common_sign(parts[1]) != 1:
         return None
     if drop.is_number and drop <= 0:
         return large, sp.factor(height.subs(COSINE, START))
@@ -77,8 +80,26 @@ def _end(polynomial: sp.Poly, low: bool) -> int:
     return min(powers) if low else max(powers)
 
 
-def _attracts(rate: sp.Expr, large: sp.Symbol) -> bool:
-    """Does g grow at all angles, all other parameters being one?"""
-    others = dict.fromkeys(rate.free_symbols - {COSINE, large}, sp.Integer(1))
-    at = sp.lambdify([COSINE, large], rate.xreplace(others), "math")
-    return all(at(k / 20, size) > 0 for k in range(-19, 20) for size in (2.0, 10.0))
+def _common_sign(polynomial: sp.Poly) -> int:
+    """The sign of all coefficients; zero where they differ or one is not seen."""
+    signs = {_sign(c) for c in polynomial.coeffs()}
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _sign(expression: sp.Expr) -> int:
+    """The sign at every angle in between, -1 < g < 1; zero where it changes or is not seen."""
+    constant, factors = sp.factor_list(expression)
+    sign = int(sp.sign(constant))
+    for factor, power in factors:
+        sign *= _sign_of_factor(sp.sympify(factor)) ** int(power)
+    return sign
+
+
+def _sign_of_factor(factor: sp.Expr) -> int:
+    if not factor.has(COSINE):
+        return 1 if factor.is_positive else -1 if factor.is_negative else 0
+    if factor.free_symbols != {COSINE} or not factor.is_polynomial(COSINE):
+        return 0
+    between = sp.Poly(factor, COSINE)
+    ends = sum(between.eval(end) == 0 for end in (-1, 1))
+    return 0 if between.count_roots(-1, 1) > ends else int(sp.sign(between.eval(0)))

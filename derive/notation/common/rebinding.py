@@ -1,7 +1,8 @@
 """Gives the global names of a definition's function numeric meanings, so that it runs on numbers.
 
 The second reading runs the same code.  What the text's file binds gets a numeric meaning: declared
-symbols, the words of the notation, numbers of SymPy, and the file's own functions in turn.
+symbols, the words of the notation, numbers of SymPy, and in turn the functions of this file and
+of those that it imports.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def rebound(
     """
     assert isinstance(function, types.FunctionType)
     home = function.__globals__
-    names: dict[str, Any] = {}
+    homes: dict[int, dict[str, Any]] = {}  # of each file that is read, its names' meanings
 
     def meaning(value: Any) -> Any:
         found = own(value)
@@ -49,20 +50,36 @@ def rebound(
             return types.SimpleNamespace(**{**vars(sp), **_EXACT})
         if _is_word(value) and value.__name__ in words:
             return words[value.__name__]
-        if isinstance(value, types.FunctionType) and value.__globals__ is home:
+        if isinstance(value, types.FunctionType) and (
+            value.__globals__ is home or _is_of_a_text(value)
+        ):
             return rebuilt(value)
         return value
+
+    def names_of(given: dict[str, Any]) -> dict[str, Any]:
+        if id(given) not in homes:
+            names = homes[id(given)] = {}
+            names |= {name: meaning(value) for name, value in given.items()}
+        return homes[id(given)]
 
     def rebuilt(plain: types.FunctionType) -> types.FunctionType:
         cells = tuple(types.CellType(meaning(c.cell_contents)) for c in plain.__closure__ or ())
         # declared dimensions and parameters may stand as defaults too
         defaults = tuple(meaning(d) for d in plain.__defaults__ or ())
-        out = types.FunctionType(plain.__code__, names, plain.__name__, defaults, cells)
+        out = types.FunctionType(
+            plain.__code__, names_of(plain.__globals__), plain.__name__, defaults, cells
+        )
         out.__kwdefaults__ = {k: meaning(d) for k, d in (plain.__kwdefaults__ or {}).items()}
         return out
 
-    names |= {name: meaning(value) for name, value in home.items()}
     return rebuilt(function)
+
+
+def _is_of_a_text(function: types.FunctionType) -> bool:
+    """Whether a function of another file is written in the notation's words."""
+    module = function.__module__ or ""
+    ours = module.startswith("derive.") and not module.startswith("derive.theory.")
+    return not ours and any(_is_word(v) for v in function.__globals__.values())
 
 
 def _is_word(value: Any) -> bool:

@@ -34,9 +34,10 @@ TAKEN = frozenset(
     """
     R G n masses mass rho radius degree energy gram_rate equal_angle_rate growth solve
     solve_clusters cluster_rate flow attention_matrix limit_object gram
+    g r t k E mu
     """.split()  # noqa: SIM905
 )
-_MADE = re.compile(r"A_\d+$")
+_MADE = re.compile(r"[AM]_\d+$")
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def token_flow(*, state: str, on: Domain = space) -> Callable[[Callable[..., Any
 
 
 def _require_free(model: ClosureModel, place: Place) -> None:
-    for given in (*(m.data for m in model.matrices), *(p.name for p in model.params)):
-        if given in TAKEN or _MADE.match(given):
-            raise DefinitionError(
-                f"the name {given} is taken: kernels of token flows use it; rename it", place
-            )
+    names = [*(m.data for m in model.matrices), *(p.name for p in model.params)]
+    taken = [given for given in names if given in TAKEN or _MADE.match(given)]
+    taken += [dim.name for dim in model.dims if dim.name == "n"]
+    if taken:
+        raise DefinitionError(
+            f"the name {taken[0]} is taken: equations and kernels of token flows use it; rename it",
+            place,
+        )
 
 
 def trace_flow(model: FlowDefinition) -> ClosureTrace:

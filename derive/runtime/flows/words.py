@@ -6,6 +6,7 @@ Imports jax and numpy alone.  Everything is pure and keeps the dtype of its argu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,6 +15,12 @@ import numpy as np
 
 EXACT = jax.lax.Precision.HIGHEST
 NODES = 256  # of the angle: means of analytic functions are exact to rounding up to beta = 1e3
+LARGEST = 40_000  # dimension: the uniform law's angles crowd within 1 / sqrt(d)
+
+
+def relu(value: jax.Array) -> jax.Array:
+    """The positive part."""
+    return jax.nn.relu(value)
 
 
 def tangent(velocity: jax.Array, x: jax.Array) -> jax.Array:
@@ -65,7 +72,7 @@ def with_transpose(half: jax.Array) -> jax.Array:
 
 def uniform_mean(weight: Callable[[jax.Array], jax.Array], d: Any) -> jax.Array:
     """Mean of weight(t) over the uniform law on the sphere of R^d, t the first coordinate."""
-    angle, share = _angles(jnp.result_type(float))
+    angle, share = _angles(d, 0)
     return _scale(d) * jnp.sum(share * jnp.sin(angle) ** (d - 2) * weight(jnp.cos(angle)))
 
 
@@ -73,15 +80,25 @@ def growth_rate(push: Callable[[jax.Array], jax.Array], degree: int, d: Any) -> 
     """c_d int f(t) P_k'(t) (1 - t^2)^((d-1)/2) dt, f = push, P_k of Gegenbauer with P_k(1) = 1."""
     if not isinstance(degree, (int, np.integer)) or degree < 1:
         raise ValueError(f"degree = {degree!r} must be a positive integer, and static under jit")
-    angle, share = _angles(jnp.result_type(float))
+    angle, share = _angles(d, int(degree))
     t = jnp.cos(angle)
     inside = push(t) * _zonal_slope(int(degree), d, t)
     return _scale(d) * jnp.sum(share * jnp.sin(angle) ** d * inside)
 
 
-def _angles(dtype: Any) -> tuple[jax.Array, jax.Array]:
-    z, w = np.polynomial.legendre.leggauss(NODES)
+def _angles(d: Any, degree: int) -> tuple[jax.Array, jax.Array]:
+    """Gauss points of the angle, enough for sin^d and the harmonic; of a traced d, for d <= 500."""
+    largest = 0.0 if isinstance(d, jax.core.Tracer) else float(np.max(d))
+    if largest > LARGEST:
+        raise ValueError(f"d = {largest:g}: growth is integrated by points up to d = {LARGEST}")
+    z, w = _gauss(NODES + 2 * degree + 5 * int(np.sqrt(largest)))
+    dtype = jnp.result_type(float)
     return jnp.asarray((z + 1) * np.pi / 2, dtype), jnp.asarray(w * np.pi / 2, dtype)
+
+
+@lru_cache(maxsize=16)
+def _gauss(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(nodes)
 
 
 def _scale(d: Any) -> jax.Array:

@@ -103,7 +103,7 @@ def reduced(result: TokenFlow, module: ModuleType) -> Rung:
 def _angles(result: TokenFlow, module: ModuleType) -> float:
     """The reduced rates in Runge-Kutta steps against all pairs of `solve`'s tokens."""
     n, cosine, radius = 5, 0.1, 1.0 if result.model.sphere else 1.2
-    one = instances.simplex(instances.instance(result.model, 92), n, cosine, radius)
+    one = instances.simplex(instances.instance(result.model, 92, d=n), n, cosine, radius)
     p = params_of(module, one)
     x = module.solve(one.x, p, t1=TIME, rtol=1e-10).x[-1]
     rate = jax.jit(lambda y: _reduced_rate(result, module, y, n, p))
