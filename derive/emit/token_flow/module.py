@@ -6,6 +6,7 @@ Input: a derivation.  Output: the module's text, the same bytes for the same inp
 from __future__ import annotations
 
 import hashlib
+import re
 
 import sympy as sp
 
@@ -47,6 +48,12 @@ def render(result: TokenFlow, source: str, request: str) -> str:
         words |= more
         title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
         functions.append({"name": name, "text": text, "doc": f"{title}."})
+    body = "\n".join(
+        [*(f["text"] for f in functions), *(t for k in parts.kernels for t in k.lines)]
+    )
+    words = {
+        w for w in words if re.search(rf"\b{w}\b", body)
+    }  # a writer may not need what it asked for
     text = (
         environment()
         .get_template("token_flow.py.jinja")
