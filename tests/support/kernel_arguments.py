@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from derive.runtime.closures.entry import ClosureModel
 from derive.runtime.control.entry import ControlModel
+from derive.runtime.flows.entry import FlowModel
 from derive.runtime.paths.blocks import Block
 from derive.runtime.paths.entry import CovarianceModel
 
@@ -58,7 +60,8 @@ def functions(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, value in vars(module).items():
         own = inspect.isfunction(value) and value.__module__ == module.__name__
         if own and not name.startswith("_") and not wrapper(value) and name not in SOLVERS:
-            yield name, value
+            degrees = "degree" in inspect.signature(value).parameters  # static under jit
+            yield name, partial(value, 2) if degrees else value
 
 
 def arguments(module: ModuleType, function: Callable[..., Any], m: int, dtype: Any) -> list[Any]:
@@ -67,6 +70,8 @@ def arguments(module: ModuleType, function: Callable[..., Any], m: int, dtype: A
     known: dict[str, Any]
     if isinstance(spec, CovarianceModel):
         known = _of_sde(module, spec, function.__name__, m, dtype)
+    elif isinstance(spec, FlowModel):
+        known = of_flow(spec, dtype)
     elif isinstance(spec, ClosureModel):
         known = of_closure(spec, dtype)
     else:
@@ -112,6 +117,14 @@ def of_closure(spec: ClosureModel, dtype: Any) -> dict[str, Any]:
         "y": struct((*(blocks or (3,)), SMALL), dtype),
         "params": tuple_of(spec.params, spec.param_shapes, dtype),
     }
+
+
+def of_flow(spec: FlowModel, dtype: Any) -> dict[str, Any]:
+    tokens, square = struct((3, SMALL), dtype), struct((3, 3), dtype)
+    own = {"x": tokens, "z": tokens, "R": square, "G": square}
+    rows = dict.fromkeys(("masses", "theta"), struct((3,), dtype))
+    scalars = dict.fromkeys(("rho", "r", "n", "t", "d"), struct((), dtype))
+    return own | rows | scalars | {"params": tuple_of(spec.params, spec.param_shapes, dtype)}
 
 
 def of_control(spec: ControlModel, dtype: Any) -> dict[str, Any]:
