@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from derive.derivation import derived
 from derive.figures import style
 from derive.figures.models import model
+from derive.registry import find
 
 REQUEST: dict[str, Any] = {
     "models": [
@@ -18,7 +20,6 @@ REQUEST: dict[str, Any] = {
         "normalised_attention_root",
     ],
     "titles": ["on the sphere", "pre", "peri", "root of the norm"],
-    "exponents": [None, 2.0, 2.0, 4 / 3],
     "tokens": 32,
     "beta": 1.0,
     "t1": 1e3,
@@ -30,13 +31,20 @@ COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.RED)
 def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
     r = request
     clock = np.linspace(np.log(0.05), np.log(r["t1"]), r["points"])
-    out = {"times": np.exp(clock)}
+    out: dict[str, Any] = {"times": np.exp(clock)}
     for k, name in enumerate(r["models"]):
         module = model(name)
         params = module.Params(beta=np.float64(r["beta"]))
         out[name] = _gap(module, params, r["tokens"], clock)
+        out[f"{name}_power"] = _power(name)
         progress((k + 1) / len(r["models"]))
     return out
+
+
+def _power(name: str) -> float:
+    """The derived power of t with which 1 - rho falls; nan where it falls faster."""
+    found = derived(find(name)).closing
+    return float(found.exponent) if found.kind == "power" else float("nan")
 
 
 def _gap(module: Any, params: Any, n: int, clock: np.ndarray) -> np.ndarray:
@@ -73,12 +81,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     r, t = request, arrays["times"]
     figure, axes = style.panels(1, width=4.6, height=3.4)
     axis = axes[0][0]
-    for name, title, power, colour in zip(
-        r["models"], r["titles"], r["exponents"], COLOURS, strict=True
-    ):
+    for name, title, colour in zip(r["models"], r["titles"], COLOURS, strict=True):
+        power = float(arrays[f"{name}_power"])
         gap = np.where(arrays[name] > 1e-13, arrays[name], np.nan)
         axis.loglog(t, gap, color=colour, label=title)
-        if power is not None:
+        if np.isfinite(power):
             late = t > 20
             tail = arrays[name][-1] * (t[late] / t[-1]) ** -power
             axis.loglog(t[late], tail, "--", color="0.3", linewidth=0.9)

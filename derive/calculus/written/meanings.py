@@ -6,6 +6,7 @@ Input: a tensor of a book.  Output: both sides of its equation, as text or as La
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import sympy as sp
 
@@ -86,11 +87,23 @@ def _right(own: Definition, bodies: list[str], places: list[str], writer: Words)
         return f"g{inside(first)}{then}"
     rule, order = own.data
     primes = f"^{{({order})}}" if tex and order else "'" * order
-    f = rf"\mathrm{{{rule.name}}}{primes}" if tex else rule.name + primes
+    name = rule.name.replace("_", r"\_")
+    f = rf"\mathrm{{{name}}}{primes}" if tex else rule.name + primes
+    formula = _formula(rule, tex)
     if own.kind == "ridge":
-        return f + inside(first)
+        return f + inside(first) + formula
     law = r"\mathbb{E}\,%s(s),\; s \sim N" if tex else "E %s(s), s ~ N"
-    return law % f + inside(f"{first}, {bodies[1]}")
+    return law % f + inside(f"{first}, {bodies[1]}") + formula
+
+
+def _formula(rule: Any, tex: bool) -> str:
+    """What a composed function is; its name alone, tanh_tanh say, tells it from no other."""
+    if "_" not in rule.name:
+        return ""
+    s = sp.Symbol("s")
+    body = rule.body(s)
+    name = rule.name.replace("_", r"\_")
+    return rf",\; \mathrm{{{name}}}(s) = {sp.latex(body)}" if tex else f", {rule.name}(s) = {body}"
 
 
 def expression_text(expression: Expression, stacks: Collection[sp.Symbol] = ()) -> str:

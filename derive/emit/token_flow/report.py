@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from derive.calculus.written.dialect import LATEX, TEXT
 from derive.calculus.written.equation import Written
-from derive.emit.common import latex
 from derive.emit.common.document import Document, Shown, StepShown
+from derive.emit.common.equations_shown import equation_shown, result_shown
 from derive.emit.token_flow.equations import of_equation, written
 from derive.emit.token_flow.module import model_signature
 from derive.methods.token_flow.result import TokenFlow
@@ -52,13 +51,9 @@ def document(result: TokenFlow, steps: bool = False) -> Document:
 
 
 def _equation(name: str, form: Written, tex: Written) -> Shown:
-    rows = [f"  {row}" for row in form.rows]
-    return Shown(name, rows, HEADINGS.get(name, name), tex.left, tex.display, form.text)
+    return equation_shown(name, form, tex, HEADINGS)
 
 
 def _found(result: TokenFlow, name: str, value: Any) -> Shown:
     """What a step has found."""
-    form, tex = (of_equation(result, name, value, d) for d in (TEXT, LATEX))
-    shown = _equation(name, replace(form, left=name), tex)
-    left = rf"\mathrm{{{latex.escape(name)}}}"
-    return replace(shown, rows=[row[2:] for row in shown.rows], heading=name, left=left)
+    return result_shown(name, *(of_equation(result, name, value, d) for d in (TEXT, LATEX)))

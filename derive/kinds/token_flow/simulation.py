@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from derive.notation.flows.model import FlowDefinition
 
 
+STEPS, AGREED = (50, 200, 800, 3200, 12_800), 1e-7  # between two saves; of the cosine
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
@@ -151,12 +154,29 @@ def _arrays(
     if found.energy is not None:
         arrays["energy"] = found.energy
     if options.angles is not None and hasattr(module, "equal_angle_rate"):
-        arrays["equal_angle"] = _reduced(module, params, found, options.angles)
+        curve = _settled(module, params, found, options.angles)
+        if curve is None:
+            print("the reduced equation is too steep for equal steps: its curve is not drawn")
+        else:
+            arrays["equal_angle"] = curve
     return arrays
 
 
-def _reduced(module: ModuleType, params: Any, found: Any, cosine: float) -> np.ndarray:
-    """The cosine of the reduced equation at the saves, by Runge-Kutta steps."""
+def _settled(module: ModuleType, params: Any, found: Any, cosine: float) -> np.ndarray | None:
+    """The reduced equation's cosine, by ever more steps until two agree; None if none do."""
+    import numpy as np
+
+    known = _reduced(module, params, found, cosine, STEPS[0])
+    for within in STEPS[1:]:
+        finer = _reduced(module, params, found, cosine, within)
+        if np.max(np.abs(finer - known)) < AGREED:
+            return finer
+        known = finer
+    return None
+
+
+def _reduced(module: ModuleType, params: Any, found: Any, cosine: float, within: int) -> np.ndarray:
+    """The cosine of the reduced equation at the saves, by `within` Runge-Kutta steps between."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -178,7 +198,6 @@ def _reduced(module: ModuleType, params: Any, found: Any, cosine: float) -> np.n
             new = y + h * (one + 2 * two + 2 * three + rate(y + h * three)) / 6
             return new, new
 
-        within = 200
         h = jnp.asarray(np.repeat(np.diff(found.times), within) / within)
         _, way = jax.jit(lambda: jax.lax.scan(step, jnp.asarray([cosine, radius]), h))()
     return np.concatenate([[cosine], np.asarray(way)[within - 1 :: within, 0]])

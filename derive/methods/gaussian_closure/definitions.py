@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import sympy as sp
+
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
 from derive.calculus.written.meanings import meaning
-from derive.methods.gaussian_closure.names import Names
 
 
-def definition_texts(names: Names, book: Book, *expressions: Expression) -> list[str]:
-    """What the defined tensors of some expressions mean, in words of matrices."""
-    return [" = ".join(meaning(t, book, names.stacks)) for t in defined_in(book, *expressions)]
+def definition_texts(
+    stacks: Collection[sp.Symbol], book: Book, *expressions: Expression
+) -> list[str]:
+    """What the defined tensors of some expressions mean, in words of matrices.
+
+    `stacks`: dimensions that count, as of `short_form`.
+    """
+    return [" = ".join(meaning(t, book, stacks)) for t in defined_in(book, *expressions)]
 
 
 def defined_in(book: Book, *expressions: Expression) -> list[Tensor]:

@@ -183,7 +183,7 @@ def _steps(
             "average over the keys",
             "complete the square; push-through; Isserlis and Stein; cancel common factors",
             {"velocity": result.velocity},
-            of_step(definition_texts(result.names, result.book, result.velocity), keys),
+            of_step(definition_texts(result.names.stacks, result.book, result.velocity), keys),
             keys,
         ),
         Step(

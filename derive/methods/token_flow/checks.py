@@ -27,6 +27,7 @@ from derive.methods.token_flow.instances import (
     simplex,
     tangent,
     text_gram_rate,
+    text_noise,
     text_velocity,
 )
 from derive.methods.token_flow.names import COUNT, Names
@@ -71,6 +72,8 @@ def equivariant(model: FlowDefinition, turning: tuple[str, ...]) -> Check:
             arrays[m.data] = turned(arrays[m.data], m.shape, model.state_dim, rotation)
     other = replace(one, x=one.x @ rotation.T, arrays=arrays)
     error = residual(text_velocity(other), text_velocity(one) @ rotation.T)
+    turned_noise = rotation @ text_noise(one) @ rotation.T
+    error = max(error, residual(text_noise(other), turned_noise))
     return Check("tokens and arrays turned: the text's velocity turns", error, EXACT)
 
 

@@ -53,7 +53,9 @@ def derive(model: FlowDefinition) -> TokenFlow:
         rate = _or_absent(lambda: gram_rate(velocity, names, book))
     angles = _of(rate, lambda r: equal_angles(r, names, book))
     motion: Any = Absent("tokens in order see different numbers of others")
-    if not model.positional:
+    if noise is not None:
+        motion = Absent("noise tears tokens at one point apart")
+    elif not model.positional:
         motion = lone(velocity, names, book)
     result = TokenFlow(
         model,
@@ -157,8 +159,8 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
             {"velocity": result.velocity},
             (
                 *of_step((f"sizes are symbolic; {matrices}",), read),
-                facts.equivariance(result.velocity, names, book),
-                *facts.kept(result.velocity, names, book),
+                facts.equivariance(result.velocity, result.noise, names, book),
+                *facts.kept(result.velocity, names, book, result.noise is not None),
                 *facts.at_one_point(result.motion, result.frame, names, book),
             ),
             read,

@@ -31,7 +31,6 @@ from derive.calculus.index.factors import (
     fresh,
     indices_of,
 )
-from derive.calculus.index.text import show_term
 from derive.methods.gaussian_closure.fields import Rule
 from derive.methods.token_flow.gram import OTHER, in_products
 from derive.methods.token_flow.names import Names
@@ -53,19 +52,19 @@ class Gradient:
     weight: Expression | None
     weighted: Expression | None = None
     energy: Expression | None = None
-    left: str = ""
+    left: Expression | None = None
     positive: bool = True
 
 
 def gradient(velocity: Expression, names: Names, book: Book) -> Gradient:
     """The metric in which the velocity is a gradient, and the energy; or what is left."""
-    left = ""
+    left = None
     for weight, weighted in _weightings(unrolled(velocity, book), names, book):
         rest = antisymmetric(weighted, names, book)
         if rest.is_zero:
             positive = _is_positive(weight, book)
             return Gradient(weight, weighted, _energy(weighted, names, book), positive=positive)
-        left = left or show_term(rest, 0)
+        left = left or collect(rest.free, rest.terms[:1])
     return Gradient(None, left=left)
 
 

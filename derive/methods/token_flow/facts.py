@@ -7,7 +7,8 @@ import sympy as sp
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, scalar
 from derive.calculus.index.text import show
-from derive.methods.common.record import Check, Fact
+from derive.methods.common.record import Check, Fact, worst_of
+from derive.methods.gaussian_closure.definitions import definition_texts
 from derive.methods.token_flow import (
     checks,
     clusters,
@@ -26,9 +27,17 @@ from derive.methods.token_flow.result import Absent
 from derive.methods.token_flow.two_clusters import TwoClusters
 
 
-def equivariance(velocity: Expression, names: Names, book: Book) -> Fact:
+def told(expression: Expression, names: Names, book: Book) -> str:
+    """An expression in one line, with what its tensors stand for."""
+    stand = "; ".join(definition_texts(names.stacks, book, expression))
+    return " + ".join(show(expression).split("\n")) + (f" (where {stand})" if stand else "")
+
+
+def equivariance(velocity: Expression, noise: Expression | None, names: Names, book: Book) -> Fact:
+    """Of the velocity, and of the law of the noise."""
+    parts = [velocity] if noise is None else [velocity, noise]
     try:
-        arrays = turned_arrays(velocity, names, book)
+        arrays = tuple(sorted({n for part in parts for n in turned_arrays(part, names, book)}))
     except Direction as found:
         words = f"no rotation of all tokens is seen to commute with the definition: {found}"
         return Fact(words, "equivariance", None, "what is not found is not compared")
@@ -99,10 +108,10 @@ def _in_product(text: str) -> str:
     return f"({text})" if " + " in text or " - " in text else text
 
 
-def kept(velocity: Expression, names: Names, book: Book) -> tuple[Fact, ...]:
-    """Configurations that the definition's symmetries keep."""
+def kept(velocity: Expression, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:
+    """Configurations that the definition's symmetries keep; noise of every token keeps none."""
     out = []
-    if not names.model.positional:
+    if not names.model.positional and not noisy:
         words = "tokens at one place stay together: n tokens at K places are K clusters with masses"
         out.append(Fact(words, "clusters", symmetric_starts.clusters(names)))
         if symmetric_starts.inversion_commutes(velocity, names, book):
@@ -117,18 +126,19 @@ def at_one_point(
     if isinstance(motion, Absent):
         return ()
     check = lone.by_the_text(motion, names, book)
-    shown = " + ".join(show(motion).split("\n"))
-    if names.model.sphere:
+    shown = told(motion, names, book)
+    if names.model.sphere and lone.rests(motion, names):
         words = "tokens at one point stand still: consensus is an equilibrium wherever it is"
-        if not lone.rests(motion, names):
-            words = f"tokens at one point move on together, by the tangential part of {shown}"
+        return (Fact(words, "one point", worst_of((check, lone.resting_by_the_text(names)))),)
+    if names.model.sphere:
+        words = f"tokens at one point move on together, by the tangential part of {shown}"
         return (Fact(words, "one point", check),)
     if motion.is_zero:
         return (Fact("tokens at one point stand still", "one point", check),)
     out = [Fact(f"tokens at one point move on together by {shown}", "one point", check)]
     if matrix is not None:
         words = "in the frame z = exp(-t M) x tokens at one point rest, M = "
-        words += " + ".join(show(matrix).split("\n"))
+        words += told(matrix, names, book)
         out.append(Fact(words, "frame", lone.in_frame_by_the_text(matrix, names, book)))
     return tuple(out)
 
@@ -138,7 +148,7 @@ def circle(pushes: Expression | Absent, names: Names, book: Book) -> tuple[Fact,
         return ()
     words = (
         "on the circle (d = 2) theta[a]' = sum_b w[a,b] sin(theta[b] - theta[a]), w[a,b] = "
-        f"{show(pushes)}, R[a,b] = cos(theta[a] - theta[b])"
+        f"{told(pushes, names, book)}, R[a,b] = cos(theta[a] - theta[b])"
     )
     return (Fact(words, "circle", symmetric_starts.circle(pushes, names, book)),)
 
@@ -147,8 +157,8 @@ def contraction(found: Expression | Absent, names: Names, book: Book) -> tuple[F
     if isinstance(found, Absent):
         return ()
     words = (
-        f"a token beside cluster a, off the span of all clusters, closes in at the rate c[a] = "
-        f"{show(found)}"
+        "a token beside cluster a, off the span of all clusters, closes in at the rate c[a] = "
+        f"{told(found, names, book)}"
     )
     return (Fact(words, "contraction", clusters.by_the_text(found, names, book)),)
 
@@ -169,13 +179,16 @@ def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fa
     drift = "drift of the tokens" if noisy else "velocity"
     one = scalar(sp.Integer(1), (names.s,))
     if found.weight is None:
+        assert found.left is not None
         words = (
             f"the {drift} is no gradient in the metric of the masses, nor with what its terms "
-            f"share as a weight: {found.left} is left of the antisymmetric part of its derivative"
+            f"share as a weight: of the antisymmetric part of its derivative there is left "
+            f"{told(found.left, names, book)}"
         )
         return (Fact(words, "gradient", checks.closed(one, names, book, False)),)
     plain = found.weight == one
-    metric = "of the masses" if plain else f"of the masses times g[a] = {show(found.weight)}"
+    metric = "of the masses"
+    metric += "" if plain else f" times g[a] = {told(found.weight, names, book)}"
     words = f"the {drift} is the gradient of an energy in the metric {metric}"
     out = [Fact(words, "gradient", checks.closed(found.weight, names, book, True))]
     if found.energy is None:

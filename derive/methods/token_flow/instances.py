@@ -18,7 +18,7 @@ from derive.calculus.index.expressions import Expression
 from derive.draws import generator
 from derive.methods.common.parameters import sample
 from derive.methods.token_flow.names import COUNT, ORDERS
-from derive.notation.closures.numeric import Cloud, run
+from derive.notation.closures.numeric import Cloud, noise_rate, run
 from derive.notation.flows.model import FlowDefinition
 
 SCALE = 0.6  # of matrices, and of tokens in space
@@ -95,6 +95,13 @@ def text_velocity(one: FlowInstance, x: np.ndarray | None = None) -> np.ndarray:
     places = np.arange(float(len(at))) if one.model.positional else None
     cloud = Cloud(at, one.mass, places)
     return np.array(run(one.model, cloud, cloud, arrays=one.arrays, params=one.params))
+
+
+def text_noise(one: FlowInstance) -> np.ndarray:
+    """Covariance rate (d, d) of the noise by the text's own factors."""
+    d = one.x.shape[1]
+    found = noise_rate(one.model, arrays={**one.arrays, "m": np.zeros(d)}, params=one.params)
+    return np.broadcast_to(found, (d, d)) if np.ndim(found) == 2 else np.zeros((d, d))
 
 
 def tangent(one: FlowInstance, x: np.ndarray | None = None) -> np.ndarray:

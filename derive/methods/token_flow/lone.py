@@ -19,7 +19,7 @@ from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Index, Tensor, apart, delta_tensor, indices_of
 from derive.methods.common.record import Check
 from derive.methods.token_flow.checks import EXACT, residual
-from derive.methods.token_flow.instances import at, instance, text_velocity
+from derive.methods.token_flow.instances import at, instance, tangent, text_velocity
 from derive.methods.token_flow.names import COUNT, Names
 from derive.notation.common.scalars import extent
 
@@ -56,11 +56,6 @@ def _factor(factor: Factor, names: Names, book: Book) -> tuple[sp.Expr, list[Fac
         return one, [point(names)[left]]
     if tensor == names.mass:
         return one, []
-    if tensor == names.gram:
-        if names.model.sphere:
-            return one, []
-        i = Index("_own", names.model.state_dim)
-        return one, [point(names)[(i,)], point(names)[(i,)]]
     if tensor.name.startswith("mask_"):
         return sp.Integer(tensor.name in ("mask_upto", "mask_from")), []
     meaning = book.of.get(tensor)
@@ -96,6 +91,13 @@ def rests(motion: Expression, names: Names) -> bool:
     """On the sphere: does all of the motion point along the point itself?"""
     x, i = point(names), names.i
     return all(any(f == x[(i,)] for f in factors) for _, factors in motion.terms)
+
+
+def resting_by_the_text(names: Names) -> Check:
+    """Tokens of the text at one point of the sphere have no tangential velocity."""
+    one = instance(names.model, 38, tokens=3)
+    still = tangent(replace(one, x=np.repeat(one.x[:1], 3, axis=0)))
+    return Check("tokens of the text at one point stand", float(np.max(np.abs(still))), EXACT)
 
 
 def by_the_text(motion: Expression, names: Names, book: Book) -> Check:

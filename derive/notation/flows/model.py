@@ -54,7 +54,9 @@ def token_flow(*, state: str, on: Domain = space) -> Callable[[Callable[..., Any
     tokens are unit vectors and the velocity is projected on their tangents, or `space`, R^d.  The
     function takes (x, y), or (x, y, s, tau) where tokens are ordered: a mask compares the place
     tau of the key with the place s of the query.  Token x_a is averaged over all tokens, itself
-    included.  Raises DefinitionError with the place.
+    included.  `noise(G)` moves every token apart from the others; on the sphere dx = P_x (v dt +
+    G dB) in Stratonovich's sense: noise that is the same in all directions is Brownian motion.
+    Raises DefinitionError with the place.
     """
 
     def decorate(function: Callable[..., Any]) -> FlowDefinition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +26,14 @@ from odd_flows import (
 from derive.calculus.index.expressions import Expression
 from derive.errors import DefinitionError, Refusal
 from derive.methods.common.record import require_sound
-from derive.methods.token_flow import checks, clusters, growth_values, symmetric_starts, tails
+from derive.methods.token_flow import (
+    checks,
+    clusters,
+    growth_values,
+    lone,
+    symmetric_starts,
+    tails,
+)
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.derivation import derive
@@ -253,3 +261,38 @@ def test_copies_and_antipodal_pairs_are_compared_where_they_fail():
 
     assert not symmetric_starts.clusters(derive(_on_sphere(looking_back)).names).passed
     assert not symmetric_starts.antipodal(derive(with_potential).names).passed
+
+
+def test_noise_leaves_no_findings_that_need_tokens_to_stay(softmax):
+    """Tokens at one point, antipodal pairs and clusters are torn apart by noise of every token."""
+    said = derive(noisy_pull).facts
+    assert any("one point" in f for f in softmax.facts)
+    for words in ("one place", "one point", "antipodal", "never falls", "equal angles"):
+        assert not any(words in f for f in said), words
+
+
+def test_a_rotation_must_leave_the_directions_of_the_noise():
+    result = derive(noisy_pull)
+    assert any("leaves B as it is" in f for f in result.facts)
+    assert not checks.equivariant(noisy_pull, ()).passed
+
+
+def test_an_array_that_a_rotation_turns_is_not_left_out():
+    assert checks.equivariant(symmetric_pair, ("A",)).passed
+    assert not checks.equivariant(symmetric_pair, ()).passed
+
+
+def test_a_wrong_motion_of_tokens_at_one_point_is_seen():
+    result = derive(with_potential)
+    assert lone.by_the_text(result.motion, result.names, result.book).passed
+    wrong = result.motion.scaled(sp.Rational(1001, 1000))
+    assert not lone.by_the_text(wrong, result.names, result.book).passed
+    assert not lone.resting_by_the_text(result.names).passed  # it is not said to rest
+
+
+def test_every_symbol_of_a_finding_is_told():
+    """What is no symbol of the definition or of the report's heading is said behind "where"."""
+    for definition in (two_roots, with_potential, symmetric_pair, gaussian_weights):
+        for fact in derive(definition).facts:
+            used = set(re.findall(r"\b([GfrgJ]_\d+)\b", fact))
+            assert used <= set(re.findall(r"\b([GfrgJ]_\d+)(?:\[[a-z,]+\])? = ", fact)), fact
