@@ -6,9 +6,7 @@ import sympy as sp
 
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression, scalar
-from derive.calculus.index.text import show
 from derive.methods.common.record import Check, Fact, worst_of
-from derive.methods.gaussian_closure.definitions import definition_texts
 from derive.methods.token_flow import (
     checks,
     clusters,
@@ -24,13 +22,8 @@ from derive.methods.token_flow.equivariance import Direction, turned_arrays
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
 from derive.methods.token_flow.result import Absent
+from derive.methods.token_flow.told import told
 from derive.methods.token_flow.two_clusters import TwoClusters
-
-
-def told(expression: Expression, names: Names, book: Book) -> str:
-    """An expression in one line, with what its tensors stand for."""
-    stand = "; ".join(definition_texts(names.stacks, book, expression))
-    return " + ".join(show(expression).split("\n")) + (f" (where {stand})" if stand else "")
 
 
 def equivariance(velocity: Expression, noise: Expression | None, names: Names, book: Book) -> Fact:

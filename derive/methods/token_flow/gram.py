@@ -12,8 +12,8 @@ import sympy as sp
 from derive.calculus.index.defined import Book, placed, plus, spread
 from derive.calculus.index.expressions import Expression, collect, single
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh
-from derive.calculus.index.text import show
 from derive.methods.token_flow.names import COUNT, Names
+from derive.methods.token_flow.told import told
 
 OTHER = Index("b", COUNT)
 
@@ -102,7 +102,7 @@ def _paired(
         else:
             partner = _partner(factor, left, free, names.x)
             if partner is None and which == "all":
-                raise Leaves(show(collect(free, [(coefficient, factors)])))
+                raise Leaves(told(collect(free, [(coefficient, factors)]), names, book))
             if partner is None or (which == "own" and partner.indices != factor.indices):
                 out.append(factor)
                 continue

@@ -27,11 +27,11 @@ from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, differentiate, spread
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Factors, Index, indices_of
-from derive.calculus.index.text import show_term
 from derive.methods.token_flow.energy import unrolled
 from derive.methods.token_flow.gram import Leaves, in_products
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
+from derive.methods.token_flow.told import told
 
 T = sp.Symbol("t", real=True)
 SOURCE = Index("c", COUNT)
@@ -80,12 +80,11 @@ def _require_stationary(velocity: Expression, names: Names, book: Book) -> None:
     """At the uniform law every term of the velocity points along the token."""
     i, x = names.i, names.x
     flat = in_products(unrolled(velocity, book), names, book, "some")
-    for position, (_, factors) in enumerate(flat.terms):
+    for coefficient, factors in flat.terms:
         carriers = [f for f in factors if i in f.indices]
         if len(carriers) != 1 or carriers[0].tensor != x:
-            raise Unlike(
-                f"the uniform law is not seen to be stationary: {show_term(flat, position)}"
-            )
+            term = told(collect(flat.free, [(coefficient, factors)]), names, book)
+            raise Unlike(f"the uniform law is not seen to be stationary: {term}")
 
 
 def _diffusion(noise: Expression | None, names: Names) -> sp.Expr:
@@ -159,7 +158,7 @@ class _Uniform:
         """Sum over tokens that all others see from one token: a mean over t for each."""
         bound = sorted(indices_of(group) - set(where))
         if any(i.dim != COUNT for i in bound):
-            term = show_term(collect((), [(sp.Integer(1), group)]), 0)
+            term = told(collect((), [(sp.Integer(1), group)]), self.names, self.book)
             raise Unlike(f"{term} is no function of inner products")
         centres = {i for f in group for i in f.indices if i in where}
         if not centres and [f.tensor for f in group] == [self.names.mass]:

@@ -294,5 +294,5 @@ def test_every_symbol_of_a_finding_is_told():
     """What is no symbol of the definition or of the report's heading is said behind "where"."""
     for definition in (two_roots, with_potential, symmetric_pair, gaussian_weights):
         for fact in derive(definition).facts:
-            used = set(re.findall(r"\b([GfrgJ]_\d+)\b", fact))
+            used = set(re.findall(r"\b([GfrgJ]_[1-9]\d*)\b", fact))
             assert used <= set(re.findall(r"\b([GfrgJ]_\d+)(?:\[[a-z,]+\])? = ", fact)), fact
