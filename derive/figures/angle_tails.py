@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from derive.derivation import derived
+from derive.dispatch import method
 from derive.figures import style
 from derive.figures.models import model
-from derive.registry import find
+from derive.registry import find, load
 
 REQUEST: dict[str, Any] = {
     "models": [
@@ -43,7 +43,9 @@ def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[
 
 def _power(name: str) -> float:
     """The derived power of t with which 1 - rho falls; nan where it falls faster."""
-    found = derived(find(name)).closing
+    entry = find(name)
+    found: Any = method(entry.method).derive(load(entry))
+    found = found.closing
     return float(found.exponent) if found.kind == "power" else float("nan")
 
 
