@@ -26,6 +26,7 @@ from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.clock_checks import BlockMoments
 from derive.methods.covariance_sde.dropped import dimension_facts
 from derive.methods.covariance_sde.fields import NoiseMap
+from derive.methods.covariance_sde.homogenise import Moment, homogenised, record
 from derive.methods.covariance_sde.noise import noise_map
 from derive.methods.covariance_sde.powers import (
     count_powers,
@@ -56,6 +57,7 @@ class Block:
     fluctuation: Expression
     facts: tuple[Fact, ...]
     steps: tuple[Step, ...]
+    moments: tuple[Moment, ...]
 
 
 def derive_block(traced: Trace, still: bool = False) -> Block:
@@ -66,8 +68,13 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     expansion = _expand(law, traced, weights)
     layer = expansion.of(traced.output)
     steps = [_expansion_step(layer, expansion, law, traced, weights)]
+    known = homogenised(layer, law, traced)
+    if known.moments:
+        steps.append(record(known, law, traced))
+        whole, layer, law = increment_of(layer, law, 2 * pace), known.layer, known.law
     found = _averaged(layer, law, traced)
     increment, first = found.increment, found.first
+    own = law.up_to(whole, pace) if known.moments else first
     orders = count_powers(*found.series, increment, law, traced, still)
     steps.append(_average_step(found, law, model))
 
@@ -98,9 +105,10 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
+        own if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         facts,
         tuple(steps),
+        known.moments,
     )
 
 
