@@ -65,7 +65,8 @@ def _array(
         return np.reshape(np.eye(whole), (count, share, whole))
     if tensor.kind == "pattern" and tensor.name not in arrays:
         return tensor.meaning.sample(int(numbers[tensor.dims[0]]))
-    return built(tensor, arrays, numbers) if tensor.kind in BUILT else arrays[tensor.name]
+    given = tensor.kind not in BUILT or tensor.name in arrays
+    return arrays[tensor.name] if given else built(tensor, arrays, numbers)
 
 
 BUILT = ("magnitude", "envelope", "kernel", "spread", "response", "mixture")

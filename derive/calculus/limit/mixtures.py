@@ -17,7 +17,7 @@ from functools import partial
 import sympy as sp
 
 from derive.calculus.gaussian.expectation import contract_gram, expectation
-from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor, indices_of
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import Response, leaf, number_of
@@ -188,11 +188,11 @@ def _averaged(law: Law, c: sp.Expr, factors: Factors) -> Iterable[tuple[sp.Expr,
     if not held:
         return [(c, factors)]
     if len(held) == 2 and held[0].tensor == held[1].tensor:
-        (*heads, a, k), (*others, b, l) = (f.indices for f in held)
+        (*heads, a, k), (*others, b, p) = (f.indices for f in held)
         rest = [f for f in factors if f not in held]
-        between = [f for f in rest if f.tensor == law.gram and set(f.indices) == {k, l}]
+        between = [f for f in rest if f.tensor == law.gram and set(f.indices) == {k, p}]
         rest = [f for f in rest if f not in between]
-        if heads == others and len(between) == 1 and not {k, l} & (indices_of(rest) | {a, b}):
+        if heads == others and len(between) == 1 and not {k, p} & (indices_of(rest) | {a, b}):
             for head in heads:
                 if head not in indices_of(rest):
                     c = c * extent(head.dim)

@@ -9,6 +9,7 @@ in it to the order kept: mean and covariance of one layer hold its first two mom
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import sympy as sp
@@ -53,10 +54,8 @@ def homogenised(layer: Expression, law: Law, traced: Trace) -> Homogenised:
     mixtures = [t for t in layer.tensors() if t.kind == "mixture"]
     if not mixtures:
         return Homogenised(layer, law, ())
-    random, rest = (
-        layer.map_terms(lambda c, f, kept=kept: [(c, f)] if _mixed(f) == kept else [])
-        for kept in (True, False)
-    )
+    random = layer.map_terms(lambda c, f: [(c, f)] if _mixed(f) else [])
+    rest = layer - random
     _require_apart(random, rest, law, traced)
     if not averaged(random, law).is_zero:
         raise Refusal(
@@ -144,28 +143,27 @@ def with_drawn_attention(step: Congruence, moments: tuple[Moment, ...], law: Law
     Given the state and to the order of a step, mean and covariance of V' hold M in pairs alone,
     and E P L L^T P^T = C = M M^T.
     """
-    names = [f.drawn.name for f in step.noise.fields]
+    factor, gram = step.noise.factor, step.noise.gram
+    fields = len(step.noise.fields)
     for one in moments:
-        count = len(one.mixture.meaning.weights)
-        own = tuple(f"G_{len(names) + k + 1}" for k in range(count))
-        names += own
-        attention = drawn(one.mixture, law, own)
-
-        def rule(c, factors, root=one.root, attention=attention):  # type: ignore[no-untyped-def]
-            out: list[Factor] = []
-            for f in factors:
-                if f.tensor == root:
-                    k = fresh(f.indices[0].dim)
-                    out += [attention[f.indices[0], k], step.noise.factor[k, f.indices[1]]]
-                else:
-                    out.append(f)
-            return [(c, tuple(out))]
-
-        changed = (e.map_terms(rule) for e in (step.push, step.pull, step.lift))
-        push, pull, lift = changed
-        lift = contract_gram(lift, step.noise.factor, step.noise.gram, sp.Integer(1))
+        first = fields + len(step.blocks) + 1
+        own = tuple(f"G_{first + k}" for k in range(len(one.mixture.meaning.weights)))
+        rule = partial(_drawn_for, one.root, drawn(one.mixture, law, own), factor)
+        push, pull, lift = (e.map_terms(rule) for e in (step.push, step.pull, step.lift))
+        lift = contract_gram(lift, factor, gram, sp.Integer(1))
         step = replace(step, push=push, pull=pull, lift=lift, blocks=(*step.blocks, *own))
     return step
+
+
+def _drawn_for(
+    root: Tensor, attention: Tensor, factor: Tensor, c: sp.Expr, factors: Factors
+) -> list[tuple[sp.Expr, Factors]]:
+    """P L in the place of M."""
+    out: list[Factor] = []
+    for f in factors:
+        k = fresh(f.indices[0].dim)
+        out += [attention[f.indices[0], k], factor[k, f.indices[1]]] if f.tensor == root else [f]
+    return [(c, tuple(out))]
 
 
 def record(found: Homogenised, law: Law, traced: Trace) -> Step:

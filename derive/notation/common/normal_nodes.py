@@ -30,7 +30,7 @@ def nodes(count: int) -> np.ndarray:
 
 
 def psd_root(matrix: np.ndarray) -> np.ndarray:
-    """The lower triangular root of a positive semi-definite matrix, zero columns where it is flat."""
+    """Lower triangular root of a positive semi-definite matrix, zero columns where it is flat."""
     m = matrix.shape[-1]
     out = np.zeros_like(matrix)
     for j in range(m):
