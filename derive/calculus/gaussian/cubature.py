@@ -13,6 +13,10 @@ from functools import cache
 import numpy as np
 
 
+class TooLarge(ValueError):
+    """A rule of more nodes than are worth their time."""
+
+
 def product_rule(
     shapes: Mapping[str, tuple[int, ...]], degrees: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -23,7 +27,7 @@ def product_rule(
     rules = [_rule(int(np.prod(shape, dtype=int)), degrees[name]) for name, shape in shapes.items()]
     count = int(np.prod([len(w) for _, w in rules], dtype=float))
     if count > 3_000_000:
-        raise ValueError(f"a product rule of {count} nodes is too large; take smaller dimensions")
+        raise TooLarge(f"a product rule of {count} nodes is too large; take smaller dimensions")
     counts = [len(w) for _, w in rules]
     grids = np.indices(counts).reshape(len(rules), math.prod(counts))
     weights = np.ones(count)

@@ -11,6 +11,7 @@ from functools import cache
 from statistics import NormalDist
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,4 +71,10 @@ def normal_mean(values: Any) -> Any:
 
 def psd_root(V: Any) -> Any:
     """Lower triangular L with L L^T = V, zero columns where V is flat."""
-    return tiles_factor(V)[0] if isinstance(V, Tiles) else psd_factor(V)[0]
+    return tiles_factor(V)[0] if isinstance(V, Tiles) else _factor(V)
+
+
+@jax.jit
+def _factor(V: jax.Array) -> jax.Array:
+    """Compiled once a shape: its branch is compiled anew in every call otherwise."""
+    return psd_factor(V)[0]
