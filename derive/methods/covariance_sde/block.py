@@ -38,6 +38,7 @@ from derive.methods.covariance_sde.powers import (
     require_small_spread,
     too_quiet,
 )
+from derive.methods.covariance_sde.score_limits import facts_of
 from derive.methods.covariance_sde.step_control import mixing
 from derive.notation.common.arrays import Array, walk
 from derive.notation.layers.model import Model, Trace
@@ -95,6 +96,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     noise = noise_map(first, law, pace)
     steps.append(_noise_step(noise, diffusion, model))
     noisy = {w for f in noise.fields for w in f.core.split()}
+    facts += facts_of(known.moments, law)
     facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
     rate, effect = mixing(expansion, traced, law)
     return Block(

@@ -21,10 +21,11 @@ from derive.calculus.limit.mixtures import averaged, drawn, root_of, second_mome
 from derive.calculus.limit.order import Law
 from derive.draws import generator
 from derive.errors import Refusal
-from derive.methods.common.record import Check, Step
+from derive.methods.common.record import Check, Step, of_step
 from derive.methods.covariance_sde.congruence import Congruence
 from derive.methods.covariance_sde.instances import SEED, admissible, gram_of, numbers, relative
 from derive.notation.common.graph import value
+from derive.notation.common.normal_nodes import PAIRS
 from derive.notation.common.scalars import size
 from derive.notation.layers.model import Trace
 
@@ -169,13 +170,16 @@ def _drawn_for(
 def record(found: Homogenised, law: Law, traced: Trace) -> Step:
     """The step, with the means of attentions drawn from the definition's graph beside C."""
     worst = max(_off(one, law, traced) for one in found.moments)
+    check = Check(f"C beside the mean of {DRAWS} attentions drawn by the graph", worst, 0.01)
+    names = " and ".join(one.second.name for one in found.moments)
+    nodes = f"{names}: a mean over {2 * PAIRS} nodes of normals, within 1 % of its size"
     return Step(
         "homogenise",
         "random attention times random values, of mean 0 and covariance C[a,b] delta[i,j] given X, "
         "is M G with M M^T = C = E P V P^T; scores X B X^T have the law of L G L^T",
         {"layer": found.layer},
-        (),
-        Check(f"C beside the mean of {DRAWS} attentions drawn by the graph", worst, 0.01),
+        of_step([nodes], check),
+        check,
     )
 
 
