@@ -108,7 +108,7 @@ def _require_known(scores: list[Expression], law: Law, array: Array) -> None:
         )
 
     for number, one in enumerate(scores):
-        linear = all(sum(f.tensor in law.gaussian for f in fs) == 1 for _, fs in one.terms)
+        linear = all(sum(f.tensor in law.gaussian for f in fs) <= 1 for _, fs in one.terms)
         if not linear or any(i.dim == width for i in one.free):
             raise Refusal(
                 "the scores are random, of order one and not linear in one Gaussian weight, "
@@ -118,11 +118,10 @@ def _require_known(scores: list[Expression], law: Law, array: Array) -> None:
             )
         for other in scores[: number + 1]:
             primed = other.renamed({i: Index(f"{i.name}'", i.dim) for i in other.free})
-            exact = law.mean(one * primed)
-            seen = expectation(
-                one.map_terms(framed) * primed.map_terms(framed), tuple(normal.values())
-            )
-            if contract_gram(seen, factor, law.gram, ONE) != exact:
+            seen = one.map_terms(framed), primed.map_terms(framed)
+            pairs = [(one, seen[0]), (one * primed, seen[0] * seen[1])]
+            means = [(law.mean(e), expectation(f, tuple(normal.values()))) for e, f in pairs]
+            if any(contract_gram(f, factor, law.gram, ONE) != e for e, f in means):
                 raise Refusal(
                     f"the scores depend on {law.state.name} beyond the covariance", array.place
                 )

@@ -26,6 +26,7 @@ from derive.calculus.limit.series import Expansion
 from derive.calculus.written.dialect import TEXT
 from derive.calculus.written.short_form import short_form
 from derive.draws import generator
+from derive.errors import Refusal
 from derive.methods.common.parameters import sample
 from derive.methods.common.record import Check, Fact
 from derive.methods.covariance_sde.homogenise import Moment
@@ -40,17 +41,19 @@ SIZE = sp.Dummy("K", positive=True)  # scores are of order K^(-1/2)
 def facts_of(moments: tuple[Moment, ...], law: Law) -> tuple[Fact, ...]:
     """Closed forms at both ends, each beside the mean over nodes."""
     out: list[Fact] = []
-    for one in moments:
-        out.append(_small(one, law))
-        if (large := _large(one, law)) is not None:
-            out.append(large)
+    for one, rule in itertools.product(moments, (_small, _large)):
+        try:
+            found = rule(one, law)
+        except Refusal:  # no series, or no two tokens that compare scores alone
+            continue
+        out += [found] if found is not None else []
     return tuple(out)
 
 
 # small scores
 
 
-def _small(one: Moment, law: Law) -> Fact:
+def _small(one: Moment, law: Law) -> Fact | None:
     none, second = small_scores(one, law)
     series = none + second
     form = short_form(series, TEXT, {s.name for s in symbols_of((series,))})
@@ -152,6 +155,8 @@ def _correlation(one: Moment, law: Law) -> sp.Expr | None:
     if len(scores) != 1:
         return None
     s = Expansion(own, {a: t for t, a in meaning.weights}, 2).of(scores[0])
+    if not own.mean(s).is_zero:
+        return None
     primed = s.renamed({i: Index(f"{i.name}'", i.dim) for i in s.free[-2:]})
     covariance = own.mean(s * primed)
     tokens = covariance.free[-4:]

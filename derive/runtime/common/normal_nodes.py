@@ -58,7 +58,8 @@ def normal_nodes(V: Any, number: int, count: int) -> Any:
 def over_nodes(V: Any) -> Any:
     """The same at all nodes: an axis in front."""
     if isinstance(V, Tiles):
-        return Tiles.of(V.shape, lambda *i: jnp.asarray(V.entries[i])[None])
+        e = V.entries
+        return Tiles.of(V.shape, lambda *i: e[i][None] if jnp.ndim(e[i]) else e[i])
     return V[None]
 
 
