@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_a_mean_that_forgets_the_frame_is_noticed(monkeypatch):
     right = mixtures._one_head
 
     def wrong(array, law):
+        @cache
         def bare(a):
             if a.op == "psd_root":
                 return replace(a, op="eye", args=())
