@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common.elimination import pick, steps
-from derive.runtime.common.ops import Tiles, identity, staged_entries
+from derive.runtime.common.ops import Tiles, staged_entries
 from derive.runtime.common.small_matrices import LARGEST, by_platform, solve_lower
 
 
@@ -49,7 +49,7 @@ def _slope(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (V,), (change,) = primals, tangents
     L, inside = psd_factor(V)
     alive = jnp.diagonal(L, axis1=-2, axis2=-1) > 0
-    whole = L + jnp.where(alive, 0, 1)[..., None] * identity(V)
+    whole = L + jnp.where(alive, 0, 1)[..., None] * jnp.eye(V.shape[-1], dtype=V.dtype)
     half = solve_lower(whole, (change + change.mT) / 2)
     inner = solve_lower(whole, half.mT)
     lower = jnp.tril(inner, -1) + jnp.tril(jnp.triu(inner)) / 2

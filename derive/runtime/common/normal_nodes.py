@@ -78,4 +78,5 @@ def psd_root(V: Any) -> Any:
 @jax.jit
 def _factor(V: jax.Array) -> jax.Array:
     """Compiled once a shape: its branch is compiled anew in every call otherwise."""
-    return psd_factor(V)[0]
+    flat = V.reshape(-1, *V.shape[-2:])
+    return jax.vmap(lambda one: psd_factor(one)[0])(flat).reshape(V.shape)
