@@ -16,17 +16,21 @@ from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
 from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
-from derive.emit.token_flow.kernels import param_fields, parts_of
+from derive.emit.token_flow.kernels import parts_of
+from derive.emit.token_flow.parameters import param_fields
 from derive.methods.token_flow.result import TokenFlow
 from derive.version import ENGINE
 
 #: words of `derive.runtime.flows.words`; all others are those of closures
 OWN = frozenset(
     [
+        "by_pairs",
         "cosines",
         "equal_masses",
         "growth_rate",
         "in_frame",
+        "largest",
+        "largest_share",
         "relu",
         "sines",
         "tangent",

@@ -19,9 +19,10 @@ from derive.calculus.index.factors import Index, fresh
 from derive.errors import Refusal
 from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
-from derive.methods.token_flow import checks, facts
+from derive.methods.token_flow import checks, facts, rest_facts
 from derive.methods.token_flow.closing import NoBalance, closing
 from derive.methods.token_flow.clusters import contraction, pushes
+from derive.methods.token_flow.deviations import deviations
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
@@ -67,6 +68,7 @@ def derive(model: FlowDefinition) -> TokenFlow:
         rate,
         angles,
         _of(angles, closing),
+        _of(angles, lambda found: deviations(rate, found, names, book)),
         _of(rate, lambda _: contraction(velocity, names, book))
         if model.sphere and not model.positional
         else Absent("no sphere, or tokens in order"),
@@ -201,6 +203,8 @@ def _reductions(result: TokenFlow) -> Step:
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),
+        *rest_facts.equal_angles(result.equal_angles, result.deviations, names),
+        *rest_facts.two_clusters(result.two_clusters, names),
         *facts.circle(pushed, names, result.book),
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),

@@ -210,4 +210,5 @@ def growth(found: Growth | Absent, names: Names) -> tuple[Fact, ...]:
     words += f", {means}" if means else ""
     if found.diffusion != 0:
         words += f", less {_in_product(sp.sstr(found.diffusion))} k (k + d - 2) by the noise"
+        words += ": the uniform law is stable where that is more for every k"
     return (Fact(words, "growth", growth_values.by_the_text(found, names)),)

@@ -9,6 +9,7 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.methods.common.record import Fact, Step
 from derive.methods.token_flow.closing import Closing
+from derive.methods.token_flow.deviations import Deviations
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
@@ -38,6 +39,7 @@ class TokenFlow:
     gram_rate: Expression | Absent
     equal_angles: EqualAngles | Absent
     closing: Closing | Absent
+    deviations: Deviations | Absent
     contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
     gradient: Gradient
