@@ -6,26 +6,20 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression, collect
-from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
-from derive.emit.common.names import local
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
 from derive.emit.token_flow.parameters import prelude
-from derive.emit.token_flow.scalar_kernels import deviations, equal_angles, growth
+from derive.emit.token_flow.scalar_kernels import deviations, equal_angles, growth, slow_motion
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
-from derive.methods.token_flow.harmonics import T
 from derive.methods.token_flow.result import Absent, TokenFlow
-from derive.notation.common.arrays import walk
-from derive.notation.common.scalars import Dim
 
 
 @lru_cache(maxsize=8)
@@ -53,6 +47,7 @@ def parts_of(result: TokenFlow) -> Parts:
         _array(parts, result, "contraction", given, doc, result.contraction, _CLUSTERS)
     equal_angles(parts, result)
     deviations(parts, result)
+    slow_motion(parts, result)
     growth(parts, result)
     return parts
 

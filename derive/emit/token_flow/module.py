@@ -18,7 +18,7 @@ from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
 from derive.emit.token_flow.kernels import parts_of
 from derive.emit.token_flow.parameters import param_fields
-from derive.methods.token_flow.result import TokenFlow
+from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.version import ENGINE
 
 #: words of `derive.runtime.flows.words`; all others are those of closures
@@ -89,6 +89,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             sphere=model.sphere,
             moves=result.noise is None,
             spec=_spec(result),
+            large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
             clusters=result.noise is None and clusters_move(result),
         )
     )

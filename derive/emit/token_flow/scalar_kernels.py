@@ -17,6 +17,7 @@ from derive.emit.token_flow.parameters import prelude
 from derive.emit.token_flow.scalar_code import WORDS, statements
 from derive.methods.token_flow.harmonics import Growth, T
 from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.slow_motion import OTHER, OWN
 
 
 def equal_angles(parts: Parts, result: TokenFlow) -> None:
@@ -42,6 +43,22 @@ def deviations(parts: Parts, result: TokenFlow) -> None:
     _numbers(parts, result, "equal_angle_stability", "rho, n", doc, found.rates)
 
 
+def slow_motion(parts: Parts, result: TokenFlow) -> None:
+    """How fast, and how far, each of the closest pair goes where the parameter is large."""
+    found = result.slow_motion
+    if isinstance(found, Absent):
+        return
+    doc = (
+        f"log(time) / {found.large} in which two clusters at the cosine g move, as "
+        f"{found.large} -> oo."
+    )
+    _numbers(parts, result, "clock_exponent", "g", doc, [-found.height])
+    mass, other = sp.symbols("mass other", positive=True)
+    share = found.share.xreplace({OWN: mass, OTHER: other})
+    doc = "Part of the way to each other that the cluster of the first mass goes."
+    _numbers(parts, result, "share_of_way", "mass, other", doc, [share])
+
+
 def _numbers(
     parts: Parts,
     result: TokenFlow,
@@ -52,7 +69,7 @@ def _numbers(
 ) -> None:
     """A function of numbers, with the parameters behind them."""
     symbols = {s for e in found for s in e.free_symbols}
-    taken = {"rho", "r", "n", "params", *taken_by(result.model)}
+    taken = {"rho", "r", "n", "g", "mass", "other", "params", *taken_by(result.model)}
     lines, texts = statements(found, taken, parts.words)
     unpacked = prelude(result, {s.name for s in symbols})
     doc += "\n\nNumbers or arrays that broadcast."

@@ -33,6 +33,7 @@ from derive.methods.token_flow.lone import frame, lone
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
 from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.slow_motion import slow_motion
 from derive.methods.token_flow.two_clusters import two_clusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition, trace_flow
@@ -73,6 +74,9 @@ def derive(model: FlowDefinition) -> TokenFlow:
         if model.sphere and not model.positional
         else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
+        _of(rate, lambda _: slow_motion(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
         gradient(velocity, names, book),
         motion,
         frame(motion, names) if isinstance(motion, Expression) and not model.sphere else None,
@@ -208,6 +212,7 @@ def _reductions(result: TokenFlow) -> Step:
         *facts.circle(pushed, names, result.book),
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
+        *facts.slow_motion(result.slow_motion, names),
     )
     check = None
     if not isinstance(result.two_clusters, Absent):

@@ -16,7 +16,7 @@ from derive.methods.token_flow.equal_angles import RHO
 from derive.methods.token_flow.instances import FlowInstance, instance, text_gram_rate
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.scalar_values import number
-from derive.methods.token_flow.two_clusters import COSINE, MASS
+from derive.methods.token_flow.two_clusters import MASS
 
 TOKENS = 5
 STEP = 1e-5  # of inner products: differences are off by about its square

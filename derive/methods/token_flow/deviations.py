@@ -101,9 +101,8 @@ def equilibria(rate: sp.Expr, cosine: sp.Symbol) -> tuple[sp.Expr, ...]:
     found: list[sp.Expr] = []
     for factor, _ in sp.factor_list(numerator)[1]:
         factor = sp.sympify(factor)
-        if factor.is_polynomial(cosine) and factor.has(cosine):
-            if sp.degree(factor, cosine) <= 2:
-                found += list(sp.roots(factor, cosine))
+        if factor.is_polynomial(cosine) and 0 < sp.degree(factor, cosine) <= 2:
+            found += list(sp.roots(factor, cosine))
     inside = [sp.factor(r) for r in found if r.is_real is not False and _within(r)]
     return tuple(sorted(dict.fromkeys(inside), key=_size, reverse=True))
 

@@ -15,6 +15,7 @@ from derive.methods.token_flow import (
     symmetric_starts,
     tails,
 )
+from derive.methods.token_flow import slow_motion as slow
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import RADIUS, EqualAngles
@@ -22,6 +23,7 @@ from derive.methods.token_flow.equivariance import Direction, turned_arrays
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
 from derive.methods.token_flow.result import Absent
+from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.told import told
 from derive.methods.token_flow.two_clusters import TwoClusters
 
@@ -165,6 +167,18 @@ def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
         f"log(time) / {large} -> {sp.sstr(exponent)} as {large} -> oo"
     )
     return (Fact(words, "merging", checks.merging_exponent(found, names)),)
+
+
+def slow_motion(found: SlowMotion | Absent, names: Names) -> tuple[Fact, ...]:
+    if isinstance(found, Absent):
+        return ()
+    large, at = sp.sstr(found.large), sp.sstr(found.height)
+    words = (
+        f"as {large} -> oo a cluster of mass m_b at the cosine g pulls one of mass m_a by "
+        f"{sp.sstr(found.weight)} exp({large} ({at})): on this clock of the closest pair it alone "
+        f"moves, along its geodesic, cluster a the part {sp.sstr(found.share)} of the way"
+    )
+    return (Fact(words, "slow motion", slow.by_the_text(found, names)),)
 
 
 def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:

@@ -14,6 +14,7 @@ from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.two_clusters import TwoClusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition
@@ -42,6 +43,7 @@ class TokenFlow:
     deviations: Deviations | Absent
     contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
+    slow_motion: SlowMotion | Absent
     gradient: Gradient
     motion: Expression | Absent  # of all tokens at one point
     frame: Expression | None  # M, in space, where that is M x

@@ -22,10 +22,12 @@ from derive.methods.token_flow.instances import FlowInstance
 from derive.methods.token_flow.names import COUNT
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.scalar_values import number
+from derive.methods.token_flow.slow_motion import OTHER, OWN, SlowMotion
+from derive.methods.token_flow.two_clusters import COSINE
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters"}
+BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion"}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -71,6 +73,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
             values = {**equal.numbers, RHO: 0.37, COUNT: 9}
             rates = tuple(np.asarray(number(r, values)) for r in result.deviations.rates)
             yield Target("equal_angle_stability", (0.37, 9, p), rates, 1e-3)
+    if not isinstance(result.slow_motion, Absent):
+        yield from _slow(result.slow_motion, equal, p)
     if not isinstance(result.growth, Absent):
         yield _threshold(result, equal, p, d)
         for degree in (1, 2, 5):
@@ -91,6 +95,13 @@ def _rescaled(result: TokenFlow, one: FlowInstance, p: Any) -> Target:
     x = one.x @ ahead.T
     right = (instances.text_velocity(one, x) - x @ M.T) @ back.T
     return Target("rescaled_velocity", (one.x, np.float64(time), p), right, 1e-3, 1e-9)
+
+
+def _slow(found: SlowMotion, one: FlowInstance, p: Any) -> Iterator[Target]:
+    right = -number(found.height, {COSINE: 0.3})
+    yield Target("clock_exponent", (0.3, p), np.asarray(right), 1e-3)
+    share = number(found.share, {**one.numbers, OWN: 0.2, OTHER: 0.5})
+    yield Target("share_of_way", (0.2, 0.5, p), np.asarray(share), 1e-3)
 
 
 def _threshold(result: TokenFlow, one: FlowInstance, p: Any, d: int) -> Target:
