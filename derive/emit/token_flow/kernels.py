@@ -15,7 +15,13 @@ from derive.emit.common.kernel import Kernel
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
 from derive.emit.token_flow.parameters import prelude
-from derive.emit.token_flow.scalar_kernels import deviations, equal_angles, growth, slow_motion
+from derive.emit.token_flow.scalar_kernels import (
+    caps,
+    deviations,
+    equal_angles,
+    growth,
+    slow_motion,
+)
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
@@ -48,6 +54,7 @@ def parts_of(result: TokenFlow) -> Parts:
     equal_angles(parts, result)
     deviations(parts, result)
     slow_motion(parts, result)
+    caps(parts, result)
     growth(parts, result)
     return parts
 

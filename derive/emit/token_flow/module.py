@@ -90,6 +90,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             moves=result.noise is None,
             spec=_spec(result),
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
+            caps=not isinstance(result.caps, Absent),
             clusters=result.noise is None and clusters_move(result),
         )
     )

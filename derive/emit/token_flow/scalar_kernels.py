@@ -18,6 +18,7 @@ from derive.emit.token_flow.scalar_code import WORDS, statements
 from derive.methods.token_flow.harmonics import Growth, T
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.slow_motion import OTHER, OWN
+from derive.methods.token_flow.two_clusters import MASS
 
 
 def equal_angles(parts: Parts, result: TokenFlow) -> None:
@@ -57,6 +58,21 @@ def slow_motion(parts: Parts, result: TokenFlow) -> None:
     share = found.share.xreplace({OWN: mass, OTHER: other})
     doc = "Part of the way to each other that the cluster of the first mass goes."
     _numbers(parts, result, "share_of_way", "mass, other", doc, [share])
+
+
+def caps(parts: Parts, result: TokenFlow) -> None:
+    """Bounds of what moves a token of a cap."""
+    found = result.caps
+    if isinstance(found, Absent):
+        return
+    mass = {MASS: sp.Symbol("mass", positive=True)}
+    doc = (
+        "Most that tokens at cosines up to g pull a token of a cap of that mass, whose cosines are "
+        "at least r within."
+    )
+    _numbers(parts, result, "push_from_others", "g, r, mass", doc, [found.others.xreplace(mass)])
+    doc = "Least that one token of that mass pulls another of its cap at the cosine r."
+    _numbers(parts, result, "push_inside", "r, mass", doc, [found.inside.xreplace(mass)])
 
 
 def _numbers(

@@ -30,6 +30,7 @@ from derive.methods.token_flow.gram import Leaves, gram_rate, in_products, proje
 from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import instance, on_home, text_velocity
 from derive.methods.token_flow.lone import frame, lone
+from derive.methods.token_flow.metastability import caps
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
 from derive.methods.token_flow.result import Absent, TokenFlow
@@ -75,6 +76,9 @@ def derive(model: FlowDefinition) -> TokenFlow:
         else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
         _of(rate, lambda _: slow_motion(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
+        _of(rate, lambda _: caps(velocity, names, book))
         if model.sphere and not model.positional
         else Absent("no sphere, or tokens in order"),
         gradient(velocity, names, book),
@@ -213,6 +217,7 @@ def _reductions(result: TokenFlow) -> Step:
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
         *facts.slow_motion(result.slow_motion, names),
+        *facts.caps(result, names),
     )
     check = None
     if not isinstance(result.two_clusters, Absent):

@@ -12,6 +12,7 @@ from derive.methods.token_flow import (
     clusters,
     growth_values,
     lone,
+    metastability,
     symmetric_starts,
     tails,
 )
@@ -22,7 +23,7 @@ from derive.methods.token_flow.equal_angles import RADIUS, EqualAngles
 from derive.methods.token_flow.equivariance import Direction, turned_arrays
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
-from derive.methods.token_flow.result import Absent
+from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.told import told
 from derive.methods.token_flow.two_clusters import TwoClusters
@@ -179,6 +180,20 @@ def slow_motion(found: SlowMotion | Absent, names: Names) -> tuple[Fact, ...]:
         f"moves, along its geodesic, cluster a the part {sp.sstr(found.share)} of the way"
     )
     return (Fact(words, "slow motion", slow.by_the_text(found, names)),)
+
+
+def caps(result: TokenFlow, names: Names) -> tuple[Fact, ...]:
+    """The bounds that make caps of tokens metastable."""
+    found = result.caps
+    if isinstance(found, Absent):
+        return ()
+    words = (
+        "a token of a cap of mass mu, its cosines at least r within the cap and at most g to all "
+        f"others, is pulled by these by at most {sp.sstr(found.others)}, and by one token of mass "
+        f"mu of its own cap by at least {sp.sstr(found.inside)}"
+    )
+    check = metastability.by_the_text(found, names, result.velocity, result.book)
+    return (Fact(words, "caps", check),)
 
 
 def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:

@@ -13,6 +13,7 @@ from derive.methods.token_flow.deviations import Deviations
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
+from derive.methods.token_flow.metastability import Caps
 from derive.methods.token_flow.names import Names
 from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.two_clusters import TwoClusters
@@ -44,6 +45,7 @@ class TokenFlow:
     contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
     slow_motion: SlowMotion | Absent
+    caps: Caps | Absent
     gradient: Gradient
     motion: Expression | Absent  # of all tokens at one point
     frame: Expression | None  # M, in space, where that is M x

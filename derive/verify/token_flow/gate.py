@@ -19,15 +19,16 @@ from derive.methods.token_flow.checks import BY_DIFFERENCES
 from derive.methods.token_flow.deviation_checks import by_pairs
 from derive.methods.token_flow.equal_angles import RADIUS, RHO
 from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.metastability import INSIDE, Caps
 from derive.methods.token_flow.names import COUNT
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.scalar_values import number
 from derive.methods.token_flow.slow_motion import OTHER, OWN, SlowMotion
-from derive.methods.token_flow.two_clusters import COSINE
+from derive.methods.token_flow.two_clusters import COSINE, MASS
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion"}
+BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion", "metastability"}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -75,6 +76,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
             yield Target("equal_angle_stability", (0.37, 9, p), rates, 1e-3)
     if not isinstance(result.slow_motion, Absent):
         yield from _slow(result.slow_motion, equal, p)
+    if not isinstance(result.caps, Absent):
+        yield from _caps(result.caps, equal, p)
     if not isinstance(result.growth, Absent):
         yield _threshold(result, equal, p, d)
         for degree in (1, 2, 5):
@@ -102,6 +105,13 @@ def _slow(found: SlowMotion, one: FlowInstance, p: Any) -> Iterator[Target]:
     yield Target("clock_exponent", (0.3, p), np.asarray(right), 1e-3)
     share = number(found.share, {**one.numbers, OWN: 0.2, OTHER: 0.5})
     yield Target("share_of_way", (0.2, 0.5, p), np.asarray(share), 1e-3)
+
+
+def _caps(found: Caps, one: FlowInstance, p: Any) -> Iterator[Target]:
+    values = {**one.numbers, COSINE: 0.3, INSIDE: 0.9, MASS: 0.4}
+    others, inside = (np.asarray(number(e, values)) for e in (found.others, found.inside))
+    yield Target("push_from_others", (0.3, 0.9, 0.4, p), others, 1e-3)
+    yield Target("push_inside", (0.9, 0.4, p), inside, 1e-3)
 
 
 def _threshold(result: TokenFlow, one: FlowInstance, p: Any, d: int) -> Target:

@@ -42,7 +42,9 @@ def test_merges_are_those_at_large_beta(kernel, seed, count, d):
 def test_a_pair_that_passes_a_third_cluster_hands_on_to_it(kernel):
     # the closest pair's geodesic passes by a third cluster, which is met first
     def on_the_sphere(*angles):
-        return [np.array([np.cos(a) * np.cos(b), np.sin(a) * np.cos(b), np.sin(b)]) for a, b in angles]
+        return [
+            np.array([np.cos(a) * np.cos(b), np.sin(a) * np.cos(b), np.sin(b)]) for a, b in angles
+        ]
 
     x = np.stack(on_the_sphere((0.0, 0.0), (1.0, 0.0), (0.25, 1.01)))
     gram = x @ x.T
