@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, collect
+from derive.calculus.index.expressions import Expression, collect, scalar
 from derive.emit.common.kernel import Kernel
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
@@ -39,6 +39,12 @@ def parts_of(result: TokenFlow) -> Parts:
     if result.gradient.energy is not None:
         doc = "Energy of tokens x (n, d), of which the velocity is the gradient, a number."
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
+        if _weighted(result):
+            doc = (
+                "Weights (n,) of the metric in which the velocity of tokens x (n, d) is a gradient."
+            )
+            assert result.gradient.weight is not None
+            _array(parts, result, "metric", "x, params", doc, result.gradient.weight, {"x": "x"})
     if isinstance(result.gram_rate, Expression):
         _clusters(parts, result, result.gram_rate)
     push = _pushes(result) if isinstance(result.gram_rate, Expression) else None
@@ -57,6 +63,11 @@ def parts_of(result: TokenFlow) -> Parts:
     caps(parts, result)
     growth(parts, result)
     return parts
+
+
+def _weighted(result: TokenFlow) -> bool:
+    weight = result.gradient.weight
+    return weight is not None and weight != scalar(sp.Integer(1), (result.names.s,))
 
 
 def _velocity(parts: Parts, result: TokenFlow) -> None:

@@ -51,6 +51,10 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     if result.gradient.energy is not None:
         right = instances.at(equal, result.gradient.energy, result.book)
         yield Target("energy", (equal.x, p), right, 1e-3)
+        if hasattr(module, "metric"):
+            assert result.gradient.weight is not None
+            right = instances.at(equal, result.gradient.weight, result.book)
+            yield Target("metric", (equal.x, p), right, 1e-3)
     if not isinstance(result.gram_rate, Absent):
         one = instances.instance(result.model, 50 + d, n, d)
         given = (one.x @ one.x.T, one.mass, params_of(module, one))
