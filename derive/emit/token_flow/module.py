@@ -87,7 +87,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             scalar_functions=functions,
             kernels=parts.kernels,
             sphere=model.sphere,
-            moves=result.noise is None,
+            noisy=result.noise is not None,
             spec=_spec(result),
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
             caps=not isinstance(result.caps, Absent),
@@ -108,6 +108,8 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
     out = [("energy", "energy")] if "energy" in names else []
     if "cluster_rate" in names:
         out.append(("gram_rate", "cluster_rate"))
+    if result.noise is not None:
+        out.append(("noise_rate", "noise_rate"))
     if result.model.positional:
         out.append(("ordered", "True"))
     return out

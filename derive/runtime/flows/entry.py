@@ -23,7 +23,7 @@ from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.metastability import Metastability, metastability
-from derive.runtime.flows.pure import flow
+from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
 from derive.runtime.flows.slow_motion import SlowMotion, slow_motion
 from derive.runtime.flows.solver import advancing, energies, probing, starting
@@ -37,6 +37,7 @@ __all__ = [
     "SlowMotion",
     "flow",
     "metastability",
+    "path",
     "slow_motion",
     "solve",
     "solve_clusters",

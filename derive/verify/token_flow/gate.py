@@ -28,7 +28,7 @@ from derive.methods.token_flow.two_clusters import COSINE, MASS
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion", "metastability"}
+BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion", "metastability", "path"}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -48,6 +48,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield _rescaled(result, equal, p)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
+    if result.noise is not None:
+        yield Target("noise_rate", (equal.x, p), instances.text_noise(equal), 1e-3)
     if result.gradient.energy is not None:
         right = instances.at(equal, result.gradient.energy, result.book)
         yield Target("energy", (equal.x, p), right, 1e-3)
