@@ -62,18 +62,25 @@ def test_without_noise_the_path_is_the_flow_of_its_velocity(kernel):
 
 
 def test_the_law_converges_with_the_step(kernel):
-    # E <x(t), x(0)> again, by few steps against many: the error falls with the step
-    kappa, d, t1, paths = 1.0, 3, 0.5, 100_000
+    # by each half step E <x, x0> is multiplied by the mean cosine of a shaken and projected token
+    kappa, t1, paths = 1.0, 0.5, 50_000
+    wanted = np.exp(-kappa * 2 * t1)
+    errors = [_mean_cosine(kappa * t1 / steps) ** (2 * steps) - wanted for steps in (4, 8, 16, 32)]
+    ratios = np.array(errors[1:]) / np.array(errors[:-1])
+    assert abs(errors[-1]) < 0.01 * wanted
+    assert np.all((ratios > 0.4) & (ratios < 0.65))
+    # and that is what the paths do; one standard error is 2e-3, false alarm below 1e-5
     params = kernel.Params(beta=1.0, kappa=kappa)
-    x0 = jnp.eye(d)[:1]
     keys = jax.random.split(jax.random.key(5), paths)
-    wanted = np.exp(-kappa * (d - 1) * t1)
+    way = jax.vmap(lambda k: kernel.path(k, jnp.eye(3)[:1], params, t1=t1, steps=4)[-1, 0, 0])
+    ends = np.asarray(jax.jit(way)(keys))
+    assert abs(ends.mean() - wanted - errors[0]) < 4.5 * ends.std() / np.sqrt(paths)
 
-    def error(steps):
-        way = jax.jit(jax.vmap(lambda k: kernel.path(k, x0, params, t1=t1, steps=steps)[-1, 0, 0]))
-        return float(way(keys).mean()) - wanted
 
-    # one standard error is 1.5e-3
-    coarse, fine = error(2), error(16)
-    assert abs(coarse) > 0.015
-    assert abs(fine) < abs(coarse) / 3
+def _mean_cosine(variance):
+    """Of a unit vector of R^3 with normals of that variance added, to itself."""
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    across, share = np.polynomial.laguerre.laggauss(60)  # half the square of two normals
+    along = 1 + np.sqrt(variance) * z[:, None]
+    cosine = along / np.sqrt(along**2 + 2 * variance * across)
+    return float((w / w.sum()) @ cosine @ share)
