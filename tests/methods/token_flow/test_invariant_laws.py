@@ -150,7 +150,7 @@ def test_cross_ratios_of_four_tokens_stay_to_the_error_of_the_steps(model):
 
 
 def test_cross_ratios_of_four_tokens_change_under_softmax_attention():
-    start, end, _ = moved(softmax_attention, derive(softmax_attention), 32)
+    start, end, _ = moved(softmax_attention, derive(softmax_attention), 32, 1.0)
     assert abs(cross_ratio(end) / cross_ratio(start) - 1) > 1e-3
 
 
