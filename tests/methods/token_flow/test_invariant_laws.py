@@ -113,7 +113,7 @@ def moved(model, result, size, t1=4.0):
 
     def rates(state):
         now = replace(one, x=state[0])
-        B = at(now, found.matrix, result.book) if found.kind == "linear" else np.zeros_like(F)
+        B = at(now, found.matrix, result.book) if getattr(found, "kind", "") == "linear" else 0 * F
         return tangent(now), B @ state[1]
 
     def step(state, k, h):
