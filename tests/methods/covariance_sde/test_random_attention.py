@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
-
 import numpy as np
 import pytest
 import random_attention_layers as layers
@@ -16,6 +13,7 @@ from derive.errors import CheckFailed, Refusal
 from derive.methods.common.record import require_sound
 from derive.methods.covariance_sde import score_limits
 from derive.methods.covariance_sde.derivation import derive
+from derive.mutants.breaks import unframed
 from derive.verify.covariance_sde.independent import independent
 from derive.verify.covariance_sde.mutants import mutants
 from derive.verify.covariance_sde.references import references
@@ -81,18 +79,7 @@ def test_a_wrong_correlation_of_scores_is_noticed(monkeypatch):
 
 def test_a_mean_that_forgets_the_frame_is_noticed(monkeypatch):
     """Scores G for L G L^T: another C, which attentions drawn by the graph contradict."""
-    right = mixtures._one_head
-
-    def wrong(array, law):
-        @cache
-        def bare(a):
-            if a.op == "psd_root":
-                return replace(a, op="eye", args=())
-            return replace(a, args=tuple(bare(x) for x in a.args)) if a.args else a
-
-        return bare(right(array, law))
-
-    monkeypatch.setattr(mixtures, "_one_head", wrong)
+    monkeypatch.setattr(mixtures, "_one_head", unframed(mixtures._one_head))
     with pytest.raises(CheckFailed):
         result = derive(layers.one_head)
         require_sound(result.steps, "one_head", result.facts)

@@ -156,7 +156,7 @@ def test_cross_ratios_of_four_tokens_change_under_softmax_attention():
 
 def test_tokens_of_linear_attention_are_the_images_under_one_linear_map():
     result = derive(linear_attention_qkv)
-    start, end, F = moved(linear_attention_qkv, result, 64)
+    start, end, F = moved(linear_attention_qkv, result, 128, 2.0)
     image = start @ F.T
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     assert np.abs(end - start).max() > 0.1
