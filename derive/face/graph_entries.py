@@ -15,6 +15,7 @@ import sympy as sp
 from derive.errors import RequestError
 from derive.face.symbols import named, plain
 from derive.notation.common.arrays import Array, walk
+from derive.notation.common.normal_nodes import OPERATIONS
 from derive.notation.common.scalars import Share
 from derive.notation.common.words.word import given, word_of
 
@@ -36,6 +37,10 @@ class Graph:
             if array not in self.done:
                 build = getattr(self, f"_of_{array.op}", None)
                 if build is None:
+                    if array.op in OPERATIONS:
+                        raise RequestError(
+                            "a mean over normals has no entries in closed form; the kernel has it"
+                        )
                     raise RequestError(f"entries of {array.op} are not known here")
                 self.done[array] = np.asarray(build(array), dtype=object)
         return self.done[root]

@@ -17,6 +17,7 @@ from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
 from derive.errors import RequestError
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, Shape, show_shape, walk
+from derive.notation.common.normal_nodes import OPERATIONS
 from derive.notation.common.scalars import extent
 from derive.notation.common.words.word import given, word_of
 
@@ -34,6 +35,8 @@ class GraphMatrices:
         for array in walk(root):
             if array not in self.done:
                 build = getattr(self, f"_of_{array.op}", None)
+                if array.op in OPERATIONS:
+                    raise RequestError("a mean over normals has no matrix form; the kernel has it")
                 if build is None or array.ndim > 2:
                     raise RequestError(
                         f"{array.op} of shape {show_shape(array.shape)} has no matrix form; "

@@ -43,7 +43,8 @@ class Tensor:
     `kind` says which rules apply: "gaussian" (iid standard normal entries), "state" (the state's
     own array), "covariance" (its Gram matrix), "factor" (L with L L^T = covariance), "constant"
     (given numbers), "pattern" (rows summing to one), "delta", and, each with a module of its own
-    in `derive.calculus`: "magnitude" and "kernel" (kinks), "envelope", "response", "joint".
+    in `derive.calculus`: "magnitude" and "kernel" (kinks), "envelope", "response", "mixture",
+    "joint".
     `symmetric` means invariant under every permutation of its slots; `meaning` is what a kind
     other than these names is built from.
     """

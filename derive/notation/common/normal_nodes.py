@@ -13,6 +13,7 @@ import numpy as np
 import sympy as sp
 
 PAIRS = 2048
+OPERATIONS = frozenset(["normal_mean", "normals", "over_nodes", "psd_root"])  # of graphs
 
 
 @cache
