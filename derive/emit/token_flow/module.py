@@ -27,6 +27,7 @@ OWN = frozenset(
         "equal_masses",
         "growth_rate",
         "in_frame",
+        "in_frame_of_average",
         "relu",
         "sines",
         "tangent",
@@ -85,6 +86,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             sphere=model.sphere,
             moves=result.noise is None,
             spec=_spec(result),
+            led="score" in result.equations,
             clusters=result.noise is None and clusters_move(result),
         )
     )
@@ -102,6 +104,8 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
     out = [("energy", "energy")] if "energy" in names else []
     if "cluster_rate" in names:
         out.append(("gram_rate", "cluster_rate"))
+    if "score" in result.equations:
+        out += [("frame", "frame_matrix"), ("score", "score_matrix")]
     if result.model.positional:
         out.append(("ordered", "True"))
     return out

@@ -13,6 +13,7 @@ from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.two_clusters import TwoClusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition
@@ -43,6 +44,7 @@ class TokenFlow:
     gradient: Gradient
     motion: Expression | Absent  # of all tokens at one point
     frame: Expression | None  # M, in space, where that is M x
+    rescaled: Rescaled | Absent | None  # in space; None: no M
     growth: Growth | Absent
     equations: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()

@@ -22,12 +22,22 @@ from derive.runtime.common.pure import no_tracers
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
+from derive.runtime.flows.limit_objects import LimitObject, limit_object
 from derive.runtime.flows.pure import flow
 from derive.runtime.flows.results import Clusters, Flow
 from derive.runtime.flows.solver import advancing, energies, probing, starting
 from derive.runtime.flows.specification import FlowModel
 
-__all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve", "solve_clusters"]
+__all__ = [
+    "Clusters",
+    "Flow",
+    "FlowModel",
+    "LimitObject",
+    "flow",
+    "limit_object",
+    "solve",
+    "solve_clusters",
+]
 
 LOOSER = 1000.0  # tolerance of the second integration, whose distance shows the error
 PART = 4 / LOOSER  # of that distance is the estimate; errors fall as the tolerance does, or nearly

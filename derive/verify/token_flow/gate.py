@@ -15,13 +15,14 @@ import numpy as np
 from derive.methods.token_flow import growth_values, instances
 from derive.methods.token_flow.equal_angles import RADIUS, RHO
 from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.long_times import text_frame, text_score
 from derive.methods.token_flow.names import COUNT
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.scalar_values import number
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters"}
+BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "limit_object"}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -39,6 +40,9 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
     if hasattr(module, "rescaled_velocity"):
         yield _rescaled(result, equal, p)
+        yield Target("frame_matrix", (equal.x, p), text_frame(equal), 1e-3)
+    if hasattr(module, "score_matrix"):
+        yield Target("score_matrix", (equal.x, p), text_score(equal), 1e-3)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
     if result.gradient.energy is not None:
