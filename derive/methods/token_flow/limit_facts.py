@@ -97,27 +97,32 @@ def _dominated(one: Led) -> float:
 
 def _resting(starts: Starts) -> tuple[Fact, ...]:
     """One eigenvector among three; and as many as there are dimensions, where that is seen."""
-    up = starts.first_led(3, lambda f: _one_way(f, 1))
-    down = starts.first_led(3, lambda f: _one_way(f, -1))
-    whole = starts.first_led(2, _is_whole)
+    up, down = (
+        [
+            f
+            for f in (
+                starts.first_led(3, lambda f, s=sign: _one_way(f, s)),  # type: ignore[misc]
+                starts.first_led(2, lambda f, s=sign: _is_whole(f, s)),  # type: ignore[misc]
+            )
+            if f is not None
+        ]
+        for sign in (1, -1)
+    )
     out = []
-    if up is not None or whole is not None:
+    if up:
         words = (
-            "for such M, F symmetric and positive: each token comes to rest where <c, F c> = max over "
-            "the polytope's vertices v of <c, F v>: at a vertex, at 0 or at the foot of the "
+            "for such M, F symmetric and positive: each token comes to rest where <c, F c> = max "
+            "over the polytope's vertices v of <c, F v>: at a vertex, at 0 or at the foot of the "
             "perpendicular from 0 on a face; of one eigenvector: in three parallel hyperplanes at "
             "most, c = 0 one of them; M = lambda 1: in space itself"
         )
-        checks = [_stands(f) for f in (up, whole) if f is not None]
-        out.append(Fact(words, "limit object", worst_of(checks)))
-    if down is not None:
+        out.append(Fact(words, "limit object", worst_of([_stands(f) for f in up])))
+    if down:
         words = (
             "for such M, F symmetric and negative: all tokens come to one c; of one eigenvector: "
             "in one hyperplane"
         )
-        start, end = _ends(down)
-        gap = float(np.ptp(end)) / float(np.max(np.abs(start)))
-        out.append(Fact(words, "limit object", Check("all c late in a run", gap, REACHED)))
+        out.append(Fact(words, "limit object", worst_of([_meets(f) for f in down])))
     return tuple(out)
 
 
@@ -126,8 +131,8 @@ def _one_way(found: Led, sign: int) -> bool:
     return len(found.form) == 1 and bool(sign * found.form[0, 0] > 0.05 * np.linalg.norm(found.S))
 
 
-def _is_whole(found: Led) -> bool:
-    F = found.form
+def _is_whole(found: Led, sign: int) -> bool:
+    F = sign * found.form
     symmetric = np.allclose(F, F.T, rtol=0, atol=1e-9 * np.linalg.norm(F))
     return len(F) == len(found.M) and symmetric and bool(np.linalg.eigvalsh(F)[0] > 0)
 
@@ -154,6 +159,12 @@ def _stands(found: Led) -> Check:
     kept = float(np.max(np.ptp(end, axis=0)) / np.max(np.ptp(start, axis=0)))
     error = max(lacks, REACHED * 0.25 / max(kept, 1e-9))
     return Check("scores late in a run, and the hull's size", error, REACHED)
+
+
+def _meets(found: Led) -> Check:
+    start, end = _ends(found)
+    gap = float(np.max(np.ptp(end, axis=0))) / float(np.max(np.abs(start)))
+    return Check("all c late in a run", gap, REACHED)
 
 
 def _at_zero(starts: Starts) -> tuple[Fact, ...]:
@@ -199,7 +210,7 @@ def _leaders(starts: Starts) -> tuple[Fact, ...]:
     start, end = (y[:, 0] for y in _ends(one))
     share = shares(np.exp(LONG) * end[:, None] * one.along[0, 0], one.S)
     leader = np.where(end > 0, np.argmax(start), np.argmin(start))
-    ended = np.abs(end) > REACHED * np.max(np.abs(end))
+    ended = np.abs(end) > REACHED * np.max(np.abs(start))
     lacks = 1 - float(np.min(share[np.arange(len(end)), leader][ended]))
     ordered = np.array_equal(np.argsort(start), np.argsort(end))
     error = lacks if ordered and np.sum(~ended) <= 1 else float("inf")
