@@ -14,6 +14,8 @@ FIGURES = {
     "consensus": "share of pairs that agree over time and temperature, and the derived curve",
     "staircase": "metastable clusters on the circle: the energy climbs in steps (has a film)",
     "angle_tails": "how equal angles close, by scheme of normalisation",
+    "limit_objects": "in space: polytope, hyperplanes and leaders in 1, 2, 3 and 128 dimensions",
+    "blow_up": "in space: tokens that go to infinity, and the times that are told",
 }
 
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from derive.runtime.common.numbers import finite
 from derive.runtime.common.parameters import parameters
+from derive.runtime.common.precision import precision
 from derive.runtime.flows.specification import FlowModel
 
 APART = 1e-6  # relative: eigenvalues closer than that are taken for one
@@ -80,7 +81,8 @@ def limit_object(spec: FlowModel, x: Any, params: Any) -> LimitObject:
     if batched:
         raise ValueError(f"one system is told of at a time; {batched[0]} has batch axes")
     given = spec.params(**values)
-    M, S = (np.asarray(f(at, given), float) for f in (spec.frame, spec.score))
+    with precision("float64"):
+        M, S = (np.asarray(f(at, given)) for f in (spec.frame, spec.score))
     if _goes_to_zero(M, S):
         words = (
             "S is symmetric and positive, S M + M^T S negative: all tokens x go to 0, where they "
@@ -97,7 +99,8 @@ def _led(found: Leading, S: np.ndarray, x: np.ndarray) -> LimitObject:
     form = found.along.T @ S @ found.along
     c = x @ found.across.T
     k, d = found.across.shape
-    scores = c @ form @ c.T
+    sized = c / max(float(np.max(np.abs(c))), np.finfo(float).tiny)  # late tokens are large
+    scores = sized @ form @ sized.T
     size = max(float(np.max(np.abs(scores))), np.finfo(float).tiny)
     unrest = (scores.max(axis=1) - np.diag(scores)) / size
     words, most = _rest(form, float(np.linalg.norm(S, 2) * np.linalg.norm(found.along, 2) ** 2), c)
