@@ -211,7 +211,7 @@ def _leaders(starts: Starts) -> tuple[Fact, ...]:
     share = shares(np.exp(LONG) * end[:, None] * one.along[0, 0], one.S)
     leader = np.where(end > 0, np.argmax(start), np.argmin(start))
     ended = np.abs(end) > REACHED * np.max(np.abs(start))
-    lacks = 1 - float(np.min(share[np.arange(len(end)), leader][ended]))
+    lacks = 1 - float(np.min(share[np.arange(len(end)), leader][ended], initial=1.0))
     ordered = np.array_equal(np.argsort(start), np.argsort(end))
     error = lacks if ordered and np.sum(~ended) <= 1 else float("inf")
     return (Fact(words, "leaders", Check("P late in a run, of the text", error, BOOLEAN)),)

@@ -83,7 +83,7 @@ def led(found: Measured) -> Led | None:
 
 
 class Starts:
-    """Tokens of equal mass with drawn parameters, then with matrices that are +-1, by dimension."""
+    """Tokens of equal mass with matrices that are +-1, then with drawn parameters, by dimension."""
 
     def __init__(self, model: FlowDefinition, tokens: int = 7) -> None:
         self.model, self.tokens = model, tokens
@@ -93,7 +93,7 @@ class Starts:
     def of(self, d: int) -> Iterator[Measured]:
         """One by one; measured when they are asked for, once."""
         known = self._known.setdefault(d, [])
-        left = self._left.setdefault(d, itertools.chain(self._drawn(d), self._units(d)))
+        left = self._left.setdefault(d, itertools.chain(self._units(d), self._drawn(d)))
         for place in itertools.count():
             if place == len(known):
                 one = next(left, None)

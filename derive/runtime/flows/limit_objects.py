@@ -85,8 +85,8 @@ def limit_object(spec: FlowModel, x: Any, params: Any) -> LimitObject:
         M, S = (np.asarray(f(at, given)) for f in (spec.frame, spec.score))
     if _goes_to_zero(M, S):
         words = (
-            "S is symmetric and positive, S M + M^T S negative: all tokens x go to 0, where they "
-            "all are one, as slowly as a power of t"
+            "S is symmetric and positive, S M + M^T S negative: all tokens x go to 0, their "
+            "differences more slowly than any exponential"
         )
         return LimitObject("origin", words, 1, _top(M), None, None, None, None, None)
     found = leading(M)
@@ -174,6 +174,11 @@ def leading(M: np.ndarray) -> Leading | str:
     if gaps[-k] > 10 * APART * max(scale, float(gaps[0])):
         return f"the leading eigenvalue of M, {value:.4g}, has fewer eigenvectors than roots"
     across, along = left[:, -k:].T, right[-k:].T
+    if np.linalg.svd(across @ along, compute_uv=False)[-1] < APART:
+        return (
+            f"the leading eigenvalue of M, {value:.4g}, has almost fewer eigenvectors than roots: "
+            "float64 does not tell"
+        )
     return Leading(value, across, along @ np.linalg.inv(across @ along))
 
 
