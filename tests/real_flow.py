@@ -146,8 +146,8 @@ def draw(found: dict[str, Any]) -> Any:
         axis.axhline(0, color="0.7", linewidth=0.8)
         axis.set_xlabel("leading eigenvalue times t")
         axis.set_title(
-            f"layer {one['layer'] + 1}, head {one['head'] + 1}, scores x {one['scale']:g}: told "
-            f"{'1' if one['most'] == 1 else 'at most 3'}",
+            f"layer {one['layer'] + 1}, head {one['head'] + 1}, scores x {one['scale']:g}\ntold: "
+            f"{'one hyperplane' if one['most'] == 1 else 'three at most'}",
             loc="left",
             fontsize=8,
         )

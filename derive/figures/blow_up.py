@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 
 from derive.figures import style
 from derive.figures.models import model
@@ -45,7 +46,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     plain, near = axes[0]
     times, ends = arrays["times"], arrays["ends"]
     order = np.argsort(ends)
-    colours = style.plt.get_cmap("viridis")(np.linspace(0, 0.9, len(ends)))
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(ends)))
     for colour, k in zip(colours, order, strict=True):
         size = arrays["size"][k]
         plain.plot(times, size, color=colour, linewidth=1.0)
