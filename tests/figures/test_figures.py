@@ -24,10 +24,13 @@ from derive.figures import (
     consensus,
     correlation,
     densities,
+    energy,
     explosion,
     finite_width,
+    harmonics,
     limit_objects,
     limiting_rank,
+    metastability,
     staircase,
     sweeps,
 )
@@ -58,6 +61,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "angle_tails": {"t1": 100.0, "points": 400},
     "limit_objects": {"dimensions": [1, 2, 3], "tokens": [6, 6, 6], "time": 8.0, "saves": 9},
     "blow_up": {"systems": 3, "tokens": 6, "saves": 301},
+    "metastability": {"per_cap": 2, "angles": [0.0, 2.4], "beta": 6.0, "orders": 1.0}
+    | {"closed": 1e-4, "saves": 40},
+    "energy": {"tokens": 6, "t1": [2.0, 1.0], "intervals": 12},
+    "harmonics": {"tokens": 64, "betas": [1.0, 4.0], "degrees": [1, 3]},
 }
 #: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
 DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
@@ -74,6 +81,9 @@ MODULES = {
     "angle_tails": angle_tails,
     "limit_objects": limit_objects,
     "blow_up": blow_up,
+    "metastability": metastability,
+    "energy": energy,
+    "harmonics": harmonics,
 }
 
 
@@ -399,6 +409,29 @@ def test_angles_close_with_the_derived_powers(small: Callable[[str], Any]) -> No
         if np.isfinite(power):
             slope = np.polyfit(np.log(arrays["times"][late]), np.log(arrays[name][late]), 1)[0]
             assert -slope == pytest.approx(power, rel=0.05), name
+
+
+def test_caps_hold_as_their_bounds_say(small: Callable[[str], Any]) -> None:
+    request, arrays = small("metastability")
+    t = arrays["times"]
+    closed = t >= arrays["closes"]
+    together = t <= arrays["stays"]
+    assert (closed & together).any()
+    assert np.all(arrays["spread"][:, closed & together] <= request["closed"])
+    assert np.all(arrays["furthest"][together] <= 2 * arrays["width"])
+
+
+def test_the_energy_is_what_its_dissipation_adds_up_to(small: Callable[[str], Any]) -> None:
+    request, arrays = small("energy")
+    for name in request["models"]:
+        energy = arrays[f"{name}_energy"]
+        assert np.ptp(energy) > 0.1 * energy[0]
+        np.testing.assert_allclose(arrays[f"{name}_identity"], energy, rtol=1e-6)
+
+
+def test_harmonics_grow_as_derived(small: Callable[[str], Any]) -> None:
+    _, arrays = small("harmonics")
+    np.testing.assert_allclose(arrays["measured"], arrays["derived"], rtol=1e-3)
 
 
 def test_a_film_has_a_picture_for_every_save(

@@ -19,9 +19,10 @@ from derive.calculus.index.factors import Index, fresh
 from derive.errors import Refusal
 from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
-from derive.methods.token_flow import checks, facts
+from derive.methods.token_flow import checks, facts, rest_facts
 from derive.methods.token_flow.closing import NoBalance, closing
 from derive.methods.token_flow.clusters import contraction, pushes
+from derive.methods.token_flow.deviations import deviations
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
@@ -30,10 +31,12 @@ from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import instance, on_home, text_velocity
 from derive.methods.token_flow.limit_facts import long_times
 from derive.methods.token_flow.lone import frame, lone
+from derive.methods.token_flow.metastability import caps
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
 from derive.methods.token_flow.rescaled import Rescaled, rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.slow_motion import slow_motion
 from derive.methods.token_flow.two_clusters import two_clusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition, trace_flow
@@ -71,10 +74,17 @@ def derive(model: FlowDefinition) -> TokenFlow:
         rate,
         angles,
         _of(angles, closing),
+        _of(angles, lambda found: deviations(rate, found, names, book)),
         _of(rate, lambda _: contraction(velocity, names, book))
         if model.sphere and not model.positional
         else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
+        _of(rate, lambda _: slow_motion(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
+        _of(rate, lambda _: caps(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
         gradient(velocity, names, book),
         motion,
         matrix,
@@ -215,9 +225,13 @@ def _reductions(result: TokenFlow) -> Step:
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),
+        *rest_facts.equal_angles(result.equal_angles, result.deviations, names),
+        *rest_facts.two_clusters(result.two_clusters, names),
         *facts.circle(pushed, names, result.book),
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
+        *facts.slow_motion(result.slow_motion, names),
+        *facts.caps(result, names),
     )
     check = None
     if not isinstance(result.two_clusters, Absent):
