@@ -47,7 +47,7 @@ class LimitObject(NamedTuple):
     eigenvalue t) c_a^T form c_b.  `coordinates` (n, k): c of the tokens given.  `unrest` (n,): how
     much more of a score another token has than a token itself, relative; it goes to 0 where every
     token comes to rest.  `leaders` (n,): in one dimension, the token to which all weight of each
-    goes; -1 where that is not told.  Fields without a meaning are None.
+    goes, the first of equal ones; -1 where that is not told.  Fields without a meaning are None.
     """
 
     kind: str
@@ -161,7 +161,7 @@ def leading(M: np.ndarray) -> Leading | str:
     if abs(first.imag) > APART * scale:
         return (
             f"the leading eigenvalues of M, {first.real:.4g} +- {abs(first.imag):.4g} i, are not "
-            "real: the scores turn and no token keeps the weight"
+            "real: the scores turn, and what that leads to is not told"
         )
     value, one = float(first.real), np.abs(values - first) <= APART * scale
     k = int(one.sum())
@@ -198,6 +198,11 @@ def _leaders(c: np.ndarray, F: float) -> np.ndarray:
         if np.all(c > 0) or np.all(c < 0):
             out[:] = np.argmin(np.abs(c))
         return out
+    size = float(np.max(np.abs(c)))
+    if not size:
+        return np.full(len(c), -1)
+    with np.errstate(over="ignore"):
+        c, F = c / size, float(np.float64(F) * size * size)
     others = max(len(c) - 2, 0) / np.e
     for sign in (1, -1):
         s = sign * c

@@ -171,7 +171,11 @@ def test_late_tokens_are_read_whatever_their_size() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = told(1e200 * tokens(), along(M), M)
+        one = told([[1e200], [-2e200], [3e100]], np.ones((1, 1)), np.ones((1, 1)))
+        none = told(np.zeros((3, 1)), np.ones((1, 1)), np.ones((1, 1)))
     assert np.isfinite(found.unrest).all() and found.unrest.max() <= 2
+    assert one.leaders.tolist() == [0, 1, 0]
+    assert none.leaders.tolist() == [-1, -1, -1] and not none.unrest.any()
 
 
 def test_the_frame_of_an_average_keeps_digits_that_differences_lose() -> None:
