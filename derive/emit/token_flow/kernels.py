@@ -37,6 +37,9 @@ def parts_of(result: TokenFlow) -> Parts:
     if result.frame is not None and not result.frame.is_zero:
         _rescaled(parts, result, result.frame)
     _attention(parts, result)
+    if result.noise is not None:
+        doc = "Covariance rate (d, d) of the noise that every token x (n, d) has of its own."
+        _array(parts, result, "noise_rate", "x, params", doc, result.noise, {"x": "x"})
     if result.gradient.energy is not None:
         doc = "Energy of tokens x (n, d), of which the velocity is the gradient, a number."
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})

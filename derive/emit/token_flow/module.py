@@ -88,7 +88,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             scalar_functions=functions,
             kernels=parts.kernels,
             sphere=model.sphere,
-            moves=result.noise is None,
+            noisy=result.noise is not None,
             spec=_spec(result),
             led="score" in result.equations,
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
@@ -112,6 +112,8 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out.append(("gram_rate", "cluster_rate"))
     if "score" in result.equations:
         out += [("frame", "frame_matrix"), ("score", "score_matrix")]
+    if result.noise is not None:
+        out.append(("noise_rate", "noise_rate"))
     if result.model.positional:
         out.append(("ordered", "True"))
     return out

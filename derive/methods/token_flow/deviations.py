@@ -22,7 +22,7 @@ from derive.methods.token_flow.patterns import Exchangeable, Unlike
 from derive.methods.token_flow.tidy import tidy
 
 SIZE = sp.Symbol("epsilon", real=True)
-LARGEST = 5000  # operations up to which a rate is put in a short form
+LARGEST = 1500  # operations up to which a rate is put in a short form
 Shape = Callable[[int, int], int]
 
 

@@ -107,6 +107,11 @@ def _in_product(text: str) -> str:
 def kept(velocity: Expression, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:
     """Configurations that the definition's symmetries keep; noise of every token keeps none."""
     out = []
+    if not noisy and symmetric_starts.spanned_by_tokens(velocity, names):
+        words = "tokens in a subspace stay in it: on a line, in a plane"
+        if names.model.sphere:
+            words = "tokens in a subspace stay in it: on a great circle, where angles are all"
+        out.append(Fact(words, "subspace", symmetric_starts.in_a_plane(names)))
     if not names.model.positional and not noisy:
         words = "tokens at one place stay together: n tokens at K places are K clusters with masses"
         out.append(Fact(words, "clusters", symmetric_starts.clusters(names)))

@@ -46,6 +46,8 @@ def _short(rate: sp.Expr) -> bool:
 
 
 def _changes(rate: sp.Expr, sign: int) -> str:
+    if rate == 0:
+        return "stand to first order"
     return f"decay at {sp.sstr(-rate)}" if sign < 0 else f"grow at {sp.sstr(rate)}"
 
 
@@ -78,7 +80,6 @@ def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
         sign = 1 if shown.is_positive else -1 if shown.is_negative else 0
         words += {1: ", unstable", -1: ", stable", 0: ""}[sign] + (where if sign else "")
         if len(sp.sstr(shown)) <= LONGEST:
-            change = _changes(shown, sign).replace("grow", "grows").replace("decay", "decays")
-            words += f": a small change of g {change}"
+            words += f": small changes of g {_changes(shown, sign)}"
         out.append(Fact(words, "rest", check))
     return tuple(out)

@@ -24,7 +24,7 @@ from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.limit_objects import LimitObject, limit_object
 from derive.runtime.flows.metastability import Metastability, metastability
-from derive.runtime.flows.pure import flow
+from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
 from derive.runtime.flows.slow_motion import SlowMotion, slow_motion
 from derive.runtime.flows.solver import advancing, energies, probing, starting
@@ -40,6 +40,7 @@ __all__ = [
     "flow",
     "limit_object",
     "metastability",
+    "path",
     "slow_motion",
     "solve",
     "solve_clusters",

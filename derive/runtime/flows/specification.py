@@ -21,6 +21,7 @@ class FlowModel:
     `gram_energy(R, masses, params)`: the energy of clusters, a number.
     `frame(x, params)`, `score(x, params)`: M and S (d, d) where the velocity is the average of M x
     by the softmax of x_a^T S x_b.
+    `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -34,3 +35,4 @@ class FlowModel:
     gram_energy: Callable[..., Any] | None = None
     frame: Callable[..., Any] | None = None
     score: Callable[..., Any] | None = None
+    noise_rate: Callable[..., Any] | None = None

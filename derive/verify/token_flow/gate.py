@@ -36,6 +36,7 @@ BOUND_TO_RUNTIME = {
     "limit_object",
     "slow_motion",
     "metastability",
+    "path",
 }
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
@@ -59,6 +60,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield Target("score_matrix", (equal.x, p), text_score(equal), 1e-3)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
+    if result.noise is not None:
+        yield Target("noise_rate", (equal.x, p), instances.text_noise(equal), 1e-3)
     if result.gradient.energy is not None:
         right = instances.at(equal, result.gradient.energy, result.book)
         yield Target("energy", (equal.x, p), right, 1e-3)
