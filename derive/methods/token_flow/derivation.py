@@ -19,7 +19,7 @@ from derive.calculus.index.factors import Index, fresh
 from derive.errors import Refusal
 from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
-from derive.methods.token_flow import checks, facts, rest_facts
+from derive.methods.token_flow import checks, facts, invariant_laws, rest_facts
 from derive.methods.token_flow.closing import NoBalance, closing
 from derive.methods.token_flow.clusters import contraction, pushes
 from derive.methods.token_flow.deviations import deviations
@@ -178,6 +178,7 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
                 *of_step((f"sizes are symbolic; {matrices}",), read),
                 facts.equivariance(result.velocity, result.noise, names, book),
                 *facts.kept(result.velocity, names, book, result.noise is not None),
+                *invariant_laws.facts(result.velocity, names, book, result.noise is not None),
                 *facts.at_one_point(result.motion, result.frame, names, book),
             ),
             read,
