@@ -133,5 +133,6 @@ def _attention(axis: Any, arrays: dict[str, Any], d: int) -> None:
     known = np.flatnonzero(leaders >= 0)
     axis.plot(place[leaders[known]], known, "x", color=style.RED, markersize=3)
     axis.set_xlabel("seen token, ordered by c at first")
+    axis.locator_params(integer=True)
     if d == 1:
         axis.set_ylabel("token")
