@@ -25,6 +25,7 @@ from derive.emit.token_flow.scalar_kernels import (
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
+from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
 
 
@@ -100,16 +101,21 @@ def _velocity(parts: Parts, result: TokenFlow) -> None:
 
 
 def _rescaled(parts: Parts, result: TokenFlow, matrix: Expression) -> None:
-    code = _code(parts, result, {"x": "z"})
-    text = code.expression(matrix)
-    code.words.add("in_frame")
-    parts.words |= code.words
+    """M, S where the velocity is an average, and the velocity in the frame of M."""
+    doc = "M (d, d): tokens x (n, d) at one point move by M x."
+    _array(parts, result, "frame_matrix", "x, params", doc, matrix, {"x": "x"})
+    word, inner = "in_frame", "velocity"
+    if isinstance(result.rescaled, Rescaled):
+        doc = "S (d, d): tokens x (n, d) are weighted by the scores x[a]^T S x[b]."
+        _array(parts, result, "score_matrix", "x, params", doc, result.rescaled.score, {"x": "x"})
+        word, inner = "in_frame_of_average", "attention_matrix"
     doc = (
-        "Velocity (n, d) of z = exp(-t M) x at time t, the frame in which tokens at one point rest."
+        "Velocity (n, d) of z = exp(-t M) x at time t, the frame in which tokens at one point "
+        "rest.\n\nNo number where exp(t M) or a score is beyond what the dtype holds."
     )
-    body = [*prelude(result, code.used, tokens=True), *code.lines]
-    value = f"in_frame(lambda x: velocity(x, params), {text}, z, t)"
-    parts.kernels.append(Kernel("rescaled_velocity", "z, t, params", doc, body, value))
+    parts.words.add(word)
+    value = f"{word}(lambda x: {inner}(x, params), frame_matrix(z, params), z, t)"
+    parts.kernels.append(Kernel("rescaled_velocity", "z, t, params", doc, [], value))
 
 
 def _attention(parts: Parts, result: TokenFlow) -> None:

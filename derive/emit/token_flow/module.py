@@ -29,6 +29,7 @@ OWN = frozenset(
         "equal_masses",
         "growth_rate",
         "in_frame",
+        "in_frame_of_average",
         "largest",
         "largest_share",
         "relu",
@@ -89,6 +90,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             sphere=model.sphere,
             noisy=result.noise is not None,
             spec=_spec(result),
+            led="score" in result.equations,
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
             caps=not isinstance(result.caps, Absent),
             clusters=result.noise is None and clusters_move(result),
@@ -108,6 +110,8 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
     out = [("energy", "energy")] if "energy" in names else []
     if "cluster_rate" in names:
         out.append(("gram_rate", "cluster_rate"))
+    if "score" in result.equations:
+        out += [("frame", "frame_matrix"), ("score", "score_matrix")]
     if result.noise is not None:
         out.append(("noise_rate", "noise_rate"))
     if result.model.positional:

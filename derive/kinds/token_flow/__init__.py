@@ -17,6 +17,8 @@ FIGURES = {
     "energy": "energy along the flow, and its dissipation identity",
     "harmonics": "growth of the uniform law's harmonics, derived and of tokens",
     "angle_tails": "how equal angles close, by scheme of normalisation",
+    "limit_objects": "in space: polytope, hyperplanes and leaders in 1, 2, 3 and 128 dimensions",
+    "blow_up": "in space: tokens that go to infinity, and the times that are told",
 }
 
 

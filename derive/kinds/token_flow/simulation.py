@@ -86,7 +86,11 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     )
     counts = found.counts
     words = f"clusters: {int(counts[0])} at the start, {int(counts[-1])} at t = {options.t1:g}"
-    print("\n".join([*filter(None, [drawn, words]), *map(str, files)]))
+    limit = ""
+    if hasattr(module, "limit_object"):
+        told = module.limit_object(found.x[0], params)
+        limit = f"as t -> oo: {told.kind} ({told.words})"
+    print("\n".join([*filter(None, [drawn, words, limit]), *map(str, files)]))
     return 0
 
 

@@ -29,10 +29,12 @@ from derive.methods.token_flow.fields import TokenReader, velocity_of
 from derive.methods.token_flow.gram import Leaves, gram_rate, in_products, projected
 from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import instance, on_home, text_velocity
+from derive.methods.token_flow.limit_facts import long_times
 from derive.methods.token_flow.lone import frame, lone
 from derive.methods.token_flow.metastability import caps
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
+from derive.methods.token_flow.rescaled import Rescaled, rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.slow_motion import slow_motion
 from derive.methods.token_flow.two_clusters import two_clusters
@@ -60,6 +62,8 @@ def derive(model: FlowDefinition) -> TokenFlow:
         motion = Absent("noise tears tokens at one point apart")
     elif not model.positional:
         motion = lone(velocity, names, book)
+    moved = isinstance(motion, Expression) and not model.sphere
+    matrix = frame(motion, names) if moved else None
     result = TokenFlow(
         model,
         traced,
@@ -83,7 +87,8 @@ def derive(model: FlowDefinition) -> TokenFlow:
         else Absent("no sphere, or tokens in order"),
         gradient(velocity, names, book),
         motion,
-        frame(motion, names) if isinstance(motion, Expression) and not model.sphere else None,
+        matrix,
+        None if matrix is None else _or_absent(lambda: rescaled(velocity, matrix, names, book)),
         _or_absent(lambda: growth(velocity, noise, names, book))
         if model.sphere
         else Absent("no sphere"),
@@ -144,6 +149,8 @@ def _equations(result: TokenFlow) -> dict[str, Any]:
         out["gram_rate"] = result.gram_rate
     if result.frame is not None:
         out["frame"] = result.frame
+    if isinstance(result.rescaled, Rescaled):
+        out["score"] = result.rescaled.score
     if not isinstance(result.contraction, Absent):
         out["contraction"] = result.contraction
     if not isinstance(result.equal_angles, Absent):
@@ -177,6 +184,7 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
             read,
         )
     ]
+    out += _long_times(result)
     out += _inner_products(result)
     rule = "symmetry of the derivative of the weighted velocity; line integral, differentiated back"
     found = {} if result.gradient.energy is None else {"energy": result.gradient.energy}
@@ -186,6 +194,12 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
         rule = "derivative of the velocity by the law; Funk and Hecke; the divergence theorem"
         out.append(Step("uniform law", rule, {}, facts.growth(result.growth, names)))
     return tuple(out)
+
+
+def _long_times(result: TokenFlow) -> list[Step]:
+    found = long_times(result.rescaled, result.names, result.book)
+    rule = "an average of M x, in the frame of M; what grows fastest in exp(t M)^T S exp(t M)"
+    return [Step("long times", rule, {}, found)] if found else []
 
 
 def _inner_products(result: TokenFlow) -> list[Step]:

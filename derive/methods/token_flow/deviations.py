@@ -96,14 +96,18 @@ def _growth(rate: Expression, names: Names, book: Book, shape: Shape, special: i
 
 
 def equilibria(rate: sp.Expr, cosine: sp.Symbol) -> tuple[sp.Expr, ...]:
-    """Cosines at which the rate vanishes by a polynomial factor, the largest first; 1 is first."""
+    """Cosines at which the rate vanishes by a polynomial factor, the largest first.
+
+    Those that depend on parameters are left out: they are cosines at some of their values alone.
+    """
     numerator = sp.fraction(sp.together(rate))[0]
     found: list[sp.Expr] = []
     for factor, _ in sp.factor_list(numerator)[1]:
         factor = sp.sympify(factor)
         if factor.is_polynomial(cosine) and 0 < sp.degree(factor, cosine) <= 2:
             found += list(sp.roots(factor, cosine))
-    inside = [sp.factor(r) for r in found if r.is_real is not False and _within(r)]
+    fixed = [r for r in found if not r.free_symbols - {COUNT} and r.is_real is not False]
+    inside = [sp.factor(r) for r in fixed if _within(r)]
     return tuple(sorted(dict.fromkeys(inside), key=_size, reverse=True))
 
 
@@ -114,9 +118,8 @@ def _within(root: sp.Expr) -> bool:
 
 
 def _size(root: sp.Expr, n: int = 50) -> float:
-    """Its value at one point of the parameters' ranges; not a number where it is not real."""
-    values = {s: n if s == COUNT else sp.Rational(7, 10) for s in root.free_symbols}
-    size = complex(root.xreplace(values))
+    """Its value for n tokens; not a number where it is not real."""
+    size = complex(root.xreplace({COUNT: n}))
     return size.real if abs(size.imag) < 1e-12 else float("nan")
 
 

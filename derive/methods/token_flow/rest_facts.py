@@ -8,7 +8,7 @@ from derive.methods.common.record import Fact, worst_of
 from derive.methods.token_flow import deviation_checks
 from derive.methods.token_flow.deviations import Deviations, equilibria, sign_for_many
 from derive.methods.token_flow.equal_angles import RHO, EqualAngles
-from derive.methods.token_flow.names import COUNT, Names
+from derive.methods.token_flow.names import Names
 from derive.methods.token_flow.result import Absent
 from derive.methods.token_flow.tidy import tidy
 from derive.methods.token_flow.two_clusters import COSINE, MASS, TwoClusters
@@ -69,8 +69,6 @@ def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
         return ()
     out = []
     for cosine in equilibria(found.rate, COSINE):
-        if cosine.has(MASS, COUNT):
-            continue
         slope = tidy(found.rate.diff(COSINE).subs(COSINE, cosine))
         check = deviation_checks.two_resting(cosine, slope, names)
         shown, where = slope, ""

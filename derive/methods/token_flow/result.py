@@ -15,6 +15,7 @@ from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.metastability import Caps
 from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.two_clusters import TwoClusters
 from derive.notation.closures.model import ClosureTrace
@@ -49,6 +50,7 @@ class TokenFlow:
     gradient: Gradient
     motion: Expression | Absent  # of all tokens at one point
     frame: Expression | None  # M, in space, where that is M x
+    rescaled: Rescaled | Absent | None  # in space; None: no M
     growth: Growth | Absent
     equations: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()

@@ -22,6 +22,7 @@ from derive.runtime.common.pure import no_tracers
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
+from derive.runtime.flows.limit_objects import LimitObject, limit_object
 from derive.runtime.flows.metastability import Metastability, metastability
 from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
@@ -33,9 +34,11 @@ __all__ = [
     "Clusters",
     "Flow",
     "FlowModel",
+    "LimitObject",
     "Metastability",
     "SlowMotion",
     "flow",
+    "limit_object",
     "metastability",
     "path",
     "slow_motion",

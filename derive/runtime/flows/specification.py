@@ -19,6 +19,8 @@ class FlowModel:
     `gram_rate(R, masses, params)`: (K, K), rates of the inner products R of K clusters; it has to
     keep the digits of rates far below one, so it is written without differences of large terms.
     `gram_energy(R, masses, params)`: the energy of clusters, a number.
+    `frame(x, params)`, `score(x, params)`: M and S (d, d) where the velocity is the average of M x
+    by the softmax of x_a^T S x_b.
     `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
@@ -31,4 +33,6 @@ class FlowModel:
     gram_rate: Callable[..., Any] | None = None
     ordered: bool = False
     gram_energy: Callable[..., Any] | None = None
+    frame: Callable[..., Any] | None = None
+    score: Callable[..., Any] | None = None
     noise_rate: Callable[..., Any] | None = None

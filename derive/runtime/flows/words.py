@@ -55,6 +55,16 @@ def in_frame(
     return jnp.matmul(rest, back.T, precision=EXACT)
 
 
+def in_frame_of_average(
+    attention: Callable[[jax.Array], jax.Array], M: jax.Array, z: jax.Array, t: Any
+) -> jax.Array:
+    """sum_b P_ab M (z_b - z_a), P the attention (n, n) of tokens x = exp(t M) z: no large terms
+    cancel, as M commutes with exp(t M) and rows of P sum to one."""
+    x = jnp.matmul(z, jax.scipy.linalg.expm(t * M).T, precision=EXACT)
+    mean = jnp.matmul(attention(x), z, precision=EXACT)
+    return jnp.matmul(mean - z, M.T, precision=EXACT)
+
+
 def cosines(theta: jax.Array) -> jax.Array:
     """cos(theta_a - theta_b), (n, n)."""
     return jnp.cos(theta[:, None] - theta[None, :])

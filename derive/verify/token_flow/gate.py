@@ -19,6 +19,7 @@ from derive.methods.token_flow.checks import BY_DIFFERENCES
 from derive.methods.token_flow.deviation_checks import by_pairs
 from derive.methods.token_flow.equal_angles import RADIUS, RHO
 from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.long_times import text_frame, text_score
 from derive.methods.token_flow.metastability import INSIDE, Caps
 from derive.methods.token_flow.names import COUNT
 from derive.methods.token_flow.result import Absent, TokenFlow
@@ -28,7 +29,15 @@ from derive.methods.token_flow.two_clusters import COSINE, MASS
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters", "slow_motion", "metastability", "path"}
+BOUND_TO_RUNTIME = {
+    "solve",
+    "flow",
+    "solve_clusters",
+    "limit_object",
+    "slow_motion",
+    "metastability",
+    "path",
+}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -46,6 +55,9 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
     if hasattr(module, "rescaled_velocity"):
         yield _rescaled(result, equal, p)
+        yield Target("frame_matrix", (equal.x, p), text_frame(equal), 1e-3)
+    if hasattr(module, "score_matrix"):
+        yield Target("score_matrix", (equal.x, p), text_score(equal), 1e-3)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
     if result.noise is not None:

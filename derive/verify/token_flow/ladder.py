@@ -21,6 +21,7 @@ from derive.verify.token_flow.definition import definition
 from derive.verify.token_flow.gate import gate
 from derive.verify.token_flow.invariants import invariants
 from derive.verify.token_flow.kernel import kernel
+from derive.verify.token_flow.limit_objects import limit_objects
 from derive.verify.token_flow.mutants import mutants
 from derive.verify.token_flow.noisy import noisy
 from derive.verify.token_flow.second_route import second_route
@@ -43,6 +44,8 @@ def climb(model: FlowDefinition, file: Path, level: str) -> Iterator[tuple[Token
         todo += [lambda: solver(result, module), lambda: reduced(result, module)]
     else:
         todo.append(lambda: noisy(result, module))
+    if "score" in result.equations:
+        todo.append(lambda: limit_objects(result, module))
     todo.append(lambda: mutants(result))
     for rung in todo:
         yield result, rung()

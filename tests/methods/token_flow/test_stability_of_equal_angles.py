@@ -96,3 +96,8 @@ def test_equal_angles_with_a_free_norm_are_not_judged():
     free = [m for m in ALL if not m.sphere]
     assert free
     assert all(isinstance(derive(m).deviations, Absent) for m in free[:2])
+
+
+def test_zeros_that_are_cosines_at_some_parameters_alone_are_left_out():
+    lam = sp.Symbol("lam", positive=True)
+    assert equilibria((RHO - 1) * (RHO - lam), RHO) == (1,)
