@@ -63,7 +63,7 @@ def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     from derive.dispatch import method
     from derive.methods.common.record import require_sound
 
-    require_sound(result.steps, entry.argument, result.facts)
+    require_sound(result.steps, entry.name, result.facts, entry.argument)
     with told(entry), limited(entry, limit):
         return str(method(entry.method).render(result, entry.source, entry.argument))
 

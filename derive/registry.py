@@ -74,7 +74,8 @@ def entries(file: Path) -> list[Entry]:
         for option, values in _options(tree)
         for value in values[1:]
     ]
-    return out + variants
+    found = out + variants
+    return [replace(entry, among=len(found) > 1) for entry in found]
 
 
 def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:

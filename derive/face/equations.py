@@ -92,7 +92,7 @@ class Equations:
 
     def require_sound(self) -> None:
         """Raise CheckFailed where a step or a fact contradicts its own check."""
-        require_sound(self.result.steps, self.entry.argument, self.result.facts)
+        require_sound(self.result.steps, self.name, self.result.facts, self.entry.argument)
 
     def report(
         self, form: str = "text", steps: bool = False, view: str = "", signs: bool = False

@@ -60,7 +60,7 @@ def kernel_file(entry: Entry, limit: float = 0.0) -> Path:
         key = cache.digest([text, *cache.engine()])
         if (known := cache.there(entry.name, key, ".py")) is not None:
             return known
-    require_right(result, text, entry.method, entry.argument)
+    require_right(result, text, entry.method, entry.name, entry.argument)
     try:
         return cache.keep(entry.name, key, ".py", text)
     except OSError as problem:
@@ -82,7 +82,7 @@ def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
 
     result = derived(entry, limit)
     text = rendered(entry, result, limit)
-    require_right(result, text, entry.method, entry.argument)
+    require_right(result, text, entry.method, entry.name, entry.argument)
     drop_compiled()
     return text
 
