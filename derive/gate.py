@@ -9,9 +9,7 @@ from derive.errors import CheckFailed
 from derive.verify.common.compare import module_of
 
 
-def require_right(
-    result: Any, text: str, method: str, name: str, argument: str = ""
-) -> None:
+def require_right(result: Any, text: str, method: str, name: str, argument: str = "") -> None:
     """Raise `CheckFailed` where the text of a module does not run, or differs from its equations.
 
     `result`: the derivation of `method` that the text was rendered from; `argument`: what a

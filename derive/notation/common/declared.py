@@ -21,6 +21,7 @@ from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import Dim, Param
 
 Symbol = TypeVar("Symbol", Dim, Param)
+ANYTHING = ("globals", "eval", "exec")  # read names that no text shows
 PLAIN = (str, bytes, int, float, complex, type(None), type, BuiltinFunctionType)
 
 
@@ -82,7 +83,7 @@ class _Reading:
         for name in names:
             if name in there:
                 self.value(there[name], more)
-            elif not hasattr(builtins, name):  # the file binds it further down
+            elif name in ANYTHING or not hasattr(builtins, name):  # bound further down
                 self.hidden = True
 
     def value(self, value: Any, more: tuple[str, ...]) -> None:
