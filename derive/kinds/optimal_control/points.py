@@ -104,8 +104,9 @@ class Points:
             )
         except ValueError as refusal:
             warnings.warn(f"a point has no extremal: {refusal}", stacklevel=2)
-            blank = dict.fromkeys((*self.quantities, "rate", "error"), np.nan)
-            return {n: np.repeat(v, len(self.times)) for n, v in {**blank, "verdict": NONE}.items()}
+            count = len(self.times)
+            blank = {n: np.full(count, np.nan) for n in (*self.quantities, "rate", "error")}
+            return {**blank, "verdict": np.full(count, NONE)}
         gaps = [_apart(getattr(extremal, part), getattr(found, part)) for part in ("x", "p")]
         resting = type(found.u)(*(np.zeros_like(a) for a in found.u))
         columns = {

@@ -64,7 +64,8 @@ class _Reading:
     found: dict[int, Any] = field(default_factory=dict)
     hidden: bool = False
 
-    def text(self, function: FunctionType) -> None:
+    def text(self, function: Callable[..., Any]) -> None:
+        assert isinstance(function, FunctionType)
         pending = [function.__code__]
         while pending:
             code = pending.pop()
