@@ -21,7 +21,7 @@ from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, require_writable, write_whole
 from derive.process import has_signs
-from derive.registry import find, registered, shown
+from derive.registry import asked, registered, shown
 
 REFERENCE = "reference"  # folder of the names that Python sees
 
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from derive.face import reference
 
-    entries = [find(m) for m in options.models] or registered()
+    entries = asked(options.models) or registered()
     twice = {e.name for e in entries if sum(o.name == e.name for o in entries) > 1}
     if twice:
         raise RequestError(f"two models are called {sorted(twice)[0]}: one page would be lost")

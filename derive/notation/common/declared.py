@@ -49,12 +49,14 @@ def globals_of(function: Callable[..., Any], said: str = "") -> list[Any]:
     """
     there = function.__globals__
     reading = _Reading()
-    reading.names([w for w in re.findall(r"\w+", said) if w in there], there)
+    code = function.__code__
+    own = (*re.findall(r"\w+", said), *code.co_varnames[: code.co_argcount])
+    reading.names([word for word in own if word in there], there)
     reading.text(function)
     if reading.hidden and "__file__" in there:
         return list(there.values())
-    own = {id(v): v for v in there.values() if id(v) in reading.found}
-    return list((own | reading.found).values())
+    first = {id(v): v for v in there.values() if id(v) in reading.found}
+    return list((first | reading.found).values())
 
 
 @dataclass
