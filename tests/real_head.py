@@ -80,9 +80,11 @@ def cloud(given: Law, count: int, seed: int = 0) -> np.ndarray:
     return given.mean + (z * np.sqrt(values[kept])) @ vectors[:, kept].T
 
 
-def head(arrays: dict[str, np.ndarray], number: int, beta: float = 1.0) -> closure.Params:
-    """Params of one head of the first layer in dimension 385."""
-    start = "encoder.layer.0.attention."
+def head(
+    arrays: dict[str, np.ndarray], number: int, beta: float = 1.0, layer: int = 0
+) -> closure.Params:
+    """Params of one head of a layer in dimension 385."""
+    start = f"encoder.layer.{layer}.attention."
     (root,) = {k.split(start)[0] for k in arrays if start in k}
     rows = slice(WIDTH * number, WIDTH * (number + 1))
 

@@ -13,9 +13,9 @@ from derive.figures.models import model
 
 REQUEST: dict[str, Any] = {
     "models": ["sphere_attention"],
-    "tokens": 32,
-    "dimension": 128,
-    "systems": 4,
+    "tokens": [32, 128],
+    "dimension": 64,
+    "systems": [4, 1],
     "betas": [0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 9.0],
     "t1": 30.0,
     "saves": 91,
@@ -27,19 +27,23 @@ REQUEST: dict[str, Any] = {
 def compute(request: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
     r = request
     module = model(r["models"][0])
-    rng = np.random.default_rng(r["seed"])
-    x0 = rng.standard_normal((r["systems"], r["tokens"], r["dimension"]))
     times = np.linspace(0, r["t1"], r["saves"])
-    pairs = np.triu_indices(r["tokens"], 1)
-    shares, curve = [], []
-    for k, beta in enumerate(r["betas"]):
-        p = module.Params(beta=np.float64(beta))
-        found = module.solve(x0, p, t1=r["t1"], saves=times, rtol=1e-6, project=True)
-        gram = np.einsum("stai,stbi->stab", found.x, found.x)[:, :, pairs[0], pairs[1]]
-        shares.append((gram > r["agreed"]).mean(axis=(0, 2)))
-        curve.append(_agreed(module, p, r["tokens"], r["agreed"]))
-        progress((k + 1) / len(r["betas"]))
-    return {"times": times, "share": np.array(shares), "curve": np.array(curve)}
+    out: dict[str, Any] = {"times": times}
+    for row, (n, systems) in enumerate(zip(r["tokens"], r["systems"], strict=True)):
+        rng = np.random.default_rng([r["seed"], row])
+        x0 = rng.standard_normal((systems, n, r["dimension"]))
+        pairs = np.triu_indices(n, 1)
+        shares, curve = [], []
+        for k, beta in enumerate(r["betas"]):
+            p = module.Params(beta=np.float64(beta))
+            found = module.solve(x0, p, t1=r["t1"], saves=times, rtol=1e-5, project=True)
+            gram = found.x @ found.x.mT
+            agreed = (gram > r["agreed"])[..., pairs[0], pairs[1]]
+            shares.append(agreed.mean(axis=(0, 2)))
+            curve.append(_agreed(module, p, n, r["agreed"]))
+            progress((row + (k + 1) / len(r["betas"])) / len(r["tokens"]))
+        out[f"share_{n}"], out[f"curve_{n}"] = np.array(shares), np.array(curve)
+    return out
 
 
 def _agreed(module: Any, params: Any, n: int, cosine: float) -> float:
@@ -57,25 +61,27 @@ def _agreed(module: Any, params: Any, n: int, cosine: float) -> float:
 
 def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     r = request
-    figure, axes = style.panels(1, width=5.2, height=3.4)
-    axis = axes[0][0]
-    mesh = axis.pcolormesh(
-        arrays["times"],
-        r["betas"],
-        arrays["share"],
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        shading="nearest",
-    )
-    axis.plot(arrays["curve"], r["betas"], color=style.RED, label="equal angles, derived")
-    axis.set_xlim(0, r["t1"])
-    axis.set_xlabel("time")
-    axis.set_ylabel(r"$\beta$")
-    axis.legend(loc="upper left")
-    axis.set_title(f"share of pairs whose cosine is above {r['agreed']}", loc="left")
-    figure.colorbar(mesh, ax=axis).ax.set_xlabel("share")
+    figure, axes = style.panels(len(r["tokens"]), width=4.0, height=3.3)
+    for axis, n in zip(axes[0], r["tokens"], strict=True):
+        mesh = axis.pcolormesh(
+            arrays["times"],
+            r["betas"],
+            arrays[f"share_{n}"],
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            shading="nearest",
+        )
+        axis.plot(arrays[f"curve_{n}"], r["betas"], color=style.RED, label="equal angles, derived")
+        axis.set_xlim(0, r["t1"])
+        axis.set_xlabel("time")
+        axis.set_title(f"{n} tokens", loc="left")
+    axes[0][0].set_ylabel(r"$\beta$")
+    axes[0][0].legend(loc="upper left")
+    figure.colorbar(mesh, ax=axes[0][-1]).ax.set_xlabel("share")
     style.title(
-        figure, f"{r['tokens']} tokens of self-attention on the sphere of R^{r['dimension']}"
+        figure,
+        f"share of pairs whose cosine is above {r['agreed']}: self-attention on the sphere of "
+        f"R^{r['dimension']}",
     )
     return figure

@@ -94,7 +94,9 @@ def _softmax(x: Any, p: Matrices) -> Any:
 
 
 MATRICES = {"A": ("d", "d"), "V": ("d", "d")}
-softmax = FlowModel(Matrices, MATRICES, False, _softmax)
+softmax = FlowModel(
+    Matrices, MATRICES, False, _softmax, frame=lambda x, p: p.V, score=lambda x, p: p.A
+)
 
 # x_i' = (1/n) sum_j <x_i, x_j> x_j: a flow of X^T X alone, S' = 2 S^2 / n, which blows up
 cubic = FlowModel(Nothing, {}, False, lambda x, p: jnp.matmul(gram(x), x, precision=EXACT) / len(x))

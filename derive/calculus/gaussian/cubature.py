@@ -13,6 +13,10 @@ from functools import cache
 import numpy as np
 
 
+class TooLarge(ValueError):
+    """A rule of more nodes than are worth their time."""
+
+
 def product_rule(
     shapes: Mapping[str, tuple[int, ...]], degrees: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -20,10 +24,9 @@ def product_rule(
 
     `degrees` bounds the total degree in the entries of each array.
     """
+    require_few(shapes, degrees)
     rules = [_rule(int(np.prod(shape, dtype=int)), degrees[name]) for name, shape in shapes.items()]
-    count = int(np.prod([len(w) for _, w in rules], dtype=float))
-    if count > 3_000_000:
-        raise ValueError(f"a product rule of {count} nodes is too large; take smaller dimensions")
+    count = math.prod(len(w) for _, w in rules)
     counts = [len(w) for _, w in rules]
     grids = np.indices(counts).reshape(len(rules), math.prod(counts))
     weights = np.ones(count)
@@ -32,6 +35,20 @@ def product_rule(
         nodes[name] = x[pick].reshape(count, *shape)
         weights = weights * w[pick]
     return nodes, weights
+
+
+def require_few(shapes: Mapping[str, tuple[int, ...]], degrees: Mapping[str, int]) -> None:
+    """Raises TooLarge for a rule of more than three million nodes."""
+    count = math.prod(_count(math.prod(s), degrees[name]) for name, s in shapes.items())
+    if count > 3_000_000:
+        raise TooLarge(f"a product rule of {count} nodes is too large; take smaller dimensions")
+
+
+def _count(entries: int, degree: int) -> int:
+    """Nodes of `_rule`."""
+    if degree <= 3:
+        return 2 * entries
+    return 2 * entries**2 + 1 if degree <= 5 else int((degree // 2 + 1) ** entries)
 
 
 def _rule(entries: int, degree: int) -> tuple[np.ndarray, np.ndarray]:

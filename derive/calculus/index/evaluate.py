@@ -65,10 +65,11 @@ def _array(
         return np.reshape(np.eye(whole), (count, share, whole))
     if tensor.kind == "pattern" and tensor.name not in arrays:
         return tensor.meaning.sample(int(numbers[tensor.dims[0]]))
-    return built(tensor, arrays, numbers) if tensor.kind in BUILT else arrays[tensor.name]
+    given = tensor.kind not in BUILT or tensor.name in arrays
+    return arrays[tensor.name] if given else built(tensor, arrays, numbers)
 
 
-BUILT = ("magnitude", "envelope", "kernel", "spread", "response")
+BUILT = ("magnitude", "envelope", "kernel", "spread", "response", "mixture")
 
 
 def built(
@@ -83,7 +84,12 @@ def built(
         return np.abs(evaluate(tensor.meaning[0], arrays, numbers))
     if tensor.kind == "response":
         meaning = tensor.meaning
-        return value(meaning.root, {meaning.gram: arrays[meaning.tensor.name]}, numbers)
+        leaves = {a: arrays[n] for n, a in meaning.others}
+        return value(meaning.root, {meaning.gram: arrays[meaning.tensor.name], **leaves}, numbers)
+    if tensor.kind == "mixture":
+        meaning = tensor.meaning
+        leaves = {a: arrays[t.name] for t, a in meaning.weights}
+        return value(meaning.array, {meaning.state: arrays[meaning.state.data], **leaves}, numbers)
     *head, gram = tensor.meaning
     V = arrays[gram.name]
     root = np.sqrt(np.diagonal(V, axis1=-2, axis2=-1))

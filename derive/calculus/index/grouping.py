@@ -80,10 +80,15 @@ def grouped(expression: Expression) -> Grouped:
         other = Grouped(expression.free, lines, named, operator, inside)
         if other.count + SAVED <= found.count:
             found = other
-    left = len((expanded(found) - expression).terms)
+    left = len((expanded(found) - expression).map_coefficients(_settled).terms)
     if left:
         raise CheckFailed(f"the groups of an equation's terms leave {left} terms against it")
     return found
+
+
+def _settled(coefficient: sp.Expr) -> sp.Expr:
+    """Zero where it vanishes: sqrt(r^2 + r)/r is sqrt(r + 1)/sqrt(r) for a positive r."""
+    return sp.simplify(sp.expand_power_base(sp.factor(coefficient, deep=True)))
 
 
 def _grouped(expression: Expression, named: dict[Tensor, Expression]) -> tuple[Line, ...]:

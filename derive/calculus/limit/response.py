@@ -19,11 +19,16 @@ from derive.notation.common.arrays import Array, composite, multiply, node, scal
 
 @dataclass(frozen=True)
 class Response:
-    """A part of the layer as a graph on V: `root`, with the leaf `gram` standing for V."""
+    """A part of the layer as a graph on V: `root`, with the leaf `gram` standing for V.
+
+    `others`: leaves of other arrays, `names`: of parts of the graph.
+    """
 
     root: Array
     gram: Array
     tensor: Tensor
+    others: tuple[tuple[str, Array], ...] = ()
+    names: tuple[tuple[Array, str], ...] = ()
 
 
 @cache
@@ -48,7 +53,8 @@ def leaf(law: Law) -> Array:
 
 def number_of(law: Law) -> int:
     """The number of the next response."""
-    return sum(isinstance(r, Tensor) for r in law.responses.values()) + 1
+    found = (r for r in law.responses.values() if isinstance(r, Tensor))
+    return sum(r.kind == "response" for r in found) + 1
 
 
 def response(array: Array, law: Law) -> Tensor:

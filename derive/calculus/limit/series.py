@@ -20,6 +20,7 @@ from derive.calculus.index.expressions import Expression, collect, single
 from derive.calculus.index.factors import UNIT, Index, Tensor, Terms, delta_tensor, fresh
 from derive.calculus.index.joints import joint_tensor
 from derive.calculus.limit.centred import centred
+from derive.calculus.limit.mixtures import mixture, random_scores
 from derive.calculus.limit.normal import envelope
 from derive.calculus.limit.opaque import hide
 from derive.calculus.limit.order import Law
@@ -52,9 +53,22 @@ class Expansion:
                 tensor = response(array, self.law)
                 free = axes(array)
                 self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
+            elif scores := self._loud_scores(array):
+                tensor, free = mixture(array, scores, self.weights, self.law), axes(array)
+                self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
             else:
                 self._done[array] = getattr(self, f"_{array.op}")(array)
         return self._done[array]
+
+    def _loud_scores(self, array: Array) -> dict[Array, Expression]:
+        """Scores of order one in which the array is a function of weights, if it is one."""
+        found = {s: self.of(s) for s in random_scores(array, self.law)}
+        loud = (
+            self.law.order(c, f, e.free) <= 0 and any(self.law.is_random(x.tensor) for x in f)
+            for e in found.values()
+            for c, f in e.terms
+        )
+        return found if any(loud) else {}
 
     def at(self, array: Array, shape: tuple[sp.Expr, ...]) -> Expression:
         """The node broadcast to `shape`, its free indices renamed to that shape's axes."""

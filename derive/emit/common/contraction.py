@@ -12,11 +12,12 @@ from derive.calculus.gaussian.kinks import CORRELATION
 from derive.calculus.index.contraction_order import contracted
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
-from derive.emit.common.graph_code import statements
+from derive.emit.common.graph_code import Told, statements
 from derive.emit.common.merging import Placed, Recipe
 from derive.emit.common.names import local
 from derive.emit.common.program import LONGEST, RANKS, Program, in_order
 from derive.emit.common.scalars import factor_text, python, symbol_text
+from derive.notation.common.arrays import walk
 
 
 def component(part: Factors, free: tuple[Index, ...], program: Program) -> Placed:
@@ -97,19 +98,21 @@ def _named(tensor: Tensor, program: Program) -> str:
 def _response(tensor: Tensor, program: Program) -> str:
     """A nonlinear function of V, written out as in the definition."""
     meaning = tensor.meaning
-    leaves = {meaning.gram: meaning.tensor.name}
+    leaves = {meaning.gram: meaning.tensor.name} | {a: n for n, a in meaning.others}
     dtype = f"{meaning.tensor.name}.dtype"
-    lines, text = statements(meaning.root, {}, leaves, dtype, program.given)
+    names = dict(meaning.names)
+    lines, text = statements(meaning.root, names, leaves, dtype, program.given)
     known = {s.name: s.text for s in program.statements}
     if any(name in program.taken and known.get(name) != words for name, words in lines):
         # another function's parts have these names
-        lines, text = statements(meaning.root, {}, leaves, dtype, program.taken)
+        lines, text = statements(meaning.root, names, leaves, dtype, program.taken)
     for name, words in lines:
         if name not in program.taken:
             program.assign(("line", name, words), name, words, 2)
     rank = len(tensor.dims)
     wish = "mixing" if rank == 2 else "size"
-    return program.assign(("response", tensor.name), wish, text, rank)
+    cost = 3 if any(a.op == "normals" for a in walk(meaning.root)) else rank
+    return program.assign(("response", tensor.name), wish, text, cost)
 
 
 def responses(expressions: Iterable[Expression]) -> list[str]:
@@ -119,8 +122,11 @@ def responses(expressions: Iterable[Expression]) -> list[str]:
     for tensor in sorted(found, key=lambda t: t.name):
         meaning = tensor.meaning
         name = meaning.tensor.name
-        lines, text = statements(meaning.root, {}, {meaning.gram: name}, f"{name}.dtype")
+        names, leaves = dict(meaning.names), {meaning.gram: name}
+        lines, text = statements(meaning.root, names, leaves, f"{name}.dtype", printer=Told)
         where = "".join(f", {n} = {words}" for n, words in lines)
+        if any(a.op == "normals" for a in walk(meaning.root)):
+            where += "; root(V) root(V)^T = V, E over iid normals G (tokens, tokens)"
         out.append(f"{tensor.name} = {text}{where}")
     return out
 

@@ -47,24 +47,27 @@ def statements(
     dtype: str,
     reserved: Iterable[str] = (),
     signed: bool = False,
+    printer: type[Code] | None = None,
 ) -> tuple[list[tuple[str, str]], str]:
     """(name, text) pairs in order, and the text of the result; `dtype` is text for the dtype.
 
     `reserved`: names that a statement must not take.  `signed`:
-    signs of scalars in front of their products are written as signs of the terms.
+    signs of scalars in front of their products are written as signs of the terms.  `printer`: what
+    writes the nodes, by default `Code`.
     """
     order = visible(root)
     used = users(order)
-    printer = Code(dtype, signed, text={a: (name, ATOM) for a, name in leaves.items()})
-    text = printer.text
+    given = {a: (name, ATOM) for a, name in leaves.items()}
+    writer = (printer or Code)(dtype, signed, text=given)
+    text = writer.text
     taken = {*leaves.values(), *reserved}
     lines: list[tuple[str, str]] = []
     for array in order:
         if array in text:
             continue
-        text[array] = printer.of(array)
+        text[array] = writer.of(array)
         wish = names.get(array)
-        trivial = array.op in ("full", "eye", "transpose")
+        trivial = array.op in ("full", "eye", "transpose", "over_nodes")
         if array.op == "constant" and array.data.given:
             continue
         if array is not root and (wish or (used[array] > 1 and not trivial)):
@@ -155,6 +158,19 @@ class Code(Printer):
     def op_tuple(self, array: Array) -> Text:
         return self.listed(array), ATOM
 
+    def op_psd_root(self, array: Array) -> Text:
+        return f"psd_root({self.words(array)})", ATOM
+
+    def op_over_nodes(self, array: Array) -> Text:
+        return f"over_nodes({self.words(array)})", ATOM
+
+    def op_normals(self, array: Array) -> Text:
+        number, count = array.data
+        return f"normal_nodes({self.words(array)}, {number}, {count})", ATOM
+
+    def op_normal_mean(self, array: Array) -> Text:
+        return f"normal_mean({self.words(array)})", ATOM
+
     def op_function(self, array: Array) -> Text:
         return word_of(array).code(self, array)
 
@@ -177,6 +193,22 @@ class Code(Printer):
             below, binding = render(bottom)
             return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT
         return f"{factor_text(coefficient)} * {inner}", PRODUCT
+
+
+class Told(Code):
+    """The same for readers: means over normals, not over nodes."""
+
+    def op_psd_root(self, array: Array) -> Text:
+        return f"root({self.words(array)})", ATOM
+
+    def op_over_nodes(self, array: Array) -> Text:
+        return self.text[array.args[0]]
+
+    def op_normals(self, array: Array) -> Text:
+        return f"G_{array.data[0] + 1}", ATOM
+
+    def op_normal_mean(self, array: Array) -> Text:
+        return f"E[{self.words(array)}]", ATOM
 
 
 def _is_scaled(array: Array) -> bool:

@@ -42,7 +42,7 @@ _KERNEL_WORDS = """
     tangent towards with_transpose equal_masses uniform_mean growth_rate energy gram_rate
     cluster_rate growth equal_angle_rate attention_matrix solve_clusters Flow Clusters masses rho
     degree contraction cosines sines circle_rate
-    in_frame rescaled_velocity
+    in_frame in_frame_of_average rescaled_velocity frame_matrix score_matrix limit_object
 """
 _CALLED = {word.calls for word in NOTATION.values() if word.calls}
 WORDS = frozenset([*_KERNEL_WORDS.split(), *_CALLED, *keyword.kwlist, *dir(builtins)])

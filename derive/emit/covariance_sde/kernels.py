@@ -297,7 +297,8 @@ def _chains(result: CovarianceSDE) -> list[Kernel]:
 
 def congruence_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     step, width = result.step, result.model.clock.name
-    program = Program(taken=taken(result, "V", "L", "h", "push", "pull", "lift", "root"))
+    own = ("V", "L", "h", "push", "pull", "lift", "root", *step.blocks)
+    program = Program(taken=taken(result, *own))
     program.like = "L"
     for one in result.noise.fields:
         program.taken.add(one.drawn.name)
@@ -314,7 +315,8 @@ def congruence_kernel(result: CovarianceSDE) -> tuple[Kernel, str]:
     )
     kernel.body = _header(result, " ".join(words), program, "L")
     kernel.body += sizes_unpacked(result, {local(width)})
-    kernel.body += assigned((f.drawn.name for f in result.noise.fields), "blocks")
+    drawn = [*(f.drawn.name for f in result.noise.fields), *step.blocks]
+    kernel.body += assigned(drawn, "blocks")
     kernel.body.append(f"h = 1 / {local(width)}")
     if "V" in words_in([*words, *(s.text for s in program.statements)]):
         kernel.body.append("V = L @ L.mT")

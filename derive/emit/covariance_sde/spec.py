@@ -21,8 +21,13 @@ _OPS = {word.calls for word in WORDS.values() if word.runtime == "ops"} | {
 }  # fmt: skip
 
 
-def words_of_runtime(kernels: list[Kernel]) -> list[str]:
-    return sorted(_OPS & words_in(line for k in kernels for line in k.lines))
+_MEANS = {"normal_mean", "normal_nodes", "over_nodes", "psd_root"}
+
+
+def words_of_runtime(kernels: list[Kernel]) -> tuple[list[str], list[str]]:
+    """Words of `runtime.common.ops`, and of `runtime.common.normal_nodes`."""
+    used = words_in(line for k in kernels for line in k.lines)
+    return sorted(_OPS & used), sorted(_MEANS & used)
 
 
 def specification(result: CovarianceSDE) -> list[tuple[str, str]]:
@@ -77,7 +82,8 @@ def specification(result: CovarianceSDE) -> list[tuple[str, str]]:
         assert result.reduction is not None and result.reduction.step is not None
         out += [("step_layer", "step_layer"), ("step_blocks", _blocks(result.reduction.step))]
     else:
-        drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in noise.items())
+        every = noise | dict.fromkeys(result.step.blocks, "gaussian")
+        drawn = ", ".join(f'"{n}": runtime.Block("{kind}")' for n, kind in every.items())
         out += [("step_layer", "step_layer"), ("step_blocks", "{" + drawn + "}")]
     return [(name, value.replace("'", '"')) for name, value in out]
 

@@ -6,58 +6,27 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import sympy as sp
 
-from derive.calculus.index.expressions import Expression, collect
-from derive.emit.common import scalars
+from derive.calculus.index.expressions import Expression, collect, scalar
 from derive.emit.common.kernel import Kernel
-from derive.emit.common.names import local
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
-from derive.emit.token_flow.scalar_code import WORDS, statements
+from derive.emit.token_flow.parameters import prelude
+from derive.emit.token_flow.scalar_kernels import (
+    caps,
+    deviations,
+    equal_angles,
+    growth,
+    slow_motion,
+)
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
-from derive.methods.token_flow.harmonics import T
+from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
-from derive.notation.common.arrays import walk
-from derive.notation.common.scalars import Dim
-
-Field = dict[str, object]
-
-
-def param_fields(result: TokenFlow) -> list[Field]:
-    """Fields of Params: matrices that are used, then numbers, in the order of the file."""
-    used = {m.data for m in result.trace.used}
-    out: list[Field] = []
-    for m in result.model.matrices:
-        if m.data in used:
-            names = tuple(str(s) for s in m.shape)
-            out.append({"name": m.data, "shape": names, "meaning": f"({', '.join(names)})"})
-    nodes = [n for g in (result.trace.velocity, *result.trace.noises) for n in walk(g)]
-    symbols = {s for n in nodes if n.op == "full" for s in n.data.free_symbols}
-    for p in result.model.params:
-        if p in symbols:
-            out.append({"name": p.name, "shape": (), "meaning": p.range.text})
-    if _needs_dimension(result):
-        name = result.model.state_dim.name
-        out.append({"name": name, "shape": (), "meaning": "the tokens' dimension"})
-    return out
-
-
-def _needs_dimension(result: TokenFlow) -> bool:
-    """Does the tokens' dimension stand in a reduced rate, where no array has it for a size?"""
-    d = result.model.state_dim
-    if isinstance(result.gram_rate, Absent) or any(d in m.shape for m in result.trace.used):
-        return False
-    inside = [result.gram_rate]
-    for expression in inside:
-        met = [result.book.of[t] for t in expression.tensors() if t in result.book.of]
-        inside += [b for m in met for b in m.bodies]
-    return any(c.has(d) for e in inside for c, _ in e.terms)
 
 
 @lru_cache(maxsize=8)
@@ -68,9 +37,18 @@ def parts_of(result: TokenFlow) -> Parts:
     if result.frame is not None and not result.frame.is_zero:
         _rescaled(parts, result, result.frame)
     _attention(parts, result)
+    if result.noise is not None:
+        doc = "Covariance rate (d, d) of the noise that every token x (n, d) has of its own."
+        _array(parts, result, "noise_rate", "x, params", doc, result.noise, {"x": "x"})
     if result.gradient.energy is not None:
         doc = "Energy of tokens x (n, d), of which the velocity is the gradient, a number."
         _array(parts, result, "energy", "x, params", doc, result.gradient.energy, {"x": "x"})
+        if _weighted(result):
+            doc = (
+                "Weights (n,) of the metric in which the velocity of tokens x (n, d) is a gradient."
+            )
+            assert result.gradient.weight is not None
+            _array(parts, result, "metric", "x, params", doc, result.gradient.weight, {"x": "x"})
     if isinstance(result.gram_rate, Expression):
         _clusters(parts, result, result.gram_rate)
     push = _pushes(result) if isinstance(result.gram_rate, Expression) else None
@@ -83,11 +61,17 @@ def parts_of(result: TokenFlow) -> Parts:
         )
         given = "G, masses, params"
         _array(parts, result, "contraction", given, doc, result.contraction, _CLUSTERS)
-    if not isinstance(result.equal_angles, Absent):
-        _equal_angles(parts, result)
-    if not isinstance(result.growth, Absent):
-        _growth(parts, result)
+    equal_angles(parts, result)
+    deviations(parts, result)
+    slow_motion(parts, result)
+    caps(parts, result)
+    growth(parts, result)
     return parts
+
+
+def _weighted(result: TokenFlow) -> bool:
+    weight = result.gradient.weight
+    return weight is not None and weight != scalar(sp.Integer(1), (result.names.s,))
 
 
 def _velocity(parts: Parts, result: TokenFlow) -> None:
@@ -117,16 +101,21 @@ def _velocity(parts: Parts, result: TokenFlow) -> None:
 
 
 def _rescaled(parts: Parts, result: TokenFlow, matrix: Expression) -> None:
-    code = _code(parts, result, {"x": "z"})
-    text = code.expression(matrix)
-    code.words.add("in_frame")
-    parts.words |= code.words
+    """M, S where the velocity is an average, and the velocity in the frame of M."""
+    doc = "M (d, d): tokens x (n, d) at one point move by M x."
+    _array(parts, result, "frame_matrix", "x, params", doc, matrix, {"x": "x"})
+    word, inner = "in_frame", "velocity"
+    if isinstance(result.rescaled, Rescaled):
+        doc = "S (d, d): tokens x (n, d) are weighted by the scores x[a]^T S x[b]."
+        _array(parts, result, "score_matrix", "x, params", doc, result.rescaled.score, {"x": "x"})
+        word, inner = "in_frame_of_average", "attention_matrix"
     doc = (
-        "Velocity (n, d) of z = exp(-t M) x at time t, the frame in which tokens at one point rest."
+        "Velocity (n, d) of z = exp(-t M) x at time t, the frame in which tokens at one point "
+        "rest.\n\nNo number where exp(t M) or a score is beyond what the dtype holds."
     )
-    body = [*prelude(result, code.used, tokens=True), *code.lines]
-    value = f"in_frame(lambda x: velocity(x, params), {text}, z, t)"
-    parts.kernels.append(Kernel("rescaled_velocity", "z, t, params", doc, body, value))
+    parts.words.add(word)
+    value = f"{word}(lambda x: {inner}(x, params), frame_matrix(z, params), z, t)"
+    parts.kernels.append(Kernel("rescaled_velocity", "z, t, params", doc, [], value))
 
 
 def _attention(parts: Parts, result: TokenFlow) -> None:
@@ -153,6 +142,15 @@ def _clusters(parts: Parts, result: TokenFlow, rate: Expression) -> None:
     doc = "Rates of the inner products R (n, n) of tokens of equal mass, (n, n)."
     text = "cluster_rate(R, equal_masses(R), params)"
     parts.kernels.append(Kernel("gram_rate", "R, params", doc, [], text))
+    parts.words.add("by_pairs")
+    doc = (
+        "Derivative of cluster_rate by the cosines, over the pairs a < b in the order of rows.\n\n"
+        "Its eigenvalues are the growth rates of small changes between clusters; `contraction` has "
+        "those inside."
+    )
+    text = "by_pairs(lambda products: cluster_rate(products, masses, params), G)"
+    if result.model.sphere:
+        parts.kernels.append(Kernel("cluster_stability", "G, masses, params", doc, [], text))
 
 
 _CLUSTERS = {"R": "G", "mass": "masses"}
@@ -199,61 +197,6 @@ def _slow_rate(parts: Parts, result: TokenFlow, push: Expression) -> None:
     )
 
 
-def _equal_angles(parts: Parts, result: TokenFlow) -> None:
-    rates = result.equal_angles
-    assert not isinstance(rates, Absent)
-    radius = rates.radius
-    found = [rates.cosine] if radius is None else [rates.cosine, radius]
-    symbols = {s for e in found for s in e.free_symbols}
-    taken = {"rho", "r", "n", "params", *taken_by(result.model)}
-    lines, texts = statements(found, taken, parts.words)
-    unpacked = prelude(result, {s.name for s in symbols})
-    if radius is None:
-        arguments, text = "rho, n, params", texts[0]
-        doc = "Rate of the cosine rho of all pairs of n tokens at equal angles."
-    else:
-        arguments, text = "rho, r, n, params", ", ".join(texts)
-        doc = (
-            "Rates of the cosine rho of all pairs of n tokens at equal angles, and of their norm r."
-        )
-    doc += "\n\nNumbers or arrays that broadcast."
-    parts.kernels.append(Kernel("equal_angle_rate", arguments, doc, [*unpacked, *lines], text))
-
-
-def _growth(parts: Parts, result: TokenFlow) -> None:
-    found = result.growth
-    assert not isinstance(found, Absent)
-    expressions = [found.push, found.diffusion, *(w for _, w in found.means)]
-    symbols = {s for e in expressions for s in e.free_symbols}
-    lines = prelude(result, {s.name for s in symbols}, [result.model.state_dim])
-    parts.words |= {"growth_rate"}
-    for symbol, weight in found.means:
-        if any(e.has(symbol) for e in expressions):
-            parts.words.add("uniform_mean")
-            lines.append(f"{symbol} = uniform_mean(lambda t: {_of_angle(weight, parts)}, d)")
-    own = local(result.model.state_dim.name)
-    lines = [line.replace(", d)", f", {own})") for line in lines]
-    text = f"growth_rate(lambda t: {_of_angle(found.push, parts)}, degree, {own})"
-    if found.diffusion != 0:
-        kappa = scalars.factor_text(found.diffusion)
-        text += f" - {kappa} * degree * (degree + {own} - 2)"
-    doc = (
-        "Growth rate of a harmonic of the uniform law on the sphere of R^d; degree: an integer, at "
-        "least one."
-    )
-    parts.kernels.append(Kernel("growth", f"degree, params, {own}", doc, lines, text))
-
-
-def _of_angle(expression: sp.Expr, parts: Parts) -> str:
-    text = scalars.python(expression)
-    for word in WORDS:
-        if f"{word}(" in text:
-            parts.words.add(word)
-    if not expression.has(T):
-        text = f"{text} + 0 * t"
-    return text
-
-
 def _array(
     parts: Parts,
     result: TokenFlow,
@@ -283,33 +226,3 @@ def _with_masses(code: FlowCode, like: str) -> list[str]:
         return code.lines
     code.words.add("equal_masses")
     return [f"mass = equal_masses({like})", *code.lines]
-
-
-def prelude(
-    result: TokenFlow, used: set[str], given: Sequence[Dim] = (), tokens: bool = False
-) -> list[str]:
-    """Unpack the parameters that a function uses; sizes that are no arguments (`given`) of it.
-
-    `tokens`: the function has tokens x, whose dimension is theirs.
-    """
-    own = {d.name for d in given} | ({result.model.state_dim.name} if tokens else set())
-    fields = [f for f in param_fields(result) if f["name"] in used - own]
-    out = []
-    if fields:
-        left = [str(f["name"]) if f["shape"] else local(str(f["name"])) for f in fields]
-        right = [f"params.{f['name']}" for f in fields]
-        out.append(f"{', '.join(left)} = {', '.join(right)}")
-    for dim in result.model.dims:
-        unpacked = [f["name"] for f in fields]
-        if dim.name in used and dim not in given and dim.name not in unpacked:
-            out.append(f"{local(dim.name)} = {_size(result, dim)}")
-    return out
-
-
-def _size(result: TokenFlow, dim: Dim) -> str:
-    for matrix in result.trace.used:
-        if dim in matrix.shape:
-            return f"params.{matrix.data}.shape[{matrix.shape.index(dim) - len(matrix.shape)}]"
-    if dim == result.model.state_dim:
-        return "x.shape[-1]"
-    raise LookupError(f"no array of the kernel has the size {dim.name}")  # refused when traced

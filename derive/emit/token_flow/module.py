@@ -17,17 +17,22 @@ from derive.emit.common.rendering import NO_HASH, body_hash, environment
 from derive.emit.common.scalars import bounded
 from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
-from derive.emit.token_flow.kernels import param_fields, parts_of
-from derive.methods.token_flow.result import TokenFlow
+from derive.emit.token_flow.kernels import parts_of
+from derive.emit.token_flow.parameters import param_fields
+from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.version import ENGINE
 
 #: words of `derive.runtime.flows.words`; all others are those of closures
 OWN = frozenset(
     [
+        "by_pairs",
         "cosines",
         "equal_masses",
         "growth_rate",
         "in_frame",
+        "in_frame_of_average",
+        "largest",
+        "largest_share",
         "relu",
         "sines",
         "tangent",
@@ -84,8 +89,11 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             scalar_functions=functions,
             kernels=parts.kernels,
             sphere=model.sphere,
-            moves=result.noise is None,
+            noisy=result.noise is not None,
             spec=_spec(result),
+            led="score" in result.equations,
+            large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
+            caps=not isinstance(result.caps, Absent),
             clusters=result.noise is None and clusters_move(result),
         )
     )
@@ -103,6 +111,10 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
     out = [("energy", "energy")] if "energy" in names else []
     if "cluster_rate" in names:
         out.append(("gram_rate", "cluster_rate"))
+    if "score" in result.equations:
+        out += [("frame", "frame_matrix"), ("score", "score_matrix")]
+    if result.noise is not None:
+        out.append(("noise_rate", "noise_rate"))
     if result.model.positional:
         out.append(("ordered", "True"))
     return out + bounded(result.model.params)

@@ -17,6 +17,7 @@ HEADINGS = {
     "noise": "Covariance rate of the noise",
     "gram_rate": "Rate of the inner products",
     "frame": "Frame z = exp(-t M) x in which tokens at one point rest",
+    "score": "Scores x[a]^T S x[b] of the average",
     "contraction": "Rate at which a token closes in on its cluster",
     "equal_angle_rate": "Equal angles: rate of the cosine",
     "radius_rate": "Equal angles: rate of the norm",

@@ -13,7 +13,12 @@ from derive.kinds.token_flow.starter import STARTER
 FIGURES = {
     "consensus": "share of pairs that agree over time and temperature, and the derived curve",
     "staircase": "metastable clusters on the circle: the energy climbs in steps (has a film)",
+    "metastability": "caps of tokens close and stay: how soon and how long, and the bounds",
+    "energy": "energy along the flow, and its dissipation identity",
+    "harmonics": "growth of the uniform law's harmonics, derived and of tokens",
     "angle_tails": "how equal angles close, by scheme of normalisation",
+    "limit_objects": "in space: polytope, hyperplanes and leaders in 1, 2, 3 and 128 dimensions",
+    "blow_up": "in space: tokens that go to infinity, and the times that are told",
 }
 
 

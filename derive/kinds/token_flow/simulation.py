@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from derive.notation.flows.model import FlowDefinition
 
 
+NOISY = 40  # steps between two saves under noise
 STEPS, AGREED = (50, 200, 800, 3200, 12_800), 1e-7  # between two saves; of the cosine
 
 
@@ -65,20 +66,18 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     model = load(entry)
     x0, values, drawn = _start(model, options)
     module = kernel_of(entry, options.kernels)
-    if not hasattr(module, "solve"):
-        raise RequestError(
-            f"{entry.name} has noise: its kernel has the drift (velocity) and the growth rates of "
-            "harmonics, no solver"
-        )
     known = {**values, model.state_dim.name: float(x0.shape[1])}
     params = module.Params(**{n: known[n] for n in module.Params._fields})
     require_writable(options.out)
     times = np.linspace(0, options.t1, options.saves)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", RuntimeWarning)
-        found = module.solve(
-            x0, params, t1=options.t1, saves=times, project=options.project, progress=True
-        )
+        if hasattr(module, "path"):
+            found = _noisy(module, x0, params, times, options)
+        else:
+            found = module.solve(
+                x0, params, t1=options.t1, saves=times, project=options.project, progress=True
+            )
     for text in dict.fromkeys(str(w.message) for w in said):
         print(text)
     arrays = _arrays(module, params, found, options)
@@ -87,8 +86,34 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     )
     counts = found.counts
     words = f"clusters: {int(counts[0])} at the start, {int(counts[-1])} at t = {options.t1:g}"
-    print("\n".join([*filter(None, [drawn, words]), *map(str, files)]))
+    limit = ""
+    if hasattr(module, "limit_object"):
+        told = module.limit_object(found.x[0], params)
+        limit = f"as t -> oo: {told.kind} ({told.words})"
+    print("\n".join([*filter(None, [drawn, words, limit]), *map(str, files)]))
     return 0
+
+
+def _noisy(
+    module: ModuleType, x0: np.ndarray, params: Any, times: np.ndarray, options: argparse.Namespace
+) -> Any:
+    """One path under noise, NOISY steps between two saves."""
+    import jax
+    import numpy as np
+
+    from derive.runtime.flows.components import labels
+    from derive.runtime.flows.results import Flow
+
+    steps = NOISY * (len(times) - 1)
+    with jax.enable_x64(True):
+        key = jax.random.key(options.seed)
+        way = module.path(key, np.asarray(x0, float), params, t1=float(times[-1]), steps=steps)
+        x = np.asarray(way)[::NOISY]
+        energy = None
+        if hasattr(module, "energy"):
+            energy = np.asarray(jax.lax.map(lambda at: module.energy(at, params), x))
+    unknown = np.full(len(times), np.nan)
+    return Flow(times, x, energy, unknown, labels(x, 1e-6), np.array(np.inf), np.array(steps))
 
 
 def _start(

@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
-from derive.calculus.gaussian.cubature import joint_rule, kinked_rule, product_rule
+from derive.calculus.gaussian.cubature import (
+    TooLarge,
+    joint_rule,
+    kinked_rule,
+    product_rule,
+    require_few,
+)
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Factors, Tensor
@@ -23,24 +29,44 @@ def average(
     law: Law, increment: Expression, drift: Expression, first: Expression, diffusion: Expression
 ) -> Check:
     """Expectations against exact product quadrature at small literal dimensions."""
+    sizes = {d: 1.0 for d in law.scaling.proportional if d not in law.state.dims}
+    try:
+        return _average_at({}, law, increment, drift, first, diffusion)
+    except TooLarge:
+        if not sizes:
+            raise
+    return _average_at(sizes, law, increment, drift, first, diffusion)
+
+
+def _average_at(
+    sizes: dict[sp.Symbol, float],
+    law: Law,
+    increment: Expression,
+    drift: Expression,
+    first: Expression,
+    diffusion: Expression,
+) -> Check:
+    """The check with some dimensions of these sizes, else of two."""
     rng = generator(SEED + 2)
     token, width = law.state.dims
-    values = generic(law, (increment, drift, diffusion), rng)
+    values = generic(law, (increment, drift, diffusion), rng) | sizes
     state = admissible(law, rng.standard_normal((int(values[token]), int(values[width]))))
     gram = gram_of(law, state, values)
     n = number(law.scaling.clock, values)
     worst = 0.0
     arrays = {"V": gram, law.state.name: state}
     increment, moments = _settled(law, increment, values, state)
-    parts = _by_weights(increment, law)
+    parts, of_first = _by_weights(increment, law), _by_weights(first, law)
+    for one, other in itertools.product(of_first, repeat=2):  # before any is taken
+        if one & other:
+            require_few(*_needed(law, (of_first[one], of_first[other]), values)[:2])
     mean = sum(_mean(part, law, values, arrays | moments) for part in parts.values())
     ours = evaluate(drift, {"V": gram}, values)
     worst = max(worst, relative(ours - n * mean, np.maximum(np.abs(n * mean), np.abs(gram))))
     second = np.zeros((int(values[token]),) * 4)
-    parts = _by_weights(first, law)
-    for one, other in itertools.product(parts, repeat=2):
+    for one, other in itertools.product(of_first, repeat=2):
         if one & other:  # else independent
-            second = second + _second(parts[one], parts[other], law, values, arrays)
+            second = second + _second(of_first[one], of_first[other], law, values, arrays)
     ours = evaluate(diffusion, {"V": gram}, values)
     worst = max(worst, relative(ours - n * second, np.maximum(np.abs(n * second), 1e-3)))
     return Check("Isserlis against exact product quadrature", worst, 1e-10)
@@ -117,21 +143,31 @@ def _rule(
     law: Law, factors: tuple[Expression, ...], values: dict[sp.Symbol, float], state: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Nodes and weights, exact for the product of expressions."""
-    shapes, degrees = {}, {}
+    shapes, degrees, kinked = _needed(law, factors, values)
+    special = {
+        t.name: kinked_rule(state, size(t.dims[1], values), degree) for t, degree in kinked.items()
+    }
+    return joint_rule(product_rule(shapes, degrees), special)
+
+
+def _needed(
+    law: Law, factors: tuple[Expression, ...], values: dict[sp.Symbol, float]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int], dict[Tensor, int]]:
+    """Shapes and degrees of the arrays of a product, and the degrees of those with kinks."""
+    shapes, degrees, special = {}, {}, {}
     tensors = {t for e in factors for t in e.tensors()}
     kinked = {t.meaning[1] for t in tensors if t.kind == "magnitude"}
-    special = {}
     for tensor in law.gaussian:
         degree = sum(
             max((sum(tensor in _drawn(f, law) for f in fs) for _, fs in e.terms), default=0)
             for e in factors
         )
         if tensor in kinked:
-            special[tensor.name] = kinked_rule(state, size(tensor.dims[1], values), degree)
+            special[tensor] = degree
         elif degree:
             shapes[tensor.name] = tuple(size(d, values) for d in tensor.dims)
             degrees[tensor.name] = degree
-    return joint_rule(product_rule(shapes, degrees), special)
+    return shapes, degrees, special
 
 
 def _average(sample: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from derive.methods.covariance_sde import facts as sde_facts
 from derive.methods.covariance_sde.clock_checks import BlockMoments
 from derive.methods.covariance_sde.dropped import dimension_facts
 from derive.methods.covariance_sde.fields import NoiseMap
+from derive.methods.covariance_sde.homogenise import Moment, homogenised, record
 from derive.methods.covariance_sde.noise import noise_map
 from derive.methods.covariance_sde.powers import (
     count_powers,
@@ -37,6 +38,7 @@ from derive.methods.covariance_sde.powers import (
     require_small_spread,
     too_quiet,
 )
+from derive.methods.covariance_sde.score_limits import facts_of
 from derive.methods.covariance_sde.step_control import mixing
 from derive.notation.common.arrays import Array, walk
 from derive.notation.layers.model import Model, Trace
@@ -56,6 +58,7 @@ class Block:
     fluctuation: Expression
     facts: tuple[Fact, ...]
     steps: tuple[Step, ...]
+    moments: tuple[Moment, ...]
 
 
 def derive_block(traced: Trace, still: bool = False) -> Block:
@@ -66,8 +69,13 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     expansion = _expand(law, traced, weights)
     layer = expansion.of(traced.output)
     steps = [_expansion_step(layer, expansion, law, traced, weights)]
+    known = homogenised(layer, law, traced)
+    if known.moments:
+        steps.append(record(known, law, traced))
+        whole, layer, law = increment_of(layer, law, 2 * pace), known.layer, known.law
     found = _averaged(layer, law, traced)
     increment, first = found.increment, found.first
+    own = law.up_to(whole, pace) if known.moments else first
     orders = count_powers(*found.series, increment, law, traced, still)
     steps.append(_average_step(found, law, model))
 
@@ -88,6 +96,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     noise = noise_map(first, law, pace)
     steps.append(_noise_step(noise, diffusion, model))
     noisy = {w for f in noise.fields for w in f.core.split()}
+    facts += facts_of(known.moments, law)
     facts += sde_facts.of_block(too_quiet(noisy, increment, law), moments, traced)
     rate, effect = mixing(expansion, traced, law)
     return Block(
@@ -98,9 +107,10 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
         noise,
         rate,
         effect,
-        first if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
+        own if noise.fields and pace == 1 else _loudest(increment, law, bool(noise.fields)),
         facts,
         tuple(steps),
+        known.moments,
     )
 
 

@@ -43,6 +43,7 @@ class Congruence:
     lift: Expression
     noise: NoiseMap
     scaling: RowScaling | None = None  # rows are scaled after the step
+    blocks: tuple[str, ...] = ()  # iid normals that a step draws beside those of the noise
 
     def mean(self) -> Expression:
         """E[U U^T] + D L^T + L D^T + J: the drift, if the step is consistent."""

@@ -25,6 +25,7 @@ from derive.methods.covariance_sde.block import Block, derive_block, laws
 from derive.methods.covariance_sde.compose import cuts, part
 from derive.methods.covariance_sde.congruence import congruence, step_record
 from derive.methods.covariance_sde.fields import NoiseMap, together
+from derive.methods.covariance_sde.homogenise import in_moments, with_drawn_attention
 from derive.methods.covariance_sde.one_dimension import scalars
 from derive.methods.covariance_sde.powers import WrongClock
 from derive.methods.covariance_sde.project import (
@@ -125,6 +126,9 @@ def _derive(model: Model) -> CovarianceSDE:
         steps.append(_consistency(reduction.step, law, drift, diffusion, model))
     else:
         steps.append(step_record(step, raw_drift))
+    moments = tuple(m for b in blocks for m in b.moments)
+    step = with_drawn_attention(step, moments, law)
+    drift, diffusion = in_moments(drift, moments), in_moments(diffusion, moments)
     return CovarianceSDE(
         model,
         traced,

@@ -22,6 +22,7 @@ from derive.methods.covariance_sde.instances import (
     gram_of,
     numbers,
 )
+from derive.notation.common.arrays import Array
 from derive.notation.common.graph import value
 from derive.notation.layers.model import Trace
 
@@ -58,7 +59,8 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     # the graph is the text (checked first), and unlike the text it can be run in part
     leaves = {traced.state: state if kinked else state.astype(complex)}
     for (_, array), w in zip(traced.weights, weights, strict=True):
-        leaves[array] = radius * np.multiply.outer(angles, w)
+        held = array in _of_scores(layer)  # no power series in these: functions of them stay whole
+        leaves[array] = w if held else radius * np.multiply.outer(angles, w)
     runs = np.broadcast_to(value(traced.output, leaves, values), (points, *state.shape))
     arrays = {law.state.name: state, law.gram.name: gram_of(law, state, values)}
     arrays.update({t.name: w for t, w in zip(law.gaussian, weights, strict=True)})
@@ -76,6 +78,12 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     # interpolation on the half-line loses digits to the change of basis
     tolerance = 1e-5 if kinked else 1e-12
     return Check(f"weight degrees {compared} against {route} the graph", worst, tolerance)
+
+
+def _of_scores(layer: Expression) -> set[Array]:
+    """Weights of random scores of order one."""
+    mixtures = [t for t in layer.tensors() if t.kind == "mixture"]
+    return {a for t in mixtures for _, a in t.meaning.weights}
 
 
 def _about_means(traced: Trace, law: Law, layer: Expression) -> Check:

@@ -19,19 +19,24 @@ from derive.calculus.index.factors import Index, fresh
 from derive.errors import Refusal
 from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
-from derive.methods.token_flow import checks, facts
+from derive.methods.token_flow import checks, facts, invariant_laws, rest_facts
 from derive.methods.token_flow.closing import NoBalance, closing
 from derive.methods.token_flow.clusters import contraction, pushes
+from derive.methods.token_flow.deviations import deviations
 from derive.methods.token_flow.energy import gradient
 from derive.methods.token_flow.equal_angles import equal_angles
 from derive.methods.token_flow.fields import TokenReader, velocity_of
 from derive.methods.token_flow.gram import Leaves, gram_rate, in_products, projected
 from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import instance, on_home, text_velocity
+from derive.methods.token_flow.limit_facts import long_times
 from derive.methods.token_flow.lone import frame, lone
+from derive.methods.token_flow.metastability import caps
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
+from derive.methods.token_flow.rescaled import Rescaled, rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.slow_motion import slow_motion
 from derive.methods.token_flow.two_clusters import two_clusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition, trace_flow
@@ -57,6 +62,8 @@ def derive(model: FlowDefinition) -> TokenFlow:
         motion = Absent("noise tears tokens at one point apart")
     elif not model.positional:
         motion = lone(velocity, names, book)
+    moved = isinstance(motion, Expression) and not model.sphere
+    matrix = frame(motion, names) if moved else None
     result = TokenFlow(
         model,
         traced,
@@ -67,13 +74,21 @@ def derive(model: FlowDefinition) -> TokenFlow:
         rate,
         angles,
         _of(angles, closing),
+        _of(angles, lambda found: deviations(rate, found, names, book)),
         _of(rate, lambda _: contraction(velocity, names, book))
         if model.sphere and not model.positional
         else Absent("no sphere, or tokens in order"),
         _of(rate, lambda r: two_clusters(r, names, book)) if model.sphere else Absent("no sphere"),
+        _of(rate, lambda _: slow_motion(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
+        _of(rate, lambda _: caps(velocity, names, book))
+        if model.sphere and not model.positional
+        else Absent("no sphere, or tokens in order"),
         gradient(velocity, names, book),
         motion,
-        frame(motion, names) if isinstance(motion, Expression) and not model.sphere else None,
+        matrix,
+        None if matrix is None else _or_absent(lambda: rescaled(velocity, matrix, names, book)),
         _or_absent(lambda: growth(velocity, noise, names, book))
         if model.sphere
         else Absent("no sphere"),
@@ -134,6 +149,8 @@ def _equations(result: TokenFlow) -> dict[str, Any]:
         out["gram_rate"] = result.gram_rate
     if result.frame is not None:
         out["frame"] = result.frame
+    if isinstance(result.rescaled, Rescaled):
+        out["score"] = result.rescaled.score
     if not isinstance(result.contraction, Absent):
         out["contraction"] = result.contraction
     if not isinstance(result.equal_angles, Absent):
@@ -161,11 +178,13 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
                 *of_step((f"sizes are symbolic; {matrices}",), read),
                 facts.equivariance(result.velocity, result.noise, names, book),
                 *facts.kept(result.velocity, names, book, result.noise is not None),
+                *invariant_laws.facts(result.velocity, names, book, result.noise is not None),
                 *facts.at_one_point(result.motion, result.frame, names, book),
             ),
             read,
         )
     ]
+    out += _long_times(result)
     out += _inner_products(result)
     rule = "symmetry of the derivative of the weighted velocity; line integral, differentiated back"
     found = {} if result.gradient.energy is None else {"energy": result.gradient.energy}
@@ -175,6 +194,12 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
         rule = "derivative of the velocity by the law; Funk and Hecke; the divergence theorem"
         out.append(Step("uniform law", rule, {}, facts.growth(result.growth, names)))
     return tuple(out)
+
+
+def _long_times(result: TokenFlow) -> list[Step]:
+    found = long_times(result.rescaled, result.names, result.book)
+    rule = "an average of M x, in the frame of M; what grows fastest in exp(t M)^T S exp(t M)"
+    return [Step("long times", rule, {}, found)] if found else []
 
 
 def _inner_products(result: TokenFlow) -> list[Step]:
@@ -201,9 +226,13 @@ def _reductions(result: TokenFlow) -> Step:
     said = (
         facts.equal_angles(result.equal_angles, names),
         *facts.closing(result.closing, result.equal_angles, names),
+        *rest_facts.equal_angles(result.equal_angles, result.deviations, names),
+        *rest_facts.two_clusters(result.two_clusters, names),
         *facts.circle(pushed, names, result.book),
         *facts.contraction(result.contraction, names, result.book),
         *facts.two_clusters(result.two_clusters, names),
+        *facts.slow_motion(result.slow_motion, names),
+        *facts.caps(result, names),
     )
     check = None
     if not isinstance(result.two_clusters, Absent):

@@ -12,16 +12,19 @@ from derive.methods.token_flow import (
     clusters,
     growth_values,
     lone,
+    metastability,
     symmetric_starts,
     tails,
 )
+from derive.methods.token_flow import slow_motion as slow
 from derive.methods.token_flow.closing import Closing
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import RADIUS, EqualAngles
 from derive.methods.token_flow.equivariance import Direction, turned_arrays
 from derive.methods.token_flow.harmonics import Growth
 from derive.methods.token_flow.names import Names
-from derive.methods.token_flow.result import Absent
+from derive.methods.token_flow.result import Absent, TokenFlow
+from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.told import told
 from derive.methods.token_flow.two_clusters import TwoClusters
 
@@ -104,6 +107,11 @@ def _in_product(text: str) -> str:
 def kept(velocity: Expression, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:
     """Configurations that the definition's symmetries keep; noise of every token keeps none."""
     out = []
+    if not noisy and symmetric_starts.spanned_by_tokens(velocity, names):
+        words = "tokens in a subspace stay in it: on a line, in a plane"
+        if names.model.sphere:
+            words = "tokens in a subspace stay in it: on a great circle, where angles are all"
+        out.append(Fact(words, "subspace", symmetric_starts.in_a_plane(names)))
     if not names.model.positional and not noisy:
         words = "tokens at one place stay together: n tokens at K places are K clusters with masses"
         out.append(Fact(words, "clusters", symmetric_starts.clusters(names)))
@@ -167,6 +175,32 @@ def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
     return (Fact(words, "merging", checks.merging_exponent(found, names)),)
 
 
+def slow_motion(found: SlowMotion | Absent, names: Names) -> tuple[Fact, ...]:
+    if isinstance(found, Absent):
+        return ()
+    large, at = sp.sstr(found.large), sp.sstr(found.height)
+    words = (
+        f"as {large} -> oo a cluster of mass m_b at the cosine g pulls one of mass m_a by "
+        f"{sp.sstr(found.weight)} exp({large} ({at})): on this clock of the closest pair it alone "
+        f"moves, along its geodesic, cluster a the part {sp.sstr(found.share)} of the way"
+    )
+    return (Fact(words, "slow motion", slow.by_the_text(found, names)),)
+
+
+def caps(result: TokenFlow, names: Names) -> tuple[Fact, ...]:
+    """The bounds that make caps of tokens metastable."""
+    found = result.caps
+    if isinstance(found, Absent):
+        return ()
+    words = (
+        "a token of a cap of mass mu, its cosines at least r within the cap and at most g to all "
+        f"others, is pulled by these by at most {sp.sstr(found.others)}, and by one token of mass "
+        f"mu of its own cap by at least {sp.sstr(found.inside)}"
+    )
+    check = metastability.by_the_text(found, names, result.velocity, result.book)
+    return (Fact(words, "caps", check),)
+
+
 def gradient(found: Gradient, names: Names, book: Book, noisy: bool) -> tuple[Fact, ...]:
     """`noisy`: then the energy is no function that never falls."""
     drift = "drift of the tokens" if noisy else "velocity"
@@ -210,4 +244,5 @@ def growth(found: Growth | Absent, names: Names) -> tuple[Fact, ...]:
     words += f", {means}" if means else ""
     if found.diffusion != 0:
         words += f", less {_in_product(sp.sstr(found.diffusion))} k (k + d - 2) by the noise"
+        words += ": the uniform law is stable where that is more for every k"
     return (Fact(words, "growth", growth_values.by_the_text(found, names)),)

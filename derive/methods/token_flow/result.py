@@ -9,10 +9,14 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.methods.common.record import Fact, Step
 from derive.methods.token_flow.closing import Closing
+from derive.methods.token_flow.deviations import Deviations
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
+from derive.methods.token_flow.metastability import Caps
 from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.rescaled import Rescaled
+from derive.methods.token_flow.slow_motion import SlowMotion
 from derive.methods.token_flow.two_clusters import TwoClusters
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.flows.model import FlowDefinition
@@ -38,11 +42,15 @@ class TokenFlow:
     gram_rate: Expression | Absent
     equal_angles: EqualAngles | Absent
     closing: Closing | Absent
+    deviations: Deviations | Absent
     contraction: Expression | Absent
     two_clusters: TwoClusters | Absent
+    slow_motion: SlowMotion | Absent
+    caps: Caps | Absent
     gradient: Gradient
     motion: Expression | Absent  # of all tokens at one point
     frame: Expression | None  # M, in space, where that is M x
+    rescaled: Rescaled | Absent | None  # in space; None: no M
     growth: Growth | Absent
     equations: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()

@@ -13,10 +13,11 @@ import numpy as np
 
 from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
+from derive.draws import generator
 from derive.methods.common.record import Check
 from derive.methods.token_flow.checks import EXACT, residual
 from derive.methods.token_flow.equivariance import Direction, turned_arrays
-from derive.methods.token_flow.instances import at, instance, tangent
+from derive.methods.token_flow.instances import at, at_tokens, instance, tangent
 from derive.methods.token_flow.names import Names
 
 
@@ -32,6 +33,22 @@ def inversion_commutes(velocity: Expression, names: Names, book: Book) -> bool:
     d = names.model.state_dim
     shapes = {m.data: m.shape for m in names.model.matrices}
     return all(shapes[name].count(d) % 2 == 0 for name in arrays)
+
+
+def spanned_by_tokens(velocity: Expression, names: Names) -> bool:
+    """Is every term of the velocity a token times a number?  Then it lies in their span."""
+    carriers = [[f for f in fs if names.i in f.indices] for _, fs in velocity.terms]
+    return all([f.tensor for f in found] == [names.x] for found in carriers)
+
+
+def in_a_plane(names: Names) -> Check:
+    """The text's tokens in a plane of R^4 through the origin: what leaves it of their velocity."""
+    one = instance(names.model, 39, tokens=5, d=4)
+    plane = np.linalg.qr(generator(91).standard_normal((4, 2)))[0]
+    flat = at_tokens(one, one.x @ plane @ plane.T)
+    v = tangent(flat)
+    error = residual(v @ plane @ plane.T, v)
+    return Check("the text's tokens in a plane of R^4", error, EXACT)
 
 
 def clusters(names: Names) -> Check:

@@ -10,6 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derive.notation.common.arrays import Array, walk
+from derive.notation.common.normal_nodes import nodes, psd_root
 from derive.notation.common.scalars import extent, number, size
 from derive.notation.common.visitor import Visitor
 from derive.notation.common.words.elementwise import compiled
@@ -30,6 +31,7 @@ class _Values(Visitor):
 
     numbers: Mapping[sp.Symbol, float]
     done: dict[Array, np.ndarray] = field(default_factory=dict)
+    batch: int = 0  # axes of the leaves in front of their own
 
     def args(self, array: Array) -> list[np.ndarray]:
         wanted = max(array.ndim, *(a.ndim for a in array.args))
@@ -70,6 +72,21 @@ class _Values(Visitor):
         with np.errstate(divide="ignore"):  # the logarithm of a masked entry
             return compiled(x, body.xreplace(scalars))(self.done[array.args[0]])
 
+    def op_psd_root(self, array: Array) -> Any:
+        return psd_root(self.done[array.args[0]])
+
+    def op_over_nodes(self, array: Array) -> Any:
+        return self.done[array.args[0]][None]
+
+    def op_normals(self, array: Array) -> Any:
+        number_, count = array.data
+        m = size(array.shape[0], self.numbers)
+        drawn = nodes(count * m * m).reshape(-1, count, *(1,) * self.batch, m, m)
+        return drawn[:, number_]
+
+    def op_normal_mean(self, array: Array) -> Any:
+        return self.done[array.args[0]].mean(axis=0)
+
     def op_word(self, array: Array) -> Any:
         name, *more = array.data
         return WORDS[name].value(*(self.done[a] for a in array.args), *more)
@@ -94,7 +111,8 @@ def values(
     root: Array, leaves: Mapping[Array, np.ndarray], numbers: Mapping[sp.Symbol, float]
 ) -> dict[Array, np.ndarray]:
     """The same for every part of the graph."""
-    found = _Values(numbers)
+    batch = max((np.ndim(v) - a.ndim for a, v in leaves.items()), default=0)
+    found = _Values(numbers, batch=batch)
     for array in walk(root):
         found.done[array] = np.asarray(leaves[array] if array in leaves else found.of(array))
     return found.done

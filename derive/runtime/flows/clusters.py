@@ -71,7 +71,7 @@ def solve_clusters(
     start = flow_inputs.clusters(spec, gram0, masses, params)
     times = _times(saves, t1)
     inputs.positive_integer("max_steps", max_steps)
-    radius = flow_inputs.radius(merged)
+    radius = flow_inputs.fraction("merged", merged)
     with precision("float64") as kind:
         rtol, _ = flow_inputs.tolerance(rtol, None, kind)
         values = {n: jnp.asarray(v) for n, v in start.params.items()}

@@ -23,12 +23,29 @@ from derive.runtime.common.pure import no_tracers
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
-from derive.runtime.flows.pure import flow
+from derive.runtime.flows.limit_objects import LimitObject, limit_object
+from derive.runtime.flows.metastability import Metastability, metastability
+from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
+from derive.runtime.flows.slow_motion import SlowMotion, slow_motion
 from derive.runtime.flows.solver import advancing, energies, probing, starting
 from derive.runtime.flows.specification import FlowModel
 
-__all__ = ["Clusters", "Flow", "FlowModel", "flow", "solve", "solve_clusters"]
+__all__ = [
+    "Clusters",
+    "Flow",
+    "FlowModel",
+    "LimitObject",
+    "Metastability",
+    "SlowMotion",
+    "flow",
+    "limit_object",
+    "metastability",
+    "path",
+    "slow_motion",
+    "solve",
+    "solve_clusters",
+]
 
 LOOSER = 1000.0  # tolerance of the second integration, whose distance shows the error
 PART = 4 / LOOSER  # of that distance is the estimate; errors fall as the tolerance does, or nearly
@@ -71,7 +88,7 @@ def solve(
     no_tracers("solve", "flow(x0, params, t1=, steps=) can", x0, params, t1)
     times = inputs.times(saves, t1)
     inputs.positive_integer("max_steps", max_steps)
-    radius = flow_inputs.radius(merged)
+    radius = flow_inputs.fraction("merged", merged)
     with precision(dtype) as kind:
         rtol, atol = flow_inputs.tolerance(rtol, atol, kind)
         systems = flow_inputs.systems(spec, x0, params, project)

@@ -72,10 +72,10 @@ def tolerance(rtol: Any, atol: Any, kind: np.dtype) -> tuple[float, float | None
     return rtol, None if atol is None else positive("atol", atol)
 
 
-def radius(merged: Any) -> float:
-    found = number("merged", merged)
+def fraction(name: str, value: Any) -> float:
+    found = number(name, value)
     if not 0 < found < 1:
-        raise ValueError(f"merged = {found:g} must lie in (0, 1)")
+        raise ValueError(f"{name} = {found:g} must lie in (0, 1)")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The flow of tokens as a pure function of start and parameters, for JAX to transform.
+"""The flow of tokens, and their path under noise, as pure functions for JAX to transform.
 
 Fixed steps of the classical Runge-Kutta scheme, no check of values: what `solve` does around it
 (step control, estimate of the error, blow-up) is left to the caller, so that jit, vmap and grad go
@@ -24,30 +24,64 @@ def flow(spec: FlowModel, x0: Any, params: Any, *, t1: Any, steps: int) -> jax.A
     On the sphere the start is divided by its length, and so is the end of every step; the order,
     four, is kept.
     """
+    start, params = _given(spec, x0, params, "flow(x, params, t1=t1, steps=steps)")
+    h = jnp.asarray(t1, start.dtype) / whole(steps)
+
+    def step(x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
+        new = _moved(spec, x, params, h)
+        return new, new
+
+    _, found = jax.lax.scan(step, start, length=steps)
+    return jnp.concatenate([start[None], found])
+
+
+def path(spec: FlowModel, key: Any, x0: Any, params: Any, *, t1: Any, steps: int) -> jax.Array:
+    """Tokens (steps + 1, n, d) under noise at 0, h, ..., t1; see a generated module's `path`.
+
+    Half of a step's noise, the velocity by the classical Runge-Kutta scheme, the other half; on the
+    sphere tokens are put back on it after each.  The law of the tokens converges with h.
+    """
+    assert spec.noise_rate is not None
+    start, params = _given(spec, x0, params, "path(key, x, params, t1=t1, steps=steps)")
+    h = jnp.asarray(t1, start.dtype) / whole(steps)
+    values, vectors = jnp.linalg.eigh(spec.noise_rate(start, params))
+    root = vectors * jnp.sqrt(jnp.maximum(values, 0.0) * h / 2)
+
+    def shaken(x: jax.Array, normals: jax.Array) -> jax.Array:
+        return _home(spec, x + jnp.matmul(normals, root.T, precision=jax.lax.Precision.HIGHEST))
+
+    def step(x: jax.Array, number: Any) -> tuple[jax.Array, jax.Array]:
+        normals = jax.random.normal(jax.random.fold_in(key, number), (2, *x.shape), x.dtype)
+        new = shaken(_moved(spec, shaken(x, normals[0]), params, h), normals[1])
+        return new, new
+
+    _, found = jax.lax.scan(step, start, jnp.arange(steps))
+    return jnp.concatenate([start[None], found])
+
+
+def _given(spec: FlowModel, x0: Any, params: Any, call: str) -> tuple[jax.Array, Any]:
     x = real(x0, "x0")
     if x.ndim != 2:
         raise ValueError(
             f"x0 has shape {x.shape}, not that of one system (n, d); map over several: "
-            "jax.vmap(lambda x: flow(x, params, t1=t1, steps=steps))"
+            f"jax.vmap(lambda x: {call})"
         )
     given = by_name(spec.params, params)
-    params = spec.params(*(jnp.asarray(value, x.dtype) for value in given))
-    h = jnp.asarray(t1, x.dtype) / whole(steps)
+    return _home(spec, x), spec.params(*(jnp.asarray(value, x.dtype) for value in given))
 
-    def on(x: jax.Array) -> jax.Array:
-        return unit(x, 1) if spec.sphere else x
+
+def _home(spec: FlowModel, x: jax.Array) -> jax.Array:
+    return unit(x, 1) if spec.sphere else x
+
+
+def _moved(spec: FlowModel, x: jax.Array, params: Any, h: jax.Array) -> jax.Array:
+    """One step of the classical Runge-Kutta scheme."""
 
     def rate(x: jax.Array) -> jax.Array:
-        return spec.velocity(on(x), params)
+        return spec.velocity(_home(spec, x), params)
 
-    def step(x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
-        one = rate(x)
-        two = rate(x + h / 2 * one)
-        three = rate(x + h / 2 * two)
-        four = rate(x + h * three)
-        new = on(x + h * (one + 2 * two + 2 * three + four) / 6)
-        return new, new
-
-    start = on(x)
-    _, found = jax.lax.scan(step, start, length=steps)
-    return jnp.concatenate([start[None], found])
+    one = rate(x)
+    two = rate(x + h / 2 * one)
+    three = rate(x + h / 2 * two)
+    four = rate(x + h * three)
+    return _home(spec, x + h * (one + 2 * two + 2 * three + four) / 6)

@@ -20,6 +20,9 @@ class FlowModel:
     keep the digits of rates far below one, so it is written without differences of large terms.
     `gram_energy(R, masses, params)`: the energy of clusters, a number.
     `ranges`: by parameter, (low, high, low is open, high is open, words), what numbers are held to.
+    `frame(x, params)`, `score(x, params)`: M and S (d, d) where the velocity is the average of M x
+    by the softmax of x_a^T S x_b.
+    `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -32,3 +35,6 @@ class FlowModel:
     ordered: bool = False
     gram_energy: Callable[..., Any] | None = None
     ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    frame: Callable[..., Any] | None = None
+    score: Callable[..., Any] | None = None
+    noise_rate: Callable[..., Any] | None = None

@@ -55,6 +55,16 @@ def in_frame(
     return jnp.matmul(rest, back.T, precision=EXACT)
 
 
+def in_frame_of_average(
+    attention: Callable[[jax.Array], jax.Array], M: jax.Array, z: jax.Array, t: Any
+) -> jax.Array:
+    """sum_b P_ab M (z_b - z_a), P the attention (n, n) of tokens x = exp(t M) z: no large terms
+    cancel, as M commutes with exp(t M) and rows of P sum to one."""
+    x = jnp.matmul(z, jax.scipy.linalg.expm(t * M).T, precision=EXACT)
+    mean = jnp.matmul(attention(x), z, precision=EXACT)
+    return jnp.matmul(mean - z, M.T, precision=EXACT)
+
+
 def cosines(theta: jax.Array) -> jax.Array:
     """cos(theta_a - theta_b), (n, n)."""
     return jnp.cos(theta[:, None] - theta[None, :])
@@ -68,6 +78,18 @@ def sines(theta: jax.Array) -> jax.Array:
 def with_transpose(half: jax.Array) -> jax.Array:
     """half + its transpose."""
     return half + half.mT
+
+
+def by_pairs(rate: Callable[[jax.Array], jax.Array], products: jax.Array) -> jax.Array:
+    """Derivative (pairs, pairs) of symmetric rates (K, K) by the products of K unit vectors; pairs
+    a < b in the order of rows, the diagonal stays."""
+    rows, columns = np.triu_indices(jnp.shape(products)[0], 1)
+
+    def of_pairs(pairs: jax.Array) -> jax.Array:
+        one = jnp.asarray(products).at[rows, columns].set(pairs).at[columns, rows].set(pairs)
+        return rate(one)[rows, columns]
+
+    return jax.jacfwd(of_pairs)(jnp.asarray(products)[rows, columns])
 
 
 def uniform_mean(weight: Callable[[jax.Array], jax.Array], d: Any) -> jax.Array:
@@ -84,6 +106,20 @@ def growth_rate(push: Callable[[jax.Array], jax.Array], degree: int, d: Any) -> 
     t = jnp.cos(angle)
     inside = push(t) * _zonal_slope(int(degree), d, t)
     return _scale(d) * jnp.sum(share * jnp.sin(angle) ** d * inside)
+
+
+def largest(exponent: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The largest value of a function of the cosine t."""
+    return jnp.max(exponent(jnp.linspace(-1.0, 1.0, NODES + 1)))
+
+
+def largest_share(growth: Callable[[int], jax.Array], degrees: int, d: Any) -> jax.Array:
+    """The largest of growth(k) / (k (k + d - 2)), k = 1 to `degrees`: what a unit of noise takes
+    from a harmonic of degree k is k (k + d - 2)."""
+    if not isinstance(degrees, (int, np.integer)) or degrees < 1:
+        raise ValueError(f"degrees = {degrees!r} must be a positive integer, and static under jit")
+    shares = [growth(k) / (k * (k + d - 2)) for k in range(1, int(degrees) + 1)]
+    return jnp.max(jnp.stack(shares))
 
 
 def _angles(d: Any, degree: int) -> tuple[jax.Array, jax.Array]:

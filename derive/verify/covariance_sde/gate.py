@@ -223,6 +223,7 @@ def _congruence(
     rng = generator(_SEED + 17)
     L = np.linalg.cholesky(one.V)
     drawn = {f.drawn.name: _field(f.drawn.symmetric, one.V.shape, rng) for f in result.noise.fields}
+    drawn |= {n: _field(False, one.V.shape, rng) for n in result.step.blocks}
     right = congruence_step(result, {"V": one.V, "L": L, **drawn}, 1 / width, one.numbers)
     by_name = {s.name: v for s, v in _sizes(result, one).items()} | {result.model.clock.name: width}
     dims = module.Dims(*(by_name[n] for n in module.Dims._fields))

@@ -24,7 +24,7 @@ def independent(known: Sequence[Reference]) -> Rung:
             figures[f"{one.label}not reached"] = one.problem
             passed &= not one.contradicts
         for name, expression, target, floor in one.pairs():
-            off = off_by(evaluate(expression, {"V": one.at.V}, one.at.numbers), target, floor)
+            off = off_by(evaluate(expression, one.at.arrays, one.at.numbers), target, floor)
             figures[f"{one.label}{name}"] = digit(off)
             passed &= off < one.bound
             if name in ("drift", "diffusion"):
@@ -46,7 +46,7 @@ def _caught(
     """For every term, the smallest relative error of its coefficient that exceeds the bound."""
     scale = max(float(np.max(np.abs(target))), floor)
     values = [
-        evaluate(collect(expression.free, [term]), {"V": at.V}, at.numbers)
+        evaluate(collect(expression.free, [term]), at.arrays, at.numbers)
         for term in expression.terms
     ]
     shares = [float(np.max(np.abs(v))) / scale for v in values]

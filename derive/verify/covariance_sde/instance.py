@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,16 @@ _SEED = 41
 
 @dataclass(frozen=True)
 class CovarianceInstance:
-    """Numbers at which a rung is evaluated."""
+    """Numbers at which a rung is evaluated; `given`: functions of V that are held, by name."""
 
     V: np.ndarray
     params: dict[str, Any]
     numbers: dict[sp.Symbol, float]
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"V": self.V, **self.given}
 
 
 def instance(result: CovarianceSDE, m: int, seed: int, heads: float = 2.0) -> CovarianceInstance:

@@ -30,8 +30,8 @@ def mutants(known: Sequence[Reference]) -> Rung:
         for label, mutant in broken(expression):
             if mutant == expression:
                 continue
-            found = evaluate(mutant, {"V": one.V}, one.numbers)
-            if apart(found, evaluate(expression, {"V": one.V}, one.numbers)) < 1e-12:
+            found = evaluate(mutant, one.arrays, one.numbers)
+            if apart(found, evaluate(expression, one.arrays, one.numbers)) < 1e-12:
                 same += 1  # one function at two tokens, on the sphere by symmetry
                 continue
             made += 1

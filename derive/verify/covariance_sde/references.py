@@ -6,23 +6,32 @@ series in them, else quadrature over single units; or the reason why neither rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from derive.calculus.index.expressions import Expression
+from derive.draws import generator
 from derive.errors import Refusal
 from derive.methods.covariance_sde.block import Block
 from derive.methods.covariance_sde.finite_width import of_block
 from derive.methods.covariance_sde.result import CovarianceSDE
 from derive.notation.common.arrays import walk
-from derive.notation.common.scalars import GaussianMean
+from derive.notation.common.graph import value
+from derive.notation.common.scalars import GaussianMean, size
 from derive.verify.covariance_sde.continuation import kinked
 from derive.verify.covariance_sde.instance import CovarianceInstance, instance
-from derive.verify.covariance_sde.second_route import NotCovered, RouteError, second_route
+from derive.verify.covariance_sde.second_route import (
+    NotCovered,
+    RouteError,
+    second_route,
+    state_of,
+)
 from derive.verify.covariance_sde.unit_route import Limits, has_units, unit_route
 from derive.verify.covariance_sde.weight_powers import weight_degrees
+
+_SEED, _ATTENTIONS = 43, 2
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,10 @@ def reference_of(
     normalised = any(a.op == "full" and a.data.has(GaussianMean) for a in nodes)
     analytic = not (normalised or any(kinked(a) for a in nodes))
 
+    if block.moments:
+        run = {"free": free, "part": None if whole else block.trace}
+        return _given_attention(block, label, at, params, run)
+
     def cubature() -> Reference:
         part = None if whole else block.trace
         degrees = weight_degrees(result.model, params, at.V, free=free, part=part)
@@ -126,6 +139,39 @@ def reference_of(
     usual = result.model.pace == 1
     corrections = _corrections(block, limits) if limits.exact and usual else ()
     return Reference(label, block, at, limits.drift, limits.diffusion, corrections)
+
+
+def _given_attention(
+    block: Block, label: str, at: CovarianceInstance, params: dict[str, Any], run: dict[str, Any]
+) -> Reference:
+    """The block at attentions that are held, in the mean over a few, beside the equations there.
+
+    Drift and diffusion are linear in the second moment of an attention: any mean of such will do.
+    `run`: how the block is run.
+    """
+    mixtures = [m.mixture.meaning for m in block.moments]
+    inside = {a for meaning in mixtures for _, a in meaning.weights}
+    model, rng, m = block.trace.model, generator(_SEED), len(at.V)
+    sizes: dict[Any, float] = {d: float(run["free"].get(d.name, 1)) for d in model.dims}
+    sizes |= {**at.numbers, model.state_dims[0]: float(m)}
+    state = state_of(at.V, int(sizes[model.width]))
+    moments: list[Any] = []
+    targets: list[Any] = []
+    for _ in range(_ATTENTIONS):
+        shapes = {a: [size(d, sizes) for d in a.shape] for _, a in block.trace.weights}
+        drawn = {a: rng.standard_normal(s) for a, s in shapes.items() if a in inside}
+        held = {k: drawn[a] for k, (_, a) in enumerate(block.trace.weights) if a in inside}
+        found = [value(x.array, {x.state: state, **drawn}, sizes) for x in mixtures]
+        heads = [P.reshape(-1, m, m) for P in found]
+        moments.append([np.mean(P @ at.V @ P.swapaxes(1, 2), axis=0) for P in heads])
+        degrees = weight_degrees(model, params, at.V, held=held, **run)
+        most: dict[str, Any] = {"drift_degree": degrees[0], "diffusion_degree": degrees[1]}
+        targets.append(second_route(model, params, at.V, held=held, **most, **run))
+    given: dict[str, np.ndarray] = {}
+    for one, second in zip(block.moments, np.mean(moments, axis=0), strict=True):
+        given |= {one.second.name: second, one.root.name: np.linalg.cholesky(second)}
+    drift, diffusion = (np.mean([t[k] for t in targets], axis=0) for k in (0, 1))
+    return Reference(label, block, replace(at, given=given), drift, diffusion, bound=1e-8)
 
 
 def _corrections(block: Block, limits: Limits) -> tuple[tuple[str, Expression, np.ndarray], ...]:

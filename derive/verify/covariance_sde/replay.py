@@ -178,7 +178,8 @@ def _network(result: CovarianceSDE) -> Callable[..., np.ndarray]:
     """The step shaped like a layer where there is one, else the congruence."""
     if not layer_shaped(result):
         kinds = ["symmetric" if f.drawn.symmetric else "gaussian" for f in result.noise.fields]
-        names = [f.drawn.name for f in result.noise.fields]
+        names = [*(f.drawn.name for f in result.noise.fields), *result.step.blocks]
+        kinds += ["gaussian"] * len(result.step.blocks)
 
         def congruent(V: np.ndarray, drawn: Any, h: float, numbers: dict[Any, Any]) -> np.ndarray:
             fields = dict(zip(names, _blocks(kinds, drawn), strict=True)) if names else {}

@@ -54,6 +54,7 @@ def second_route(
     free: Mapping[str, Size] | None = None,
     points: int = 32,
     part: Trace | None = None,
+    held: Mapping[int, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Drift (m, m) and diffusion (m, m, m, m) of `model` at `V0`, without any symbol.
 
@@ -64,6 +65,7 @@ def second_route(
     `free`: sizes of the other dimensions, numbers
     (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.  `part`: the
     graph of one block of the layer, run instead of the text (the two are compared at L1).
+    `held`: weights by their number that are not averaged over, with their values.
 
     Raises `RouteError` if the moments are no polynomials in 1/n at these widths, or the series
     does not converge.
@@ -76,7 +78,7 @@ def second_route(
         raise RouteError(f"widths {tuple(widths)}: take two or more, none below {len(V0)} tokens")
     pairs = []
     for width in widths:
-        layer = Layer(model, params, V0, width, free or {}, points, part)
+        layer = Layer(model, params, V0, width, free or {}, points, part, held)
         mean = layer.mean_increment(drift_degree)
         spread = None if diffusion_degree is None else layer.covariance(diffusion_degree)
         unit = width if usual else float(width) ** float(model.pace)
@@ -88,6 +90,14 @@ def second_route(
     spreads = [p[1] for p in pairs if p[1] is not None]
     diffusion = _at_infinity(widths, spreads, size**2, "n Cov[V']", roots)
     return drift, diffusion
+
+
+def state_of(V0: np.ndarray, columns: int) -> np.ndarray:
+    """Tokens X with X X^T = V0."""
+    values, vectors = np.linalg.eigh(V0)
+    state = np.zeros((len(V0), columns))
+    state[:, : len(V0)] = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    return state
 
 
 class Layer:
@@ -102,8 +112,9 @@ class Layer:
         free: Mapping[str, Size],
         points: int,
         part: Trace | None = None,
+        held: Mapping[int, np.ndarray] | None = None,
     ) -> None:
-        self.part = part
+        self.part, self.held = part, held or {}
         self.model, self.params, self.V0, self.width = model, params, V0, width
         self.points = points
         self.dims: dict[str, float] = {}
@@ -115,10 +126,7 @@ class Layer:
         columns = int(self.dims[own.name]) if fixed else width
         self.dims[token.name], self.dims[model.clock.name] = len(V0), width
         self.dims[own.name], self.weight = columns, 1 if fixed else width
-        values, vectors = np.linalg.eigh(V0)
-        root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-        self.state = np.zeros((len(V0), columns))
-        self.state[:, : len(V0)] = math.sqrt(self.weight) * root
+        self.state = math.sqrt(self.weight) * state_of(V0, columns)
         self.shapes = self._shapes()
         self.rng = generator(7)
         self._require_batches()
@@ -155,6 +163,13 @@ class Layer:
         return np.matmul(out, out.swapaxes(-1, -2)) / self.weight
 
     def _run(self, state: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+        weights = list(weights)
+        for number, own in sorted(self.held.items()):
+            batched = isinstance(state, Batch)
+            count = len(np.asarray(state))
+            weights.insert(
+                number, Batch.of(np.broadcast_to(own, (count, *own.shape))) if batched else own
+            )
         if self.part is not None:
             return self._run_part(state, weights)
         return numeric.run(
@@ -175,12 +190,13 @@ class Layer:
         """Shapes of the weights in the order in which the text asks for them."""
         if self.part is not None:
             sizes = {d: self.dims[d.name] for d in self.model.dims}
-            return [tuple(size(d, sizes) for d in a.shape) for _, a in self.part.weights]
+            own = [tuple(size(d, sizes) for d in a.shape) for _, a in self.part.weights]
+            return [s for k, s in enumerate(own) if k not in self.held]
         recorder = _Recorder()
         numeric.run(
             self.model.function, self.state, dims=self.dims, params=self.params, weights=recorder
         )
-        return recorder.shapes
+        return [s for k, s in enumerate(recorder.shapes) if k not in self.held]
 
     def random(self, count: int) -> list[np.ndarray]:
         return [self.rng.standard_normal((count, *shape)) for shape in self.shapes]

@@ -37,12 +37,13 @@ def weight_degrees(
     *,
     free: Mapping[str, Size] | None = None,
     part: Trace | None = None,
+    held: Mapping[int, np.ndarray] | None = None,
 ) -> tuple[int, int]:
     """Largest total degrees in the weights that matter to the drift and to the diffusion.
 
     Raises `NotCovered` where there are no powers of the weights, or their sizes do not fall.
     """
-    layers = [Layer(model, params, V0, n, free or {}, 32, part) for n in WIDTHS]
+    layers = [Layer(model, params, V0, n, free or {}, 32, part, held) for n in WIDTHS]
     try:
         (narrow, wide), (calm, calmer) = zip(*map(_sizes, layers, _weights(layers)), strict=True)
     except RouteError as problem:

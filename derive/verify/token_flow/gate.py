@@ -7,21 +7,37 @@ the scalar rates, whose own checks have met the text, with what was derived.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from derive.methods.token_flow import growth_values, instances
+from derive.methods.token_flow.checks import BY_DIFFERENCES
+from derive.methods.token_flow.deviation_checks import by_pairs
 from derive.methods.token_flow.equal_angles import RADIUS, RHO
 from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.long_times import text_frame, text_score
+from derive.methods.token_flow.metastability import INSIDE, Caps
 from derive.methods.token_flow.names import COUNT
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.methods.token_flow.scalar_values import number
+from derive.methods.token_flow.slow_motion import OTHER, OWN, SlowMotion
+from derive.methods.token_flow.two_clusters import COSINE, MASS
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
 
-BOUND_TO_RUNTIME = {"solve", "flow", "solve_clusters"}
+BOUND_TO_RUNTIME = {
+    "solve",
+    "flow",
+    "solve_clusters",
+    "limit_object",
+    "slow_motion",
+    "metastability",
+    "path",
+}
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
 
@@ -39,17 +55,30 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
     yield Target("velocity", (equal.x, p), instances.tangent(equal), 1e-3)
     if hasattr(module, "rescaled_velocity"):
         yield _rescaled(result, equal, p)
+        yield Target("frame_matrix", (equal.x, p), text_frame(equal), 1e-3)
+    if hasattr(module, "score_matrix"):
+        yield Target("score_matrix", (equal.x, p), text_score(equal), 1e-3)
     if hasattr(module, "attention_matrix"):
         yield Target("attention_matrix", (equal.x, p), attention(result, equal), 1e-3)
+    if result.noise is not None:
+        yield Target("noise_rate", (equal.x, p), instances.text_noise(equal), 1e-3)
     if result.gradient.energy is not None:
         right = instances.at(equal, result.gradient.energy, result.book)
         yield Target("energy", (equal.x, p), right, 1e-3)
+        if hasattr(module, "metric"):
+            assert result.gradient.weight is not None
+            right = instances.at(equal, result.gradient.weight, result.book)
+            yield Target("metric", (equal.x, p), right, 1e-3)
     if not isinstance(result.gram_rate, Absent):
         one = instances.instance(result.model, 50 + d, n, d)
         given = (one.x @ one.x.T, one.mass, params_of(module, one))
         yield Target("cluster_rate", given, instances.text_gram_rate(one), 1e-3)
         right = instances.text_gram_rate(equal)
         yield Target("gram_rate", (equal.x @ equal.x.T, p), right, 1e-3)
+        if result.model.sphere:
+            few = instances.instance(result.model, 60 + d, 3, 3)
+            given = (few.x @ few.x.T, few.mass, params_of(module, few))
+            yield Target("cluster_stability", given, by_pairs(few), 1e-3, BY_DIFFERENCES)
     if hasattr(module, "circle_rate"):
         yield _circle(result, module, n)
     if not isinstance(result.contraction, Absent):
@@ -59,7 +88,16 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield Target("contraction", given, right, 1e-3)
     if not isinstance(result.equal_angles, Absent):
         yield from _equal_angles(result, equal, p)
+        if not isinstance(result.deviations, Absent):
+            values = {**equal.numbers, RHO: 0.37, COUNT: 9}
+            rates = tuple(np.asarray(number(r, values)) for r in result.deviations.rates)
+            yield Target("equal_angle_stability", (0.37, 9, p), rates, 1e-3)
+    if not isinstance(result.slow_motion, Absent):
+        yield from _slow(result.slow_motion, equal, p)
+    if not isinstance(result.caps, Absent):
+        yield from _caps(result.caps, equal, p)
     if not isinstance(result.growth, Absent):
+        yield _threshold(result, equal, p, d)
         for degree in (1, 2, 5):
             right = np.asarray(growth_values.rate(result.growth, degree, d, equal.numbers))
             call = _growing(degree, d)
@@ -78,6 +116,32 @@ def _rescaled(result: TokenFlow, one: FlowInstance, p: Any) -> Target:
     x = one.x @ ahead.T
     right = (instances.text_velocity(one, x) - x @ M.T) @ back.T
     return Target("rescaled_velocity", (one.x, np.float64(time), p), right, 1e-3, 1e-9)
+
+
+def _slow(found: SlowMotion, one: FlowInstance, p: Any) -> Iterator[Target]:
+    right = -number(found.height, {COSINE: 0.3})
+    yield Target("clock_exponent", (0.3, p), np.asarray(right), 1e-3)
+    share = number(found.share, {**one.numbers, OWN: 0.2, OTHER: 0.5})
+    yield Target("share_of_way", (0.2, 0.5, p), np.asarray(share), 1e-3)
+
+
+def _caps(found: Caps, one: FlowInstance, p: Any) -> Iterator[Target]:
+    values = {**one.numbers, COSINE: 0.3, INSIDE: 0.9, MASS: 0.4}
+    others, inside = (np.asarray(number(e, values)) for e in (found.others, found.inside))
+    yield Target("push_from_others", (0.3, 0.9, 0.4, p), others, 1e-3)
+    yield Target("push_inside", (0.9, 0.4, p), inside, 1e-3)
+
+
+def _threshold(result: TokenFlow, one: FlowInstance, p: Any, d: int) -> Target:
+    growth, degrees = result.growth, 6
+    assert not isinstance(growth, Absent)
+    still = replace(growth, diffusion=sp.Integer(0))
+    shares = [
+        growth_values.rate(still, k, d, one.numbers) / (k * (k + d - 2))
+        for k in range(1, degrees + 1)
+    ]
+    call = _up_to(d, degrees)
+    return Target("noise_threshold", (p,), np.asarray(max(shares)), 1e-3, INTEGRATED, call)
 
 
 def _circle(result: TokenFlow, module: ModuleType, n: int) -> Target:
@@ -102,6 +166,10 @@ def _equal_angles(result: TokenFlow, one: FlowInstance, p: Any) -> Iterator[Targ
 
 def _growing(degree: int, d: int) -> Callable[..., Any]:
     return lambda function, p: function(degree, p, d)
+
+
+def _up_to(d: int, degrees: int) -> Callable[..., Any]:
+    return lambda function, p: function(p, d, degrees)
 
 
 def attention(result: TokenFlow, one: FlowInstance) -> np.ndarray:

@@ -21,7 +21,9 @@ from derive.verify.token_flow.definition import definition
 from derive.verify.token_flow.gate import gate
 from derive.verify.token_flow.invariants import invariants
 from derive.verify.token_flow.kernel import kernel
+from derive.verify.token_flow.limit_objects import limit_objects
 from derive.verify.token_flow.mutants import mutants
+from derive.verify.token_flow.noisy import noisy
 from derive.verify.token_flow.second_route import second_route
 from derive.verify.token_flow.solver import reduced, solver
 
@@ -40,6 +42,10 @@ def climb(model: FlowDefinition, file: Path, level: str) -> Iterator[tuple[Token
     ]
     if result.noise is None:
         todo += [lambda: solver(result, module), lambda: reduced(result, module)]
+    else:
+        todo.append(lambda: noisy(result, module))
+    if "score" in result.equations:
+        todo.append(lambda: limit_objects(result, module))
     todo.append(lambda: mutants(result))
     for rung in todo:
         yield result, rung()
@@ -48,6 +54,8 @@ def climb(model: FlowDefinition, file: Path, level: str) -> Iterator[tuple[Token
 def sharp(result: TokenFlow, module: ModuleType) -> Iterator[tuple[str, Callable[[], str]]]:
     """What rungs that take seconds find wrong, beside the gate; nothing where they pass."""
     yield "L2", lambda: second_route(result, module).complaint
+    if result.noise is not None:
+        yield "L5", lambda: noisy(result, module).complaint
     if result.noise is None:
         yield "L5", lambda: solver(result, module).complaint
         yield "reductions", lambda: reduced(result, module).complaint

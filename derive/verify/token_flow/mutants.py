@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.methods.token_flow import checks, instances
 from derive.methods.token_flow.energy import Gradient
+from derive.methods.token_flow.instances import FlowInstance
+from derive.methods.token_flow.long_times import text_frame, text_score
+from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.verify.common.rung import Rung
 from derive.verify.gaussian_closure.mutants import broken
@@ -62,6 +66,10 @@ def _targets(
             return checks.residual(instances.at(one, e, book), rates) > LIMIT
 
         yield "gram_rate", result.gram_rate, gram
+    if isinstance(result.rescaled, Rescaled):
+        measured = {"frame": text_frame(one), "score": text_score(one)}
+        for name, matrix in measured.items():
+            yield name, result.equations[name], _other_than(matrix, one, book)
     found = result.gradient
     if found.energy is not None:
 
@@ -70,6 +78,10 @@ def _targets(
             return not checks.energy(broken_one, result.names, book).passed
 
         yield "energy", found.energy, energy
+
+
+def _other_than(wanted: np.ndarray, one: FlowInstance, book: Book) -> Callable[[Expression], bool]:
+    return lambda e: checks.residual(instances.at(one, e, book), wanted) > LIMIT
 
 
 def _equal(result: TokenFlow, mutant: Expression, right: Expression) -> bool:

@@ -39,7 +39,7 @@ from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.derivation import derive
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import RADIUS, RHO, EqualAngles
-from derive.methods.token_flow.names import COUNT
+from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.result import Absent
 from derive.methods.token_flow.two_clusters import COSINE, TwoClusters
 from derive.notation import average, bistochastic, dims, exp, integral, params, sphere, token_flow
@@ -296,3 +296,11 @@ def test_every_symbol_of_a_finding_is_told():
         for fact in derive(definition).facts:
             used = set(re.findall(r"\b([GfrgJ]_[1-9]\d*)\b", fact))
             assert used <= set(re.findall(r"\b([GfrgJ]_\d+)(?:\[[a-z,]+\])? = ", fact)), fact
+
+
+def test_tokens_that_a_matrix_turns_are_not_said_to_stay_in_a_subspace():
+    said = {m.name: [f for f in derive(m).facts if f.kind == "subspace"] for m in ALL}
+    assert said["symmetric_pair"] == [] and said["with_potential"] == []
+    assert len(said["gaussian_weights"]) == 1
+    turned = next(m for m in ALL if m.name == "symmetric_pair")
+    assert not symmetric_starts.in_a_plane(Names(turned)).passed

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from odd_flows import attraction, cubic_pull, gaussian_weights, strictly_before, two_roots
+from odd_flows import (
+    attraction,
+    cubic_pull,
+    gaussian_weights,
+    strictly_before,
+    two_roots,
+    values_in_space,
+)
 
 from derive.emit.token_flow.module import render
 from derive.methods.token_flow.derivation import derive
@@ -11,6 +18,7 @@ from derive.verify.common.compare import module_of
 from derive.verify.token_flow.definition import definition
 from derive.verify.token_flow.gate import gate
 from derive.verify.token_flow.invariants import invariants
+from derive.verify.token_flow.limit_objects import limit_objects
 from derive.verify.token_flow.mutants import mutants
 from derive.verify.token_flow.second_route import second_route
 from derive.verify.token_flow.solver import reduced, solver
@@ -51,6 +59,33 @@ def test_right_kernels_pass_their_gate(softmax):
 )
 def test_a_broken_line_is_refused_by_the_gate(softmax, old, new, named):
     assert named <= wrong(softmax, emitted(softmax, old, new))
+
+
+@pytest.fixture(scope="module")
+def in_space():
+    return derive(values_in_space)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("    return V\n", "    return V.T\n", {"frame_matrix", "rescaled_velocity"}),
+        ("    return A\n", "    return A.T\n", {"score_matrix"}),
+        ("(lambda x: attention_matrix(x, params)", "(lambda x: 0 * x @ x.T", {"rescaled_velocity"}),
+    ],
+)
+def test_a_broken_matrix_of_an_average_is_refused_by_the_gate(in_space, old, new, named):
+    assert not wrong(in_space, emitted(in_space))
+    assert named <= wrong(in_space, emitted(in_space, old, new))
+
+
+def test_limits_that_are_told_wrongly_fail_their_rung(in_space):
+    right = limit_objects(in_space, emitted(in_space))
+    assert right.passed, right
+    assert {"hyperplanes", "one hyperplane", "polytope", "leaders"} <= set(right.figures)
+    opposite = emitted(in_space, "    score=score_matrix,", "    score=lambda x, p: -p.A,")
+    found = limit_objects(in_space, opposite)
+    assert not found.passed and "told wrongly" in found.figures
 
 
 def test_a_function_that_nothing_compares_is_refused(softmax):
