@@ -29,6 +29,7 @@ COMMANDS = (
     "simulate",
     "sweep",
     "figure",
+    "report",
     "export",
     "watch",
     "doctor",

@@ -98,7 +98,7 @@ class Sweep(Protocol):
     """What `derive sweep` does for the models of a method."""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options that are the method's own."""
+        """Add the options that are the method's own; kinds may share a name."""
 
     def prepare(
         self,
@@ -106,7 +106,8 @@ class Sweep(Protocol):
         points: Sequence[Mapping[str, float]],
         options: argparse.Namespace,
     ) -> Swept:
-        """Raises RequestError or ValueError where a point makes no sense, before any work."""
+        """Raises RequestError or ValueError where a point makes no sense, before any work.
+        `options.t1` is None where the final time is the method's to choose."""
         ...
 
 

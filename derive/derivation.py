@@ -22,7 +22,7 @@ from typing import Any
 from derive import errors
 from derive.entry import Entry
 from derive.errors import CheckFailed, DefinitionError, OutOfTime, Place, RequestError
-from derive.registry import load, shown
+from derive.registry import as_typed, load, shown
 from derive.runtime.common.memory import free
 
 LIMIT = 120.0  # seconds of one derivation; the slowest registered model takes a tenth
@@ -63,7 +63,7 @@ def rendered(entry: Entry, result: Any, limit: float = LIMIT) -> str:
     from derive.dispatch import method
     from derive.methods.common.record import require_sound
 
-    require_sound(result.steps, entry.argument, result.facts)
+    require_sound(result.steps, entry.name, result.facts, as_typed(entry))
     with told(entry), limited(entry, limit):
         return str(method(entry.method).render(result, entry.source, entry.argument))
 

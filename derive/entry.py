@@ -14,7 +14,8 @@ OWN = "kernels"  # folder beside a definition of one's own
 class Entry:
     """A model that a file, a session or a notebook cell defines.
 
-    `definition`: the decorated function itself, where it is at hand.
+    `among`: whether its file defines other models too.  `definition`: the decorated function
+    itself, where it is at hand.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry:
     file: Path
     function: str = ""
     choice: tuple[str, str] | None = None  # option and value, if not its first
+    among: bool = field(default=False, compare=False)
     definition: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -54,7 +56,9 @@ class Entry:
         """What a command line takes for this model."""
         if self.typed:
             return f"FILE, once {self.name} stands in one"
-        return self.name if self.shipped else self.source
+        if self.shipped:
+            return self.name
+        return f"{self.source}:{self.name}" if self.among else self.source
 
 
 def _globals(definition: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from types import ModuleType
 from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, text_in
-from derive.registry import shown
+from derive.registry import as_typed, shown
 
 
 def kernel_text(file: Path, entry: Entry) -> str:
     """Its text.  Raises RequestError for a file that is missing, damaged or edited by hand."""
-    return _checked(file, f"run: derive build {entry.argument}")
+    return _checked(file, f"run: derive build {as_typed(entry)}")
 
 
 def kernel_of(entry: Entry, folder: Path | None = None) -> ModuleType:
@@ -27,8 +27,8 @@ def kernel_of(entry: Entry, folder: Path | None = None) -> ModuleType:
 
     file = file_of(entry, folder)
     if folder is not None:
-        return kernel(file, f"{entry.argument} --out {shown(folder)}")
-    return kernel(file, entry.argument) if entry.shipped else loaded(file, entry.name)
+        return kernel(file, as_typed(entry, folder))
+    return kernel(file, as_typed(entry)) if entry.shipped else loaded(file, entry.name)
 
 
 def file_of(entry: Entry, folder: Path | None = None) -> Path:
@@ -40,7 +40,7 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
     if folder is None:
         return kernel_file(entry)
     file = entry.kernels(folder) / f"{entry.name}.py"
-    mend = f"run: derive build {entry.argument} --out {shown(folder)}"
+    mend = f"run: derive build {as_typed(entry, folder)}"
     if not entry.shipped and _checked(file, mend) != text_in(kernel_file(entry)):
         raise RequestError(f"{shown(file)} is not what {entry.source} gives as it stands; {mend}")
     return file

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -74,7 +75,8 @@ def entries(file: Path) -> list[Entry]:
         for option, values in _options(tree)
         for value in values[1:]
     ]
-    return out + variants
+    found = out + variants
+    return [replace(entry, among=len(found) > 1) for entry in found]
 
 
 def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:
@@ -183,6 +185,25 @@ def load(entry: Entry) -> Any:
             f"{entry.name} is no model once the file has run", Place(str(entry.file), 1)
         )
     return replace(model, name=entry.name)  # type: ignore[type-var]
+
+
+def asked(requests: Sequence[str]) -> list[Entry]:
+    """The entries of several requests; of a file alone, all that it defines."""
+    found = []
+    for request in requests:
+        file = Path(request)
+        own = entries(file.resolve()) if file.suffix == ".py" and file.is_file() else []
+        found += own if len(own) > 1 else [find(request)]
+    return found
+
+
+def as_typed(entry: Entry, folder: Path | None = None, more: str = "") -> str:
+    """What a command line takes for a model, from here, with `more` options, and with the folder
+    of its kernels where that is not its own."""
+    name = f":{entry.name}" if entry.among else ""
+    fixed = entry.shipped or entry.typed
+    words = (entry.argument if fixed else f"{shown(entry.file)}{name}") + more
+    return words if folder in (None, entry.kernels()) else f"{words} --out {shown(str(folder))}"
 
 
 def shown(file: Path | str) -> str:

@@ -17,7 +17,7 @@ from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
 from derive.face.kernel import checked_text_of
 from derive.files import clear, present, require_writable, text_in, write_whole
-from derive.registry import find, registered, shown
+from derive.registry import asked, registered, shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    entries = [find(m) for m in options.models] or registered()
+    entries = asked(options.models) or registered()
     targets = [entry.kernels(options.out) / f"{entry.name}.py" for entry in entries]
     require_apart(entries, targets)
     for entry, target in zip(entries, targets, strict=True):

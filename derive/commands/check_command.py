@@ -18,7 +18,7 @@ from derive.commands.options import add_kernels
 from derive.entry import Entry, generated_folder
 from derive.face.kernel import text_of
 from derive.files import present, text_in
-from derive.registry import find, registered, shown
+from derive.registry import as_typed, asked, registered, shown
 from derive.runtime.common.whole_files import left_over
 
 
@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    entries = [find(m) for m in options.models]
+    entries = asked(options.models)
     folders = {e.kernels(options.kernels): None for e in entries}
     folder = options.kernels or generated_folder()
     findings = (
@@ -75,7 +75,7 @@ def _kernel(folder: Path, entry: Entry) -> list[str]:
     from derive.emit.common.rendering import body_is_untouched
 
     target = folder / f"{entry.name}.py"
-    mend = f"mend it: derive build {entry.argument}"
+    mend = f"mend it: derive build {as_typed(entry, folder)}"
     if not present(target):
         return [f"missing      {shown(target)}; {mend}"]
     try:
@@ -98,7 +98,7 @@ def _certificate(folder: Path, entry: Entry, kernel_changed: bool) -> list[str]:
     found = certificate.verdict(folder, entry)
     if found.holds or (kernel_changed and found.state == "stale"):
         return []
-    mend = f"mend it: derive verify {entry.argument} --level full"
+    mend = f"mend it: derive verify {as_typed(entry, folder, ' --level full')}"
     why = "" if found.state == "missing" else f": {found.why}"
     return [f"{found.state:<12} {shown(file)}{why}; {mend}"]
 

@@ -23,7 +23,7 @@ from derive.entry import Entry
 from derive.errors import RequestError
 from derive.files import present, text_in
 from derive.process import has_signs
-from derive.registry import find, shown
+from derive.registry import as_typed, find, shown
 from derive.sources import imported
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(map(with_signs, lines) if has_signs() else lines))
         return 1
     same = fresh == other.text or options.against
-    note = "" if same else f"; its code is not: derive build {entry.argument}"
+    note = "" if same else f"; its code is not: derive build {as_typed(entry)}"
     print(f"{entry.name}: every term of every equation is as in {other.label}{note}")
     return 0
 
@@ -91,12 +91,9 @@ def _equations(entry: Entry, limit: float) -> Equations:
 def _other(entry: Entry, against: str | None, kernels: Path | None, limit: float) -> Other:
     target = entry.kernels(kernels) / f"{entry.name}.py"
     if against is None:
+        mend = f"run: derive build {as_typed(entry, kernels)}, or pass --against FILE"
         if not present(target):
-            raise RequestError(
-                f"{shown(target)} does not exist; run derive build {entry.argument}, or pass "
-                "--against FILE"
-            )
-        mend = f"run: derive build {entry.argument}, or pass --against FILE"
+            raise RequestError(f"{shown(target)} does not exist; {mend}")
         return Other(shown(target), text=_text(target, mend))
     file = Path(against)
     if file.is_dir():

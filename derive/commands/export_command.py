@@ -18,7 +18,7 @@ from derive.errors import RequestError
 from derive.face.kernel import text_of
 from derive.files import present, require_writable, text_in, write_whole
 from derive.kernels import kernel_text
-from derive.registry import find, shown
+from derive.registry import as_typed, find, shown
 from derive.sources import needed
 from derive.version import ENGINE
 
@@ -89,7 +89,7 @@ def _certificate(entry: Entry, text: str, kernels: Path) -> dict[str, str]:
         return {file.name: text_in(file)}
     print(
         f"exported without a certificate ({found.state}: {found.why}); "
-        f"derive verify {entry.argument} makes one",
+        f"derive verify {as_typed(entry, kernels)} makes one",
         file=sys.stderr,
     )
     return {}

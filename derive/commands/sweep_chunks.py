@@ -20,10 +20,11 @@ from derive.errors import RequestError
 from derive.runtime.common.progress import reporter
 
 Columns = Mapping[str, np.ndarray]
+Range = tuple[int, int]  # of points, the second not included
 CHUNKS = 64  # of a sweep, unless --chunk says otherwise: what a kill loses is one of them
 
 
-def ranges(count: int, tile: int, wanted: int | None) -> list[tuple[int, int]]:
+def ranges(count: int, tile: int, wanted: int | None) -> list[Range]:
     """First and last (exclusive) point of every chunk: whole tiles, so that a point is computed
     among the same others, to the same bits, whatever the chunks are."""
     size = tile * max(1, -(-(wanted or -(-count // CHUNKS)) // tile))
@@ -39,33 +40,47 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def fill(
-    folder: Path, points: list[Point], wanted: list[tuple[int, int]], swept: Swept
+    folder: Path, points: list[Point], wanted: list[Range], swept: Swept
 ) -> tuple[list[Columns], int]:
     """Arrays of the wanted chunks, and how many of them were there; computed where they were
-    not."""
-    from derive.figures.cache import cached
+    not, as many chunks at once as keep the devices of this process busy."""
+    from derive.figures.cache import kept, stored
 
-    found: list[Columns] = []
-    there = 0
-    bar = _bar(len(wanted))
-    for number, (first, last) in enumerate(wanted):
-        file = folder / f"points-{first:07d}-{last:07d}.npz"
-
-        def compute(first: int = first, last: int = last, number: int = number) -> Any:
-            bar(number, False)
-
-            def report(share: float) -> None:
-                bar(number + share, True)
-
-            return swept.compute(points[first:last], report)
-
-        columns, kept = cached(file, compute)
+    files = {chunk: folder / f"points-{chunk[0]:07d}-{chunk[1]:07d}.npz" for chunk in wanted}
+    found = {chunk: arrays for chunk in wanted if (arrays := stored(files[chunk])) is not None}
+    for (first, last), columns in found.items():
         if any(len(x) != last - first for x in columns.values()):
-            raise RequestError(f"{file} is not of this sweep; remove it and run again")
-        found.append(columns)
-        there += kept
+            raise RequestError(
+                f"{files[first, last]} is not of this sweep; remove it and run again"
+            )
+    missing, there = [chunk for chunk in wanted if chunk not in found], len(found)
+    bar = _bar(len(wanted))
+    for group in _groups(missing, swept.tile):
+        begun = len(found)
+
+        def report(share: float, begun: int = begun, count: int = len(group)) -> None:
+            bar(begun + share * count, True)
+
+        bar(begun, False)
+        whole = swept.compute([p for first, last in group for p in points[first:last]], report)
+        at = 0
+        for first, last in group:
+            part = {name: x[at : at + last - first] for name, x in whole.items()}
+            found[first, last] = kept(files[first, last], part)
+            at += last - first
     bar(len(wanted), True)
-    return found, there
+    return [found[chunk] for chunk in wanted], there
+
+
+def _groups(chunks: list[Range], tile: int) -> list[list[Range]]:
+    """Chunks, in groups of a tile for every device at least."""
+    from derive.runtime.common.devices import chosen
+
+    if not chunks:
+        return []
+    tiles = -(-(chunks[0][1] - chunks[0][0]) // tile)
+    size = -(-max(1, len(chosen(None))) // tiles)
+    return [chunks[k : k + size] for k in range(0, len(chunks), size)]
 
 
 def _bar(count: int) -> Callable[[float, bool], None]:
@@ -114,7 +129,8 @@ def table(points: list[Point], times: np.ndarray, found: list[Columns]) -> dict[
 def csv(columns: Columns) -> str:
     """The shortest digits that give the same numbers back."""
     rows = zip(*(x.tolist() for x in columns.values()), strict=True)
-    return "\n".join([",".join(columns), *(",".join(map(repr, row)) for row in rows)]) + "\n"
+    words = (",".join(x if isinstance(x, str) else repr(x) for x in row) for row in rows)
+    return "\n".join([",".join(columns), *words]) + "\n"
 
 
 def parquet() -> Any:

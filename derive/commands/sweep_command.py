@@ -22,6 +22,8 @@ from derive.files import require_writable, text_in, write_whole
 from derive.kernels import file_of, kernel_of
 from derive.registry import find, shown
 
+SETTINGS = {"conflict_handler": "resolve"}  # kinds of models may share an option
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
@@ -41,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a parameter off the grid: a number, or FILE.npy where it is an array",
     )
     parser.add_argument("--tokens", type=Path, metavar="FILE.npy", help="tokens to start from")
-    parser.add_argument("--t1", type=float, default=0.5, help="final time (default .5)")
+    parser.add_argument("--t1", type=float, help="final time (default: as each kind says)")
     parser.add_argument(
         "--saves", type=int, default=1, metavar="N", help="times t1/N, ..., t1 (default: t1 alone)"
     )
@@ -73,8 +75,9 @@ def run(options: argparse.Namespace) -> int:
     for name in ("saves", "chunk"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise RequestError(f"--{name} {getattr(options, name)}: take 1 or more")
-    if not 0 < options.t1 < float("inf"):
+    if options.t1 is not None and not 0 < options.t1 < float("inf"):
         raise RequestError(f"--t1 {options.t1:g}: take a positive time")
+    _require_own(options, entry.method)
     part = sweep_chunks.shard(options.shard) if options.shard else None
     target = options.table or options.out / f"{entry.name}-sweep.csv"
     writer = _writer(target)
@@ -108,6 +111,25 @@ def run(options: argparse.Namespace) -> int:
         print(said)
     _draw(entry, axes, columns, swept, options)
     return 0
+
+
+def _require_own(options: argparse.Namespace, word: str) -> None:
+    """What only other kinds of models read would be lost without a word."""
+    read: dict[str, dict[str, Any]] = {}
+    for kind in own():
+        sweep = method(kind).sweep
+        if sweep is not None:
+            alone = argparse.ArgumentParser(add_help=False)
+            sweep.arguments(alone)
+            read[kind] = {action.dest: action for action in alone._actions}
+    mine = read.pop(word, {})
+    for kind, actions in read.items():
+        for name, action in actions.items():
+            if name not in mine and getattr(options, name) != action.default:
+                raise RequestError(
+                    f"{action.option_strings[0]} is of {kind} models; {options.model} is of kind "
+                    f"{word}"
+                )
 
 
 def _writer(target: Path) -> Any:

@@ -38,7 +38,7 @@ def picture(
         last = f"t = {swept.times[-1]:.3g}"
         words = f"medians; bands at {last}: 25-75 % and 5-95 %" if f"{show}_q50" in table else ""
         if show in table and np.isnan(table[show]).any():
-            words = "no mark: the solution has ended before"
+            words = "no mark: no solution there"
     else:
         wide = max(3.6, 0.52 * shape[1] + 1.6) if shape[1] <= WRITTEN else 5.0
         tall = max(2.8, 0.34 * shape[0] + 1.2) if shape[0] <= WRITTEN else 4.4

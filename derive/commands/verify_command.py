@@ -21,7 +21,7 @@ from derive.face.certified import rungs
 from derive.face.kernel import text_of
 from derive.files import clear, require_writable, write_whole
 from derive.kernels import text_there
-from derive.registry import find, registered, shown
+from derive.registry import as_typed, asked, registered, shown
 
 WORDS = {"passed": "passed", "failed": "FAILED", "not reached": "not reached"}
 
@@ -49,7 +49,7 @@ def _draw(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     from derive.verify.common.certificate import content
 
-    entries = [find(m) for m in options.models] or registered()
+    entries = asked(options.models) or registered()
     for entry in entries:
         require_writable(entry.kernels(options.kernels))
     failed = False
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _kernel(file: Path, entry: Entry, limit: float) -> str:
     """The text of the kernel, if it is what the definition says."""
-    mend = f"run: derive build {entry.argument}"
+    mend = f"run: derive build {as_typed(entry, file.parent)}"
     text = text_there(file, mend)
     if text != text_of(entry, limit):
         raise RequestError(f"{shown(file)} is not what the definition says; {mend}")

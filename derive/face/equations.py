@@ -28,7 +28,7 @@ from derive.methods.common.record import Fact, Step, require_sound
 from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Opaque
 from derive.process import has_signs
-from derive.registry import find
+from derive.registry import as_typed, find
 
 
 def derive(model: Any, *, limit: float = 0.0) -> Equations:
@@ -92,7 +92,7 @@ class Equations:
 
     def require_sound(self) -> None:
         """Raise CheckFailed where a step or a fact contradicts its own check."""
-        require_sound(self.result.steps, self.entry.argument, self.result.facts)
+        require_sound(self.result.steps, self.name, self.result.facts, as_typed(self.entry))
 
     def report(
         self, form: str = "text", steps: bool = False, view: str = "", signs: bool = False

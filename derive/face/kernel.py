@@ -14,7 +14,7 @@ from derive import cache
 from derive.derivation import LIMIT, derived, rendered
 from derive.entry import Entry, generated_folder
 from derive.errors import RequestError
-from derive.registry import find
+from derive.registry import as_typed, find
 
 
 def compile(model: Any, *, limit: float = 0.0) -> ModuleType:
@@ -60,7 +60,7 @@ def kernel_file(entry: Entry, limit: float = 0.0) -> Path:
         key = cache.digest([text, *cache.engine()])
         if (known := cache.there(entry.name, key, ".py")) is not None:
             return known
-    require_right(result, text, entry.method, entry.argument)
+    require_right(result, text, entry.method, entry.name, as_typed(entry))
     try:
         return cache.keep(entry.name, key, ".py", text)
     except OSError as problem:
@@ -82,7 +82,7 @@ def checked_text_of(entry: Entry, limit: float = LIMIT) -> str:
 
     result = derived(entry, limit)
     text = rendered(entry, result, limit)
-    require_right(result, text, entry.method, entry.argument)
+    require_right(result, text, entry.method, entry.name, as_typed(entry))
     drop_compiled()
     return text
 

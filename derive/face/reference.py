@@ -1,12 +1,13 @@
-"""Reference pages in Markdown, made of docstrings: `make reference`.
+"""Reference pages, made of docstrings: `make reference`, and part of `derive report`.
 
-Input: what `import derive` offers with the classes that it returns, and built kernels.  Output: the
-pages `derive.md` and `MODEL.md` for every kernel; `python -m derive.face.reference DIR [MODEL ...]`
-writes them into the folder DIR.
+Input: what `import derive` offers with the classes that it returns, and built kernels.  Output:
+pages of HTML, `derive.html` and `MODEL.html` for every kernel; they are written into the folder DIR
+by `python -m derive.face.reference DIR [MODEL ...]`.
 """
 
 from __future__ import annotations
 
+import html
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import derive
+from derive.emit.common.document import html_page
 from derive.entry import generated_folder
 from derive.face.ansatz import Ansatz, Rates
 from derive.face.certified import Certificate
@@ -53,17 +55,22 @@ def functions(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def page(title: str, intro: str, members: Iterable[tuple[str, Any]]) -> str:
     """One page: each name with its arguments, and its docstring as it stands."""
-    parts = [f"# {title}", intro]
+    parts = [_as_it_stands(intro)]
     for name, value in members:
-        parts += [f"## `{name}{_arguments(value)}`", said(value)]
-    return "\n\n".join(parts).rstrip() + "\n"
+        head = html.escape(name + _arguments(value))
+        parts += [f"<h2><code>{head}</code></h2>", _as_it_stands(said(value))]
+    return html_page(title, "\n".join(parts))
+
+
+def _as_it_stands(text: str) -> str:
+    return f"<pre>{html.escape(text.strip())}</pre>"
 
 
 def said(value: Any) -> str:
     """A docstring, or of a value how it is written."""
     if isinstance(value, (FunctionType, type, property, cached_property)) or callable(value):
         return inspect.getdoc(value) or ""
-    return f"`{value!r}`, of type `{type(value).__name__}`"
+    return f"{value!r}, of type {type(value).__name__}"
 
 
 def _arguments(value: Any) -> str:
@@ -77,16 +84,20 @@ def _arguments(value: Any) -> str:
 def pages(models: Iterable[str] = ()) -> dict[str, str]:
     """Pages by file name.  Raises RequestError for a kernel that is not built."""
     kernels = list(models) or sorted(f.stem for f in generated_folder().glob("[!_]*.py"))
-    out = {"derive.md": page("derive", inspect.getdoc(derive) or "", public())}
+    out = {"derive.html": python_page()}
     for name in kernels:
-        module = load(name)
-        out[f"{name}.md"] = page(f"derive.generated.{name}", said_of(module), functions(module))
+        out[f"{name}.html"] = kernel_page(load(name))
     return out
 
 
-def said_of(module: ModuleType) -> str:
-    """A kernel's head, indented lines and all."""
-    return f"```\n{(module.__doc__ or '').strip()}\n```"
+def python_page() -> str:
+    """The page of what `import derive` offers."""
+    return page("derive", inspect.getdoc(derive) or "", public())
+
+
+def kernel_page(module: ModuleType) -> str:
+    """The page of one kernel: its head, and what it offers."""
+    return page(module.MODEL, module.__doc__ or "", functions(module))
 
 
 def write(folder: Path, models: Iterable[str] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,22 @@ def key(name: str, request: dict[str, Any], sources: list[bytes]) -> str:
 
 def cached(file: Path, compute: Callable[[], Arrays]) -> tuple[Arrays, bool]:
     """Arrays of `file`, or computed and written there; whether they were there already."""
+    found = stored(file)
+    return (kept(file, compute()), False) if found is None else (found, True)
+
+
+def stored(file: Path) -> Arrays | None:
+    """Arrays of a file; None where there is none, or it was cut short."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            return dict(stored), True
+        with np.load(file, allow_pickle=False) as found:
+            return dict(found)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or cut short: computed anew
-    arrays: Arrays = {name: np.asarray(value) for name, value in compute().items()}
+        return None
+
+
+def kept(file: Path, values: Mapping[str, Any]) -> Arrays:
+    """The values as arrays, once they stand in a file."""
+    arrays: Arrays = {name: np.asarray(value) for name, value in values.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda stream: np.savez_compressed(stream, **arrays))
-    return arrays, False
+    return arrays

@@ -16,6 +16,8 @@ from derive.files import write_whole
 if TYPE_CHECKING:
     import numpy as np
 
+T1 = 0.5  # final time of a sweep
+Options = argparse._ActionsContainer  # a parser, or a group of one
 Shapes = Mapping[str, Sequence[Any]]  # names of dimensions (or numbers) by array
 
 
@@ -41,6 +43,10 @@ def sized(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE|FILE.npy",
         help="a parameter or an array of data; repeat for more (default: drawn, see --seed)",
     )
+    size(parser)
+
+
+def size(parser: Options) -> None:
     parser.add_argument(
         "--size",
         action="append",
@@ -136,6 +142,36 @@ def sizes(texts: Iterable[str], arrays: Mapping[str, Any], shapes: Shapes) -> di
             raise RequestError(f"--size {text}: {value!r} is not a number from 1 on") from None
     bind_sizes({n: tuple(s) for n, s in shapes.items()}, arrays, out)
     return {name: int(size) for name, (size, _) in out.items()}
+
+
+def based(spec: Any, texts: Sequence[str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Every parameter of a sweep: from the command line, else identities, ones and 1.
+
+    A number that is given for an array is a multiple of those; `sizes`: of dimensions by name.
+    """
+    import numpy as np
+
+    found: dict[str, np.ndarray] = {}
+    for text in texts:
+        name, value = _named("--param", text, spec.params._fields, "VALUE or NAME=FILE.npy")
+        try:
+            found[name] = np.asarray(float(value))
+        except ValueError:
+            found[name] = np.array(stored(f"--param {text}", Path(value)), float)
+    known = dict(sizes)
+    for name, x in found.items():
+        shape = spec.param_shapes.get(name, ())
+        if x.ndim and x.ndim != len(shape):
+            raise RequestError(f"--param {name}: shape {x.shape}; wanted {shown(shape)}")
+        known = {**dict(zip(shape, x.shape, strict=False)), **known}
+    for name in spec.params._fields:
+        symbols = spec.param_shapes.get(name, ())
+        shape = tuple(known.get(s, 2 if s == "H" else known["d"]) for s in symbols)
+        unit = np.eye(*shape[-2:]) if len(shape) > 1 else np.ones(shape)
+        whole = np.broadcast_to(unit, shape)
+        own = found.get(name)
+        found[name] = whole if own is None else own if own.ndim else own * whole
+    return found
 
 
 def said_drawn(values: Mapping[str, Any], fixed: Iterable[str], seed: int) -> str:

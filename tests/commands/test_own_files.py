@@ -126,3 +126,46 @@ def test_a_file_named_like_a_library_does_not_hide_it(own, capsys):
     (own / "numpy.py").write_text("raise SystemExit(3)\n")
     (own / "json.py").write_text("raise SystemExit(3)\n")
     assert run(capsys, "show", "mine.py")[0] == 0
+
+
+SEVERAL = '''"""Two models of one file."""
+from derive.notation import *
+
+d = dims("d: dimension")
+beta = params("beta: positive")
+V = matrices(V=(d, d))
+
+
+@token_flow(state="x[d]", on=sphere)
+def first(x, y):
+    return average(y, exp(beta * (x @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def second(x, y):
+    return integral(V @ y, x @ y)
+'''
+
+
+def test_a_file_stands_for_all_that_it_defines_and_remedies_work_from_here(own, capsys):
+    """From another folder, with kernels in a third."""
+    folder = own / "models"
+    folder.mkdir()
+    (folder / "two.py").write_text(SEVERAL)
+    assert run(capsys, "build", "models/two.py", "--out", "there")[0] == 0
+    assert sorted(f.name for f in (own / "there").iterdir()) == ["first.py", "second.py"]
+    code, out, _ = run(capsys, "check", "models/two.py", "--kernels", "there")
+    said = [line.partition("mend it: derive ")[2] for line in out.splitlines()]
+    assert code == 1 and said == [
+        f"verify models/two.py:{name} --level full --out there" for name in ("first", "second")
+    ]
+    kernel = own / "there" / "second.py"
+    kernel.write_text(kernel.read_text() + "# more\n")
+    code, out, _ = run(capsys, "check", "models/two.py:second", "--kernels", "there")
+    assert code == 1
+    mend = out.splitlines()[0].partition("mend it: derive ")[2]
+    assert mend == "build models/two.py:second --out there"
+    assert run(capsys, *mend.split())[0] == 0
+    assert "hand-edited" not in run(capsys, "check", "models/two.py", "--kernels", "there")[1]
+    code, _, err = run(capsys, "show", "models/two.py")
+    assert code == 2 and "name one: models/two.py:NAME" in err

@@ -36,9 +36,11 @@ def test_every_function_of_a_kernel_has_a_docstring(model: str) -> None:
 
 def test_the_pages_are_written(tmp_path: Path) -> None:
     reference.write(tmp_path, KERNELS[2:])
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["derive.md", "mean_tracking.md"]
-    text = (tmp_path / "derive.md").read_text(encoding="utf-8")
-    assert "## `derive.derive(model, *, limit=0.0)`" in text and "## `Equation.matrix`" in text
-    assert "## `extremal(x0, params" in (tmp_path / "mean_tracking.md").read_text(encoding="utf-8")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["derive.html", "mean_tracking.html"]
+    text = (tmp_path / "derive.html").read_text(encoding="utf-8")
+    for name in ("derive.derive(model, *, limit=0.0)", "Equation.matrix"):
+        assert f"<code>{name}</code></h2>" in text
+    kernel = (tmp_path / "mean_tracking.html").read_text(encoding="utf-8")
+    assert "<code>extremal(x0, params" in kernel
     with pytest.raises(RequestError, match="no kernel"):
         reference.write(tmp_path, ["nothing"])

@@ -125,14 +125,25 @@ def _heading(number: int, step: Step) -> str:
     return f"Step {number}: {step.name} ({step.rule}){check}"
 
 
-def html_text(document: Document) -> str:
-    body, title = html.escape(text(document)), html.escape(document.name)
+STYLE = (
+    "body{max-width:60rem;margin:2rem auto;padding:0 1rem;font-family:serif}"
+    "pre{white-space:pre-wrap;font-size:.9rem;line-height:1.45}"
+    "td,th{text-align:left;padding:.15rem 1rem .15rem 0;vertical-align:top}"
+    "h2{font-size:1rem;margin:2rem 0 0}"
+)
+
+
+def html_page(title: str, body: str) -> str:
+    """A page that stands alone; `body` is HTML."""
+    said = html.escape(title)
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        "<style>body{max-width:60rem;margin:2rem auto;font-family:serif}"
-        "pre{white-space:pre-wrap;font-size:.9rem;line-height:1.45}</style>\n"
-        f"<h1>{title}</h1>\n<pre>{body}</pre>\n</html>\n"
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{said}</title>\n'
+        f"<style>{STYLE}</style>\n<h1>{said}</h1>\n{body}\n</html>\n"
     )
+
+
+def html_text(document: Document) -> str:
+    return html_page(document.name, f"<pre>{html.escape(text(document))}</pre>")
 
 
 def json_text(document: Document) -> str:

@@ -10,6 +10,7 @@ tau = inf is computed as 0 * inf, of c * (1 / tau)**2 as 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import sympy as sp
 
@@ -33,6 +34,23 @@ FUNCTIONS = {
 def python(expression: sp.Expr) -> str:
     """Python text of a scalar expression; deterministic, no floats but decimal fractions of two."""
     return render(expression)[0]
+
+
+def interval(parameter: Param) -> tuple[float | str, float | str, bool, bool, str]:
+    """A parameter's range as kernels hold it: no infinities, which have no literal."""
+    r = parameter.range
+    low, high = (e if math.isfinite(e) else str(e) for e in (float(r.low), float(r.high)))
+    return low, high, r.low_open, r.high_open, r.text
+
+
+def bounded(parameters: Iterable[Param]) -> list[tuple[str, str]]:
+    """The field `ranges` of a specification, for the parameters that have ends."""
+    found = {
+        p.name: interval(p)
+        for p in parameters
+        if math.isfinite(p.range.low) or math.isfinite(p.range.high)
+    }
+    return [("ranges", repr(found).replace("'", '"'))] if found else []
 
 
 def factor_text(expression: sp.Expr) -> str:

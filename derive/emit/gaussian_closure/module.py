@@ -81,7 +81,8 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             params=fields,
             scalar_functions=scalar_functions,
             kernels=parts.kernels,
-            spec=_spec(parts, model.positional, condition_text(result)),
+            spec=_spec(parts, model.positional, condition_text(result))
+            + scalars.bounded(model.params),
             positional=model.positional,
             mean_shape="(..., B, d)" if model.positional else "(..., d)",
             cov_shape="(..., B, d, d)" if model.positional else "(..., d, d)",

@@ -25,6 +25,7 @@ from derive.notation.common.arrays import Array, walk
 
 QUERIES, KEYS = sp.Symbol("queries", positive=True), sp.Symbol("keys", positive=True)
 AVERAGES = ("average", "integral")
+MASKS = {r: Tensor(f"mask {r}", (), "constant") for r in ("<=", "<", ">=", ">")}
 Read = tuple[Expression, tuple[Index, ...]]  # of a node: its expression and its axes
 
 
@@ -34,9 +35,7 @@ class NoParticles(Exception):
 
 @dataclass
 class _Reader(Reader):
-    """Reads the inside of an average for particles: stacks by head, masks apart."""
-
-    relation: str | None = None
+    """Reads the inside of an average for particles: stacks by head, masks as numbers of a pair."""
 
     def _select(self, node: Array) -> Read:
         stack = node.args[0]
@@ -54,8 +53,7 @@ class _Reader(Reader):
         return super()._function(node)
 
     def _mask(self, node: Array) -> Read:
-        self.relation = node.data
-        return collect((), [(sp.Integer(1), ())]), ()
+        return single(MASKS[node.data][()], ()), ()
 
 
 def _of_a_head(stack: str, names: Names) -> str:
@@ -207,7 +205,11 @@ class Writer:
         kernel = node.args[1]
         coupled = kernel.op == "bistochastic"
         weight = reader.scalar_of(kernel.args[0] if coupled else kernel)
-        mask = self._mask(reader.relation)
+        weight, relation = self._unmasked(weight)
+        value, more = self._unmasked(value)
+        if more is not None and (node.op == "average" or relation not in (None, more)):
+            raise NoParticles
+        mask = self._mask(relation or more)
         i = fresh(axes[0].dim) if axes else fresh(self.names.model.state_dim)
         if not axes:
             raise NoParticles
@@ -282,6 +284,20 @@ class Writer:
         if any(c.has(sp.I) for c, _ in weight.terms):
             raise NoParticles
         return self._function("weight", "xb, yb", self._with_points(weight, (n, k), "xb", "yb"))
+
+    def _unmasked(self, expression: Expression) -> tuple[Expression, str | None]:
+        """The expression without the one mask that all its terms carry, and that mask."""
+        shut = set(MASKS.values())
+        kept = [
+            (c, tuple(f for f in factors if f.tensor not in shut))
+            for c, factors in expression.terms
+        ]
+        carried = {frozenset(f.tensor for f in fs) & shut for _, fs in expression.terms}
+        plain = collect(expression.free, kept)
+        masks = carried.pop() if len(carried) == 1 else frozenset() if not carried else shut
+        if len(masks) > 1 or any(depends(plain, m, self.book) for m in shut):
+            raise NoParticles
+        return plain, next((r for r, m in MASKS.items() if m in masks), None)
 
     def _mask(self, relation: str | None) -> str:
         if relation is None:

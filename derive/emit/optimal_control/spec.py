@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import sympy as sp
 
 from derive.emit.common.names import NAME, local
-from derive.emit.common.scalars import python
+from derive.emit.common.scalars import interval, python
 from derive.methods.optimal_control.result import OptimalControl
-from derive.notation.common.scalars import Param
 from derive.notation.control.slots import Slot
 
 #: functions of every module of this kind
@@ -50,7 +48,7 @@ def specification(result: OptimalControl) -> list[tuple[str, str]]:
         ("fixed_end", repr(result.fixed_end)),
         ("sparse", _text(result.law.sparse)),
     ]
-    ranges = {q.name: _range(q) for q in model.params if q.range.text}
+    ranges = {q.name: interval(q) for q in model.params if q.range.text}
     kinds = {s.name: s.kind for s in model.data if s.kind}
     out += [(name, repr(v)) for name, v in (("ranges", ranges), ("kinds", kinds)) if v]
     return out
@@ -63,13 +61,6 @@ def _shapes(slots: Sequence[Slot]) -> dict[str, tuple[str, ...]]:
 def _text(value: object) -> str:
     """A literal in double quotes."""
     return repr(value).replace("'", '"')
-
-
-def _range(parameter: Param) -> tuple[float | str, float | str, bool, bool, str]:
-    """The interval as `ControlModel.ranges` holds it: no infinities, which have no literal."""
-    r = parameter.range
-    low, high = (e if math.isfinite(e) else str(e) for e in (float(r.low), float(r.high)))
-    return low, high, r.low_open, r.high_open, r.text
 
 
 def _curvature_varies(result: OptimalControl) -> bool:

@@ -14,6 +14,7 @@ from derive.calculus.arrays.scalar_functions import derivative_of
 from derive.calculus.written.dialect import LATEX
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.common.scalars import bounded
 from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
 from derive.emit.token_flow.kernels import parts_of
@@ -116,7 +117,7 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out.append(("noise_rate", "noise_rate"))
     if result.model.positional:
         out.append(("ordered", "True"))
-    return out
+    return out + bounded(result.model.params)
 
 
 def model_signature(result: TokenFlow) -> str:

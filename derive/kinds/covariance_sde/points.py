@@ -17,6 +17,7 @@ import numpy as np
 
 from derive import observables
 from derive.errors import RequestError
+from derive.kinds import requests
 from derive.kinds.covariance_sde import simulation
 from derive.kinds.tex import tex
 
@@ -36,6 +37,7 @@ class Points:
         from derive.runtime.common import inputs, numbers
 
         self.module, self.options = module, options
+        self.t1 = options.t1 or requests.T1
         given = simulation.parameters(module, options.param)._asdict()
         twice = sorted({p.partition("=")[0] for p in options.param} & set(points[0]))
         if twice:
@@ -48,7 +50,7 @@ class Points:
             params = inputs.parameters({**self.fixed, **point}, module.Params, spec.ranges)
             size = inputs.value_of(params, spec.width, None)
             inputs.start(self.V0, spec.unit_rows, spec.width, size)
-        self.times: Any = options.t1 * np.arange(1, options.saves + 1) / options.saves
+        self.times: Any = self.t1 * np.arange(1, options.saves + 1) / options.saves
         self.clock = "depth / width" if spec.pace == 1 else f"depth / width^{spec.pace:.3g}"
         self.scheme = options.scheme or ("fixed" if options.steps else "auto")
         self.steps = 0 if self.scheme == "adaptive" else self._steps(points)
@@ -63,8 +65,9 @@ class Points:
             "params": {k: np.asarray(v).tolist() for k, v in self.fixed.items()},
             "steps": self.steps,
             "scheme": self.scheme,
+            "t1": self.t1,
             "lanes": [self.tile, self.block],
-            **{k: getattr(options, k) for k in ("t1", "saves", "paths", "seed", "radius", "dtype")},
+            **{k: getattr(options, k) for k in ("saves", "paths", "seed", "radius", "dtype")},
         }
 
     def _tiles(self, points: int) -> None:
@@ -87,7 +90,7 @@ class Points:
         from derive.runtime.common.precision import precision
         from derive.runtime.paths.stepping import largest_step
 
-        spec, t1, saves = self.module._SPEC, self.options.t1, self.options.saves
+        spec, t1, saves = self.module._SPEC, self.t1, self.options.saves
         with precision("float64"):
             values = {n: jnp.asarray([p[n] for p in points]) for n in points[0]}
             rates = jax.vmap(
@@ -152,7 +155,7 @@ class Points:
                 paths = self.module.simulate(
                     self.V0,
                     {**self.fixed, **point},
-                    **{"t1": o.t1, "paths": o.paths, "seed": o.seed, "saves": self.times},
+                    **{"t1": self.t1, "paths": o.paths, "seed": o.seed, "saves": self.times},
                     **{"exit_radius": self.radius, "dtype": o.dtype},
                 )
             left = paths.exit_time[:, None] <= paths.times
@@ -160,48 +163,55 @@ class Points:
             report((number + 1) / len(points))
 
     def _fixed(self, points: Any, report: Any) -> Any:
-        """Tile by tile; the devices of this process take turns, each with its own program."""
-        import jax
+        """Tile by tile, its paths in blocks."""
+        blocks, firsts = (
+            range(0, count, each)
+            for count, each in ((self.options.paths, self.block), (len(points), self.tile))
+        )
+        found = self._pieces(points, [(first, at) for first in firsts for at in blocks])
+        for first in firsts:
+            own = points[first : first + self.tile]
+            yield from self._gathered([next(found) for _ in blocks], len(own))
+            report((first + len(own)) / len(points))
 
+    def _pieces(self, points: Any, pieces: list[tuple[int, int]]) -> Any:
+        """Observables and exits of each piece, a tile's first point and a block's first path: one
+        program, sharded over the devices of this process, takes a piece on each of them."""
+        from derive.runtime.common.devices import chosen
         from derive.runtime.common.precision import precision
+        from derive.runtime.paths.sharding import along, over_paths
 
-        blocks = range(0, self.options.paths, self.block)
-        firsts = range(0, len(points), self.tile)
-        devices = jax.local_devices()
+        devices = chosen(None)
+        each = max(1, len(devices))
         with precision(self.options.dtype) as kind:
             if self.compiled is None:
-                self.compiled = jax.jit(self._program(kind))
-            for first in firsts:
-                own = points[first : first + self.tile]
-                padded = [*own, *[own[-1]] * (self.tile - len(own))]  # one program serves all
-                values = {n: np.array([p[n] for p in padded], kind) for n in padded[0]}
-                launched: list[Any] = []
-                for at in blocks:
-                    device = devices[
-                        (first // self.tile * len(blocks) + len(launched)) % len(devices)
-                    ]
-                    launched.append(self.compiled(*jax.device_put((values, np.uint32(at)), device)))
-                    if len(launched) > len(devices):  # not all of them in memory at once
-                        jax.block_until_ready(launched[-len(devices) - 1])
-                yield from self._gathered(launched, len(own))
-                report((first + len(own)) / len(points))
+                self.compiled = over_paths(self._program(kind), devices, along(0), along(0))
+            for k in range(0, len(pieces), each):
+                own = pieces[k : k + each]
+                padded = [*own, *[own[-1]] * (each - len(own))]  # one program serves all
+                lasts = [range(first, first + self.tile) for first, _ in padded]
+                at = [points[min(i, len(points) - 1)] for numbers in lasts for i in numbers]
+                values = {n: np.array([p[n] for p in at], kind) for n in at[0]}
+                paths = np.array([first for _, first in padded], np.uint32)
+                observed, left = self.compiled(values, paths)
+                out = {n: np.asarray(x, float) for n, x in observed.items()}
+                for i in range(len(own)):
+                    rows = slice(i * self.tile, (i + 1) * self.tile)
+                    yield {n: x[rows] for n, x in out.items()}, np.asarray(left)[rows]
 
-    def _gathered(self, launched: list[Any], points: int) -> Any:
+    def _gathered(self, parts: list[Any], points: int) -> Any:
         paths = self.options.paths
-        parts = [
-            ({n: np.asarray(x, float) for n, x in f.items()}, np.asarray(e)) for f, e in launched
-        ]
         for i in range(points):
             found = {n: np.concatenate([f[n][i] for f, _ in parts])[:paths] for n in parts[0][0]}
             yield _statistics(found, np.concatenate([left[i] for _, left in parts])[:paths])
 
     def _program(self, kind: Any) -> Callable[..., Any]:
-        """Observables (tile, block, saves, ...) of paths numbered from `at` at every point."""
+        """Observables (tile, block, saves, ...) of paths numbered from `at` (1,) at every point."""
         import jax
         import jax.numpy as jnp
 
         key = jax.random.key(self.options.seed)
-        V0, t1 = jnp.asarray(self.V0, kind), self.options.t1
+        V0, t1 = jnp.asarray(self.V0, kind), self.t1
         saved = jnp.arange(1, self.options.saves + 1) * (self.steps // self.options.saves)
 
         def one(own: Any, number: Any) -> Any:
@@ -215,7 +225,7 @@ class Points:
             return _observed(V[jnp.minimum(saved, exit_ - 1)]), saved >= exit_
 
         def tile(values: Any, at: Any) -> Any:
-            numbers = at + jnp.arange(self.block, dtype=jnp.uint32)
+            numbers = at[0] + jnp.arange(self.block, dtype=jnp.uint32)
             return jax.vmap(lambda own: jax.vmap(lambda i: one(own, i))(numbers))(values)
 
         return tile

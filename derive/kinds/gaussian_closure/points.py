@@ -16,6 +16,7 @@ import numpy as np
 from derive import observables
 from derive.errors import RequestError
 from derive.kinds import requests
+from derive.kinds.devices import on_devices
 
 TILE = 32  # laws that are solved together
 SHOWN = 8  # eigenvalues with columns of their own
@@ -32,8 +33,10 @@ class Points:
     ) -> None:
         self.module, self.options = module, options
         self.mean, self.cov = _start(options.tokens, module._SPEC.positional)
-        self.base = _base(module._SPEC, options.param, self.mean)
-        self.times: Any = options.t1 * np.arange(1, options.saves + 1) / options.saves
+        sizes = {"d": self.mean.shape[-1], "B": self.mean.shape[0]}
+        self.base = requests.based(module._SPEC, options.param, sizes)
+        self.t1 = options.t1 or requests.T1
+        self.times: Any = self.t1 * np.arange(1, options.saves + 1) / options.saves
         self.tile = min(TILE, len(points))
         for point in points:
             for name, value in point.items():
@@ -52,7 +55,8 @@ class Points:
             "start": [self.mean.tolist(), self.cov.tolist()],
             "params": {k: np.asarray(v).tolist() for k, v in self.base.items()},
             "tile": self.tile,
-            **{k: getattr(options, k) for k in ("t1", "saves", "rtol", "dtype")},
+            "t1": self.t1,
+            **{k: getattr(options, k) for k in ("saves", "rtol", "dtype")},
         }
 
     def caution(self, columns: Mapping[str, np.ndarray]) -> str:
@@ -61,10 +65,8 @@ class Points:
     def compute(
         self, points: Sequence[Mapping[str, float]], report: Callable[[float], None]
     ) -> dict[str, np.ndarray]:
-        found = []
-        for first in range(0, len(points), self.tile):
-            found.append(self._solved(points[first : first + self.tile]))
-            report(min(1.0, (first + self.tile) / len(points)))
+        tiles = [points[k : k + self.tile] for k in range(0, len(points), self.tile)]
+        found = list(on_devices(self._solved, tiles, report))
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
     def _solved(self, points: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
@@ -86,7 +88,7 @@ class Points:
             np.broadcast_to(self.mean, (self.tile, *self.mean.shape)),
             np.broadcast_to(self.cov, (self.tile, *self.cov.shape)),
             self.module.Params(**params),
-            t1=self.options.t1,
+            t1=self.t1,
             saves=self.times,
             rtol=self.options.rtol,
             dtype=self.options.dtype,
@@ -145,33 +147,3 @@ def _start(file: Path | None, positional: bool) -> tuple[np.ndarray, np.ndarray]
     mean = tokens.mean(axis=-2)
     centred = tokens - mean[..., None, :]
     return mean, np.swapaxes(centred, -1, -2) @ centred / tokens.shape[-2]
-
-
-def _base(spec: Any, given: Sequence[str], mean: np.ndarray) -> dict[str, np.ndarray]:
-    """Every parameter: from the command line, else identities, ones and 1."""
-    found: dict[str, np.ndarray] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or name not in spec.params._fields:
-            names = ", ".join(spec.params._fields)
-            raise RequestError(
-                f"--param {text}: write NAME=VALUE or NAME=FILE.npy, NAME in {names}"
-            )
-        try:
-            found[name] = np.asarray(float(value))
-        except ValueError:
-            found[name] = np.array(requests.stored(f"--param {text}", Path(value)), float)
-    sizes = {"d": mean.shape[-1], "B": mean.shape[0]}
-    for name, x in found.items():
-        shape = spec.param_shapes.get(name, ())
-        if x.ndim and x.ndim != len(shape):
-            raise RequestError(f"--param {name}: shape {x.shape}; wanted ({', '.join(shape)})")
-        sizes = {**dict(zip(shape, x.shape, strict=False)), **sizes}
-    for name in spec.params._fields:
-        symbols = spec.param_shapes.get(name, ())
-        shape = tuple(sizes.get(s, 2 if s == "H" else sizes["d"]) for s in symbols)
-        unit = np.eye(*shape[-2:]) if len(shape) > 1 else np.ones(shape)
-        whole = np.broadcast_to(unit, shape)
-        own = found.get(name)
-        found[name] = whole if own is None else own if own.ndim else own * whole
-    return found

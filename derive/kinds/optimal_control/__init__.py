@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from derive.contract import Figure
-from derive.kinds.optimal_control import simulation
+from derive.kinds.optimal_control import simulation, sweep
 from derive.kinds.optimal_control.starter import STARTER
 from derive.kinds.rooms import InRooms
 
@@ -15,6 +15,7 @@ class OptimalControls(InRooms):
     word = "optimal_control"
     starter = STARTER
     simulation = simulation
+    sweep = sweep
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.control.problem import trace_problem
@@ -36,14 +37,6 @@ class OptimalControls(InRooms):
 
     def instead(self, name: str) -> str:
         return f"From Python: derive.generated.{name}.solve(...) and .turnpike(...)"
-
-    def unswept(self, name: str) -> str:
-        return (
-            f"{name}: a sweep runs independent points beside each other, and an extremal is a "
-            "boundary value problem, found by continuation with its own mesh, data and checks. "
-            f'From Python, in a loop: k = derive.load("{name}"); '
-            "[k.solve(x0, params, T=T) for params in ...]"
-        )
 
 
 METHOD = OptimalControls()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,20 @@ SPARSE = 2.0
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     requests.sized(parser)
+    given(parser)
+    parser.add_argument(
+        "--T",
+        type=float,
+        help=f"horizon (default: {LAYERS} / rate of the turnpike, from {SHORTEST:g} to "
+        f"{LONGEST:g}; {SPARSE:g} where the control stops, else 10)",
+    )
+    parser.add_argument(
+        "--saves", type=requests.count(3), default=201, help="number of save times (default 201)"
+    )
+
+
+def given(parser: requests.Options) -> None:
+    """Options for both ends, and for the search of what lies between."""
     parser.add_argument(
         "--start",
         action="append",
@@ -46,17 +61,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE|FILE.npy",
-        help="a state at time T, in problems with a fixed end (default: one that some control "
-        "reaches)",
-    )
-    parser.add_argument(
-        "--T",
-        type=float,
-        help=f"horizon (default: {LAYERS} / rate of the turnpike, from {SHORTEST:g} to "
-        f"{LONGEST:g}; {SPARSE:g} where the control stops, else 10)",
-    )
-    parser.add_argument(
-        "--saves", type=requests.count(3), default=201, help="number of save times (default 201)"
+        help="a state at the last time, in problems with a fixed end (default: one that some "
+        "control reaches)",
     )
     parser.add_argument(
         "--searches",
@@ -83,7 +89,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
         raise RequestError(f"--T {options.T:g}: it must be a positive, finite time")
     model = load(entry)
     module = kernel_of(entry, options.kernels)
-    problem = _problem(model, module._SPEC.fixed_end, options)
+    problem = posed(model, module._SPEC.fixed_end, options)
     params, start = module.Params(**problem.params), module.State(**problem.start)
     require_writable(options.out)
     print("searching for static optima ...", file=sys.stderr)
@@ -91,7 +97,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     T = options.T or _horizon(found)
     more = turnpike.solver_options(module, found, T, options.saves, TOLERANCE)
     if module._SPEC.fixed_end:
-        more["x_end"] = module.State(**_end(model, problem, T))
+        more["x_end"] = module.State(**reached_end(model, problem, T))
     problem, solution = _solved(module, problem, params, found, {"T": T, **more})
     series = turnpike.series(module, params, solution, found, T)
     what = f"T = {T:.4g}, cost {float(solution.cost):.5g}"
@@ -113,8 +119,16 @@ def _horizon(found: Any) -> float:
     return min(max(LAYERS / found.rate, SHORTEST), LONGEST) if found.rate > 0 else 10.0
 
 
-def _problem(model: ControlDefinition, fixed_end: bool, options: argparse.Namespace) -> Problem:
-    """All numbers: those given, and for the others a draw of the sizes that these have."""
+def posed(
+    model: ControlDefinition,
+    fixed_end: bool,
+    options: argparse.Namespace,
+    moving: Iterable[str] = (),
+) -> Problem:
+    """All numbers: those given, and for the others a draw of the sizes that these have.
+
+    `moving`: parameters whose values are not those of this problem alone.
+    """
     from derive.methods.optimal_control.instances import inside
 
     data = {s.name: tuple(d.name for d in s.shape) for s in model.data}
@@ -137,7 +151,7 @@ def _problem(model: ControlDefinition, fixed_end: bool, options: argparse.Namesp
     )
     values = {**at.params, **at.arrays}
     said = requests.said_drawn(
-        {n: values[n] for n in (*shapes, *states)}, [*params, *start], options.seed
+        {n: values[n] for n in (*shapes, *states)}, [*params, *start, *moving], options.seed
     )
     return Problem(
         {n: values[n] for n in shapes},
@@ -177,7 +191,7 @@ def _solved(
     raise AssertionError("one of the starts is the last")
 
 
-def _end(model: ControlDefinition, problem: Problem, T: float) -> dict[str, Any]:
+def reached_end(model: ControlDefinition, problem: Problem, T: float) -> dict[str, Any]:
     """The last state: as given, else one that a control reaches from the start in a short time."""
     from derive.methods.optimal_control.instances import reached
 

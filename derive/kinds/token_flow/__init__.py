@@ -7,7 +7,7 @@ from typing import Any
 
 from derive.contract import Figure
 from derive.kinds.rooms import InRooms
-from derive.kinds.token_flow import simulation
+from derive.kinds.token_flow import simulation, sweep
 from derive.kinds.token_flow.starter import STARTER
 
 FIGURES = {
@@ -26,6 +26,7 @@ class TokenFlows(InRooms):
     word = "token_flow"
     starter = STARTER
     simulation = simulation
+    sweep = sweep
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.flows.model import trace_flow

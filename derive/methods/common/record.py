@@ -97,8 +97,13 @@ def all_facts(steps: Iterable[Step], facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return tuple(dict.fromkeys((*facts, *(f for s in steps for f in s.facts))))
 
 
-def require_sound(steps: Iterable[Step], name: str, facts: Iterable[Fact] = ()) -> None:
-    """Raise `CheckFailed` with the steps and the facts whose own check does not pass."""
+def require_sound(
+    steps: Iterable[Step], name: str, facts: Iterable[Fact] = (), argument: str = ""
+) -> None:
+    """Raise `CheckFailed` with the steps and the facts whose own check does not pass.
+
+    `argument`: what a command line takes for the model, if not its name.
+    """
     steps = tuple(steps)
     checks = [(f'step "{s.name}"', s.check) for s in steps if s.check is not None]
     for fact in all_facts(steps, facts):
@@ -114,7 +119,7 @@ def require_sound(steps: Iterable[Step], name: str, facts: Iterable[Fact] = ()) 
     if failed:
         raise CheckFailed(
             f"the derivation of {name} contradicts its own check: {'; '.join(failed)}. "
-            f"No kernel is made of it; derive show {name} --steps has the record"
+            f"No kernel is made of it; derive show {argument or name} --steps has the record"
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal
-from derive.notation.closures.words import Matrix, Position
+from derive.notation.closures.words import COMPLEMENTS, Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
 from derive.notation.common.names import identifier
@@ -156,10 +156,10 @@ def model_of(
 
 def trace_closure(model: ClosureModel) -> ClosureTrace:
     """Run the definition once on symbols."""
-    x = node("query", (), (model.state_dim,), "x")
-    y = node("key", (), (model.key_dim,), "y")
-    more = (Position("s"), Position("tau")) if model.positional else ()
-    output, _ = call(lambda: model.function(x, y, *more), model.name, model.place)
+    output = _output(model)
+    masks = {a.data for a in walk(output) if a.op == "mask"} if isinstance(output, Array) else set()
+    if any({one, other} <= masks for one, other in COMPLEMENTS.items()):
+        output = _output(model, either=True)
     if not isinstance(output, Array) or output.shape != (model.state_dim,):
         shown = show_shape(output.shape) if isinstance(output, Array) else type(output).__name__
         raise DefinitionError(
@@ -174,6 +174,14 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
     return ClosureTrace(
         model, velocity, tuple(noises), tuple(m for m in model.matrices if m.data in used)
     )
+
+
+def _output(model: ClosureModel, either: bool = False) -> Any:
+    """What the text returns on symbols."""
+    x = node("query", (), (model.state_dim,), "x")
+    y = node("key", (), (model.key_dim,), "y")
+    more = (Position("s", either), Position("tau", either)) if model.positional else ()
+    return call(lambda: model.function(x, y, *more), model.name, model.place)[0]
 
 
 def _without_noise(output: Array) -> tuple[Array, list[Array]]:

@@ -38,19 +38,28 @@ class Head:
     dim: Dim
 
 
+COMPLEMENTS = {">": "<=", ">=": "<"}  # of a mask, what one less it is
+
+
 @dataclass(frozen=True)
 class Position:
-    """The position of a token; comparing two of them makes a mask."""
+    """The position of a token; comparing two of them makes a mask.
+
+    `either`: the text compares both ways round.  Then "after" is written 1 - "up to", and "from on"
+    1 - "before", so that masks that add up to one do so.
+    """
 
     name: str
+    either: bool = False
 
     def _mask(self, other: Any, relation: str) -> Array:
         if not isinstance(other, Position) or other.name == self.name:
             raise DefinitionError("a mask compares the position of the key with that of the query")
-        if self.name == "tau":
-            return node("mask", (), (), relation)
-        flipped = {"<=": ">=", "<": ">", ">=": "<=", ">": "<"}[relation]
-        return node("mask", (), (), flipped)
+        if self.name != "tau":
+            relation = {"<=": ">=", "<": ">", ">=": "<=", ">": "<"}[relation]
+        if self.either and relation in COMPLEMENTS:
+            return 1 - node("mask", (), (), COMPLEMENTS[relation])
+        return node("mask", (), (), relation)
 
     def __le__(self, other: Any) -> Array:
         return self._mask(other, "<=")

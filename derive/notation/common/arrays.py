@@ -102,6 +102,9 @@ class Array:
     def __rmatmul__(self, other: Any) -> Array:
         return matmul(lift(other), self)
 
+    def __abs__(self) -> Array:
+        return function(sp.Lambda(x_symbol, sp.Abs(x_symbol)), self, "abs")
+
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Array:
         return total(self, axis, keepdims)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from derive.errors import is_user_file
 from derive.notation.common.scalars import number
 
 #: exact numbers, where a text takes them from SymPy itself
@@ -46,6 +47,12 @@ def rebound(
             return number(value, symbols) if value.free_symbols <= set(symbols) else value
         if value is sp.Rational:
             return _EXACT["Rational"]
+        if isinstance(value, types.ModuleType) and is_user_file(
+            getattr(value, "__file__", None) or "<"
+        ):
+            beside = _Names()
+            beside.__dict__ = names_of(vars(value))
+            return beside
         if value is sp:
             return types.SimpleNamespace(**{**vars(sp), **_EXACT})
         if _is_word(value) and value.__name__ in words:
@@ -58,7 +65,7 @@ def rebound(
 
     def names_of(given: dict[str, Any]) -> dict[str, Any]:
         if id(given) not in homes:
-            names = homes[id(given)] = {}
+            names = homes[id(given)] = {"abs": words["abs"]}  # as definitions call Python's own
             names |= {name: meaning(value) for name, value in given.items()}
         return homes[id(given)]
 
@@ -73,6 +80,10 @@ def rebound(
         return out
 
     return rebuilt(function)
+
+
+class _Names:
+    """A file of the user's, reached by its name: what it binds has the meanings of this text."""
 
 
 def _is_of_a_text(function: types.FunctionType) -> bool:

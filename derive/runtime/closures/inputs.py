@@ -38,7 +38,7 @@ def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
         )
     cov = covariances("cov0", cov)
     dims = {"d": sizes[-1], **({"B": sizes[0]} if spec.positional else {})}
-    values, axes = parameters(spec.params, spec.param_shapes, params, dims)
+    values, axes = parameters(spec.params, spec.param_shapes, params, dims, "mean0", spec.ranges)
     leads = {"mean0": mean.shape[:-own], "cov0": cov.shape[: -own - 1], **axes}
     lead, batched = together(leads, values, axes)
     return Laws(

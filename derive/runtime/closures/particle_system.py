@@ -56,7 +56,7 @@ def particles(
     if not isinstance(saves, (int, np.integer)) or not 2 <= saves <= steps + 1:
         raise ValueError(f"saves must be a number from 2 to steps + 1 = {steps + 1}, got {saves!r}")
     dims = {"d": x.shape[-1]}
-    values, axes = parameters(spec.params, spec.param_shapes, params, dims, "x0")
+    values, axes = parameters(spec.params, spec.param_shapes, params, dims, "x0", spec.ranges)
     batched = [name for name, shape in axes.items() if shape]
     if batched:
         raise ValueError(f"particles take one set of parameters; {batched[0]} has batch axes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from derive.runtime.common.records import Record
@@ -20,7 +20,8 @@ class ClosureModel:
     jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
     (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
     among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
-    jacobian; None where they hold none.  `condition`: the matrices of which `margin` is the
+    jacobian; None where they hold none.  `ranges`: by parameter, (low, high, low is open, high is
+    open, words), what numbers are held to.  `condition`: the matrices of which `margin` is the
     smallest eigenvalue.
     """
 
@@ -36,4 +37,5 @@ class ClosureModel:
     positional: bool = False
     particle_velocity: Callable[..., Any] | None = None
     rate_error: Callable[..., Any] | None = None
+    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     condition: str = "a matrix of cov0 and the weight"

@@ -70,7 +70,7 @@ def parameters(
                 f'definition: params("{name}: ..., depends on depth")'
             )
         values.append(number(name, value))
-        _in_range(name, values[-1], ranges)
+        in_range(name, values[-1], ranges)
     return kind(*values)
 
 
@@ -79,7 +79,8 @@ def value_of(params: Any, name: str, default: Any) -> Any:
     return getattr(params, name) if name in params._fields else default
 
 
-def _in_range(name: str, number: float, ranges: Mapping[str, Sequence[Any]]) -> None:
+def in_range(name: str, number: float, ranges: Mapping[str, Sequence[Any]]) -> None:
+    """Raises ValueError for a number outside of the range that the definition states."""
     if math.isnan(number):
         raise ValueError(f"{name} is not a number")
     if name in ranges:
@@ -102,7 +103,7 @@ def _table(name: str, value: Any, allowed: Sequence[Any], horizon: float) -> np.
     if not ordered or not table.shape[1]:
         raise ValueError(f"{name}: a table is an array (2, knots): increasing times, then values")
     for entry in table[1]:
-        _in_range(name, float(entry), {name: allowed})
+        in_range(name, float(entry), {name: allowed})
     return table
 
 
@@ -128,7 +129,7 @@ def times(saves: Any, t1: float) -> np.ndarray:
     """Save times in [0, t1], increasing; None: 0 and t1; an integer: that many, equally spaced."""
     t1 = number("t1", t1)
     if not (math.isfinite(t1) and t1 > 0):
-        raise ValueError(f"t1 = {t1} must be a positive time (depth / width)")
+        raise ValueError(f"t1 = {t1} must be a positive time")
     if saves is None:
         return np.array([0.0, t1])
     if np.ndim(saves) == 0:

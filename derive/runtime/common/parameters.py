@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from derive.runtime.common.inputs import in_range
 from derive.runtime.common.numbers import finite
 from derive.runtime.common.records import Record, by_name
 
@@ -17,8 +19,12 @@ def parameters(
     params: Any,
     dims: dict[str, int],
     source: str = "mean0",
+    ranges: Mapping[str, Sequence[Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
-    """Arrays by name, and their batch axes; sizes not known before are added to `dims`."""
+    """Arrays by name, and their batch axes; sizes not known before are added to `dims`.
+
+    `ranges`: of numbers, by parameter, as `inputs.in_range` takes them.
+    """
     names = kind._fields
     params = by_name(kind, params)
     if not isinstance(params, (tuple, list)) or len(params) != len(names):
@@ -28,6 +34,8 @@ def parameters(
     origin = dict.fromkeys(dims, source)
     for name, given in zip(names, params, strict=True):
         x = finite(name, given)
+        for entry in x.ravel() if name in ranges else ():
+            in_range(name, float(entry), ranges)
         shape = tuple(shapes.get(name, ()))
         text = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
         if x.ndim < len(shape):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from derive.runtime.common.inputs import _in_range
+from derive.runtime.common.inputs import in_range
 from derive.runtime.common.numbers import finite, number, symmetric
 from derive.runtime.common.records import by_name
 from derive.runtime.control.coordinates import bind_sizes
@@ -39,7 +39,7 @@ def checked_params(spec: ControlModel, params: Any) -> tuple[Any, dict[str, tupl
     bind_sizes(spec.param_shapes, values._asdict(), sizes)
     for name, value in values._asdict().items():
         for entry in np.ravel(value) if name in spec.ranges else ():
-            _in_range(name, float(entry), spec.ranges)
+            in_range(name, float(entry), spec.ranges)
         _check_kind(name, value, spec.kinds.get(name, ""))
     _check_bounds(spec, values)
     if spec.discount is not None and np.any(np.asarray(spec.discount(values)) < 0):

@@ -15,6 +15,7 @@ import numpy as np
 
 from derive.runtime.common import inputs
 from derive.runtime.common.adaptive import BLOW_UP, OVERFLOW, RUNNING, STEP_LIMIT, Control, Flight
+from derive.runtime.common.devices import chosen
 from derive.runtime.common.lane_blocks import Task, lanes_that_fit, launch, take, to_target
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
@@ -185,7 +186,6 @@ def _task(
         allowed = (1e-3 * control.rtol * np.where(lengths > 0, lengths, 1)).astype(x.dtype)
     else:
         allowed = np.full(lanes, atol, x.dtype)
-    devices = tuple(jax.local_devices())
     return Task(
         starting(spec),
         advancing(spec),
@@ -193,7 +193,7 @@ def _task(
         allowed,
         control,
         _block(n, d, lanes),
-        devices if len(devices) > 1 else (),
+        chosen(None),
     )
 
 

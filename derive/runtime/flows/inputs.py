@@ -36,7 +36,9 @@ def systems(spec: FlowModel, x0: Any, params: Any, project: bool) -> Systems:
         )
     if spec.sphere:
         x = _on_sphere(x, project, rounding)
-    values, axes = parameters(spec.params, spec.param_shapes, params, {"n": n, "d": d}, "x0")
+    values, axes = parameters(
+        spec.params, spec.param_shapes, params, {"n": n, "d": d}, "x0", spec.ranges
+    )
     lead, batched = together({"x0": x.shape[:-2], **axes}, values, axes)
     return Systems(np.broadcast_to(x, (*lead, n, d)), values, batched, lead)
 
@@ -119,7 +121,9 @@ def weights(masses: Any, count: int) -> np.ndarray:
 
 
 def _single(spec: FlowModel, params: Any, count: int) -> dict[str, np.ndarray]:
-    values, axes = parameters(spec.params, spec.param_shapes, params, {"n": count}, "gram0")
+    values, axes = parameters(
+        spec.params, spec.param_shapes, params, {"n": count}, "gram0", spec.ranges
+    )
     batched = [name for name, shape in axes.items() if shape]
     if batched:
         raise ValueError(f"clusters take one set of parameters; {batched[0]} has batch axes")

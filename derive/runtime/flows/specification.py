@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from derive.runtime.common.records import Record
@@ -19,6 +19,7 @@ class FlowModel:
     `gram_rate(R, masses, params)`: (K, K), rates of the inner products R of K clusters; it has to
     keep the digits of rates far below one, so it is written without differences of large terms.
     `gram_energy(R, masses, params)`: the energy of clusters, a number.
+    `ranges`: by parameter, (low, high, low is open, high is open, words), what numbers are held to.
     `frame(x, params)`, `score(x, params)`: M and S (d, d) where the velocity is the average of M x
     by the softmax of x_a^T S x_b.
     `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
@@ -33,6 +34,7 @@ class FlowModel:
     gram_rate: Callable[..., Any] | None = None
     ordered: bool = False
     gram_energy: Callable[..., Any] | None = None
+    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     frame: Callable[..., Any] | None = None
     score: Callable[..., Any] | None = None
     noise_rate: Callable[..., Any] | None = None

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import inputs, memory, numbers
+from derive.runtime.common.devices import chosen
 from derive.runtime.common.progress import Progress
 from derive.runtime.paths.results import Paths
-from derive.runtime.paths.sharding import SHARED, along, chosen, over_paths
+from derive.runtime.paths.sharding import SHARED, along, over_paths
 from derive.runtime.paths.specification import CovarianceModel
 from derive.runtime.paths.stepping import Layout, make_step
 

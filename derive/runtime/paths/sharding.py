@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,26 +20,6 @@ SHARED = PartitionSpec()
 def along(axis: int) -> PartitionSpec:
     """An array whose axis number `axis` runs over paths."""
     return PartitionSpec(*[None] * axis, AXIS)
-
-
-def chosen(devices: Sequence[Any] | None) -> tuple[Any, ...]:
-    """The devices to use; empty: wherever JAX puts it.
-
-    None: all devices of this process, unless there is one only or the user has set
-    `jax.default_device`.
-    """
-    if devices is None:
-        found = jax.local_devices()
-        return tuple(found) if len(found) > 1 and jax.config.jax_default_device is None else ()  # type: ignore[attr-defined]
-    if not len(devices):
-        raise ValueError("devices is empty; leave it out for all devices of this process")
-    foreign = [d for d in devices if d.process_index != jax.process_index()]
-    if foreign:
-        raise ValueError(
-            f"{foreign[0]} belongs to process {foreign[0].process_index}: pass devices of this "
-            "process (jax.local_devices()); derive.runtime.paths.stream shares work among processes"
-        )
-    return tuple(devices)
 
 
 def over_paths(

@@ -29,6 +29,11 @@ NAMES = (
 SCALARS = {"gamma": 0.6, "tau_0": 0.8, "V_diag": 0.7}
 
 
+def own(module: Any) -> dict[str, float]:
+    """Those that the model reads."""
+    return {name: SCALARS[name] for name in SCALARS if name in module.Params._fields}
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def built(request: Any, tmp_path_factory: Any) -> tuple[CovarianceSDE, ModuleType]:
     result = derive(getattr(pattern_layers, request.param))
@@ -52,7 +57,7 @@ def test_every_function_is_its_equation(built: tuple[CovarianceSDE, ModuleType],
     given = {name: rows(rng, m) for name in module.Params._fields if name not in SCALARS}
     arrays = {"V": V, **given}
     numbers = {s: SCALARS[s.name] for s in result.model.params} | {result.law.gram.dims[0]: m}
-    params = module.Params(**SCALARS, **given)
+    params = module.Params(**own(module), **given)
     quotients = {}
     for name in ("mixing_effect", "volatility"):
         above, below = (evaluate(e, arrays, numbers) for e in getattr(result, name))
@@ -120,7 +125,7 @@ def test_gradients_flow_through_the_patterns(built: tuple[CovarianceSDE, ModuleT
 
     @jax.jit
     def total(pattern: Any) -> Any:
-        params = module.Params(**SCALARS, **(given | {name: pattern}))
+        params = module.Params(**own(module), **(given | {name: pattern}))
         return jnp.sum(module.diffusion(jnp.asarray(V), params) ** 2)
 
     with precision("float64"):

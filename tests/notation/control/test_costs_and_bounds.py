@@ -63,7 +63,7 @@ def kernel(rate: str, cost: str, more: str = "") -> ModuleType:
 
 def params(module: ModuleType, **changed: float) -> Any:
     values = {"beta": BETA, "lam": LAM, "M": M, "rho": RHO, "goal": GOAL, **changed}
-    return module.Params(**values)
+    return module.Params(**{n: values[n] for n in module.Params._fields})
 
 
 def run(module: ModuleType, x0: Any, T: float, end: Any = None, **changed: float) -> Any:

@@ -109,7 +109,7 @@ def test_least_energy_between_two_states(tmp_path: Path) -> None:
     """From rest at 0 to rest at 1 in time T: the cubic, with energy 6 / T^3."""
     _, module = _built(tmp_path, ENERGY)
     start, end = (module.State(np.array([q]), np.zeros(1)) for q in (0.0, 1.0))
-    path = module.solve(start, module.Params(a=0.3), T=2.0, x_end=end, starts=2)
+    path = module.solve(start, module.Params(), T=2.0, x_end=end, starts=2)
     assert abs(path.cost - 6 / 2.0**3) < 1e-9
 
 
@@ -124,7 +124,7 @@ def well(x, u, goal):
 def test_the_law_is_a_minimum_of_H_where_H_has_others(tmp_path: Path) -> None:
     """H = u^4 / 4 - 2 u^2 + p u / 10: u = 0 is a maximum; the law must not rest there."""
     _, module = _built(tmp_path, DOUBLE)
-    params = module.Params(a=0.3, goal=np.array([0.2, -0.3]))
+    params = module.Params(goal=np.array([0.2, -0.3]))
     x = module.State(np.array([0.1, 0.4]))
     law = jax.jit(lambda p: module.control(x, module.Costate(p), params).u)
     for p in (np.zeros(2), np.array([0.5, -1.0]), np.array([3.0, 2.0])):

@@ -113,7 +113,7 @@ def test_divergence_of_gaussian_laws_as_a_cost(tmp_path: Path) -> None:
     (found,) = instances.evaluate(result, "costate_rate", at)
     np.testing.assert_allclose(found, expected, atol=1e-10 * abs(expected).max())
     module = _module(result, tmp_path)
-    params = module.Params(rho=0.0, M=1.0, A=A, goal=goal)
+    params = module.Params(A=A, goal=goal)
     import jax
 
     with jax.enable_x64(True):
@@ -154,7 +154,7 @@ def test_a_negative_discount_given_with_the_parameters_is_refused(tmp_path: Path
     text = PLAIN.format(control="u[d]", rate="u - x", more=", discount=rho")
     module = _module(_derive(tmp_path, text), tmp_path)
     with pytest.raises(ValueError, match="discount -0.1 is negative"):
-        module.turnpike(module.Params(rho=-0.1, M=1.0, goal=np.ones(2)), seed=0)
+        module.turnpike(module.Params(rho=-0.1, goal=np.ones(2)), seed=0)
 
 
 PLAIN = """

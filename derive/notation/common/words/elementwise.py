@@ -60,8 +60,12 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 @cache
 def compiled(x: sp.Symbol, body: sp.Expr) -> Callable[[np.ndarray], np.ndarray]:
-    # complex steps see no slope in a sign
-    own = {"erf": erf, "sign": lambda x: np.sign(np.real(x))}
+    # complex steps see no slope in a sign, and that of the real axis in an absolute value
+    own = {
+        "erf": erf,
+        "sign": lambda x: np.sign(np.real(x)),
+        "abs": lambda x: np.maximum(x, -x),
+    }
     return sp.lambdify(x, body, [own, "numpy"])
 
 
