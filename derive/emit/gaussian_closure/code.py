@@ -1,8 +1,8 @@
 """Expressions of a closure as statements: contraction order, shared parts, defined tensors.
 
 Input: expressions and a book.  Output: lines of Python in the words of
-`derive.runtime.closures.ops`.  Each product is contracted in its cheapest order at nominal sizes;
-equal parts are computed once.
+`derive.runtime.common.batched_words`.  Each product is contracted in its cheapest order at nominal
+sizes; equal parts are computed once.
 """
 
 from __future__ import annotations

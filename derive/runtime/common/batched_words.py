@@ -1,4 +1,4 @@
-"""Array words of generated Gaussian closures: contractions, inverses, gates, roots.
+"""Array words of generated closures and token flows: contractions, inverses, gates, roots.
 
 Every word takes arrays with leading batch axes that broadcast; named axes come last.  Imports jax
 and numpy alone, and the words for functions of matrices.
