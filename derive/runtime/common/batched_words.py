@@ -38,6 +38,21 @@ def contract(subscripts: str, *operands: Any) -> jax.Array:
     return jnp.einsum(words + "->" + ("..." if lead else "") + output, *arrays, precision=EXACT)
 
 
+def matvec(matrix: Any, x: Any) -> jax.Array:
+    """matrix x, along the last axis of x."""
+    return contract("ij,j->i", matrix, x)
+
+
+def dot(x: Any, y: Any) -> jax.Array:
+    """<x, y> along the last axes."""
+    return contract("i,i->", x, y)
+
+
+def outer(x: Any, y: Any) -> jax.Array:
+    """x_i y_j."""
+    return contract("i,j->ij", x, y)
+
+
 def _alike(operands: Any) -> list[jax.Array]:
     """Arrays of one dtype: what is real is made complex only beside what is complex."""
     arrays = [jnp.asarray(x) for x in operands]
