@@ -75,19 +75,12 @@ def optimised_where_that_pays(request):  # type: ignore[no-untyped-def]
     yield
 
 
-MOST_MAPS = 8_000  # about 1.3 GB; the kernel's own limit is some 65,000 maps
-
-
 @pytest.fixture(autouse=True, scope="module")
 def compiled_code_is_dropped_once_there_is_much_of_it():  # type: ignore[no-untyped-def]
-    """Every compiled function maps memory, and a process may hold only so many maps: a run of all
-    files in one process once died of it inside the compiler.  Until then the next file goes on
-    with what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
+    """A run of all files in one process once died of it; until then the next file goes on with
+    what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
     yield
-    import gc
+    if "jax" in sys.modules:
+        from derive.verify.common.compare import drop_compiled
 
-    maps = Path("/proc/self/maps")
-    few = maps.exists() and maps.read_bytes().count(b"\n") < MOST_MAPS
-    if "jax" in sys.modules and not few:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
+        drop_compiled()
