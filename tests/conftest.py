@@ -20,6 +20,9 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+# Every core has a worker: threads of BLAS would only wait for each other's core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # XLA's older generator of loops compiles in half the time; LLVM's optimisations are left out too in
 # folders whose programs run for no time at all.  What users have, the defaults, is what `make slow`
 # and tests/runtime/test_default_code.py take; XLA_FLAGS= gives them to any run.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ NODES = 200
 
 def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) -> float:
     """Growth rate of a harmonic of that degree on the sphere of R^d."""
-    z, w = legendre.leggauss(NODES)
+    z, w = _gauss()
     angle, weight = (z + 1) * np.pi / 2, w * np.pi / 2
     t = np.cos(angle)
     scale = math.exp(math.lgamma(d / 2) - math.lgamma((d - 1) / 2)) / math.sqrt(math.pi)
@@ -42,24 +43,28 @@ def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) 
     return drift - kappa * degree * (degree + d - 2)
 
 
+@cache
+def _gauss() -> tuple[np.ndarray, np.ndarray]:
+    return legendre.leggauss(NODES)
+
+
 def _at(expression: sp.Expr, t: np.ndarray, values: Mapping[sp.Symbol, float]) -> np.ndarray:
     f = sp.lambdify([T], expression.xreplace({s: sp.Float(v) for s, v in values.items()}), "numpy")
     return np.broadcast_to(np.asarray(f(t), float), t.shape)
 
 
 def _zonal_slope(degree: int, d: int, t: np.ndarray) -> np.ndarray:
-    """P_k'(t) of the Gegenbauer polynomial with P_k(1) = 1, by the recurrence of both."""
-    old, now = np.ones_like(t), t
-    slope_old, slope = np.zeros_like(t), np.ones_like(t)
-    for k in range(1, degree):
-        a, b = (2 * k + d - 2) / (k + d - 2), k / (k + d - 2)
-        old, now, slope_old, slope = (
-            now,
-            a * t * now - b * old,
-            slope,
-            a * (now + t * slope) - b * slope_old,
-        )
-    return slope if degree else np.zeros_like(t)
+    """P_k'(t) of the Gegenbauer polynomial with P_k(1) = 1: one of degree k - 1 in d + 2.
+
+    It is k (k + d - 2) / (d - 1) 2F1(1 - k, k + d - 1; (d + 1) / 2; (1 - t) / 2), a finite sum.
+    """
+    term = np.full_like(t, degree * (degree + d - 2) / (d - 1))
+    out = np.zeros_like(t)
+    for j in range(degree):
+        out += term
+        share = (j + 1 - degree) * (j + degree + d - 1) / ((j + (d + 1) / 2) * (j + 1))
+        term = term * share * (1 - t) / 2
+    return out
 
 
 def by_the_text(found: Growth, names: Names) -> Check:
