@@ -23,11 +23,12 @@ from derive.methods.token_flow.instances import FlowInstance, instance, tangent,
 from derive.methods.token_flow.names import Names
 
 NODES = 200
+gauss = cache(legendre.leggauss)  # points on (-1, 1) and weights: their eigenvalues take a while
 
 
 def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) -> float:
     """Growth rate of a harmonic of that degree on the sphere of R^d."""
-    z, w = _gauss()
+    z, w = gauss(NODES)
     angle, weight = (z + 1) * np.pi / 2, w * np.pi / 2
     t = np.cos(angle)
     scale = math.exp(math.lgamma(d / 2) - math.lgamma((d - 1) / 2)) / math.sqrt(math.pi)
@@ -41,11 +42,6 @@ def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) 
     drift = scale * float(np.sum(weight * np.sin(angle) ** d * push * slope))
     kappa = float(found.diffusion.xreplace({s: sp.Float(v) for s, v in values.items()}))
     return drift - kappa * degree * (degree + d - 2)
-
-
-@cache
-def _gauss() -> tuple[np.ndarray, np.ndarray]:
-    return legendre.leggauss(NODES)
 
 
 def _at(expression: sp.Expr, t: np.ndarray, values: Mapping[sp.Symbol, float]) -> np.ndarray:
