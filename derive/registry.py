@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,7 @@ def entries(file: Path) -> list[Entry]:
     try:
         if file.stat().st_size > LARGEST:
             raise ValueError(f"{file.stat().st_size} bytes are no definition")
-        content = file.read_bytes()  # Python itself finds its encoding
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(content, filename=str(file))
-            compile(content, str(file), "exec")  # finds what the syntax tree alone does not
+        return list(_read(file, file.read_bytes()))
     except SyntaxError as problem:
         raise DefinitionError(
             f"syntax error: {problem.msg}", Place(str(file), problem.lineno or 1)
@@ -60,6 +57,15 @@ def entries(file: Path) -> list[Entry]:
     except (OSError, ValueError, RecursionError, MemoryError) as problem:
         why = getattr(problem, "strerror", None) or errors.words(problem)
         raise DefinitionError(f"cannot be read: {why}", Place(str(file), 1)) from None
+
+
+@lru_cache(maxsize=256)
+def _read(file: Path, content: bytes) -> tuple[Entry, ...]:
+    """The models of a file that holds `content`, of which Python itself finds the encoding."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(content, filename=str(file))
+        compile(content, str(file), "exec")  # finds what the syntax tree alone does not
     title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
     out = []
     for node in tree.body:
@@ -75,8 +81,8 @@ def entries(file: Path) -> list[Entry]:
         for option, values in _options(tree)
         for value in values[1:]
     ]
-    found = out + variants
-    return [replace(entry, among=len(found) > 1) for entry in found]
+    found = (*out, *variants)
+    return tuple(replace(entry, among=len(found) > 1) for entry in found)
 
 
 def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:

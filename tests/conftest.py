@@ -20,6 +20,9 @@ COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+# Every core has a worker: threads of BLAS would only wait for each other's core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # XLA's older generator of loops compiles in half the time; LLVM's optimisations are left out too in
 # folders whose programs run for no time at all.  What users have, the defaults, is what `make slow`
 # and tests/runtime/test_default_code.py take; XLA_FLAGS= gives them to any run.
@@ -75,19 +78,12 @@ def optimised_where_that_pays(request):  # type: ignore[no-untyped-def]
     yield
 
 
-MOST_MAPS = 8_000  # about 1.3 GB; the kernel's own limit is some 65,000 maps
-
-
 @pytest.fixture(autouse=True, scope="module")
 def compiled_code_is_dropped_once_there_is_much_of_it():  # type: ignore[no-untyped-def]
-    """Every compiled function maps memory, and a process may hold only so many maps: a run of all
-    files in one process once died of it inside the compiler.  Until then the next file goes on
-    with what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
+    """A run of all files in one process once died of it; until then the next file goes on with
+    what was traced and compiled for those before it (22,000 maps held 3.5 GB)."""
     yield
-    import gc
+    if "jax" in sys.modules:
+        from derive.verify.common.compare import drop_compiled
 
-    maps = Path("/proc/self/maps")
-    few = maps.exists() and maps.read_bytes().count(b"\n") < MOST_MAPS
-    if "jax" in sys.modules and not few:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
+        drop_compiled()

@@ -185,6 +185,19 @@ def test_runtime_imports_jax_and_numpy_alone() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_rooms_of_the_runtime_share_what_is_common_alone() -> None:
+    """Neither they nor the kernels that are bound to one of them import another method's room."""
+    rooms = {f.parent.name for f in (REPOSITORY / "derive/runtime").glob("*/__init__.py")}
+    wrong = []
+    for file in [*sources("derive/runtime"), *sources("generated")]:
+        found = imports(file.read_text(encoding="utf-8"), "derive.runtime")
+        used = {n.split(".")[2] for _, n in found if n.startswith("derive.runtime.")} & rooms
+        used -= {"common"}
+        if len(used) > 1 or (file.parent.name in rooms and used - {file.parent.name}):
+            wrong.append(f"{shown(file)}: {', '.join(sorted(used))}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_generated_imports_jax_numpy_and_runtime_alone() -> None:
     allowed = ["jax", "numpy", "derive.runtime"]
     wrong = [s for f in sources("generated") for s in strangers(f, allowed, standard=True)]

@@ -42,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.generated import softmax_closure
-from derive.runtime.closures import attention_sums as sums
+from derive.runtime.common import attention_sums as sums
 
 D = 16
 SIZES = (1024, 2048, 4096, 8192, 16384)

@@ -45,7 +45,7 @@ from scipy.integrate import solve_ivp
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from flow_models import Beta, Matrices, sa, softmax, sphere, tangent
 
-from derive.runtime.closures import attention_sums as sums
+from derive.runtime.common import attention_sums as sums
 from derive.runtime.flows import entry
 from derive.runtime.flows.entry import FlowModel, solve, solve_clusters
 

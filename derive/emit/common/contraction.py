@@ -13,6 +13,7 @@ from derive.calculus.index.contraction_order import contracted
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common.graph_code import Told, statements
+from derive.emit.common.matrix_products import matmul, matvec
 from derive.emit.common.merging import Placed, Recipe
 from derive.emit.common.names import local
 from derive.emit.common.program import LONGEST, RANKS, Program, in_order
@@ -152,14 +153,14 @@ def product_of(
             key=lambda i: (0, free.index(i), "") if i in free else (1, 0, i.name),
         )
     )
-    matmul = _matmul(group, dummies, legs, program)
-    if matmul:
-        text, legs, word = matmul
+    matrices = matmul(group, dummies, legs, program.symmetric, program.shared)
+    if matrices:
+        text, legs, word = matrices
     turned = _key(group, legs[::-1], dummies)
     if turned in program.known and len(legs) == 2:
         return program.known[turned], legs[::-1]
     involved = {i for _, ix in group for i in ix}
-    if not matmul:
+    if not matrices:
         text, wish = _product_text(group, legs, dummies, program)
     else:
         wish = "_".join(n for n, _ in word)
@@ -172,7 +173,7 @@ def product_of(
         (matrix, ix), (vector, _) = group
         flip = ix[1] not in dummies and matrix not in program.symmetric
         program.recipes[name] = Recipe(matrix, flip, vector)
-    if matmul:
+    if matrices:
         (left, left_turned), (right, right_turned) = word
         program.recipes[name] = Recipe(left, left_turned, right, right_turned)
         program.words[name] = tuple(w for n, flip in word for w in program.word(n, flip))
@@ -204,9 +205,9 @@ def _product_text(
             name, side = name.removesuffix("_sum"), "_total"
         return f"{group[0][0]}.sum({axis})", name + side
     (first, ix), (second, jx) = group
-    if dummies and len(ix) == 2 and len(jx) == 1 and dummies == set(jx):
-        turned = ix[1] not in dummies and first not in program.symmetric
-        return f"matvec({first}{'.mT' if turned else ''}, {second})", f"{first}_{second}"
+    applied = matvec(group, dummies, program.symmetric)
+    if applied:
+        return applied, f"{first}_{second}"
     order = (*legs, *sorted(dummies))
     text = " * ".join(aligned(p, order, program.symmetric) for p in group)
     if not dummies:
@@ -216,34 +217,6 @@ def _product_text(
         text = " * ".join(aligned(p, order[::-1], program.symmetric) for p in group)
         axes = (-2,)
     return f"({text}).sum({axes[0] if len(axes) == 1 else axes})", f"{first}_{second}_dot"
-
-
-Matmul = tuple[str, tuple[Index, ...], tuple[tuple[str, bool], ...]]
-
-
-def _matmul(
-    group: list[Placed], dummies: set[Index], legs: tuple[Index, ...], program: Program
-) -> Matmul | None:
-    """A product of two matrices: text, legs and factors, in the order that transposes least.
-
-    A transposed matrix on the left is the dear one: batched products then leave the fast path.
-    One that all paths share stands better on the right: then it is one large product.
-    """
-    if len(group) != 2 or len(dummies) != 1 or any(len(ix) != 2 for _, ix in group):
-        return None
-    (dummy,) = dummies
-    if len(legs) != 2:
-        return None
-    found: list[tuple[tuple[int, int], Matmul]] = []
-    for (first, ix), (second, jx) in (group, group[::-1]):
-        outer = tuple(next(i for i in pair if i != dummy) for pair in (ix, jx))
-        left = ix[1] != dummy and first not in program.symmetric
-        right = jx[0] != dummy and second not in program.symmetric
-        text = f"{first}{'.mT' if left else ''} @ {second}{'.mT' if right else ''}"
-        dear = 16 * left + 4 * right + 3 * (first in program.shared) + 2 * (outer != legs)
-        cost = (dear, len(found))
-        found.append((cost, (text, outer, ((first, left), (second, right)))))
-    return min(found)[1]
 
 
 def aligned(

@@ -20,3 +20,8 @@ class Kernel:
     def lines(self) -> list[str]:
         """The statements of the function, the last one returns."""
         return [*self.body, f"return {self.result}"]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether matrices meet at an `@`, which takes the precision of where it stands."""
+        return any(" @ " in line for line in self.lines)

@@ -35,7 +35,7 @@ _KERNEL_WORDS = """
     control control_law h_xx h_xu h_ux h_uu h_px h_pu static_residual turnpike extremal
     pi arcsin gaussian_mean of_correlation diagonal matvec permuted rows_scaled eye at constant
     identity causal full solved_control minimising_control over_batches
-    contract i_times real total along det_root gate mask factor spectral sandwich
+    contract dot outer exact i_times real total along det_root gate mask factor spectral sandwich
     smallest_eigenvalue rate step finer quadrature_error fourier_mean cubature_rates cubature_error
     inner weighted_average log_average weighted_sum row_normalised sinkhorn_average
     sinkhorn_potentials

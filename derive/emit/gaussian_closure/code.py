@@ -1,8 +1,9 @@
 """Expressions of a closure as statements: contraction order, shared parts, defined tensors.
 
 Input: expressions and a book.  Output: lines of Python in the words of
-`derive.runtime.closures.ops`.  Each product is contracted in its cheapest order at nominal sizes;
-equal parts are computed once.
+`derive.runtime.common.batched_words`, products of matrices in their own, as SDEs and control
+problems are written.  Each product is contracted in its cheapest order at nominal sizes; equal
+parts are computed once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from derive.calculus.index.defined import Book
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common import scalars
+from derive.emit.common.matrix_products import matmul, matvec, turned
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.fields import Rule
@@ -46,6 +48,7 @@ class Code:
     functions: dict[tuple[Rule, int], str] = field(
         default_factory=dict
     )  # scalar functions by (rule, order)
+    symmetric: set[str] = field(default_factory=set)  # names of matrices
     _seen: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -165,7 +168,11 @@ class Code:
         for found in sandwiches(factors, self.book):
             left = [f for f in left if f not in found.parts]
             operands.append((self._sandwich(found), found.indices))
-        operands += [(self.tensor(f.tensor), f.indices) for f in left]
+        for f in left:
+            name = self.tensor(f.tensor)
+            if f.tensor.symmetric:
+                self.symmetric.add(name)
+            operands.append((name, f.indices))
         present = {i for _, indices in operands for i in indices}
         missing = [i for i in free if i not in present]
         output = tuple(i for i in free if i in present)
@@ -209,7 +216,11 @@ class Code:
         if not operands:
             return "1.0"
         value, indices = contracted(operands, output, self)
-        return value if indices == output else self._einsum([(value, indices)], output)
+        if indices == output:
+            return value
+        if len(output) == 2 and indices == output[::-1]:
+            return turned(value if value.isidentifier() else f"({value})")
+        return self._einsum([(value, indices)], output)
 
     def diagonal(self, placed: Operand) -> Operand:
         """As it is: `contract` reads a diagonal itself."""
@@ -223,8 +234,35 @@ class Code:
         self, first: Operand, second: Operand, legs: tuple[Index, ...], last: bool
     ) -> Operand:
         """A statement for a part of a product; the text alone of a whole one."""
-        text = self._einsum([first, second], legs)
-        return (text if last else self.assign(_joined_name([first[0], second[0]]), text)), legs
+        text, legs, name = self._pair([first, second], legs)
+        return (text if last else self.assign(name, text)), legs
+
+    def _pair(
+        self, pair: list[Operand], legs: tuple[Index, ...]
+    ) -> tuple[str, tuple[Index, ...], str]:
+        """A product of two in words of matrices where there are some, its indices, a name for it.
+
+        Real and complex arrays meet in `contract` alone.
+        """
+        summed = {i for _, indices in pair for i in indices} - {*legs}
+        matrices = None if self._is_complex else matmul(pair, summed, legs, self.symmetric)
+        if matrices:
+            text, legs, factors = matrices
+            return text, legs, _joined_name([n for n, _ in factors])
+        name = _joined_name([n for n, _ in pair])
+        applied = matvec(sorted(pair, key=lambda p: -len(p[1])), summed, self.symmetric)
+        if applied is None and all(len(indices) == 1 for _, indices in pair):
+            placed = sorted(pair, key=lambda p: [legs.index(i) for i in p[1] if i in legs])
+            word = {(0, 1): "dot", (2, 0): "outer"}.get((len(legs), len(summed)))
+            applied = word and f"{word}({', '.join(n for n, _ in placed)})"
+        if applied is None:
+            return self._einsum(pair, legs), legs, name
+        self.words.add(applied.partition("(")[0])
+        return applied, legs, name
+
+    @property
+    def _is_complex(self) -> bool:
+        return any(c.has(sp.I) for m in self.book.of.values() for b in m.bodies for c, _ in b.terms)
 
     def _einsum(self, inside: list[Operand], output: tuple[Index, ...]) -> str:
         self.words.add("contract")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import sympy as sp
@@ -21,6 +22,8 @@ from derive.notation.closures.model import ClosureModel
 from derive.notation.common.arrays import walk
 from derive.notation.common.scalars import Dim
 
+PRODUCTS = re.compile(r" @ |\b(?:contract|matvec|dot|outer)\(")
+
 
 @dataclass
 class Parts:
@@ -34,7 +37,8 @@ class Parts:
     @property
     def contractions(self) -> int:
         """How many there are in all kernels."""
-        return sum(line.count("contract(") for k in self.kernels for line in k.lines)
+        lines = [line for k in self.kernels for line in k.lines]
+        return sum(len(PRODUCTS.findall(line)) for line in lines)
 
 
 def param_fields(result: GaussianClosure) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """The particle system of a definition as statements: sums over keys in blocks.
 
 Input: the graph of the definition.  Output: the body of `particle_velocity(x, y, params)`, in the
-words of `derive.runtime.closures.attention_sums`; None where the definition has no such form.
+words of `derive.runtime.common.attention_sums`; None where the definition has no such form.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The velocity of all tokens as statements: sums over keys in blocks, where the text has that form.
 
 Input: the graph of the definition.  Output: a writer whose lines and `result` make the function.
-What is averaged is summed in blocks (`derive.runtime.closures.attention_sums`); what is done with
+What is averaged is summed in blocks (`derive.runtime.common.attention_sums`); what is done with
 the averages, of whatever form, is written on arrays (n, ...).  None where an average is of no
 blocked form: then the expression itself is lowered, with memory of the order n^2.
 """

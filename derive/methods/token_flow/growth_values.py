@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from derive.methods.token_flow.instances import FlowInstance, instance, tangent,
 from derive.methods.token_flow.names import Names
 
 NODES = 200
+gauss = cache(legendre.leggauss)  # points on (-1, 1) and weights: their eigenvalues take a while
 
 
 def rate(found: Growth, degree: int, d: int, values: Mapping[sp.Symbol, float]) -> float:
     """Growth rate of a harmonic of that degree on the sphere of R^d."""
-    z, w = legendre.leggauss(NODES)
+    z, w = gauss(NODES)
     angle, weight = (z + 1) * np.pi / 2, w * np.pi / 2
     t = np.cos(angle)
     scale = math.exp(math.lgamma(d / 2) - math.lgamma((d - 1) / 2)) / math.sqrt(math.pi)
@@ -48,18 +50,17 @@ def _at(expression: sp.Expr, t: np.ndarray, values: Mapping[sp.Symbol, float]) -
 
 
 def _zonal_slope(degree: int, d: int, t: np.ndarray) -> np.ndarray:
-    """P_k'(t) of the Gegenbauer polynomial with P_k(1) = 1, by the recurrence of both."""
-    old, now = np.ones_like(t), t
-    slope_old, slope = np.zeros_like(t), np.ones_like(t)
-    for k in range(1, degree):
-        a, b = (2 * k + d - 2) / (k + d - 2), k / (k + d - 2)
-        old, now, slope_old, slope = (
-            now,
-            a * t * now - b * old,
-            slope,
-            a * (now + t * slope) - b * slope_old,
-        )
-    return slope if degree else np.zeros_like(t)
+    """P_k'(t) of the Gegenbauer polynomial with P_k(1) = 1: one of degree k - 1 in d + 2.
+
+    It is k (k + d - 2) / (d - 1) 2F1(1 - k, k + d - 1; (d + 1) / 2; (1 - t) / 2), a finite sum.
+    """
+    term = np.full_like(t, degree * (degree + d - 2) / (d - 1))
+    out = np.zeros_like(t)
+    for j in range(degree):
+        out += term
+        share = (j + 1 - degree) * (j + degree + d - 1) / ((j + (d + 1) / 2) * (j + 1))
+        term = term * share * (1 - t) / 2
+    return out
 
 
 def by_the_text(found: Growth, names: Names) -> Check:

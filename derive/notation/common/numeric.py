@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,14 @@ def vocabulary(
 
 def gaussian_mean(function: Callable[[np.ndarray], np.ndarray]) -> float:
     """E f(g), panels of Gauss-Legendre with an edge at zero, where functions may have a kink."""
+    nodes, weights = _panels()
+    return float(np.sum(weights * function(nodes)))
+
+
+@cache
+def _panels() -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(64)
     panels = ((-14, -5), (-5, 0), (0, 5), (5, 14))
     nodes = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in panels])
     weights = np.concatenate([(b - a) / 2 * w for a, b in panels])
-    weights = weights * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
-    return float(np.sum(weights * function(nodes)))
+    return nodes, weights * np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)

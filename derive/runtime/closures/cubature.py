@@ -26,8 +26,8 @@ from derive.runtime.closures.cubature_nodes import (
     smooth_nodes,
     split_nodes,
 )
-from derive.runtime.closures.ops import contract
 from derive.runtime.common import small_matrices
+from derive.runtime.common.batched_words import contract
 from derive.runtime.common.fineness import fineness, finer, largest
 from derive.runtime.common.matrix_functions import factor, spectral
 

@@ -137,8 +137,14 @@ def load_module(file: Path) -> ModuleType:
     return module_of(file.read_text(encoding="utf-8"), file.stem)
 
 
+MOST_MAPS = 8_000  # about 1.3 GB; the kernel's own limit is some 65,000 maps
+
+
 def drop_compiled() -> None:
-    """Forget compiled programs: each maps memory, of which a process may hold only so many maps;
-    a run over many models once died of it inside the compiler."""
+    """Forget compiled programs once there is much of them: each maps memory, of which a process
+    may hold only so many maps; a run over many models once died of it inside the compiler."""
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") < MOST_MAPS:
+        return
     jax.clear_caches()
     gc.collect()

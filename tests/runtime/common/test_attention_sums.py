@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from attention_models import Params, softmax
 
-from derive.runtime.closures import attention_sums as sums
 from derive.runtime.closures.entry import ClosureModel
 from derive.runtime.closures.particle_system import particles
+from derive.runtime.common import attention_sums as sums
 
 SIZES = [(1, 1, 8), (7, 5, 16), (16, 16, 8), (21, 34, 8), (40, 3, 16)]  # queries, keys, block
 

@@ -1,4 +1,4 @@
-"""Array words of generated Gaussian closures: contractions, inverses, gates, roots.
+"""Array words of generated closures and token flows: contractions, inverses, gates, roots.
 
 Every word takes arrays with leading batch axes that broadcast; named axes come last.  Imports jax
 and numpy alone, and the words for functions of matrices.
@@ -36,6 +36,21 @@ def contract(subscripts: str, *operands: Any) -> jax.Array:
     if lead == 0:
         words = inputs
     return jnp.einsum(words + "->" + ("..." if lead else "") + output, *arrays, precision=EXACT)
+
+
+def matvec(matrix: Any, x: Any) -> jax.Array:
+    """matrix x, along the last axis of x."""
+    return contract("ij,j->i", matrix, x)
+
+
+def dot(x: Any, y: Any) -> jax.Array:
+    """<x, y> along the last axes."""
+    return contract("i,i->", x, y)
+
+
+def outer(x: Any, y: Any) -> jax.Array:
+    """x_i y_j."""
+    return contract("i,j->ij", x, y)
 
 
 def _alike(operands: Any) -> list[jax.Array]:
