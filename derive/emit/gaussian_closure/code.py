@@ -49,6 +49,7 @@ class Code:
         default_factory=dict
     )  # scalar functions by (rule, order)
     symmetric: set[str] = field(default_factory=set)  # names of matrices
+    shared: set[str] = field(default_factory=set)  # names of what all laws of a batch have
     _seen: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -172,6 +173,8 @@ class Code:
             name = self.tensor(f.tensor)
             if f.tensor.symmetric:
                 self.symmetric.add(name)
+            if f.tensor.kind == "constant":
+                self.shared.add(name)
             operands.append((name, f.indices))
         present = {i for _, indices in operands for i in indices}
         missing = [i for i in free if i not in present]
@@ -210,6 +213,8 @@ class Code:
             slots = LETTERS[:rank]
             return f'contract(",{slots}->{slots}", {text}, {value})'
         factor = scalars.factor_text(coefficient)
+        if " @ " in value:  # the number after the product, which XLA then knows again elsewhere
+            value = f"({value})"
         return f"{factor} * {value}" if value else factor
 
     def _contracted(self, operands: list[Operand], output: tuple[Index, ...]) -> str:
@@ -235,7 +240,11 @@ class Code:
     ) -> Operand:
         """A statement for a part of a product; the text alone of a whole one."""
         text, legs, name = self._pair([first, second], legs)
-        return (text if last else self.assign(name, text)), legs
+        if not last:
+            text = self.assign(name, text)
+            if {first[0], second[0]} <= self.shared:
+                self.shared.add(text)
+        return text, legs
 
     def _pair(
         self, pair: list[Operand], legs: tuple[Index, ...]
@@ -245,7 +254,9 @@ class Code:
         Real and complex arrays meet in `contract` alone.
         """
         summed = {i for _, indices in pair for i in indices} - {*legs}
-        matrices = None if self._is_complex else matmul(pair, summed, legs, self.symmetric)
+        matrices = (
+            None if self._is_complex else matmul(pair, summed, legs, self.symmetric, self.shared)
+        )
         if matrices:
             text, legs, factors = matrices
             return text, legs, _joined_name([n for n, _ in factors])
