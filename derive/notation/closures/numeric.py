@@ -276,7 +276,8 @@ def _bound(
             return np.asarray(arrays[value.data]) if value.data in arrays else value
         if isinstance(value, Dim):
             return sizes.get(value.name, value)
-        return params[value.name] if isinstance(value, Param) else value
+        # a parameter that the module declares after this definition is none of its own
+        return params.get(value.name, value) if isinstance(value, Param) else value
 
     symbols: dict[sp.Symbol, float] = {v: float(params[v.name]) for v in model.params}
     symbols |= {v: float(sizes[v.name]) for v in model.dims if v.name in sizes}

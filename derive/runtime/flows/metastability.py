@@ -62,9 +62,10 @@ def metastability(
 ) -> Metastability:
     """Bounds for tokens x0 (n, d) on the sphere; one system, one set of parameters.
 
-    `others(g, r, mass, params)`, `inside(r, mass, params)`: the bounds of pushes, in float64.  `labels` (n,): the cap of each
-    token; None: tokens joined by a chain of distances below `reach`.  Raises ValueError for fewer
-    than two caps, and for caps that are so wide or so close that nothing bounds their cosines.
+    `others(g, r, mass, params)`, `inside(r, mass, params)`: the bounds of pushes, in float64.
+    `labels` (n,): the cap of each token; None: tokens joined by a chain of distances below
+    `reach`.  Raises ValueError for fewer than two caps, and for caps that are so wide or so close
+    that nothing bounds their cosines.
     """
     given = flow_inputs.systems(spec, x0, params, False)
     if given.lead:

@@ -50,10 +50,10 @@ def slow_motion(
 ) -> SlowMotion:
     """The merges of K clusters with inner products gram0 (K, K) and masses (K,) in the limit.
 
-    `exponent(g, params)`: log(time) / parameter in which a pair at the cosine g moves, falling with g;
-    `share(mass, other, params)`: how much of the way the cluster of that mass goes.  Raises ValueError for
-    what is no set of clusters, for two pairs that are equally close, and for antipodal clusters,
-    which have no geodesic of their own.
+    `exponent(g, params)`: log(time) / parameter in which a pair at the cosine g moves, falling
+    with g; `share(mass, other, params)`: how much of the way the cluster of that mass goes.  Raises
+    ValueError for what is no set of clusters, for two pairs that are equally close, and for
+    antipodal clusters, which have no geodesic of their own.
     """
     start = flow_inputs.clusters(spec, gram0, masses, params)
     at = spec.params(**start.params)
