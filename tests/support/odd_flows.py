@@ -1,6 +1,7 @@
 """Token flows that are in no paper, to try the engine on."""
 
 from derive.notation import (
+    Rational,
     average,
     dims,
     exp,
@@ -143,3 +144,44 @@ ALL = (
     values_in_space,
     noisy_pull,
 )
+
+
+gamma = params("gamma: positive")
+
+
+@token_flow(state="x[d]", on=sphere)
+def pull_beyond_a_cosine(x, y):
+    """Equal angles rest at rho = gamma, where that is a cosine."""
+    return integral(y, (x @ y) - gamma)
+
+
+@token_flow(state="x[d]", on=sphere)
+def shifted_pull(x, y):
+    """The pull vanishes at a cosine that few tokens can have."""
+    return integral(y, (x @ y) + Rational(1, 2))
+
+
+@token_flow(state="x[d]", on=sphere)
+def kinked_pull(x, y):
+    return integral(y, relu(x @ y))
+
+
+@token_flow(state="x[d]", on=sphere)
+def steep_pull(x, y):
+    """An exponent that is no linear function of the cosine."""
+    return integral(y, exp(beta * ((x @ y) ** 3 + x @ y)))
+
+
+@token_flow(state="x[d]", on=sphere)
+def far_pull(x, y):
+    """Far tokens pull the most: clusters merge in a time of order one at any beta."""
+    return average(y, exp(-beta * (x @ y)))
+
+
+@token_flow(state="x[d]", on=sphere)
+def recoiling(x, y):
+    """A value that depends on the token itself: a sum over pairs."""
+    return average(y - 2 * x, exp(beta * (x @ y)))
+
+
+AT_REST = [pull_beyond_a_cosine, shifted_pull, kinked_pull, steep_pull, far_pull]

@@ -91,6 +91,7 @@ def _velocity(parts: Parts, result: TokenFlow) -> None:
         code = _code(parts, result, {"x": "x"})
         text = code.expression(result.velocity)
         lines, used = _with_masses(code, "x"), code.used
+        parts.words |= code.words
         doc += "; memory O(n^2)."
     if sphere:
         parts.words.add("tangent")

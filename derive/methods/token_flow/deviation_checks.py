@@ -6,19 +6,27 @@ and their change by central differences, for every pair of tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import sympy as sp
 
 from derive.methods.common.record import Check, worst_of
 from derive.methods.token_flow.checks import BY_DIFFERENCES, EXACT, residual
-from derive.methods.token_flow.deviations import Deviations, of_one_token, of_pairs
+from derive.methods.token_flow.deviations import (
+    Deviations,
+    least_cosine,
+    of_one_token,
+    of_pairs,
+)
 from derive.methods.token_flow.equal_angles import RHO
 from derive.methods.token_flow.instances import FlowInstance, instance, text_gram_rate
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.scalar_values import number
-from derive.methods.token_flow.two_clusters import MASS
+from derive.methods.token_flow.two_clusters import COSINE, MASS
 
 TOKENS = 5
+DRAWS = 40  # of parameters, in search of such that a zero of a rate is a cosine
 STEP = 1e-5  # of inner products: differences are off by about its square
 
 
@@ -55,25 +63,44 @@ def _slope(one: FlowInstance, cosine: float, change: np.ndarray) -> np.ndarray:
     return (there - back) / (2 * STEP)
 
 
-def resting(cosine: sp.Expr, names: Names) -> Check:
-    """Equal angles at this cosine: no inner product of the text's tokens has a rate."""
+def _where_a_cosine(
+    cosine: sp.Expr, names: Names, of: sp.Symbol, tokens: int, given: Mapping[sp.Symbol, float]
+) -> tuple[FlowInstance, float] | None:
+    """The first draw of the parameters at which so many tokens can have this cosine, and it."""
+    for seed in range(43, 43 + DRAWS):
+        one = instance(names.model, seed, tokens=tokens, d=tokens)
+        values = {s: sp.sympify(v) for s, v in {**one.numbers, **given}.items()}
+        at = complex(cosine.xreplace(values))
+        if at.imag == 0 and least_cosine(tokens, of) <= at.real <= 1:
+            return one, at.real
+    return None
+
+
+def resting(cosine: sp.Expr, names: Names) -> Check | None:
+    """Equal angles at this cosine: no inner product of the text's tokens has a rate.  None where
+    no parameters were met at which they can have it."""
     worst = 0.0
-    for seed, tokens in ((43, 4), (44, 6)):
-        one = instance(names.model, seed, d=tokens)
-        at = number(cosine, {**one.numbers, COUNT: tokens})
+    for tokens in (4, 6):
+        found = _where_a_cosine(cosine, names, RHO, tokens, {COUNT: tokens})
+        if found is None:
+            return None
+        one, at = found
         gram = (1 - at) * np.eye(tokens) + at
         equal = np.full(tokens, 1 / tokens)
         worst = max(worst, float(np.max(np.abs(text_gram_rate(with_products(one, gram, equal))))))
     return Check("the text's tokens at equal angles stand still", worst, EXACT)
 
 
-def two_resting(cosine: sp.Expr, slope: sp.Expr, names: Names) -> Check:
-    """Two of the text's clusters at this cosine stand still; beside it they move by the slope."""
+def two_resting(cosine: sp.Expr, slope: sp.Expr, names: Names) -> Check | None:
+    """Two of the text's clusters at this cosine stand still; beside it they move by the slope.
+    None where no parameters were met at which it is a cosine."""
     still = beside = 0.0
-    for seed, mass in ((45, 0.3), (46, 0.6)):
-        one = instance(names.model, seed, tokens=2, d=2)
+    for mass in (0.3, 0.6):
+        found_at = _where_a_cosine(cosine, names, COSINE, 2, {})
+        if found_at is None:
+            return None
+        one, at = found_at
         values = {**one.numbers, MASS: mass}
-        at = number(cosine, values)
         h = STEP if at < 0.5 else -STEP
         rates_ = [_of_two(one, at + shift, mass) for shift in (0.0, h, 2 * h)]
         still = max(still, abs(rates_[0]))

@@ -23,6 +23,7 @@ from derive.methods.token_flow.tidy import tidy
 
 SIZE = sp.Symbol("epsilon", real=True)
 LARGEST = 1500  # operations up to which a rate is put in a short form
+KINKED = (sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
 Shape = Callable[[int, int], int]
 
 
@@ -81,6 +82,8 @@ def deviations(rate: Expression, angles: EqualAngles, names: Names, book: Book) 
     """Raises Unlike."""
     if angles.radius is not None:
         raise Unlike("the norm is free")
+    if angles.cosine.atoms(*KINKED):
+        raise Unlike("the rate has a kink, at which small changes have no one growth rate")
     return Deviations(
         tidy(angles.cosine.diff(RHO)),
         _growth(rate, names, book, of_one_token, 2),
@@ -96,30 +99,31 @@ def _growth(rate: Expression, names: Names, book: Book, shape: Shape, special: i
 
 
 def equilibria(rate: sp.Expr, cosine: sp.Symbol) -> tuple[sp.Expr, ...]:
-    """Cosines at which the rate vanishes by a polynomial factor, the largest first.
-
-    Those that depend on parameters are left out: they are cosines at some of their values alone.
-    """
+    """Cosines at which the rate vanishes by a polynomial factor, the largest first; 1 is first."""
     numerator = sp.fraction(sp.together(rate))[0]
     found: list[sp.Expr] = []
     for factor, _ in sp.factor_list(numerator)[1]:
         factor = sp.sympify(factor)
         if factor.is_polynomial(cosine) and 0 < sp.degree(factor, cosine) <= 2:
             found += list(sp.roots(factor, cosine))
-    fixed = [r for r in found if not r.free_symbols - {COUNT} and r.is_real is not False]
-    inside = [sp.factor(r) for r in fixed if _within(r)]
+    inside = [sp.factor(r) for r in found if r.is_real is not False and _within(r, cosine)]
     return tuple(sorted(dict.fromkeys(inside), key=_size, reverse=True))
 
 
-def _within(root: sp.Expr) -> bool:
-    """Is it a cosine, at few and at many tokens?"""
-    sizes = [_size(root, n) for n in (3, 50)]
-    return all(-1 <= size <= 1 for size in sizes)
+def _within(root: sp.Expr, cosine: sp.Symbol) -> bool:
+    """Is it a cosine, for equal angles one that n vectors can have, at few and at many tokens?"""
+    return all(least_cosine(n, cosine) <= _size(root, n) <= 1 for n in (3, 50))
+
+
+def least_cosine(n: int, cosine: sp.Symbol) -> float:
+    """The least that two clusters have, and n tokens at equal angles; with rounding."""
+    return -1.0 if cosine != RHO else -1 / (n - 1) - 1e-12
 
 
 def _size(root: sp.Expr, n: int = 50) -> float:
-    """Its value for n tokens; not a number where it is not real."""
-    size = complex(root.xreplace({COUNT: n}))
+    """Its value at one point of the parameters' ranges; not a number where it is not real."""
+    values = {s: n if s == COUNT else sp.Rational(7, 10) for s in root.free_symbols}
+    size = complex(root.xreplace(values))
     return size.real if abs(size.imag) < 1e-12 else float("nan")
 
 

@@ -27,6 +27,7 @@ from derive.calculus.index.canonical import components
 from derive.calculus.index.defined import Book, differentiate, spread
 from derive.calculus.index.expressions import Expression, collect
 from derive.calculus.index.factors import Factor, Factors, Index, indices_of
+from derive.methods.token_flow.deviations import KINKED
 from derive.methods.token_flow.energy import unrolled
 from derive.methods.token_flow.gram import Leaves, in_products
 from derive.methods.token_flow.names import COUNT, Names
@@ -69,7 +70,7 @@ def growth(velocity: Expression, noise: Expression | None, names: Names, book: B
 
 def _require_smooth(value: sp.Expr) -> None:
     """No kink and no root that vanishes between -1 and 1: quadratures by points would miss it."""
-    kinks = value.atoms(sp.Max, sp.Min, sp.Abs, sp.sign, sp.Heaviside, sp.Piecewise)
+    kinks = value.atoms(*KINKED)
     powers = [p for p in value.atoms(sp.Pow) if not p.exp.is_Integer or p.exp < 0]
     ends = [p for p in powers if any(p.base.subs(T, end) == 0 for end in (-1, 0, 1)) and p.has(T)]
     if any(found.has(T) for found in (*kinks, *ends)):

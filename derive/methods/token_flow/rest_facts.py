@@ -8,7 +8,7 @@ from derive.methods.common.record import Fact, worst_of
 from derive.methods.token_flow import deviation_checks
 from derive.methods.token_flow.deviations import Deviations, equilibria, sign_for_many
 from derive.methods.token_flow.equal_angles import RHO, EqualAngles
-from derive.methods.token_flow.names import Names
+from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.result import Absent
 from derive.methods.token_flow.tidy import tidy
 from derive.methods.token_flow.two_clusters import COSINE, MASS, TwoClusters
@@ -27,7 +27,10 @@ def equal_angles(
     for cosine in equilibria(rates.cosine, RHO):
         at = [tidy(r.subs(RHO, cosine)) if _short(r) else r for r in found.rates]
         signs = [sign_for_many(r) if _short(r) else 0 for r in at]
-        words = f"equal angles rest at rho = {sp.sstr(cosine)}{_verdict(signs)}"
+        resting = deviation_checks.resting(cosine, names)
+        if resting is None:
+            continue
+        words = f"equal angles rest at rho = {_where(cosine)}{_verdict(signs)}"
         if len(set(at)) == 1:
             words += f": all small changes of cosines {_changes(at[0], signs[0])}"
         elif all(len(sp.sstr(r)) <= LONGEST for r in at):
@@ -36,9 +39,14 @@ def equal_angles(
             words += f"(n >= 3) {how[1]}, of pairs' (n >= 4) {how[2]}"
         else:
             words += "; equal_angle_stability has the rates of small changes"
-        resting = deviation_checks.resting(cosine, names)
         out.append(Fact(words, "rest", worst_of((resting, check))))
     return tuple(out)
+
+
+def _where(cosine: sp.Expr) -> str:
+    if cosine.free_symbols <= {COUNT}:
+        return sp.sstr(cosine)
+    return f"{sp.sstr(cosine)}, where that is a cosine of theirs"
 
 
 def _short(rate: sp.Expr) -> bool:
@@ -69,12 +77,16 @@ def two_clusters(found: TwoClusters | Absent, names: Names) -> tuple[Fact, ...]:
         return ()
     out = []
     for cosine in equilibria(found.rate, COSINE):
+        if cosine.has(MASS, COUNT):
+            continue
         slope = tidy(found.rate.diff(COSINE).subs(COSINE, cosine))
         check = deviation_checks.two_resting(cosine, slope, names)
         shown, where = slope, ""
         if slope.has(MASS):
             shown, where = tidy(slope.subs(MASS, sp.Rational(1, 2))), " at equal masses"
-        words = f"two clusters rest at g = {sp.sstr(cosine)}"
+        if check is None:
+            continue
+        words = f"two clusters rest at g = {_where(cosine)}"
         sign = 1 if shown.is_positive else -1 if shown.is_negative else 0
         words += {1: ", unstable", -1: ", stable", 0: ""}[sign] + (where if sign else "")
         if len(sp.sstr(shown)) <= LONGEST:

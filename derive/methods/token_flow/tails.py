@@ -51,7 +51,8 @@ def tail(found: Closing, rates: EqualAngles, names: Names) -> Check | None:
         return np.array([-float(decay(u, r)), float(grows(u, r))])
 
     if found.kind == "exponential":
-        states = _followed(field, np.log([0.1, 1.0]), 8 / max(wanted, 1e-2), lambda t: 1.0)
+        start = np.log([_free_of_rests(decay) if rates.radius is None else 0.1, 1.0])
+        states = _followed(field, start, 8 / max(wanted, 1e-2), lambda t: 1.0)
         got = (states[-1][0] - states[-2][0]) / (states[-2][2] - states[-1][2])
         return Check("slope of log(1 - rho) late on the way", _off(got, wanted), 0.02)
     states = _followed(field, np.log([0.1, 1.0]), np.log(1e5), np.exp)
@@ -59,6 +60,14 @@ def tail(found: Closing, rates: EqualAngles, names: Names) -> Check | None:
     if found.kind == "open":
         return Check("log(1 - rho) by log t late on the way stands still", abs(got), 0.02)
     return Check("slope of log(1 - rho) by log t late on the way", _off(got, wanted), 0.02)
+
+
+def _free_of_rests(decay: Callable[..., float]) -> float:
+    """A start u, 0.1 or less, from which u falls all the way: no angle in between is at rest."""
+    at = 0.1 * 0.8 ** np.arange(60)
+    falls = np.array([float(decay(u, 1.0)) > 0 for u in at])
+    held = np.flatnonzero(~falls)
+    return float(at[held[-1] + 1]) / 2 if held.size and held[-1] + 1 < len(at) else 0.1
 
 
 def _off(got: float, wanted: float) -> float:

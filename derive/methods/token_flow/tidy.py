@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-COSINES = ("rho", "g")
+COSINES = {"rho": sp.Rational(1, 2), "g": sp.Rational(1, 2), "r": sp.Rational(3, 4)}
 
 
 def tidy(expression: sp.Expr) -> sp.Expr:
@@ -70,6 +70,7 @@ def _in_few_exponentials(expression: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, 
 
 
 def _above_zero(argument: sp.Expr) -> bool:
-    """Its sign at one point of the parameters' ranges, angles between 0 and 90 degrees."""
-    values = {s: sp.Rational(1, 2) if s.name in COSINES else 2 for s in argument.free_symbols}
+    """Its sign at one point of the parameters' ranges, angles between 0 and 90 degrees; cosines
+    within a cap are larger than those to others."""
+    values = {s: COSINES.get(s.name, sp.Integer(2)) for s in argument.free_symbols}
     return bool(argument.xreplace(values) > 0)

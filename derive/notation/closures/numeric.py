@@ -276,6 +276,7 @@ def _bound(
             return np.asarray(arrays[value.data]) if value.data in arrays else value
         if isinstance(value, Dim):
             return sizes.get(value.name, value)
+        # a parameter that the module declares after this definition is none of its own
         return params.get(value.name, value) if isinstance(value, Param) else value
 
     symbols: dict[sp.Symbol, float] = {v: float(params[v.name]) for v in model.params}

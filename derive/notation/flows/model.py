@@ -34,7 +34,7 @@ TAKEN = frozenset(
     """
     R G n masses mass rho radius degree energy gram_rate equal_angle_rate growth solve
     solve_clusters cluster_rate flow attention_matrix limit_object gram
-    frame_matrix score_matrix rescaled_velocity g r t k E mu
+    frame_matrix score_matrix rescaled_velocity g r t k E mu other degrees m_a m_b
     """.split()  # noqa: SIM905
 )
 _MADE = re.compile(r"[AM]_\d+$")

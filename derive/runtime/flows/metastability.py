@@ -8,7 +8,7 @@ cosines across caps and within them are bounded, and so are the pushes.  Then
 - the least cosine r within a cap has r' >= 2 p(r) (1 - r^2) - 2 L sqrt(1 - r^2), p the bound of the
   push of one token of the cap.
 
-Both are integrated as they stand; nothing is a limit.  Imports numpy alone.
+Both are integrated as they stand; nothing is a limit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from derive.runtime.common.precision import precision
 from derive.runtime.flows import components
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.specification import FlowModel
@@ -50,8 +51,8 @@ class Metastability(NamedTuple):
 
 def metastability(
     spec: FlowModel,
-    others: Callable[[Any, Any, Any], Any],
-    inside: Callable[[Any, Any], Any],
+    others: Callable[[Any, Any, Any, Any], Any],
+    inside: Callable[[Any, Any, Any], Any],
     x0: Any,
     params: Any,
     *,
@@ -61,9 +62,10 @@ def metastability(
 ) -> Metastability:
     """Bounds for tokens x0 (n, d) on the sphere; one system, one set of parameters.
 
-    `others(g, r, mass)`, `inside(r, mass)`: the bounds of pushes.  `labels` (n,): the cap of each
-    token; None: tokens joined by a chain of distances below `reach`.  Raises ValueError for fewer
-    than two caps, and for caps that are so wide or so close that nothing bounds their cosines.
+    `others(g, r, mass, params)`, `inside(r, mass, params)`: the bounds of pushes, in float64.
+    `labels` (n,): the cap of each token; None: tokens joined by a chain of distances below
+    `reach`.  Raises ValueError for fewer than two caps, and for caps that are so wide or so close
+    that nothing bounds their cosines.
     """
     given = flow_inputs.systems(spec, x0, params, False)
     if given.lead:
@@ -76,14 +78,18 @@ def metastability(
     caps = _Caps(given.x, found)
     across, least = caps.across(), caps.least()
     n = len(given.x)
-    leaks = [float(others(across, least, share)) for share in caps.sizes / n]
+    at = spec.params(**given.params)
+    with precision("float64"):
+        leaks = [float(others(across, least, share, at)) for share in caps.sizes / n]
+    leaks = [np.inf if np.isnan(leak) else leak for leak in leaks]
     outwards = np.sqrt(1 - (1 - 2 * caps.width) ** 2)
     stays = min(caps.width / (leak * outwards) if leak > 0 else np.inf for leak in leaks)
     closes = 0.0
     for k, leak in enumerate(leaks):
         low = caps.lowest(k)
         if low < 1 - spread:
-            closes = max(closes, _closing(lambda r: inside(r, 1 / n), leak, 1 - low, spread))
+            push = lambda r: inside(r, 1 / n, at)  # noqa: E731
+            closes = max(closes, _closing(push, leak, 1 - low, spread))
     closes = closes if closes <= stays else np.inf
     return Metastability(found, caps.centres, caps.width, across, closes, stays)
 
@@ -97,7 +103,10 @@ class _Caps:
                 "all tokens are one cap; pass labels, or a smaller reach, if they are several"
             )
         means = np.stack([x[labels == k].mean(axis=0) for k in range(count)])
-        self.centres = means / np.linalg.norm(means, axis=1, keepdims=True)
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        if np.min(lengths) < 1e-6:
+            raise ValueError("the mean of a cap's tokens is zero: they have no centre")
+        self.centres = means / lengths
         self.sizes = np.bincount(labels)
         toward = np.sum(x * self.centres[labels], axis=1)
         # caps of single tokens may widen too: a width of nothing would bound nothing
@@ -136,14 +145,18 @@ def _closing(push: Callable[[Any], Any], leak: float, start: float, end: float) 
     low, high = np.log(end), np.log(start)
     u = np.exp((z + 1) / 2 * (high - low) + low)
     square = u * (2 - u)
-    rate = np.array([2 * float(push(1 - v)) for v in u]) * square - 2 * leak * np.sqrt(square)
-    if np.min(rate) <= 0:
+    with precision("float64"):
+        pushes = np.asarray(push(1 - u), float)
+    rate = 2 * pushes * square - 2 * leak * np.sqrt(square)
+    if not np.all(rate > 0):  # or no numbers, beyond what floats hold
         return np.inf
     return float(np.sum(w / 2 * (high - low) * u / rate))
 
 
 def _given(labels: Any, x: np.ndarray) -> np.ndarray:
     found = np.asarray(labels)
+    if found.dtype.kind == "O" or (found.dtype.kind == "f" and not np.all(np.isfinite(found))):
+        raise ValueError("labels must be numbers or words, one a token")
     if found.shape != (len(x),):
         raise ValueError(f"labels must have shape ({len(x)},), one a token, got {found.shape}")
     return np.unique(found, return_inverse=True)[1]

@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from derive.runtime.common.matrix_functions import factor
 from derive.runtime.common.pure import real, whole
 from derive.runtime.common.records import by_name
 from derive.runtime.flows.solver import unit
 from derive.runtime.flows.specification import FlowModel
+from derive.runtime.flows.words import EXACT, tangent
 
 
 def flow(spec: FlowModel, x0: Any, params: Any, *, t1: Any, steps: int) -> jax.Array:
@@ -39,24 +41,38 @@ def path(spec: FlowModel, key: Any, x0: Any, params: Any, *, t1: Any, steps: int
     """Tokens (steps + 1, n, d) under noise at 0, h, ..., t1; see a generated module's `path`.
 
     Half of a step's noise, the velocity by the classical Runge-Kutta scheme, the other half; on the
-    sphere tokens are put back on it after each.  The law of the tokens converges with h.
+    sphere noise goes along great circles (see `_shaken`).  The law of the tokens converges with h.
     """
     assert spec.noise_rate is not None
     start, params = _given(spec, x0, params, "path(key, x, params, t1=t1, steps=steps)")
     h = jnp.asarray(t1, start.dtype) / whole(steps)
-    values, vectors = jnp.linalg.eigh(spec.noise_rate(start, params))
-    root = vectors * jnp.sqrt(jnp.maximum(values, 0.0) * h / 2)
-
-    def shaken(x: jax.Array, normals: jax.Array) -> jax.Array:
-        return _home(spec, x + jnp.matmul(normals, root.T, precision=jax.lax.Precision.HIGHEST))
+    root = factor(spec.noise_rate(start, params)) * jnp.sqrt(h / 2)
 
     def step(x: jax.Array, number: Any) -> tuple[jax.Array, jax.Array]:
         normals = jax.random.normal(jax.random.fold_in(key, number), (2, *x.shape), x.dtype)
-        new = shaken(_moved(spec, shaken(x, normals[0]), params, h), normals[1])
+        new = _shaken(spec, x, normals[0], root)
+        new = _shaken(spec, _moved(spec, new, params, h), normals[1], root)
         return new, new
 
     _, found = jax.lax.scan(step, start, jnp.arange(steps))
     return jnp.concatenate([start[None], found])
+
+
+def _shaken(spec: FlowModel, x: jax.Array, normals: jax.Array, root: jax.Array) -> jax.Array:
+    """Tokens after a move z = root normals of their own, root symmetric.
+
+    On the sphere x' = P_x z in Stratonovich's sense: in the tangent z less the drift P_x C x / 2 of
+    its covariance C, which vanishes where noise is the same in all directions; as far along the
+    great circle.
+    """
+    move = jnp.matmul(normals, root, precision=EXACT)
+    if not spec.sphere:
+        return x + move
+    move = move - jnp.matmul(jnp.matmul(x, root, precision=EXACT), root, precision=EXACT) / 2
+    move = tangent(move, x)
+    square = jnp.sum(move**2, axis=-1, keepdims=True)
+    size = jnp.sqrt(jnp.maximum(square, jnp.finfo(x.dtype).tiny))
+    return unit(jnp.cos(size) * x + jnp.sin(size) / size * move, 1)
 
 
 def _given(spec: FlowModel, x0: Any, params: Any, call: str) -> tuple[jax.Array, Any]:

@@ -1,7 +1,7 @@
 """Clusters where a parameter is infinite: one pair at a time moves, on its geodesic, and merges.
 
 The order of merges, the places and the times on the scale log(time) / parameter follow from the
-inner products and the masses alone.  Imports numpy alone.
+inner products and the masses alone.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from derive.runtime.common.precision import precision
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.specification import FlowModel
 
 TIE = 1e-9  # cosines that differ by less are one: both pairs would move at once
-GRID = 400  # places on a way at which a third cluster is looked for
+MET = 1e-7  # clusters closer than that are at one place, by the rounding of cosines
 
 
 class SlowMotion(NamedTuple):
     """K clusters in the limit; K - 1 merges.
 
-    `exponents` (merges,): log(time) / parameter, not decreasing.  `merged_pairs` (merges, 2): the
+    `exponents` (merges,): log(time) / parameter, not decreasing; -inf of clusters that are at one
+    place from the start.  `merged_pairs` (merges, 2): the
     first members of the two that meet.  `gram` (merges + 1, K, K), `masses`, `labels` (merges + 1,
     K): at the start and after every merge; clusters that have merged have one place.
     """
@@ -40,23 +42,30 @@ class SlowMotion(NamedTuple):
 
 def slow_motion(
     spec: FlowModel,
-    exponent: Callable[[Any], Any],
-    share: Callable[[Any, Any], Any],
+    exponent: Callable[[Any, Any], Any],
+    share: Callable[[Any, Any, Any], Any],
     gram0: Any,
     masses: Any,
     params: Any,
 ) -> SlowMotion:
     """The merges of K clusters with inner products gram0 (K, K) and masses (K,) in the limit.
 
-    `exponent(g)`: log(time) / parameter in which a pair at the cosine g moves, falling with g;
-    `share(mass, other)`: how much of the way the cluster of that mass goes.  Raises ValueError for
-    what is no set of clusters, for two pairs that are equally close, and for antipodal clusters,
-    which have no geodesic of their own.
+    `exponent(g, params)`: log(time) / parameter in which a pair at the cosine g moves, falling
+    with g; `share(mass, other, params)`: how much of the way the cluster of that mass goes.  Raises
+    ValueError for what is no set of clusters, for two pairs that are equally close, and for
+    antipodal clusters, which have no geodesic of their own.
     """
     start = flow_inputs.clusters(spec, gram0, masses, params)
-    run = _Way(_places(start.gram), start.masses.copy(), exponent, share)
-    while run.alive.sum() > 1:
-        run.merge()
+    at = spec.params(**start.params)
+    run = _Way(
+        _places(start.gram),
+        start.masses.copy(),
+        lambda g: exponent(g, at),
+        lambda mass, other: share(mass, other, at),
+    )
+    with precision("float64"), np.errstate(invalid="ignore"):
+        while run.alive.sum() > 1:
+            run.merge()
     return run.result()
 
 
@@ -92,18 +101,16 @@ class _Way:
         return gram, self.masses[self.owner], self.owner.copy()
 
     def merge(self) -> None:
-        """Go on until two clusters are one: a pair that is overtaken hands on to the faster one."""
+        """The closest pair goes all its way.
+
+        No third cluster comes closer to one of both than they are to each other: were c as close
+        to a as b is, cosine g, the cosine of a and b would grow by (w_a + w_b)(1 - g^2), that of a
+        and c by w_a (<b, c> - g^2) at most, which is less.
+        """
         a, b = self._closest()
-        for _ in range(10 * len(self.x) ** 2):
+        if self._distance(a, b) > MET:
             self.clock = max(self.clock, float(self.exponent(self.x[a] @ self.x[b])))
-            stop = self._overtaken(a, b)
-            if stop is None:
-                break
-            self.x[a], self.x[b] = self._on_the_way(a, b, stop[0])
-            a, b = stop[1]
-        else:
-            raise ValueError("clusters hand on to each other without an end: two pairs tie")
-        self.x[a] = self._on_the_way(a, b, 1.0)[0]
+            self.x[a] = self._end_of_way(a, b)
         self.masses[a] += self.masses[b]
         self.owner[self.owner == b] = a
         self.times.append(self.clock)
@@ -114,7 +121,7 @@ class _Way:
         cosines = self._cosines()
         order = np.argsort(cosines, axis=None)[::-1][:2]
         first, second = (divmod(int(k), len(cosines)) for k in order)
-        if cosines[first] - cosines[second] < TIE:
+        if self._distance(*first) > MET and cosines[first] - cosines[second] < TIE:
             raise ValueError(
                 f"the pairs {first} and {second} are equally close, cosine {cosines[first]:.9g}:"
                 " in the limit both move at once, and which meet first is open; solve_clusters "
@@ -127,51 +134,26 @@ class _Way:
         cosines[~np.triu(np.outer(self.alive, self.alive), 1)] = -np.inf
         return np.asarray(cosines)
 
-    def _on_the_way(self, a: int, b: int, part: float) -> tuple[np.ndarray, np.ndarray]:
-        """Places of both when they have gone that part of their way."""
+    def _end_of_way(self, a: int, b: int) -> np.ndarray:
+        """Where both meet."""
         angle = float(np.arctan2(*self._legs(a, b)))
         if np.pi - angle < 1e-7:
             raise ValueError(f"clusters {a} and {b} are antipodal: they have no geodesic of theirs")
-        mine = part * float(self.share(self.masses[a], self.masses[b]))
-        theirs = part * float(self.share(self.masses[b], self.masses[a]))
         first, second = self.x[a], self.x[b]
         across = second - (first @ second) * first
         across /= np.linalg.norm(across)
-        at = [mine * angle, (1 - theirs) * angle]
-        places = [np.cos(t) * first + np.sin(t) * across for t in at]
-        return places[0], places[1]
+        turn = float(self.share(self.masses[a], self.masses[b])) * angle
+        if not np.isfinite(turn):
+            raise ValueError(f"the masses of clusters {a} and {b} are too small beside one")
+        return np.asarray(np.cos(turn) * first + np.sin(turn) * across)
+
+    def _distance(self, a: int, b: int) -> float:
+        return float(np.linalg.norm(self.x[a] - self.x[b]))
 
     def _legs(self, a: int, b: int) -> tuple[float, float]:
         """Sine and cosine of the angle between them, digits of small angles kept."""
         cosine = float(self.x[a] @ self.x[b])
         return float(np.linalg.norm(self.x[b] - cosine * self.x[a])), cosine
-
-    def _overtaken(self, a: int, b: int) -> tuple[float, tuple[int, int]] | None:
-        """The first part of the way at which a third cluster is closer to one of the two than they
-        are to each other, and that pair."""
-        third = [int(c) for c in np.flatnonzero(self.alive) if c not in (a, b)]
-        if not third:
-            return None
-
-        def ahead(part: float) -> tuple[float, tuple[int, int]]:
-            at = self._on_the_way(a, b, part)
-            own = float(at[0] @ at[1])
-            found = [
-                (float(place @ self.x[c]) - own, (min(c, who), max(c, who)))
-                for c in third
-                for who, place in zip((a, b), at, strict=True)
-            ]
-            return max(found)
-
-        parts = np.linspace(0.0, 1.0, GRID + 1)
-        high = next((p for p in parts[1:] if ahead(p)[0] > TIE), None)
-        if high is None:
-            return None
-        low = high - 1 / GRID
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (low, middle) if ahead(middle)[0] > TIE else (middle, high)
-        return high, ahead(high)[1]
 
     def result(self) -> SlowMotion:
         grams, masses, owners = (np.stack(parts) for parts in zip(*self.rows, strict=True))

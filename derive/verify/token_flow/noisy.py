@@ -50,18 +50,26 @@ def _replayed(one: FlowInstance, normals: list[np.ndarray]) -> np.ndarray:
     """Tokens at the end: half the noise, the velocity, half the noise, by the text."""
     h, x = TIME / STEPS, one.x
     values, vectors = np.linalg.eigh(instances.text_noise(one))
-    root = vectors * np.sqrt(np.maximum(values, 0) * h / 2)
+    root = vectors * np.sqrt(np.maximum(values, 0) * h / 2) @ vectors.T
 
     def rate(at: np.ndarray) -> np.ndarray:
         return instances.tangent(one, instances.on_home(one.model, at))
 
+    def shaken(at: np.ndarray, move: np.ndarray) -> np.ndarray:
+        if not one.model.sphere:
+            return at + move
+        move = move - at @ root @ root / 2
+        move = move - (at * move).sum(1, keepdims=True) * at
+        size = np.linalg.norm(move, axis=1, keepdims=True)
+        return np.asarray(np.cos(size) * at + np.sin(size) / size * move)
+
     for pair in normals:
-        x = instances.on_home(one.model, x + pair[0] @ root.T)
+        x = shaken(x, pair[0] @ root)
         k = [rate(x)]
         for share in (0.5, 0.5, 1.0):
             k.append(rate(x + share * h * k[-1]))
         x = instances.on_home(one.model, x + h / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3]))
-        x = instances.on_home(one.model, x + pair[1] @ root.T)
+        x = shaken(x, pair[1] @ root)
     return x
 
 

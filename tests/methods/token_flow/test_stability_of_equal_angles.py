@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import sympy as sp
-from odd_flows import ALL, cubic_pull
+from odd_flows import ALL, AT_REST, cubic_pull, kinked_pull, pull_beyond_a_cosine, shifted_pull
 
 from derive.methods.token_flow import deviation_checks
 from derive.methods.token_flow.derivation import derive
@@ -98,6 +98,23 @@ def test_equal_angles_with_a_free_norm_are_not_judged():
     assert all(isinstance(derive(m).deviations, Absent) for m in free[:2])
 
 
-def test_zeros_that_are_cosines_at_some_parameters_alone_are_left_out():
-    lam = sp.Symbol("lam", positive=True)
-    assert equilibria((RHO - 1) * (RHO - lam), RHO) == (1,)
+@pytest.mark.parametrize("model", AT_REST, ids=lambda m: m.name)
+def test_right_definitions_raise_no_alarm(model):
+    result = derive(model)
+    assert [f for f in result.facts if f.check is not None and not f.check.passed] == []
+
+
+def test_cosines_that_few_tokens_can_have_are_not_where_equal_angles_rest():
+    at = [f for f in derive(shifted_pull).facts if f.startswith("equal angles rest")]
+    assert len(at) == 2  # at one, and on the simplex; -1/2 is a cosine of three tokens at most
+
+
+def test_a_resting_cosine_of_parameters_is_said_where_it_is_one():
+    (said,) = [f for f in derive(pull_beyond_a_cosine).facts if "angles rest at rho = gamma" in f]
+    assert "gamma, where that is a cosine of theirs" in said
+
+
+def test_kinks_have_no_growth_rates_at_equal_angles():
+    found = derive(kinked_pull).deviations
+    assert isinstance(found, Absent)
+    assert "kink" in found.why

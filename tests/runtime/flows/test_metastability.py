@@ -80,3 +80,33 @@ def test_one_cap_is_refused():
     kernel = derive.load("sphere_attention")
     with pytest.raises(ValueError, match="one cap"):
         kernel.metastability(two_caps(0.1, 0.01), kernel.Params(beta=9.0))
+
+
+def test_a_cap_without_a_centre_is_refused(kernel):
+    x = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, 1.0, 0]])
+    with pytest.raises(ValueError, match="centre"):
+        kernel.metastability(x, kernel.Params(beta=30.0), labels=[0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("beta", [2e4, 1e6])
+def test_caps_that_do_not_close_in_any_time_floats_hold_are_not_said_to(kernel, beta):
+    # tokens of a cap pull at exp(-beta/800): at beta = 2e4 the time is about 4e10
+    x = np.array([[1.0, 0, 0], [1, 0.05, 0], [0, 1, 0], [0, 1, 0.05]])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    found = kernel.metastability(x, kernel.Params(beta=beta))
+    assert found.closes > 1e9
+
+
+def test_bounds_are_those_of_float64_whatever_the_arrays_are():
+    # pushes across at beta = 150 are below what float32 holds: staying is long, not for ever
+    kernel = derive.load("sphere_attention")
+    x, params = two_caps(2.4, 0.03).astype(np.float32), kernel.Params(beta=np.float32(150))
+    found = kernel.metastability(x, params)
+    assert 1e30 < found.stays < np.inf
+
+
+@pytest.mark.parametrize("labels", [[np.nan, np.nan, 1, 1], [None, None, 1, 1]])
+def test_labels_that_are_none_are_refused(kernel, labels):
+    x = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    with pytest.raises(ValueError, match="numbers or words"):
+        kernel.metastability(x, kernel.Params(beta=30.0), labels=labels)

@@ -68,7 +68,7 @@ def test_the_law_converges_with_the_step(kernel):
     errors = [_mean_cosine(kappa * t1 / steps) ** (2 * steps) - wanted for steps in (4, 8, 16, 32)]
     ratios = np.array(errors[1:]) / np.array(errors[:-1])
     assert abs(errors[-1]) < 0.01 * wanted
-    assert np.all((ratios > 0.4) & (ratios < 0.65))
+    assert np.all((ratios > 0.4) & (ratios < 0.65)), ratios
     # and that is what the paths do; one standard error is 2e-3, false alarm below 1e-5
     params = kernel.Params(beta=1.0, kappa=kappa)
     keys = jax.random.split(jax.random.key(5), paths)
@@ -78,9 +78,66 @@ def test_the_law_converges_with_the_step(kernel):
 
 
 def _mean_cosine(variance):
-    """Of a unit vector of R^3 with normals of that variance added, to itself."""
-    z, w = np.polynomial.hermite_e.hermegauss(60)
-    across, share = np.polynomial.laguerre.laggauss(60)  # half the square of two normals
-    along = 1 + np.sqrt(variance) * z[:, None]
-    cosine = along / np.sqrt(along**2 + 2 * variance * across)
-    return float((w / w.sum()) @ cosine @ share)
+    """Of a unit vector of R^3 moved along a great circle by two normals of that variance."""
+    z, share = np.polynomial.laguerre.laggauss(60)  # half the square of two normals
+    return float(np.cos(np.sqrt(2 * variance * z)) @ share)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """A flow whose noise is not the same in all directions."""
+    at = tmp_path_factory.mktemp("uneven") / "uneven_noise.py"
+    at.write_text(UNEVEN)
+    return derive.compile(at)
+
+
+UNEVEN = '''"""Self-attention on the sphere, noise of any covariance."""
+
+from derive.notation import average, dims, exp, matrices, noise, sphere, token_flow
+
+d = dims("d: token dimension")
+N = matrices(N=(d, d))
+
+
+@token_flow(state="x[d]", on=sphere)
+def uneven_noise(x, y):
+    return average(y, exp(x @ y)) + noise(N)
+'''
+
+
+def test_noise_that_differs_by_direction_is_stratonovichs(uneven):
+    # d theta = <e(theta), N o dB> on the circle: half the sum of squares of two fields is the
+    # generator, by Fourier; a token on its own has no velocity
+    N = np.diag([1.0, 0.2])
+    start, t1, paths = 0.6, 0.5, 50_000
+    x0 = np.array([[np.cos(start), np.sin(start)]])
+    keys = jax.random.split(jax.random.key(7), paths)
+    params = uneven.Params(N=N)
+    way = jax.vmap(lambda k: uneven.path(k, x0, params, t1=t1, steps=20)[-1, 0])
+    ends = np.asarray(jax.jit(way)(keys))
+    wanted = _on_the_circle(N, start, t1)
+    assert np.all(abs(ends.mean(axis=0) - wanted) < 4.5 * ends.std(axis=0) / np.sqrt(paths) + 1e-3)
+
+
+def _on_the_circle(N, start, t1):
+    """Means of cosine and sine of the angle at t1, by Fourier modes on 64 points."""
+    size = 64
+    angle = 2 * np.pi * np.arange(size) / size
+    modes = np.fft.fftfreq(size, 1 / size)
+    modes[size // 2] = 0
+    slope = np.fft.ifft(1j * modes[:, None] * np.fft.fft(np.eye(size), axis=0), axis=0).real
+    fields = [(-np.sin(angle) * a + np.cos(angle) * b)[:, None] * slope for a, b in N.T]
+    generator = sum(V @ V for V in fields) / 2
+    ahead = np.asarray(jax.scipy.linalg.expm(t1 * generator))
+    at = np.exp(1j * modes * start) / size
+    return [(np.fft.fft(ahead @ f) @ at).real for f in (np.cos(angle), np.sin(angle))]
+
+
+def test_a_path_has_a_derivative_by_the_noise(kernel):
+    # all eigenvalues of the noise are equal
+    def end(kappa):
+        params = kernel.Params(beta=1.0, kappa=kappa)
+        return kernel.path(jax.random.key(0), jnp.eye(3), params, t1=1.0, steps=4)[-1].sum()
+
+    wanted = (end(0.1 + 1e-5) - end(0.1 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(end)(0.1), wanted, rtol=1e-6)

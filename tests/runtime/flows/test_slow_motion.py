@@ -76,3 +76,35 @@ def test_antipodal_clusters_are_refused(kernel):
 
 def test_a_definition_without_a_large_parameter_has_no_slow_motion():
     assert not hasattr(derive.load("linear_sphere_attention"), "slow_motion")
+
+
+def test_clusters_at_one_place_are_one_from_the_start(kernel):
+    gram = np.array([[1.0, 1.0, 0.2], [1.0, 1.0, 0.2], [0.2, 0.2, 1.0]])
+    found = kernel.slow_motion(gram, [0.3, 0.3, 0.4], kernel.Params(beta=1.0))
+    assert found.exponents[0] == -np.inf
+    np.testing.assert_allclose(found.exponents[1], 0.8, atol=1e-9)
+    two = kernel.slow_motion(np.ones((2, 2)), [0.5, 0.5], kernel.Params(beta=1.0))
+    np.testing.assert_array_equal(two.gram[-1], np.ones((2, 2)))
+
+
+def test_masses_whose_squares_vanish_are_refused(kernel):
+    gram = np.array([[1.0, 0.1, 0.2], [0.1, 1.0, 0.9], [0.2, 0.9, 1.0]])
+    with pytest.raises(ValueError, match="too small"):
+        kernel.slow_motion(gram, [1.0, 1e-200, 1e-200], kernel.Params(beta=1.0))
+
+
+@pytest.mark.parametrize("d", [2, 3, 5])
+def test_no_third_cluster_comes_between_a_pair_on_its_way(kernel, d):
+    # cosines of c to either are below that of the pair all the way, whatever the shares
+    rng = np.random.default_rng(d)
+    for _ in range(40):
+        x = rng.standard_normal((3, d))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        pairs = [(0, 1, 2), (0, 2, 1), (1, 2, 0)]
+        a, b, c = (x[k] for k in max(pairs, key=lambda p: x[p[0]] @ x[p[1]]))
+        angle, share = np.arccos(a @ b), rng.uniform()
+        across = (b - (a @ b) * a) / np.sin(angle)
+        for part in np.linspace(0, 1, 50)[:-1]:
+            turns = (share * part * angle, angle - (1 - share) * part * angle)
+            first, second = (np.cos(t) * a + np.sin(t) * across for t in turns)
+            assert first @ second >= max(first @ c, second @ c) - 1e-12
