@@ -38,7 +38,7 @@ V, M = matrices(V=(d, d), M=(d, d))
 
 @token_flow(state="x[d]", on=sphere)
 def flow(x, y):
-    return average(y, exp(beta * helpers.bent(x @ helpers.unit(y))))
+    return average(y, exp(beta * (x @ helpers.unit(y))))
 
 
 @gaussian_closure(state="x[d]")
@@ -66,7 +66,7 @@ def below(a):
     return beta * squared_norm(a)
 '''
 READ = {
-    "flow": ("kappa", "beta"),
+    "flow": ("beta",),
     "closure": ("V", "kappa"),
     "control": ("kappa", "goal"),
     "layer": ("kappa",),
