@@ -147,7 +147,8 @@ def _closing(push: Callable[[Any], Any], leak: float, start: float, end: float) 
     square = u * (2 - u)
     with precision("float64"):
         pushes = np.asarray(push(1 - u), float)
-    rate = 2 * pushes * square - 2 * leak * np.sqrt(square)
+    with np.errstate(invalid="ignore"):
+        rate = 2 * pushes * square - 2 * leak * np.sqrt(square)
     if not np.all(rate > 0):  # or no numbers, beyond what floats hold
         return np.inf
     return float(np.sum(w / 2 * (high - low) * u / rate))
