@@ -28,6 +28,7 @@ OWN = frozenset(
         "by_pairs",
         "cosines",
         "equal_masses",
+        "exp_or_nan",
         "growth_rate",
         "in_frame",
         "in_frame_of_average",

@@ -5,7 +5,9 @@ Input: a derivation.  Output: functions added to `Parts`; what was not derived a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import sympy as sp
 
@@ -42,6 +44,12 @@ def deviations(parts: Parts, result: TokenFlow) -> None:
         "cosines alike, of those of single tokens (n >= 3), of pairs (n >= 4)."
     )
     _numbers(parts, result, "equal_angle_stability", "rho, n", doc, found.rates)
+    # squares of denominators: an exponential that overflows there would make a rate vanish
+    kernel = parts.kernels[-1]
+    body = [re.sub(r"\bexp\(", "exp_or_nan(", line) for line in kernel.body]
+    text = re.sub(r"\bexp\(", "exp_or_nan(", kernel.result)
+    parts.words.add("exp_or_nan")
+    parts.kernels[-1] = replace(kernel, body=body, result=text)
 
 
 def slow_motion(parts: Parts, result: TokenFlow) -> None:

@@ -23,6 +23,13 @@ def relu(value: jax.Array) -> jax.Array:
     return jax.nn.relu(value)
 
 
+def exp_or_nan(value: jax.Array) -> jax.Array:
+    """exp, and nan where the third power of it would overflow."""
+    value = jnp.asarray(value)
+    most = float(jnp.log(jnp.finfo(jnp.result_type(value, float)).max)) / 3
+    return jnp.where(value < most, jnp.exp(value), jnp.nan)
+
+
 def tangent(velocity: jax.Array, x: jax.Array) -> jax.Array:
     """v - <v, x> x for tokens x (n, d) of unit length."""
     return velocity - jnp.sum(velocity * x, axis=-1, keepdims=True) * x

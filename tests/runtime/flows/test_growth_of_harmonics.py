@@ -57,3 +57,11 @@ def test_degrees_are_a_positive_number():
     kernel = derive.load("sphere_attention")
     with pytest.raises(ValueError, match="degrees = 0"):
         kernel.noise_threshold(kernel.Params(beta=1.0), 3, degrees=0)
+
+
+def test_stability_at_exponents_that_overflow_is_no_number():
+    # a square of the denominator would overflow, and the rate vanish without a word
+    kernel = derive.load("sphere_attention")
+    assert all(np.isfinite(kernel.equal_angle_stability(0.3, 5, kernel.Params(beta=300.0))))
+    extreme = kernel.equal_angle_stability(0.3, 5, kernel.Params(beta=np.float64(-1e3)))
+    assert all(np.isnan(extreme))
