@@ -26,7 +26,7 @@ def relu(value: jax.Array) -> jax.Array:
 def exp_or_nan(value: jax.Array) -> jax.Array:
     """exp, and nan where the third power of it would overflow."""
     value = jnp.asarray(value)
-    most = float(jnp.log(jnp.finfo(jnp.result_type(value, float)).max)) / 3
+    most = float(np.log(jnp.finfo(jnp.result_type(value, float)).max)) / 3
     return jnp.where(value < most, jnp.exp(value), jnp.nan)
 
 
