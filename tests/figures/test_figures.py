@@ -15,24 +15,15 @@ import jax
 import numpy as np
 import pytest
 from command_line import run as _run
+from small_figures import DEAR, MODULES, SMALL
 
 from derive.figures import (
-    angle_tails,
-    blow_up,
     catalogue,
     cone,
-    consensus,
     correlation,
     densities,
-    energy,
     explosion,
     finite_width,
-    harmonics,
-    limit_objects,
-    limiting_rank,
-    metastability,
-    staircase,
-    sweeps,
 )
 from derive.figures import turnpike as turnpikes
 from derive.figures.cache import cached, key
@@ -40,74 +31,6 @@ from derive.figures.instances import TITLES
 from derive.registry import registered
 
 pytest.importorskip("matplotlib")
-
-SMALL: dict[str, dict[str, Any]] = {
-    "correlation": {"width": 64, "depth": 32, "paths": 64},
-    "densities": {"width": 32, "depth": 8, "paths": 512, "bins": 20},
-    "sweeps": {"width": 16, "gammas": [0.2, 0.7], "taus": [0.5, 1.0], "paths": 256, "networks": 64},
-    "explosion": {"paths": 256, "t1": 1.0, "below": [0.25], "above": [0.9], "shown": [0.25, 0.9]}
-    | {"radii": [1e2, 1e6]},
-    "finite_width": {"widths": [8, 16], "networks": 512, "paths": 512, "dt": 1 / 64},
-    "limiting_rank": {"dims": [3], "draws": 12, "limit": 2000},
-    "cone": {
-        "models": {"softmax_closure": "softmax", "l2_closure": "L2"},
-        "clustering": cone.REQUEST["clustering"] | {"V": [[1, 0], [0, 1]], "saves": 4},
-        "blow_up": cone.REQUEST["blow_up"] | {"saves": 4},
-        "rings": {"0": 1, "0.8": 3},
-    },
-    "consensus": {
-        "tokens": [8, 12],
-        "dimension": 48,
-        "systems": [3, 1],
-        "betas": [0.5, 6.0],
-        "t1": 12.0,
-    }
-    | {"saves": 25},
-    "staircase": {"tokens": 8, "times": [0.05, 60.0], "saves": 24},
-    "angle_tails": {"t1": 100.0, "points": 400},
-    "limit_objects": {"dimensions": [1, 2, 3], "tokens": [6, 6, 6], "time": 8.0, "saves": 9},
-    "blow_up": {"systems": 3, "tokens": 6, "saves": 301},
-    "metastability": {"per_cap": 2, "angles": [0.0, 2.4], "beta": 6.0, "orders": 1.0}
-    | {"closed": 1e-4, "saves": 40},
-    "energy": {"tokens": 6, "t1": [2.0, 1.0], "intervals": 12},
-    "harmonics": {"tokens": 64, "betas": [1.0, 4.0], "degrees": [1, 3]},
-}
-#: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
-DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
-MODULES = {
-    "correlation": correlation,
-    "densities": densities,
-    "sweeps": sweeps,
-    "explosion": explosion,
-    "finite_width": finite_width,
-    "limiting_rank": limiting_rank,
-    "cone": cone,
-    "consensus": consensus,
-    "staircase": staircase,
-    "angle_tails": angle_tails,
-    "limit_objects": limit_objects,
-    "blow_up": blow_up,
-    "metastability": metastability,
-    "energy": energy,
-    "harmonics": harmonics,
-}
-
-
-@pytest.fixture(scope="module")
-def small() -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
-    """Request and arrays of a figure at its small size, computed once."""
-    kept: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-
-    def find(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        if name not in kept:
-            request = MODULES[name].REQUEST | SMALL[name]
-            seen: list[float] = []
-            arrays = MODULES[name].compute(request, seen.append)
-            assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
-            kept[name] = request, {k: np.asarray(v) for k, v in arrays.items()}
-        return kept[name]
-
-    return find
 
 
 def test_the_list_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,98 +282,3 @@ def test_the_distance_falls_with_the_predicted_slope(name: str, tmp_path: Path) 
     figure = turnpikes.draw(request, arrays)
     figure.savefig(tmp_path / "a.png")
     assert len(figure.axes) == 4
-
-
-def test_tokens_agree_where_the_derived_curve_says(small: Callable[[str], Any]) -> None:
-    request, arrays = small("consensus")
-    for n in request["tokens"]:
-        for share, when in zip(arrays[f"share_{n}"], arrays[f"curve_{n}"], strict=True):
-            late = arrays["times"] > 1.5 * when + 1
-            early = arrays["times"] < 0.5 * when
-            assert np.all(share[early] < 0.05) and np.all(share[late] > 0.95)
-    assert arrays["curve_8"][0] == pytest.approx(4.6, abs=0.5)
-
-
-def test_limit_objects_are_reached_and_leaders_are_those_that_were_told(
-    small: Callable[[str], Any],
-) -> None:
-    request, arrays = small("limit_objects")
-    for d in request["dimensions"]:
-        late = arrays[f"way_{d}"][-1]
-        assert np.abs(arrays[f"attention_{d}"].max(axis=1) - 1).max() < 1e-3
-        seen = np.argmax(arrays[f"attention_{d}"], axis=1)
-        assert np.linalg.norm(late - late[seen], axis=1).max() < 0.05
-    known = arrays["leaders_1"] >= 0
-    assert known.sum() >= 5
-    assert np.array_equal(
-        np.argmax(arrays["attention_1"], axis=1)[known], arrays["leaders_1"][known]
-    )
-    corners = limit_objects.hull(np.array([[0.0, 0], [2, 0], [1, 0.2], [2, 2], [0, 2], [1, 1]]))
-    assert corners.tolist() == [[0, 0], [2, 0], [2, 2], [0, 2]]
-
-
-def test_tokens_blow_up_when_it_is_told(small: Callable[[str], Any]) -> None:
-    """Near the end the size falls as the root of the time that is left."""
-    _, arrays = small("blow_up")
-    told = np.isfinite(arrays["ends"])
-    assert told.sum() >= 2
-    for size, end in zip(arrays["size"][told], arrays["ends"][told], strict=True):
-        before = np.flatnonzero(arrays["times"] < end - 0.005)[[-8, -1]]
-        left = np.log(end - arrays["times"][before])
-        assert np.diff(np.log(size[before]))[0] / np.diff(left)[0] == pytest.approx(-0.5, abs=0.05)
-
-
-def test_the_energy_stands_at_the_sum_of_squared_masses(small: Callable[[str], Any]) -> None:
-    _, arrays = small("staircase")
-    assert np.all(np.diff(arrays["energy"]) > -1e-9)
-    assert np.all(np.diff(arrays["counts"]) <= 0) and arrays["counts"][-1] < arrays["counts"][0]
-    assert arrays["energy"][-1] == pytest.approx(arrays["plateau"][-1], rel=0.05)
-
-
-def test_angles_close_with_the_derived_powers(small: Callable[[str], Any]) -> None:
-    request, arrays = small("angle_tails")
-    late = arrays["times"] > 50
-    powers = [float(arrays[f"{name}_power"]) for name in request["models"]]
-    assert np.isnan(powers[0]) and np.isfinite(powers[1:]).all()
-    for name, power in zip(request["models"], powers, strict=True):
-        if np.isfinite(power):
-            slope = np.polyfit(np.log(arrays["times"][late]), np.log(arrays[name][late]), 1)[0]
-            assert -slope == pytest.approx(power, rel=0.05), name
-
-
-def test_caps_hold_as_their_bounds_say(small: Callable[[str], Any]) -> None:
-    request, arrays = small("metastability")
-    t = arrays["times"]
-    closed = t >= arrays["closes"]
-    together = t <= arrays["stays"]
-    assert (closed & together).any()
-    assert np.all(arrays["spread"][:, closed & together] <= request["closed"])
-    assert np.all(arrays["furthest"][together] <= 2 * arrays["width"])
-
-
-def test_the_energy_is_what_its_dissipation_adds_up_to(small: Callable[[str], Any]) -> None:
-    request, arrays = small("energy")
-    for name in request["models"]:
-        energy = arrays[f"{name}_energy"]
-        assert np.ptp(energy) > 0.1 * energy[0]
-        np.testing.assert_allclose(arrays[f"{name}_identity"], energy, rtol=1e-6)
-
-
-def test_harmonics_grow_as_derived(small: Callable[[str], Any]) -> None:
-    _, arrays = small("harmonics")
-    np.testing.assert_allclose(arrays["measured"], arrays["derived"], rtol=1e-3)
-
-
-def test_a_film_has_a_picture_for_every_save(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from PIL import Image
-
-    short = staircase.REQUEST | {"tokens": 4, "times": [0.05, 1.0], "saves": 3}
-    monkeypatch.setattr(staircase, "REQUEST", short)
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = _run(capsys, "figure", "staircase", "--film", "--out", "results")
-    assert code == 0 and "staircase.gif" in out
-    assert Image.open(tmp_path / "results" / "staircase.gif").n_frames == 3
-    code, _, err = _run(capsys, "figure", "densities", "--film", "--out", "results")
-    assert code == 2 and "no film" in err

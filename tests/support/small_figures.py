@@ -1,0 +1,75 @@
+"""Figures at a small size, each computed once."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from derive.figures import (
+    angle_tails,
+    blow_up,
+    cone,
+    consensus,
+    correlation,
+    densities,
+    energy,
+    explosion,
+    finite_width,
+    harmonics,
+    limit_objects,
+    limiting_rank,
+    metastability,
+    staircase,
+    sweeps,
+)
+
+SMALL: dict[str, dict[str, Any]] = {
+    "correlation": {"width": 64, "depth": 32, "paths": 64},
+    "densities": {"width": 32, "depth": 8, "paths": 512, "bins": 20},
+    "sweeps": {"width": 16, "gammas": [0.2, 0.7], "taus": [0.5, 1.0], "paths": 256, "networks": 64},
+    "explosion": {"paths": 256, "t1": 1.0, "below": [0.25], "above": [0.9], "shown": [0.25, 0.9]}
+    | {"radii": [1e2, 1e6]},
+    "finite_width": {"widths": [8, 16], "networks": 512, "paths": 512, "dt": 1 / 64},
+    "limiting_rank": {"dims": [3], "draws": 12, "limit": 2000},
+    "cone": {
+        "models": {"softmax_closure": "softmax", "l2_closure": "L2"},
+        "clustering": cone.REQUEST["clustering"] | {"V": [[1, 0], [0, 1]], "saves": 4},
+        "blow_up": cone.REQUEST["blow_up"] | {"saves": 4},
+        "rings": {"0": 1, "0.8": 3},
+    },
+    "consensus": {
+        "tokens": [8, 12],
+        "dimension": 48,
+        "systems": [3, 1],
+        "betas": [0.5, 6.0],
+        "t1": 12.0,
+    }
+    | {"saves": 25},
+    "staircase": {"tokens": 8, "times": [0.05, 60.0], "saves": 24},
+    "angle_tails": {"t1": 100.0, "points": 400},
+    "limit_objects": {"dimensions": [1, 2, 3], "tokens": [6, 6, 6], "time": 8.0, "saves": 9},
+    "blow_up": {"systems": 3, "tokens": 6, "saves": 301},
+    "metastability": {"per_cap": 2, "angles": [0.0, 2.4], "beta": 6.0, "orders": 1.0}
+    | {"closed": 1e-4, "saves": 40},
+    "energy": {"tokens": 6, "t1": [2.0, 1.0], "intervals": 12},
+    "harmonics": {"tokens": 64, "betas": [1.0, 4.0], "degrees": [1, 3]},
+}
+#: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
+DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
+MODULES: dict[str, ModuleType] = {
+    "correlation": correlation,
+    "densities": densities,
+    "sweeps": sweeps,
+    "explosion": explosion,
+    "finite_width": finite_width,
+    "limiting_rank": limiting_rank,
+    "cone": cone,
+    "consensus": consensus,
+    "staircase": staircase,
+    "angle_tails": angle_tails,
+    "limit_objects": limit_objects,
+    "blow_up": blow_up,
+    "metastability": metastability,
+    "energy": energy,
+    "harmonics": harmonics,
+}
