@@ -149,7 +149,6 @@ def test_tokens_at_equal_angles_follow_the_reduced_equation(tmp_path, capsys):
         (("sphere_attention", "--angles", "-0.9", "--tokens", "5"), "between -0.25 and 1"),
         (("sphere_attention", "--param", "beta=-1"), "outside its range"),
         (("sphere_attention", "--t1", "0"), "positive, finite"),
-        (("noisy_sphere_attention",), "has noise"),
     ],
 )
 def test_a_flow_that_cannot_be_moved_says_why(tmp_path, capsys, words, said):

@@ -50,9 +50,9 @@ SOLVERS = {"path", "flow", "extremal", "terms", "normals"}
 
 
 def wrapper(function: Callable[..., Any]) -> bool:
-    """Whether a function of a module runs on the host: it returns what `results` defines."""
+    """Whether a function of a module runs on the host: it returns a record of the runtime's."""
     kind = get_type_hints(function).get("return")
-    return kind is not None and kind.__module__.endswith(".results")
+    return kind is not None and kind.__module__.startswith("derive.runtime.")
 
 
 def functions(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -77,7 +77,8 @@ def arguments(module: ModuleType, function: Callable[..., Any], m: int, dtype: A
     else:
         assert isinstance(spec, ControlModel), f"{module.__name__}: a model of an unknown method"
         known = of_control(spec, dtype)
-    return [known[name] for name in inspect.signature(function).parameters]
+    own = inspect.signature(function).parameters.values()
+    return [known[one.name] for one in own if one.default is one.empty]
 
 
 def _of_sde(
@@ -123,7 +124,8 @@ def of_flow(spec: FlowModel, dtype: Any) -> dict[str, Any]:
     tokens, square = struct((3, SMALL), dtype), struct((3, 3), dtype)
     own = {"x": tokens, "z": tokens, "R": square, "G": square}
     rows = dict.fromkeys(("masses", "theta"), struct((3,), dtype))
-    scalars = dict.fromkeys(("rho", "r", "n", "t", "d"), struct((), dtype))
+    names = ("rho", "r", "n", "t", "d", "g", "mass", "other")
+    scalars = dict.fromkeys(names, struct((), dtype))
     return own | rows | scalars | {"params": tuple_of(spec.params, spec.param_shapes, dtype)}
 
 

@@ -78,7 +78,7 @@ class Translator:
                 inner = f"({base})" if " " in base.strip() else base
                 base = f"{inner}[{','.join(words.split())}]"
             elif below:
-                base = f"{base}_{SUBSCRIPTS.get(words, words.replace(' ', ''))}"
+                base = f"{base}_{SUBSCRIPTS.get(words, self.subscript(words))}"
             elif words == "top":
                 base = f"{base}^T"
             elif not re.fullmatch(r"-1|\d+|\(\d+\)", words):
@@ -88,6 +88,12 @@ class Translator:
             else:
                 base = f"({base})^{words}" if braced and "[" not in base else f"{base}^{words}"
         return base
+
+    @staticmethod
+    def subscript(words):
+        """SymPy writes the n_k_ratio of a name as n_{k ratio}; indices stand without a gap."""
+        parts = words.split()
+        return "_".join(parts) if any(len(p) > 1 for p in parts) else "".join(parts)
 
     def is_entry(self, base, below, braced):
         """Letters below a name are its indices, but for sizes (n_k) and operators (P_ab)."""

@@ -20,7 +20,7 @@ import derive.runtime
 from derive.runtime.closures import entry as gaussian_closure
 from derive.runtime.closures import particle_system
 from derive.runtime.closures import solver as closure_solver
-from derive.runtime.common import adaptive
+from derive.runtime.common import adaptive, normal_nodes
 from derive.runtime.control import (
     continuation,
     creases,
@@ -105,6 +105,10 @@ def _fixed(module: ModuleType, m: int, kind: Any) -> Programs:
 
 def _path_keys(module: ModuleType, m: int, kind: Any) -> Programs:
     yield "", ensemble._path_keys, (struct((), jnp.int32), struct((PATHS,), jnp.uint32))
+
+
+def _factor(module: ModuleType, m: int, kind: Any) -> Programs:
+    yield "", normal_nodes._factor, (struct((m, m), kind),)
 
 
 def _networks(module: ModuleType, m: int, kind: Any) -> Programs:
@@ -405,6 +409,7 @@ SDE: dict[str, Callable[[ModuleType, int, Any], Programs]] = {
     "paths.ensemble.adaptive": _adaptive,
     "paths.ensemble.fixed": _fixed,
     "paths.networks._advance": _networks,
+    "common.normal_nodes._factor": _factor,
 }
 CLOSURE = {
     "closures.solver.advancing": _advancing,

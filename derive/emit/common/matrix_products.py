@@ -27,8 +27,8 @@ def matmul(
     if len(group) != 2 or len(dummies) != 1 or any(len(ix) != 2 for _, ix in group):
         return None
     (dummy,) = dummies
-    if len(legs) != 2:
-        return None
+    if len(legs) != 2 or any(dummy not in ix for _, ix in group):
+        return None  # a sum within one of the two is no product of matrices
     found: list[tuple[tuple[int, int], Matmul]] = []
     for (first, ix), (second, jx) in (group, group[::-1]):
         outer = tuple(next(i for i in pair if i != dummy) for pair in (ix, jx))

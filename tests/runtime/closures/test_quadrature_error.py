@@ -116,7 +116,7 @@ def test_cubature_is_over_what_the_velocity_sees() -> None:
     """Five dimensions, keys of three: the law of Qx has dimension 3, where tensor rules serve."""
     result, _ = built("normalised_sigmoid")
     assert result.through == (("Q", 2, 1),)
-    module, one, p, law = case("normalised_sigmoid", size=5)
+    module, one, p, law = case("normalised_sigmoid", size=5, scale=0.2)
     assert p.Q.shape[0] < 4
     with jax.enable_x64(True):
         assert float(value(module.rate_error, *law, p)) < 1e-10
