@@ -23,6 +23,7 @@ from derive.runtime.flows import components
 from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.specification import FlowModel
 
+TINY = float(np.finfo(float).tiny)
 WIDEST = (1 - np.sqrt(0.5)) / 2  # of caps: twice as wide, two of its tokens are at right angles
 NODES = 400  # of the time in which a cap closes, an integral over log(1 - r)
 
@@ -81,15 +82,15 @@ def metastability(
     at = spec.params(**given.params)
     with precision("float64"):
         leaks = [float(others(across, least, share, at)) for share in caps.sizes / n]
-    leaks = [np.inf if np.isnan(leak) else leak for leak in leaks]
+    # below what floats hold, the least that they do is a bound still
+    leaks = [np.inf if np.isnan(leak) else max(leak, TINY) for leak in leaks]
     outwards = np.sqrt(1 - (1 - 2 * caps.width) ** 2)
-    stays = min(caps.width / (leak * outwards) if leak > 0 else np.inf for leak in leaks)
+    stays = min(caps.width / (leak * outwards) for leak in leaks)
+    push = lambda r: inside(r, 1 / n, at)  # noqa: E731
     closes = 0.0
     for k, leak in enumerate(leaks):
-        low = caps.lowest(k)
-        if low < 1 - spread:
-            push = lambda r: inside(r, 1 / n, at)  # noqa: E731
-            closes = max(closes, _closing(push, leak, 1 - low, spread))
+        if caps.sizes[k] > 1:
+            closes = max(closes, _closing(push, leak, 1 - caps.lowest(k), spread))
     closes = closes if closes <= stays else np.inf
     return Metastability(found, caps.centres, caps.width, across, closes, stays)
 
@@ -140,10 +141,11 @@ class _Caps:
 
 
 def _closing(push: Callable[[Any], Any], leak: float, start: float, end: float) -> float:
-    """Time in which u = 1 - r falls from start to end, by its bound; inf where that is none."""
+    """Time in which u = 1 - r falls from start to end, by its bound; inf where that is none, or
+    where a u at the end might grow again."""
     z, w = np.polynomial.legendre.leggauss(NODES)
-    low, high = np.log(end), np.log(start)
-    u = np.exp((z + 1) / 2 * (high - low) + low)
+    low, high = np.log(end), np.log(max(start, end))
+    u = np.exp(np.append((z + 1) / 2 * (high - low) + low, low))
     square = u * (2 - u)
     with precision("float64"):
         pushes = np.asarray(push(1 - u), float)
@@ -151,7 +153,7 @@ def _closing(push: Callable[[Any], Any], leak: float, start: float, end: float) 
         rate = 2 * pushes * square - 2 * leak * np.sqrt(square)
     if not np.all(rate > 0):  # or no numbers, beyond what floats hold
         return np.inf
-    return float(np.sum(w / 2 * (high - low) * u / rate))
+    return float(np.sum(w / 2 * (high - low) * (u / rate)[:-1]))
 
 
 def _given(labels: Any, x: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import derive
 
@@ -110,3 +111,49 @@ def test_labels_that_are_none_are_refused(kernel, labels):
     x = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
     with pytest.raises(ValueError, match="numbers or words"):
         kernel.metastability(x, kernel.Params(beta=30.0), labels=labels)
+
+
+def test_both_times_are_those_of_the_stated_inequalities():
+    # r' >= 2 p(r) (1 - r^2) - 2 L sqrt(1 - r^2) integrated by another rule; the furthest token's
+    # way at L |P w|, both from the definition's softmax written out
+    beta, spread = 8.0, 1e-3
+    x = two_caps(2.4, 0.03)
+    kernel = derive.load("sphere_attention")
+    bound = kernel.metastability(x, kernel.Params(beta=beta), spread=spread)
+    half = np.arccos(1 - 2 * bound.width)
+    angle = np.arccos(bound.centres[0] @ bound.centres[1]) - 2 * half
+    far, near = np.exp(beta * np.cos(angle)), np.exp(beta * np.cos(2 * half))
+    leak = far / (far + near)  # two caps of equal mass
+    assert bound.stays == pytest.approx(bound.width / (leak * np.sin(half)), rel=1e-9)
+
+    def rate(_, r):
+        own = np.exp(beta * r)
+        push = own / (own + 5 * np.exp(beta))
+        return 2 * push * (1 - r**2) - 2 * leak * np.sqrt(1 - r**2)
+
+    def reached(_, r):
+        return r[0] - (1 - spread)
+
+    reached.terminal = True
+    times = []
+    for k in range(2):
+        own = x[bound.labels == k]
+        start = [(own @ own.T).min()]
+        if start[0] < 1 - spread:
+            way = solve_ivp(rate, (0, 1e4), start, events=reached, rtol=1e-10, atol=1e-12)
+            times.append(way.t[-1])
+    assert times
+    assert bound.closes == pytest.approx(max(times), rel=1e-6)
+
+
+def test_a_cap_that_is_closed_and_might_open_again_is_not_said_to_be_closed():
+    x = two_caps(1.6, 1e-5)  # all cosines above 1 - 1e-6, and a strong pull from outside
+    kernel = derive.load("sphere_attention")
+    assert kernel.metastability(x, kernel.Params(beta=1.0), spread=1e-6).closes == np.inf
+    assert kernel.metastability(x, kernel.Params(beta=40.0), spread=1e-6).closes == 0.0
+
+
+def test_pushes_below_what_floats_hold_are_no_eternity():
+    kernel = derive.load("sphere_attention")
+    bound = kernel.metastability(two_caps(2.4, 1e-3), kernel.Params(beta=2e3), spread=1e-3)
+    assert 1e290 < bound.stays < np.inf
