@@ -146,3 +146,25 @@ def test_overlaps_fall_as_derived_where_layers_are_sampled(maps, d):
         assert abs(value.mean() - target) < 5 * error + 3 / d, (value.mean(), error, target)
     # kappa of the other definition is far outside
     assert abs(fall.mean() + (3 - kappa) * cubic / 2) > 20 * fall.std() / np.sqrt(SAMPLES)
+
+
+def test_the_error_of_the_means_is_told():
+    import jax
+
+    import derive
+    from derive.runtime.common.fineness import finer
+
+    kernel = derive.load("homogenised_sphere_attention")
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        for m, beta in ((3, 1.0), (8, 30.0)):
+            x = rng.standard_normal((m, 64))
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            V, p = x @ x.T, kernel.Params(beta=beta, d=64.0)
+            told = float(kernel.drift_error(V, p))
+            found = np.asarray(kernel.drift(V, p))
+            with finer(16):
+                wanted = np.asarray(kernel.drift(V, p))
+            off = np.max(np.abs(found - wanted)) / np.max(np.abs(wanted))
+            assert off / 3 < told < 3 * off
+    assert told > 0.01  # many tokens with large scores: some percent, and it is said

@@ -173,7 +173,7 @@ def record(found: Homogenised, law: Law, traced: Trace) -> Step:
     worst = max(_off(one, law, traced) for one in found.moments)
     check = Check(f"C beside the mean of {DRAWS} attentions drawn by the graph", worst, 0.02)
     names = " and ".join(one.second.name for one in found.moments)
-    nodes = f"{names}: a mean over {2 * PAIRS} nodes of normals, within 2 % of its size"
+    nodes = f"{names}: a mean over {2 * PAIRS} nodes of normals; drift_error has what that leaves"
     return Step(
         "homogenise",
         "random attention times random values, of mean 0 and covariance C[a,b] delta[i,j] given X, "

@@ -7,6 +7,7 @@ arrays meet them through `over_nodes`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from statistics import NormalDist
 from typing import Any
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common.factor import psd_factor, tiles_factor
-from derive.runtime.common.fineness import fineness
+from derive.runtime.common.fineness import fineness, finer, largest
 from derive.runtime.common.ops import Tiles
 
 PAIRS = 2048
@@ -68,6 +69,15 @@ def normal_mean(values: Any) -> Any:
     if isinstance(values, Tiles):
         return Tiles.of(values.shape, lambda *i: jnp.mean(values.entries[i], axis=0))
     return values.mean(axis=0)
+
+
+def error_of_means(function: Callable[..., jax.Array], *arguments: Any) -> jax.Array:
+    """Distance of a function's matrices (..., m, m) to those by four times the nodes, relative to
+    the largest entry, (...,)."""
+    found = function(*arguments)
+    with finer(4):
+        better = function(*arguments)
+    return largest([(found - better, better)], [2])
 
 
 def psd_root(V: Any) -> Any:

@@ -36,6 +36,7 @@ from derive.verify.covariance_sde.text_layer import text_layer
 _SEED = 41
 _WIDTH = 37.0  # of the step and of the reduced layer: nothing is special about it
 BOUND_TO_RUNTIME = {
+    "drift_error",
     "noise",
     "simulate",
     "path",
