@@ -9,6 +9,7 @@ number, and a gate whose exponents vanish gives every key its share of the weigh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import sympy as sp
 
@@ -90,7 +91,7 @@ def _read(kind: str, indices: tuple[Index, ...], bodies: list[Expression]) -> tu
 
 
 def _constant(
-    kind: str, bodies: list[Expression], data: object, book: Book, shares: Tensor | None
+    kind: str, bodies: list[Expression], data: Any, book: Book, shares: Tensor | None
 ) -> Expression | None:
     """The value of a defined tensor over its indices where it needs no definition any more."""
     body, number = bodies[0], number_of(bodies[0])
@@ -108,7 +109,7 @@ def _constant(
     if kind == "reciprocal" and number != 0:
         return scalar(1 / number, body.free)
     if kind == "ridge":
-        rule, order = data  # type: ignore[misc]
+        rule, order = data
         return scalar(derivative_of(rule.body, order)(number), body.free)
     return None
 

@@ -15,7 +15,7 @@ Poles = tuple[tuple[sp.Expr, sp.Expr], ...]
 
 
 def poles(rate: sp.Expr, variable: sp.Symbol) -> Poles:
-    """(share, root): 1 / rate, of a polynomial with simple roots, is sum share / (variable - root)."""
+    """(share, root): 1 / rate, of simple roots, is the sum of share / (variable - root)."""
     roots = sp.roots(sp.Poly(rate, variable))
     if sum(roots.values()) != len(roots) or len(roots) != sp.degree(rate, variable):
         raise ValueError(f"{rate} has no simple roots in closed form")

@@ -60,6 +60,12 @@ class Levers:
     gate: Gate
     outputs: tuple[Tensor, ...]
 
+    @property
+    def vanishing(self) -> str:
+        """Where tokens see each other's mean alone, in words."""
+        names = ", ".join(t.name for t in self.scores)
+        return f"{names} vanish{'es' * (len(self.scores) == 1)}" if names else "all is as it is"
+
 
 def levers(velocity: Expression, names: Names, book: Book) -> Levers:
     """Raises Leaves with the reason."""
@@ -127,8 +133,8 @@ def _barycentre(uniform: Expression, scores: tuple[Tensor, ...], names: Names) -
             continue
         token, mass = kinds.pop(names.x), kinds.pop(names.mass)
         (matrix,) = kinds.values()
-        l, k = token.indices
-        if mass.indices != (l,) or l == names.s or names.i not in matrix.indices:
+        key, k = token.indices
+        if mass.indices != (key,) or key == names.s or names.i not in matrix.indices:
             continue
         if k in matrix.indices and matrix.tensor.kind == "constant":
             at = matrix.indices.index

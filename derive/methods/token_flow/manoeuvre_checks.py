@@ -75,7 +75,8 @@ def split_at(
     found: Manoeuvres, one: FlowInstance, names: Names, book: Book, c: float = THRESHOLD
 ) -> tuple[FlowInstance, np.ndarray]:
     """The instance under a split, and its alpha."""
-    alpha = on_home(names.model, generator(89, one.x.shape[1]).standard_normal(one.x.shape[1]))
+    d = one.x.shape[1]
+    alpha = on_home(names.model, generator(89, d).standard_normal((1, d)))[0]
     tensor = direction("alpha", names)
     values = split_values(found.levers, tensor, sp.Rational(str(c)))
     return steered(one, values, book, **{tensor.name: alpha}), alpha
@@ -171,8 +172,8 @@ def durations(found: Manoeuvres, names: Names, book: Book) -> Check:
         v = tangent(at_tokens(there, points))
         rates = (v @ omega) / (1 - np.tanh(u) ** 2)
         given = {START: 0.0, END: 1.0, K: k, KEPT: float(np.sqrt(1 - k * k)), H: h}
-        time = complex(found.pull_time.subs(given).evalf())
-        worst = max(worst, abs(float((weights / rates).sum()) / 2 / time - 1))
+        whole = complex(found.pull_time.subs(given).evalf())
+        worst = max(worst, abs(float((weights / rates).sum()) / 2 / whole - 1))
     worst = worst if np.isfinite(worst) else float("inf")
     return Check("the text's rates on the way, by quadrature", worst, BY_QUADRATURE)
 

@@ -30,18 +30,12 @@ def equations(found: Manoeuvres) -> dict[str, Any]:
 
 def step(found: Manoeuvres, names: Names, book: Book) -> Step:
     gate, mean = found.levers.gate, found.levers.barycentre
-    scores = ", ".join(t.name for t in found.levers.scores)
-    where = (
-        f"where {scores} vanish{'es' if len(found.levers.scores) == 1 else ''}"
-        if scores
-        else "at all parameters"
-    )
     outputs = ", ".join(f"-{t.name}" for t in found.levers.outputs)
-    U, b = gate.into.tensor.name, gate.offset.tensor.name
+    closed = f"{gate.into.tensor.name} = 0"
     split = (
-        f"split: {_value(mean, 'alpha alpha^T', shared(mean))}, {U} = 0, "
-        f"{_value(gate.offset, '1')}, {_value(gate.out, '-c alpha', shared(gate.out))}, the rest 0: "
-        "atanh <x, alpha> grows at <m, alpha> - c for all tokens of a law, m its mean; a law at "
+        f"split: {_value(mean, 'alpha alpha^T', shared(mean))}, {closed}, "
+        f"{_value(gate.offset, '1')}, {_value(gate.out, '-c alpha', shared(gate.out))}, the rest "
+        "0: atanh <x, alpha> grows at <m, alpha> - c for all tokens of a law, m its mean; a law at "
         "one point rests at <x, alpha> = c and leaves it on either side"
     )
     pull = (
@@ -53,7 +47,7 @@ def step(found: Manoeuvres, names: Names, book: Book) -> Step:
     pulled = worst_of((checks.pull(found, names, book), checks.kept(found, names, book)))
     said = (
         Fact(
-            f"{where}, tokens see the others' mean alone: no exponential is left",
+            f"where {found.levers.vanishing}, tokens see the others' mean alone",
             "manoeuvre",
             checks.uniform(found, names, book),
         ),
@@ -77,7 +71,7 @@ def step(found: Manoeuvres, names: Names, book: Book) -> Step:
     )
 
 
-def _value(lever: Lever, value: str, share: sp.Expr = sp.Integer(1)) -> str:
+def _value(lever: Lever, value: str, share: sp.Expr = sp.S.One) -> str:
     """A matrix and its value in words."""
     below = sp.simplify(lever.number / share)
     if below == 1:

@@ -104,12 +104,7 @@ def direction(wish: str, names: Names) -> Tensor:
     return Tensor(name, (names.model.state_dim,), "constant")
 
 
-def _number(symbol: sp.Symbol, names: Names) -> sp.Symbol:
-    """The symbol, as one that is no parameter of the definition."""
-    return sp.Dummy(symbol.name, real=True)
-
-
-def laid(lever: Lever, *pieces: Tensor, times: sp.Expr = sp.Integer(1)) -> Expression:
+def laid(lever: Lever, *pieces: Tensor, times: sp.Expr = sp.S.One) -> Expression:
     """The lever's value that has `pieces` in its coordinates and is shared over what is spare."""
     own = slots(lever.tensor)
     at = [k for k in (lever.out, lever.into) if k >= 0]
@@ -169,10 +164,10 @@ def _require_odd(velocity: Expression, found: Levers, names: Names, book: Book) 
 
 def _split(velocity: Expression, found: Levers, alpha: Tensor, names: Names, book: Book) -> sp.Expr:
     """The rate of <x, alpha> in z, m, c."""
-    c = _number(C_SPLIT, names)
+    c = sp.Dummy(C_SPLIT.name, real=True)  # no parameter of the definition
     moved = _moved(velocity, split_values(found, alpha, c), names, book)
-    a, i, l, k = names.s, names.i, fresh(COUNT), fresh(names.model.state_dim)
-    mean = collect((), [(sp.Integer(1), (names.mass[(l,)], names.x[l, k], alpha[(k,)]))])
+    a, i, key, k = names.s, names.i, fresh(COUNT), fresh(names.model.state_dim)
+    mean = collect((), [(sp.Integer(1), (names.mass[(key,)], names.x[key, k], alpha[(k,)]))])
     wanted = spread(plus(mean, scalar(-c)) * single(alpha[(i,)], (i,)), (a, i))
     _require_same(moved, wanted, "a split", names, book)
     known = [(mean, MEAN), *_products(names, {alpha: Z}, {(alpha, alpha): sp.Integer(1)})]
@@ -183,7 +178,7 @@ def _pull(
     velocity: Expression, found: Levers, omega: Tensor, z: Tensor, names: Names, book: Book
 ) -> tuple[sp.Expr, sp.Expr]:
     """The rates of <x, omega> and <x, z> in s, g, k, h."""
-    h = _number(H, names)
+    h = sp.Dummy(H.name, real=True)
     moved = _moved(velocity, pull_values(found.gate, omega, z, h), names, book)
     pairs = {(omega, omega): sp.Integer(1), (omega, z): K}
     known = _products(names, {omega: S, z: G}, pairs)

@@ -16,11 +16,20 @@ import numpy as np
 CORNER = 1e-7  # relative: a quadratic nearer to c E^2 or to a constant has no digits left here
 
 
+def vectors(**given: Any) -> list[Any]:
+    """Arrays of floating point, all of one shape (d,); raises ValueError where they are not."""
+    arrays = [v if isinstance(v, jax.Array) else np.asarray(v) for v in given.values()]
+    shapes = {np.shape(v) for v in arrays}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        told = ", ".join(f"{n} {np.shape(v)}" for n, v in zip(given, arrays, strict=True))
+        raise ValueError(f"vectors of one shape (d,) are needed, not {told}")
+    return [v if v.dtype.kind == "f" else v.astype(float) for v in arrays]
+
+
 def filled(shape: tuple[int, ...], value: Any, like: Any) -> Any:
-    """An array of that shape with `value`, which broadcasts, in a dtype that holds `like`."""
+    """An array of that shape with `value`, which broadcasts, in the dtype of `like`."""
     xp = _library(value, like)
-    dtype = xp.result_type(np.asarray(like).dtype if xp is np else like, xp.float32)
-    return xp.broadcast_to(xp.asarray(value, dtype), shape)
+    return xp.broadcast_to(xp.asarray(value, like.dtype), shape)
 
 
 def positive_part(value: Any) -> Any:
