@@ -77,7 +77,7 @@ def parts_of(result: TokenFlow) -> Parts:
 
 def _uniform(parts: Parts, result: TokenFlow, found: Manoeuvres) -> None:
     doc = (
-        f"Velocity (n, d) of tokens x (n, d) with masses (n,) of sum one where "
+        f"Velocity (n, d) of tokens x (n, d) with masses (n,) of sum one "
         f"{found.levers.vanishing}, tangent to the sphere; memory O(n d)."
     )
     given = {"x": "x", "mass": "masses"}

@@ -6,6 +6,7 @@ the velocity when they were derived.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import sympy as sp
@@ -22,6 +23,7 @@ from derive.methods.token_flow.result import TokenFlow
 
 WIDTH = sp.Symbol("width", positive=True, integer=True)
 SIZE = sp.Symbol("d", positive=True, integer=True)
+_FUNCTIONS = re.compile(r"\b(sqrt|exp|log|tanh|sin|cos)\(")  # of numbers, in their library
 TAKEN = {"alpha", "c", "omega", "z", "h", "width", "d"}
 Values = Mapping[Tensor, tuple[Lever, tuple[str, ...], sp.Expr]]
 
@@ -95,7 +97,8 @@ def _steering(
     made = ", ".join(f"{d}={d}" for d in directions)
     left = ", ".join(directions) + ("," if len(directions) == 1 else "")
     lines = [f"{left} = vectors({made})", f"d = {directions[0]}.shape[0]"]
-    parts.words |= {"vectors", "filled"}
+    fields = [_FUNCTIONS.sub(r'elementary("\1", ', text) for text in fields]
+    parts.words |= {"vectors", "filled", "elementary"}
     parts.kernels.append(
         Kernel(name, given, f"{doc}  {size}", lines, f"Params({', '.join(fields)})")
     )

@@ -44,7 +44,7 @@ OWN = frozenset(
 )
 #: words of `derive.runtime.flows.manoeuvres`
 OF_MANOEUVRES = frozenset(
-    ["filled", "positive_part", "time_by_roots", "time_of_exponentials", "vectors"]
+    ["elementary", "filled", "positive_part", "time_by_roots", "time_of_exponentials", "vectors"]
 )
 
 

@@ -63,20 +63,21 @@ class Levers:
     @property
     def vanishing(self) -> str:
         """Where tokens see each other's mean alone, in words."""
-        names = ", ".join(t.name for t in self.scores)
-        return f"{names} vanish{'es' * (len(self.scores) == 1)}" if names else "all is as it is"
+        return f"where {_vanishing(self.scores)}" if self.scores else "as it is"
+
+
+def _vanishing(tensors: tuple[Tensor, ...]) -> str:
+    return f"{', '.join(t.name for t in tensors)} vanish{'es' * (len(tensors) == 1)}"
 
 
 def levers(velocity: Expression, names: Names, book: Book) -> Levers:
     """Raises Leaves with the reason."""
     scores = tuple(sorted(_in_scores(velocity, names, book), key=lambda t: t.name))
     uniform = substituted(velocity, zeros(scores), book, names.mass)
-    for tensor in uniform.tensors():
-        if _of_pairs(tensor, names, book):
-            raise Leaves(
-                "tokens see each other by weights that no matrix makes equal: "
-                f"{told(collect(uniform.free, uniform.terms), names, book)}"
-            )
+    for term in uniform.terms:
+        if any(_of_pairs(f.tensor, names, book) for f in term[1]):
+            left = told(collect(uniform.free, [term]), names, book)
+            raise Leaves(f"tokens see each other by weights that no matrix makes equal: {left}")
     barycentre, gate = _barycentre(uniform, scores, names), _gate(uniform, names, book)
     return Levers(uniform, scores, barycentre, gate, _outputs(velocity, names, book))
 
@@ -139,7 +140,7 @@ def _barycentre(uniform: Expression, scores: tuple[Tensor, ...], names: Names) -
         if k in matrix.indices and matrix.tensor.kind == "constant":
             at = matrix.indices.index
             return Lever(matrix.tensor, number, at(names.i), at(k))
-    where = f"where {', '.join(t.name for t in scores)} vanish, " if scores else ""
+    where = f"where {_vanishing(scores)}, " if scores else ""
     raise Leaves(f"{where}no one matrix stands before the mean of the tokens")
 
 

@@ -29,51 +29,67 @@ def equations(found: Manoeuvres) -> dict[str, Any]:
 
 
 def step(found: Manoeuvres, names: Names, book: Book) -> Step:
-    gate, mean = found.levers.gate, found.levers.barycentre
+    """The findings, each with the text at the parameters that it names."""
     outputs = ", ".join(f"-{t.name}" for t in found.levers.outputs)
-    closed = f"{gate.into.tensor.name} = 0"
-    split = (
-        f"split: {_value(mean, 'alpha alpha^T', shared(mean))}, {closed}, "
-        f"{_value(gate.offset, '1')}, {_value(gate.out, '-c alpha', shared(gate.out))}, the rest "
-        "0: atanh <x, alpha> grows at <m, alpha> - c for all tokens of a law, m its mean; a law at "
-        "one point rests at <x, alpha> = c and leaves it on either side"
-    )
-    pull = (
-        f"pull: {_value(gate.into, 'rows z^T')}, {_value(gate.offset, '-h')}, "
-        f"{_value(gate.out, 'omega', shared(gate.out))}, the rest 0: tokens with <z, x> <= h rest, "
-        "others go to omega on great circles at relu(<z, x> - h) and keep C = "
-        f"{sp.sstr(found.kept)}, s = <x, omega>, g = <x, z>, k = <omega, z>"
-    )
+    split, pull = _in_words(found, names)
     pulled = worst_of((checks.pull(found, names, book), checks.kept(found, names, book)))
-    said = (
-        Fact(
-            f"where {found.levers.vanishing}, tokens see the others' mean alone",
-            "manoeuvre",
+    compared = (
+        (
+            f"{found.levers.vanishing}, tokens see the others' mean alone",
             checks.uniform(found, names, book),
         ),
-        Fact(split, "manoeuvre", checks.split(found, names, book)),
-        Fact(pull, "manoeuvre", pulled),
-        Fact(
+        (split, checks.split(found, names, book)),
+        (pull, pulled),
+        (
             f"{outputs}: minus the velocity, so that every manoeuvre is run backwards",
-            "manoeuvre",
             checks.reverse(found, names),
         ),
-        Fact(
-            "split_time from z0 to z1 = <x, alpha> of a law at one point and pull_time from u0 to "
-            "u1 = atanh <x, omega> of a token are durations in closed form",
-            "manoeuvre",
+        (
+            "split_time from z0 to z1 of a law at one point and pull_time from u0 to u1 of a token "
+            "are durations in closed form",
             checks.durations(found, names, book),
         ),
     )
+    said = tuple(Fact(words, "manoeuvre", check) for words, check in compared)
     rule = "values of parameters put into the velocity, projected; partial fractions"
-    return Step(
-        "manoeuvres", rule, equations(found), said, worst_of([f.check for f in said if f.check])
+    return Step("manoeuvres", rule, equations(found), said, worst_of([c for _, c in compared]))
+
+
+def _in_words(found: Manoeuvres, names: Names) -> tuple[str, str]:
+    """What a split and a pull are, in letters that are none of the definition's."""
+    model = names.model
+    taken = {m.data for m in model.matrices} | {p.name for p in model.params}
+    alpha, omega, z, c, h, m = (
+        f"{n}_0" if n in taken else n for n in ("alpha", "omega", "z", "c", "h", "m")
     )
+    gate, mean, x = found.levers.gate, found.levers.barycentre, model.state
+    U, offset, W = gate.into, gate.offset, gate.out
+    split = (
+        f"split: {_value(mean, f'{alpha} {alpha}^T', shared(mean))}, {U.tensor.name} = 0, "
+        f"{_value(offset, '1')}, {_value(W, f'{c} {alpha}', -shared(W))}, the rest 0: "
+        f"atanh <{x}, {alpha}> grows at <{m}, {alpha}> - {c} for all tokens of a law, {m} its "
+        f"mean; a law at one point rests at <{x}, {alpha}> = {c} and leaves it on either side"
+    )
+    pull = (
+        f"pull: {_value(U, f'rows {z}^T')}, {_value(offset, h, -sp.S.One)}, "
+        f"{_value(W, omega, shared(W))}, the rest 0: tokens with <{z}, {x}> <= {h} rest, others go "
+        f"to {omega} on great circles at relu(<{z}, {x}> - {h}) and keep C = "
+        f"{sp.sstr(found.kept)}, s = <{x}, {omega}>, g = <{x}, {z}>, k = <{omega}, {z}>"
+    )
+    return split, pull
 
 
 def _value(lever: Lever, value: str, share: sp.Expr = sp.S.One) -> str:
     """A matrix and its value in words."""
-    below = sp.simplify(lever.number / share)
-    if below == 1:
-        return f"{lever.tensor.name} = {value}"
-    return f"{lever.tensor.name} = {value} / {below if below.is_Atom else f'({below})'}"
+    top, below = sp.fraction(sp.simplify(share / lever.number))
+    sign = "-" if (top / below).could_extract_minus_sign() else ""
+    top, below = (sp.Abs(n) if n.is_number else n for n in (top, below))
+    if sign and not top.is_number and top.could_extract_minus_sign():
+        top = -top
+    front, behind = (
+        "" if n == 1 else sp.sstr(n) if n.is_Atom or n.is_Pow else f"({sp.sstr(n)})"
+        for n in (top, below)
+    )
+    return f"{lever.tensor.name} = {sign}{front}{' ' * bool(front)}{value}" + (
+        f" / {behind}" if behind else ""
+    )

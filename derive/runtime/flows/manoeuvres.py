@@ -32,6 +32,11 @@ def filled(shape: tuple[int, ...], value: Any, like: Any) -> Any:
     return xp.broadcast_to(xp.asarray(value, like.dtype), shape)
 
 
+def elementary(name: str, value: Any) -> Any:
+    """A function of numbers by name."""
+    return getattr(_library(value), name)(value)
+
+
 def positive_part(value: Any) -> Any:
     """The positive part of numbers or arrays."""
     return _library(value).maximum(value, 0)

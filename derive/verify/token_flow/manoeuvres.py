@@ -26,16 +26,17 @@ C = 0.3
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)
 #: z0, z1 for c = C: up, down, back; the last one meets c
 WAYS = np.array([[0.4, 0.9], [0.1, -0.8], [0.9, 0.5], [-0.2, 0.6]])
-#: u0, u1, k, C, h: two roots of either sign of C, none, nearly a double one, roots at 0 and at
-#: infinity, backwards, C = 0; the last three meet a gate that is closed at an end or on the way
+#: u0, u1, k, C, h: two roots of either sign of C, none, nearly a double one, roots at and near 0
+#: and infinity, backwards, C = 0; the last three meet a gate closed at an end or on the way
 PULLS = np.array(
     [
         [-0.5, 1.5, 0.6, 0.7, 0.2],
         [1.5, 2.5, 0.9, -0.4, 0.1],
         [-1.0, 2.0, 0.6, 0.5, -1.3],
         [-0.4, 1.2, 0.6, 0.8, -1.0 - 1e-9],
-        [-0.4, 1.2, -0.5, 0.7, 0.5],
-        [-0.4, 1.2, 0.5, 0.7, 0.5],
+        [-1.2, 0.2, -0.5, 0.7, 0.5],
+        [-0.2, 1.2, 0.5, 0.7, 0.5],
+        [0.0, 1.0, 0.5, -0.3, -0.45],
         [1.0, -0.5, 0.6, 0.7, 0.0],
         [0.5, 1.5, 1.0, 0.0, 0.2],
         [-1.5, 1.5, 0.6, 0.7, 0.5],
