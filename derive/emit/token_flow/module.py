@@ -100,6 +100,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             led="score" in result.equations,
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
             caps=not isinstance(result.caps, Absent),
+            steered=not isinstance(result.manoeuvres, Absent),
             clusters=result.noise is None and clusters_move(result),
         )
     )
@@ -121,7 +122,7 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out += [("frame", "frame_matrix"), ("score", "score_matrix")]
     if result.noise is not None:
         out.append(("noise_rate", "noise_rate"))
-    out += [(n, n) for n in ("uniform_velocity", "split", "pull", "reversed_piece") if n in names]
+    out += [(n, n) for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time") if n in names]
     if result.model.positional:
         out.append(("ordered", "True"))
     return out + bounded(result.model.params)

@@ -25,7 +25,8 @@ class FlowModel:
     `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
     `uniform_velocity(x, masses, params)`: (n, d), tangent, where the matrices of the scores vanish.
     `split(alpha, c)`, `pull(omega, z, h)`: parameters that move tokens by (<mean, alpha> - c) alpha
-    and by relu(<z, x> - h) omega; `reversed_piece(params)`: those of minus the velocity.
+    and by relu(<z, x> - h) omega; `reversed_piece(params)`: those of minus the velocity;
+    `pull_time(u0, u1, k, C, h)`: how long a pull takes a token from u0 to u1 = atanh <x, omega>.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -45,3 +46,4 @@ class FlowModel:
     split: Callable[..., Any] | None = None
     pull: Callable[..., Any] | None = None
     reversed_piece: Callable[..., Any] | None = None
+    pull_time: Callable[..., Any] | None = None

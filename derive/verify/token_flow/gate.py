@@ -38,6 +38,8 @@ BOUND_TO_RUNTIME = {
     "slow_motion",
     "metastability",
     "path",
+    "match",
+    "load_plan",
 }
 INTEGRATED = 1e-10  # relative, of means over the sphere
 

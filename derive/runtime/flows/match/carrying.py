@@ -15,7 +15,7 @@ import numpy as np
 from derive.runtime.flows.match.planes import between, highest, unit
 
 DIRECTIONS = 1500  # of caps
-DEEP = (0.1, 0.03, 0.01, 0.003, 0.001)  # least heights of a way above its gate
+DEEP = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)  # least heights of a way above its gate
 MOST = 6  # hops
 CLEAR = 0.25  # of the depth, from the others to the gate
 

@@ -13,7 +13,7 @@ from derive.runtime.flows.match.certificate import certify
 from derive.runtime.flows.match.laws import Laws, alike, laws
 from derive.runtime.flows.match.moving import TooLong
 from derive.runtime.flows.match.parting import NoSplit
-from derive.runtime.flows.match.pieces import Run
+from derive.runtime.flows.match.pieces import Closed, Run
 from derive.runtime.flows.match.plan import Plan, distances
 from derive.runtime.flows.match.spreading import Blocked
 from derive.runtime.flows.specification import FlowModel
@@ -112,7 +112,7 @@ def _built(
             share(3)(number_ + 1)
         if first is not None:
             run.pull(first.end, first.gate, first.time, -1, "return the targets", sign=-1)
-    except (NoSplit, carrying.NoWay, Blocked, TooLong) as why:
+    except (NoSplit, carrying.NoWay, Blocked, Closed, TooLong) as why:
         raise NoPlan(f"{why}; other seeds try other directions") from None
     return run
 

@@ -12,6 +12,10 @@ from derive.runtime.flows.match.moving import advance
 from derive.runtime.flows.specification import FlowModel
 
 
+class Closed(Exception):
+    """A pull that does not take all tokens there."""
+
+
 class Piece(NamedTuple):
     """`kind`: "split" and "unsplit" act on all tokens of a law alike, "pull" on a cap alone.
 
@@ -110,9 +114,12 @@ def longest(
     if not far.any() and np.all(s > 0):
         return 0.0
     s, g, across = s[far], g[far], across[far]
-    first, last = np.arctanh(np.clip(s, -1 + 1e-16, 1 - 1e-16)), np.log(2 / radius)
-    constant = (g - k * s) / across
-    return float(np.max(spec.pull_time(first, last, k, constant, h)))
+    # atanh s by the distance from the axis, which keeps its digits at the poles
+    first, last = np.sign(s) * np.arcsinh(np.abs(s) / across), np.log(2 / radius)
+    time = float(np.max(spec.pull_time(first, last, k, (g - k * s) / across, h)))
+    if not np.isfinite(time):
+        raise Closed("a gate is closed on a token's way")
+    return time
 
 
 def scaled(spec: FlowModel, params: Any, factor: float) -> Any:
