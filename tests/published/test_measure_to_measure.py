@@ -1,4 +1,4 @@
-"""What a split does is what its paper states (Measure-to-measure interpolation, arXiv 2411.04551)."""
+"""What a split does is what its paper states (arXiv 2411.04551)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from derive.theory.measure_to_measure import measure_to_measure
 
 
 def test_without_a_threshold_cosines_keep_their_signs():
-    """Lemma 3.3: <x, alpha>' = <m, alpha> (1 - <x, alpha>^2) for V = alpha alpha^T."""
+    """Measure-to-measure interpolation: <x, alpha>' = <m, alpha> (1 - <x, alpha>^2) for V = alpha alpha^T."""
     rate = derive(measure_to_measure).equations["split_rate"].subs(C_SPLIT, 0)
     assert sp.expand(rate - MEAN * (1 - Z**2)) == 0
