@@ -10,6 +10,6 @@ from derive.theory.measure_to_measure import measure_to_measure
 
 
 def test_without_a_threshold_cosines_keep_their_signs():
-    """Measure-to-measure interpolation: <x, alpha>' = <m, alpha> (1 - <x, alpha>^2) for V = alpha alpha^T."""
+    """<x, alpha>' = <m, alpha> (1 - <x, alpha>^2) for V = alpha alpha^T."""
     rate = derive(measure_to_measure).equations["split_rate"].subs(C_SPLIT, 0)
     assert sp.expand(rate - MEAN * (1 - Z**2)) == 0
