@@ -28,6 +28,7 @@ COMMANDS = (
     "mutate",
     "simulate",
     "sweep",
+    "match",
     "figure",
     "report",
     "export",

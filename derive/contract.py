@@ -65,6 +65,18 @@ class Simulation(Protocol):
         """Write arrays and a picture; the exit code."""
 
 
+class Matching(Protocol):
+    """What `derive match` does for the models of a method."""
+
+    default: str
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options; the command itself adds the model, whose default is `default`."""
+
+    def run(self, entry: Entry, options: argparse.Namespace) -> int:
+        """Write the plan and a picture; the exit code."""
+
+
 class Swept(Protocol):
     """A sweep that is ready to run.
 
@@ -128,7 +140,8 @@ class Method(Protocol):
     `word`: the decorator's name, which `derive list` shows and `derive new --kind` takes;
     `starter`: text of a definition that derives as it stands, NAME standing for its name;
     `views`: reports beside the equations, with what each shows; `simulation`: None where there is
-    none, and `instead` says what to do; `sweep` likewise, and `unswept`.
+    none, and `instead` says what to do; `sweep` likewise, and `unswept`;
+    `matching`: what `derive match` does, None where laws are not sent to targets.
     """
 
     word: str
@@ -136,6 +149,7 @@ class Method(Protocol):
     views: Mapping[str, str] = {}
     simulation: Simulation | None = None
     sweep: Sweep | None = None
+    matching: Matching | None = None
 
     def trace(self, definition: Any) -> Any:
         """The definition run on symbols.  Raises DefinitionError with the place."""

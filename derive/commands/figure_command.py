@@ -6,11 +6,8 @@ Its arrays are kept in the folder `cache` beside it, so that drawing again is in
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
 
 from derive.entry import generated_folder
 from derive.errors import RequestError
@@ -75,28 +72,13 @@ def run(options: argparse.Namespace) -> int:
     files = [shown(target), f"{shown(file)}{' (was there)' if kept else ''}"]
     if options.film and chosen.film is not None:
         gif = options.out / f"{options.name}.gif"
+        from derive.figures import gif as movie
+
         frames = chosen.film(chosen.request, arrays)
-        write_whole(gif, lambda stream: _gif(stream, frames))
+        write_whole(gif, lambda stream: movie.write(stream, frames))
         files.insert(1, shown(gif))
     print("\n".join(files))
     return 0
-
-
-def _gif(stream: IO[bytes], figures: Iterable[Any]) -> None:
-    """Pictures as an animated GIF, fourteen a second, the last one for two seconds."""
-    import matplotlib.pyplot as plt
-    from PIL import Image
-
-    frames = []
-    for figure in figures:
-        held = io.BytesIO()
-        figure.savefig(held, dpi=90, format="png")
-        plt.close(figure)
-        frames.append(Image.open(held).convert("P", palette=Image.Palette.ADAPTIVE))
-    times = [70] * (len(frames) - 1) + [2000]
-    frames[0].save(
-        stream, format="gif", save_all=True, append_images=frames[1:], duration=times, loop=0
-    )
 
 
 def _whole(chosen, report):  # type: ignore[no-untyped-def]

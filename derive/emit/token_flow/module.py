@@ -122,7 +122,11 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out += [("frame", "frame_matrix"), ("score", "score_matrix")]
     if result.noise is not None:
         out.append(("noise_rate", "noise_rate"))
-    out += [(n, n) for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time") if n in names]
+    out += [
+        (n, n)
+        for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time")
+        if n in names
+    ]
     if result.model.positional:
         out.append(("ordered", "True"))
     return out + bounded(result.model.params)

@@ -7,7 +7,7 @@ from typing import Any
 
 from derive.contract import Figure
 from derive.kinds.rooms import InRooms
-from derive.kinds.token_flow import simulation, sweep
+from derive.kinds.token_flow import matching, simulation, sweep
 from derive.kinds.token_flow.starter import STARTER
 
 FIGURES = {
@@ -18,6 +18,7 @@ FIGURES = {
     "harmonics": "growth of the uniform law's harmonics, derived and of tokens",
     "angle_tails": "how equal angles close, by scheme of normalisation",
     "limit_objects": "in space: polytope, hyperplanes and leaders in 1, 2, 3 and 128 dimensions",
+    "match": "one theta(t) that sends three overlapping clouds to three rings (has a film)",
     "blow_up": "in space: tokens that go to infinity, and the times that are told",
 }
 
@@ -27,6 +28,7 @@ class TokenFlows(InRooms):
     starter = STARTER
     simulation = simulation
     sweep = sweep
+    matching = matching
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.flows.model import trace_flow

@@ -45,7 +45,9 @@ def systems(spec: FlowModel, x0: Any, params: Any, project: bool) -> Systems:
 
 def on_sphere(name: str, x: np.ndarray, project: bool, rounding: float = ROUNDED) -> np.ndarray:
     if x.shape[-1] < 2:
-        raise ValueError(f"{name} has one entry a token: the sphere of that dimension is two points")
+        raise ValueError(
+            f"{name} has one entry a token: the sphere of that dimension is two points"
+        )
     lengths = np.linalg.norm(x, axis=-1)
     off = np.abs(lengths - 1)
     if not project and np.max(off) > rounding:
@@ -57,7 +59,9 @@ def on_sphere(name: str, x: np.ndarray, project: bool, rounding: float = ROUNDED
         )
     if np.min(lengths) == 0:
         where = np.unravel_index(np.argmin(lengths), lengths.shape)
-        raise ValueError(f"{name}{place(where)} is zero and has no direction to project on the sphere")
+        raise ValueError(
+            f"{name}{place(where)} is zero and has no direction to project on the sphere"
+        )
     return x / lengths[..., None]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from derive.methods.token_flow.derivation import derive
-from derive.methods.token_flow.result import TokenFlow
+from derive.methods.token_flow.result import Absent, TokenFlow
 from derive.notation.flows.model import FlowDefinition
 from derive.verify.common.compare import load_module
 from derive.verify.common.facts import facts
@@ -22,6 +22,7 @@ from derive.verify.token_flow.gate import gate
 from derive.verify.token_flow.invariants import invariants
 from derive.verify.token_flow.kernel import kernel
 from derive.verify.token_flow.limit_objects import limit_objects
+from derive.verify.token_flow.matching import matching
 from derive.verify.token_flow.mutants import mutants
 from derive.verify.token_flow.noisy import noisy
 from derive.verify.token_flow.second_route import second_route
@@ -46,6 +47,8 @@ def climb(model: FlowDefinition, file: Path, level: str) -> Iterator[tuple[Token
         todo.append(lambda: noisy(result, module))
     if "score" in result.equations:
         todo.append(lambda: limit_objects(result, module))
+    if not isinstance(result.manoeuvres, Absent):
+        todo.append(lambda: matching(result, module))
     todo.append(lambda: mutants(result))
     for rung in todo:
         yield result, rung()

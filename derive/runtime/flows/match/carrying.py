@@ -1,9 +1,9 @@
 """Gathered laws carried to their places, one after the other, through caps that hold no other law.
 
-A gate relu(<z, x> - h) is open on a cap; where all other laws lie outside it, a pull in it moves one
-law along a great circle and leaves the others at rest, exactly.  From where a law is to where it
-shall be it hops through as few such caps as many directions z allow; in each, h is as low as the
-others let it.
+A gate relu(<z, x> - h) is open on a cap; where all other laws lie outside it, a pull in it moves
+one law along a great circle and leaves the others at rest, exactly.  From where a law is to where
+it shall be it hops through as few such caps as many directions z allow; in each, h is as low as
+the others let it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def order(starts: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> lis
     return out
 
 
-def _next(
-    left: list[int], points: np.ndarray, ends: np.ndarray, rng: np.random.Generator
-) -> int:
+def _next(left: list[int], points: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> int:
     """The first that one deep cap takes there, or that of the fewest hops."""
     costs, why = [], ""
     for law in left:
@@ -120,6 +118,10 @@ def _shortest(
         best = max(hops, key=lambda hop: hop.depth)
         if best.depth >= least:
             return [_widened(start, best, others)]
+    h = np.maximum(h, 0.0)  # arcs between points of half a sphere or less stay in it
+    caps = (z, h)
+    inner = np.where(h + least < 1, np.arccos(np.clip(h + least, -1, 1)), -np.inf)
+    first, last = at(start), at(end)
     angles = np.arccos(np.clip(z @ z.T, -1, 1))
     meet = angles < inner[:, None] + inner[None, :]
     before = np.where(first, -1, -2)  # -1: reached from the start; -2: not reached
@@ -130,7 +132,8 @@ def _shortest(
         depth = inner[front]
         new = np.flatnonzero((before == -2) & meet[front].any(0))
         # into each new cap from that which overlaps it most
-        overlap = np.where(meet[np.ix_(front, new)], depth[:, None] - angles[np.ix_(front, new)], -9)
+        pairs = np.ix_(front, new)
+        overlap = np.where(meet[pairs], depth[:, None] - angles[pairs], -9)
         before[new] = front[overlap.argmax(0)]
         ends = new[last[new]]
         if len(ends):
@@ -170,8 +173,8 @@ def _shared(z: np.ndarray, h: float, other: np.ndarray, k: float) -> np.ndarray:
     """The point between two centres that is as deep in the one cap as in the other."""
     angle = float(np.arccos(np.clip(z @ other, -1, 1)))
     s = np.linspace(0, 1, 65)
-    arc = (np.sin((1 - s) * angle)[:, None] * z + np.sin(s * angle)[:, None] * other) / np.sin(angle)
-    return unit(arc[np.minimum(arc @ z - h, arc @ other - k).argmax()])
+    arc = unit(np.sin((1 - s) * angle)[:, None] * z + np.sin(s * angle)[:, None] * other)
+    return np.asarray(arc[np.minimum(arc @ z - h, arc @ other - k).argmax()])
 
 
 def _hop(start: np.ndarray, end: np.ndarray, z: np.ndarray, h: float) -> Hop:

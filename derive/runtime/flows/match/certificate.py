@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common.precision import precision
+from derive.runtime.common.progress import Progress
 from derive.runtime.flows.match.distances import w2, worst
 from derive.runtime.flows.match.laws import Laws
 from derive.runtime.flows.match.plan import Plan, distances
@@ -18,7 +19,12 @@ SECOND = 1e-10  # tolerance of the second replay
 FEW = 32  # tokens on which the attention is evaluated
 
 
-def certify(plan: Plan, seed: int = 0, fresh: Laws | None = None) -> dict[str, Any]:
+def certify(
+    plan: Plan,
+    seed: int = 0,
+    fresh: Laws | None = None,
+    report: Progress = lambda share: None,
+) -> dict[str, Any]:
     """Findings by name, all from replays from the given laws.
 
     `fresh`: other tokens of the same laws; without, twice the tokens are drawn around the given
@@ -26,13 +32,17 @@ def certify(plan: Plan, seed: int = 0, fresh: Laws | None = None) -> dict[str, A
     """
     rng = np.random.default_rng(seed)
     first = plan.run(plan.inputs)
+    report(0.2)
     second = plan.run(plan.inputs, SECOND)
+    report(0.4)
     to_target, farthest = distances(first, plan.targets)
     more = doubled(plan.inputs, rng) if fresh is None else fresh
     arrived = plan.run(more)
     again, far_again = distances(arrived, plan.targets)
+    report(0.7)
     other = _uniform(plan.inputs, rng)
     ends = plan.run(other)
+    report(0.9)
     nearest = [_nearest(ends, k, plan.targets) for k in range(2)]
     return {
         "W_2 to each target": to_target,

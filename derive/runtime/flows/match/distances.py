@@ -22,9 +22,12 @@ def w2(x: np.ndarray, p: np.ndarray, y: np.ndarray, q: np.ndarray) -> float:
     if len(x) > DENSE or len(y) > DENSE:
         raise ValueError(f"W_2 of {len(x)} and {len(y)} tokens needs a matrix of that size; thin")
     cost = ((x[:, None] - y[None]) ** 2).sum(-1)  # not 2 - 2 <x, y>: small distances keep digits
-    if len(x) != len(y) and np.ptp(p) < 1e-14 and np.ptp(q) < 1e-14 and not max(
-        len(x), len(y)
-    ) % min(len(x), len(y)):  # equal masses that split evenly
+    if (
+        len(x) != len(y)
+        and np.ptp(p) < 1e-14
+        and np.ptp(q) < 1e-14
+        and not max(len(x), len(y)) % min(len(x), len(y))
+    ):  # equal masses that split evenly
         times = (max(len(x), len(y)) // len(x), max(len(x), len(y)) // len(y))
         cost = np.repeat(np.repeat(cost, times[0], axis=0), times[1], axis=1)
     elif len(x) != len(y) or np.ptp(p) > 1e-14 or np.ptp(q) > 1e-14:

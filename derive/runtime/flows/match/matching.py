@@ -19,6 +19,7 @@ from derive.runtime.flows.match.spreading import Blocked
 from derive.runtime.flows.specification import FlowModel
 
 FINEST = 1e-9  # a plan's restoration errors are above that
+PLANNED = 0.6  # of the work, about: the rest is replays
 SHARE = 0.02  # of the tolerance, that tokens stop at from where they shall be
 
 
@@ -65,7 +66,7 @@ def match(
     reached, _ = distances(run.laws, other)
     _require(reached, run.restored, tolerance)
     plan = Plan(spec, tuple(run.pieces), first, last, tolerance, run.restored)
-    plan.findings.update(certify(plan, seed))
+    plan.findings.update(certify(plan, seed, report=lambda s: report(PLANNED + (1 - PLANNED) * s)))
     report(1.0)
     _require(plan.findings["W_2 to each target"], run.restored, tolerance)
     return plan
@@ -93,7 +94,7 @@ def _built(
     diracs = bool(np.all(targets.counts == 1))
     radius = SHARE * tolerance
     stages = 2 if diracs else 4
-    share = lambda stage: lambda k: report((stage + k / count) / (stages + 0.5))  # noqa: E731
+    share = lambda stage: lambda k: report(PLANNED * (stage + k / count) / stages)  # noqa: E731
     try:
         if diracs:
             planning.kick(run, rng)

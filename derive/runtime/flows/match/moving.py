@@ -6,7 +6,6 @@ A law is one system, its masses are parameters of its own, so that all laws move
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class TooLong(Exception):
 
 @functools.lru_cache(maxsize=16)
 def with_masses(spec: FlowModel) -> FlowModel:
-    """The flow whose attention weighs all tokens by their masses; these are a parameter, `masses`."""
+    """The flow in which all tokens are weighed by their masses; these are a parameter, `masses`."""
     inner, names = spec.uniform_velocity, spec.params._fields
     assert inner is not None
 
@@ -68,11 +67,9 @@ def advance(spec: FlowModel, laws: Laws, params: Any, t: float, rtol: float = 1e
         to_target(task, flight, float(t), lambda share: None)
     if np.any(flight.status != RUNNING):
         raise TooLong(f"a piece of length {t:.3g} takes more than {STEPS} steps")
-    x = np.moveaxis(flight.state[0], -1, 0)
+    x = np.moveaxis(np.asarray(flight.state[0]), -1, 0)
     return laws.at(x / np.linalg.norm(x, axis=-1, keepdims=True))
 
 
 def _arrays(params: Any) -> dict[str, np.ndarray]:
     return {n: np.asarray(v, float) for n, v in zip(params._fields, params, strict=True)}
-
-

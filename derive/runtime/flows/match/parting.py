@@ -1,9 +1,9 @@
 """Splits that part one law from all others, chosen so that undoing them keeps the digits.
 
-Under a split x' = (<m, a> - c) P_x a all tokens of a law are shifted by one number along a: with
-u = artanh <x, a>, u' = <m, a> - c.  A law with <m, a> below c goes towards -a, the others towards a,
-whatever their supports share.  When they are apart a gate is open on the one law alone, a pull acts
-on it, and the same split backwards returns all others to where they were.
+Under a split all tokens of a law are shifted by one number along a direction a: u = artanh <x, a>
+grows at <m, a> - c (the model's derivation).  A law with <m, a> below c goes towards -a, the others
+towards a, whatever their supports share.  When they are apart a gate is open on the one law alone,
+a pull acts on it, and the same split backwards returns all others to where they were.
 
 Order and directions are chosen among many by what the rounding grows by on the way back: the
 largest shift of the others.  A law that has been gathered is parked near one free direction, on the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,11 +70,17 @@ class Plan:
             found[stage(p)] = found.get(stage(p), 0) + 1
         return found
 
+    def states(self, given: Laws | None = None, rtol: float = 1e-12) -> Iterator[Laws]:
+        """Laws (None: the inputs) at the end of every piece."""
+        state = self.inputs if given is None else given
+        for piece in self.pieces:
+            state = advance(self.spec, state, piece.params, piece.duration, rtol)
+            yield state
+
     def run(self, given: Laws, rtol: float = 1e-12) -> Laws:
         """Laws moved through all pieces."""
-        for piece in self.pieces:
-            given = advance(self.spec, given, piece.params, piece.duration, rtol)
-        return given
+        *_, last = self.states(given, rtol)
+        return last
 
     def apply(self, x: Any, masses: Any = None, *, rtol: float = 1e-12) -> np.ndarray:
         """Tokens (n, d) of one law, with masses (n,), at the end of the plan, (n, d)."""
@@ -159,8 +165,7 @@ def distances(reached: Laws, targets: Laws) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _array(x: np.ndarray) -> str:
-    rows: Sequence[Any] = np.atleast_2d(x)
-    body = " \\\\ ".join(" & ".join(f"{v:.4g}" for v in row) for row in rows)
+    body = " \\\\ ".join(" & ".join(f"{v:.4g}" for v in row) for row in np.atleast_2d(x))
     return f"\\begin{{pmatrix}} {body} \\end{{pmatrix}}"
 
 

@@ -41,9 +41,7 @@ def highest(x: np.ndarray, end: np.ndarray, a: np.ndarray) -> np.ndarray:
     return highest_of(height, goal, cosine, sine)
 
 
-def highest_of(
-    height: np.ndarray, goal: float, cosine: np.ndarray, sine: np.ndarray
-) -> np.ndarray:
+def highest_of(height: np.ndarray, goal: float, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
     """The same from <a, x>, <a, end> and the arcs' cosines and sines.
 
     On the arc the height is `height` cos t + `slope` sin t, t from 0 to the arc's length.

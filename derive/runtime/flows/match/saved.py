@@ -55,8 +55,10 @@ def load_plan(spec: FlowModel, path: str | Path) -> Plan:
             zip(words["kinds"], words["durations"], words["laws"], words["words"], strict=True)
         )
     )
-    laws = [Laws(*(held[f"{name}_{f}"] for f in Laws._fields)) for name in ("inputs", "targets")]
+    first, last = (
+        Laws(*(held[f"{name}_{f}"] for f in Laws._fields)) for name in ("inputs", "targets")
+    )
     findings: dict[str, Any] = {
         k: np.array(v) if isinstance(v, list) else v for k, v in words["findings"].items()
     }
-    return Plan(spec, pieces, *laws, words["tolerance"], words["restored"], findings)
+    return Plan(spec, pieces, first, last, words["tolerance"], words["restored"], findings)

@@ -71,7 +71,7 @@ def _opened(
     widest = max(float(np.linalg.norm(tokens - place, axis=1).max()), TINY)
     if len(left) < 2 or widest > aim / CLOSE:
         return place
-    room = min(1.0, float(np.linalg.norm(others - place, axis=1).min()))
+    room = float(np.linalg.norm(others - place, axis=1).min(initial=1.0))
     h = float(np.cos(room / 2))
     aim = min(aim, OPENED * room)
     if aim > widest:
@@ -107,7 +107,7 @@ def _slice(
     tilts = 0.3 * np.linalg.norm(normal) * unit(tilts)
     for z in (unit(normal), *unit(unit(normal) + tilts)):
         taken, h, gap = _above(tokens @ z, weights, share, depth_of(z))
-        depth, top = float(atom @ z) - h, float((obstacles @ z).max())
+        depth, top = float(atom @ z) - h, float((obstacles @ z).max(initial=-1.0))
         if depth > 0.3 * depth_of(unit(normal)) and top <= h - CLEAR * depth and gap > best[0]:
             best = (gap, (atom, (z, h), taken))
     if best[1] is None:
