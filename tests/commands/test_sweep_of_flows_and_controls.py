@@ -67,6 +67,7 @@ def test_a_flow_moves_at_every_point(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert np.isfinite(times).all() and len(set(times)) == 3
 
 
+@pytest.mark.slow  # quick: the times of the flow above, each against a finer record
 def test_tokens_that_never_agree_have_no_time_of_consensus(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,7 +158,11 @@ PURE = {
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [(name, "float64") for name in PURE] + [(n, "float32") for n in PURE if n != "extremal"],
+    [
+        *((name, "float64") for name in PURE),
+        ("flow", "float32"),
+        *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in ("path", "path by Euler")),
+    ],
 )
 def test_pure_solvers_and_their_slopes_call_no_library(name: str, dtype: str) -> None:
     """An extremal holds its numbers in float64, whatever it is given, and needs x64."""
