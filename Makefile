@@ -8,9 +8,10 @@ PYTHON ?=
 QUICK := tests/test_package.py tests/test_contract.py tests/calculus tests/notation tests/emit/common
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3 python3.13 python3.11)
 BIN := .venv/bin
-# Tests run on as many cores as there are; the tests of one file share what they set up.
+# Tests run on as many cores as there are; the tests of one file share what they set up, and
+# tests/conftest.py says which files come first.
 WORKERS ?= auto
-SPREAD := -n $(WORKERS) --dist loadfile
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 

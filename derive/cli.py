@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 or 2.  Without arguments those of this process are taken, and
     what concerns the process (streams, signals) is set up."""
     if argv is None:
+        gc.set_threshold(50_000, 20, 50)  # terms are many, and few of them are in cycles
         return process.run(lambda: _answered(sys.argv[1:]))
     return _answered(argv)
 

@@ -14,6 +14,8 @@ from typing import Any
 import sympy as sp
 from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
 
+from derive.calculus.arrays import broadcasting
+from derive.calculus.arrays.broadcasting import Part, Product, Way, role
 from derive.errors import RequestError
 from derive.face.symbols import plain
 from derive.notation.common.arrays import Array, Shape, show_shape, walk
@@ -73,18 +75,28 @@ class GraphMatrices:
         return plus(first, second)
 
     def _spread(self, array: Array, shape: Shape) -> Any:
-        """The array at a larger shape, NumPy's rule."""
-        value = self.done[array]
-        if len(shape) == array.ndim == 0 or array.shape == shape:
-            return value
+        """The array at a larger shape."""
+        if array.shape == shape:
+            return self.done[array]
         rows, columns = _sides(shape)
         if not array.ndim:
-            return times(value, sp.OneMatrix(rows, columns))
-        if array.ndim < len(shape):  # a vector lies along the last axis
-            value = self._turned(value)
-        if value.shape[0] != rows:
-            value = times(sp.OneMatrix(rows, 1), value)
-        return value if value.shape[1] == columns else times(value, sp.OneMatrix(1, columns))
+            return times(self.done[array], sp.OneMatrix(rows, columns))
+        if role(array.shape, len(shape)) == "number":
+            return times(sp.OneMatrix(rows, 1), self.done[array], sp.OneMatrix(1, columns))
+        return self._product(broadcasting.spread(array, shape), rows, columns)
+
+    def _product(self, parts: Product, rows: Any = None, columns: Any = None) -> Any:
+        """`rows`, `columns`: the lengths of a column and of a row of ones."""
+        return times(*(self._part(p, rows, columns) for p in parts))
+
+    def _part(self, part: Part, rows: Any, columns: Any) -> Any:
+        way, array = part
+        if array is None:
+            return sp.OneMatrix(rows, 1) if way is Way.ONES else sp.OneMatrix(1, columns)
+        value = self.done[array]
+        lies = way is Way.DIAGONAL and value.shape[0] == 1
+        upright = self._turned(value) if way is Way.TURNED or lies else value
+        return sp.DiagMatrix(upright) if way is Way.DIAGONAL else upright
 
     def _turned(self, value: Any) -> Any:
         return value if value in self.symmetric else transposed(value)
@@ -93,40 +105,26 @@ class GraphMatrices:
         (first, a), (second, b) = ((x, self.done[x]) for x in array.args)
         if not first.ndim or not second.ndim:
             return times(a, b)
-        if first.shape == second.shape:
-            return sp.HadamardProduct(a, b)
-        if array.ndim == 2:
-            for one, whole in ((first, second), (second, first)):
-                if whole.shape == array.shape and 1 in (*(1,) * (2 - one.ndim), *one.shape):
-                    return self._scaled(one, whole)
+        parts = broadcasting.multiplied(array)
+        if parts is not None:
+            return self._product(parts)
         return sp.HadamardProduct(*(self._spread(x, array.shape) for x in array.args))
 
-    def _scaled(self, vector: Array, matrix: Array) -> Any:
-        """Rows or columns of a matrix times the entries of a vector."""
-        value, whole = self.done[vector], self.done[matrix]
-        if vector.ndim == 2 and vector.shape[1] == 1 != matrix.shape[1]:
-            return times(sp.DiagMatrix(value), whole)
-        return times(whole, sp.DiagMatrix(value if vector.ndim == 1 else self._turned(value)))
-
     def _of_matmul(self, array: Array) -> Any:
-        (first, a), (second, b) = ((x, self.done[x]) for x in array.args)
-        if first.ndim == 2:
-            return times(a, b)
-        return times(self._turned(b), a) if second.ndim == 2 else inner(a, b)
+        if not array.ndim:
+            return inner(*self._args(array))
+        return self._product(broadcasting.contracted(array))
 
     def _of_transpose(self, array: Array) -> Any:
         return self._turned(self._args(array)[0])
 
     def _of_sum(self, array: Array) -> Any:
-        (summed,), (axis, keepdims) = array.args, array.data
+        (summed,), (axis, _) = array.args, array.data
         value = self.done[summed]
         rows, columns = value.shape
-        if axis == 1:
-            return times(value, sp.OneMatrix(columns, 1))
-        if keepdims:
-            return times(sp.OneMatrix(1, rows), value)
-        if summed.ndim == 2:
-            return times(self._turned(value), sp.OneMatrix(rows, 1))
+        if array.ndim:
+            length = columns if axis == 1 else rows
+            return self._product(broadcasting.summed(array), length, length)
         product = _sum_of_product(summed)
         if product is not None:
             return inner(*(self.done[a] for a in product))

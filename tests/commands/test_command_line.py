@@ -108,13 +108,13 @@ def test_show_latex_is_a_document_that_compiles(
 def test_build_writes_the_committed_module_and_then_leaves_it_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    out = tmp_path / "new" / "folder"
-    code, _, err = _run(capsys, "build", MODEL, "--out", out)
+    out, model = tmp_path / "new" / "folder", "linear_closure"
+    code, _, err = _run(capsys, "build", model, "--out", out)
     assert code == 0 and "written" in err
-    file = out / f"{MODEL}.py"
-    assert file.read_bytes() == (generated_folder() / f"{MODEL}.py").read_bytes()
+    file = out / f"{model}.py"
+    assert file.read_bytes() == (generated_folder() / f"{model}.py").read_bytes()
     before = file.stat().st_mtime_ns
-    code, _, err = _run(capsys, "build", MODEL, "--out", out)
+    code, _, err = _run(capsys, "build", model, "--out", out)
     assert code == 0 and "unchanged" in err
     assert file.stat().st_mtime_ns == before
     assert [f.name for f in out.iterdir()] == [file.name]

@@ -297,15 +297,15 @@ def mine(X):
     A = {2}
     return {3}sqrt(1 - {0}**2) * X + {4} * {0} * A @ X @ W_V / sqrt(n)
 """
-MIXINGS = ["eye(m) + softmax(logits / ({1} * sqrt(n * n_k))) - 1 / m"]
-MIXINGS += ["eye(m) + logits * sqrt({1}) / sqrt(n * n_k)"]
+MIXINGS = ["eye(m) + logits * sqrt({1}) / sqrt(n * n_k)"]
+MIXINGS += ["eye(m) + softmax(logits / ({1} * sqrt(n * n_k))) - 1 / m"]
 MIXINGS += ["eye(m) + 2 * softmax(logits / ({1} * sqrt(n * n_k))) - 2 / m"]
 NAMES = ["gamma", "beta", "matrix", "eye_", "scalar", "V_V", "key", "root", "lambda_", "E", "S"]
 NAMES += ["I", "pi", "part", "noise", "drift", "np", "jnp", "x", "Q", "runtime", "MODEL"]
 NAMES += ["V_sum", "half", "params", "vector"]
 
 
-@drawn(36, 2, 18)
+@drawn(36, 1, 36)
 @given(
     st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
     st.sampled_from(MIXINGS),

@@ -74,7 +74,11 @@ def test_an_interrupted_simulation_writes_nothing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     long = ("--paths", "200000", "--width", "4096", "--t1", "3")
     run = _start("simulate", "shaped_attention", *long, "--out", tmp_path / "out")
-    time.sleep(6)
+    end = time.monotonic() + 60
+    while not (tmp_path / "out").exists():  # made once the request is read
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(1)
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
     start = time.monotonic()

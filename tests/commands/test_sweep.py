@@ -137,6 +137,7 @@ def test_fixed_steps_are_the_modules_own_path(whole: bytes, tmp_path: Path) -> N
 PAIRS = ((1, 0), (2, 0), (2, 1))
 
 
+@pytest.mark.slow  # quick: exits in runtime/paths/test_simulate, explosions below
 def test_an_exploded_path_stands_still_inside_the_radius(tmp_path, capsys) -> None:
     """Saved at every step, so that the step of an exit is seen, beside the paths themselves."""
     import jax
@@ -266,6 +267,17 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, capsys) -> None:
     assert tables[0] == tables[1]
 
 
+def test_shards_and_a_gathering_give_the_table_of_one_run(whole, tmp_path, capsys) -> None:
+    words = ("sweep", *SMALL, "--chunk", "1", "--out", tmp_path)
+    for shard in ("1/2", "2/2"):
+        assert run(capsys, *words, "--shard", shard)[0] == 0
+        assert not (tmp_path / TABLE).exists()
+    code, out, _ = run(capsys, *words)
+    assert code == 0 and "3 chunks, 3 of them were there" in out
+    assert (tmp_path / TABLE).read_bytes() == whole
+
+
+@pytest.mark.slow  # quick: the shards above
 def test_two_jobs_and_a_gathering_give_the_table_of_one_run(whole, tmp_path, capsys) -> None:
     """Two processes at once; one of them has two devices, which take turns."""
     words = (*SMALL, "--chunk", "1", "--out", tmp_path)

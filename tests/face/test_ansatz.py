@@ -21,7 +21,7 @@ def family(m: int, v: float = 1.3, r: float = 0.4) -> np.ndarray:
     "name",
     [
         "shaped_attention",
-        "shaped_relu_mlp",
+        pytest.param("shaped_relu_mlp", marks=pytest.mark.slow),
         pytest.param("shaped_transformer", marks=pytest.mark.slow),
     ],
 )

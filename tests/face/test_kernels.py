@@ -60,6 +60,7 @@ def test_a_warm_kernel_is_not_derived_again(place: Path) -> None:
     assert done.stdout.endswith("7.0\n"), done.stderr
 
 
+@pytest.mark.slow  # quick: a changed definition above
 def test_a_changed_method_of_another_package_makes_another_kernel(place: Path) -> None:
     script(place, COMPILE)
     toy = place / "installed" / "toy_means.py"
@@ -78,6 +79,7 @@ def test_what_is_cut_short_or_changed_is_made_anew(place: Path) -> None:
         assert file.read_bytes() == whole
 
 
+@pytest.mark.slow  # quick: one process above; the writer is that of every file
 def test_processes_at_once_make_one_file(place: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: script(place, COMPILE), range(2)))

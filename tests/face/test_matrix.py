@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from faces import equations
+from representatives import representatives
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import UNIT
@@ -90,10 +91,11 @@ INVERTED = {("sigmoid_closure", n) for n in ("P_1", "G_3", "c_1", "wave_mean", "
 #: whose entries at size three take more than a second or two; those at size two have all words
 DEAR = {"post_norm_shaped_attention", "random_value_sphere_attention", "shaped_attention"}
 DEAR |= {"shaped_smooth_mlp", "shaped_relu_mlp", "linear_closure", "softmax_closure"}
+OTHERS = SLOW | {e.name for e in registered()} - representatives()
 MODELS = [
     pytest.param(e.name, size, marks=[pytest.mark.slow] if e.name in late else [])
     for e in registered()
-    for size, late in ((2, SLOW), (3, SLOW | DEAR))
+    for size, late in ((2, OTHERS), (3, OTHERS | DEAR))
     if e.name not in SLOW or size == 2
 ]
 REFUSED = "free indices make no matrix|no matrix word writes|has no matrix form"

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run as _run
+from small_figures import OF_FLOWS, draw
 
 from derive.figures import limit_objects, staircase
 
 pytest.importorskip("matplotlib")
+
+
+@pytest.mark.parametrize("name", OF_FLOWS)
+def test_a_figure_draws(small: Callable[[str], Any], tmp_path: Path, name: str) -> None:
+    draw(small, name, tmp_path)
 
 
 def test_tokens_agree_where_the_derived_curve_says(small: Callable[[str], Any]) -> None:

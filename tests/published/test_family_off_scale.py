@@ -113,7 +113,12 @@ def test_definitions_without_this_limit_are_refused_for_the_true_reason(function
 
 
 @pytest.mark.parametrize(
-    "name", ["shaped_transformer", "post_norm_shaped_attention", "random_value_sphere_attention"]
+    "name",
+    [
+        pytest.param("shaped_transformer", marks=pytest.mark.slow),
+        pytest.param("post_norm_shaped_attention", marks=pytest.mark.slow),
+        "random_value_sphere_attention",
+    ],
 )
 def test_every_step_of_a_derivation_passes_its_numeric_check(name: str) -> None:
     sde = derived(name)

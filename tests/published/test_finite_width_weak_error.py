@@ -77,6 +77,7 @@ def test_the_chain_of_the_reference_has_the_law_of_the_dense_network() -> None:
     assert abs(gap) < 4.5 * np.hypot(V[:, 0, 1].std() / 2**7, value.error)
 
 
+@pytest.mark.slow  # quick: the derived sizes, and the mean at one width below
 def test_weak_error_falls_like_the_root_of_n_and_with_the_correction_like_n() -> None:
     widths = (16, 32, 64)
     plain, better = [], []
@@ -106,7 +107,7 @@ def test_no_correction_is_needed_where_the_slopes_are_opposite() -> None:
     assert derived_size(case, 16) == pytest.approx(derived_size(case, None), rel=1e-12)
 
 
-@pytest.mark.parametrize("n", [None, 16])
+@pytest.mark.parametrize("n", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_simulate_at_a_width_has_the_mean_of_the_corrected_sde(n: int | None) -> None:
     """2^15 paths; V_11 and V_22 are martingales: controls.  The two means are .05 apart."""
     V0 = np.array([[1, CASE.V_12], [CASE.V_12, 1]])

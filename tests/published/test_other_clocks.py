@@ -256,6 +256,7 @@ def at(expression: Any, **numbers: float) -> float:
     return float(expression.subs({s: known[s.name] for s in expression.free_symbols}))
 
 
+@pytest.mark.slow  # quick: the rates by clock above, and what a module says of its clock
 def test_time_is_depth_over_the_clock_in_networks_and_simulations() -> None:
     values_ = relu_attention.Params(gamma=0.6, tau_0=0.7)
     V0 = np.array([[1.0, 0.2], [0.2, 1.0]])

@@ -160,6 +160,7 @@ def test_value_of_a_long_horizon_has_its_closed_limit() -> None:
     assert abs(path.cost - 40.0 * found.cost - limit) < 1e-9
 
 
+@pytest.mark.slow  # quick: the rest of the tables
 def test_rate_of_the_field_converges_in_the_number_of_nodes() -> None:
     """To sqrt(alpha / beta (|tanh(goal)|^2 + 1)), the square integrated by SciPy."""
     mod = _module("space_time_network")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +56,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "energy": {"tokens": 6, "t1": [2.0, 1.0], "intervals": 12},
     "harmonics": {"tokens": 64, "betas": [1.0, 4.0], "degrees": [1, 3]},
 }
+#: drawn where their arrays are looked at: a worker has the tests of one file
+OF_FLOWS = ("consensus", "staircase", "angle_tails", "limit_objects", "blow_up")
+OF_FLOWS += ("metastability", "energy", "harmonics")
 #: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
 DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
 MODULES: dict[str, ModuleType] = {
@@ -73,3 +78,13 @@ MODULES: dict[str, ModuleType] = {
     "energy": energy,
     "harmonics": harmonics,
 }
+
+
+def draw(small: Callable[[str], Any], name: str, folder: Path) -> None:
+    """The figure is a picture, and all of its axes are told and hold something."""
+    request, arrays = small(name)
+    figure = MODULES[name].draw(request, arrays)
+    figure.savefig(folder / "a.png")
+    assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+    for axis in figure.axes:
+        assert axis.get_xlabel() and axis.has_data()

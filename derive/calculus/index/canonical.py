@@ -23,21 +23,19 @@ def canonical(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     """Key and canonical product; `free` indices keep their names."""
     place = {index: position for position, index in enumerate(free)}
     assert not any(index.name.startswith("$") for index in free), "$ names canonical dummies"
-    keys: list[tuple[Key, Factors]] = []
-    for part in components(factors, place):
-        keys.append(_component(part, free))
-    keys.sort(key=lambda item: item[0])
+    found = [_component(part, place, free) for part in components(factors, place)]
+    found.sort(key=lambda item: item[0])
     out: list[Factor] = []
     counter = 0
-    for _, part in keys:
+    for _, part, known in found:
         names: dict[Index, Index] = {}
         for factor in part:
             for index in factor.indices:
-                if index not in place and index not in names:
-                    names[index] = Index(f"${counter}", index.dim)
+                if index in known and index not in names:
+                    names[index] = Index(f"${counter}", known[index].dim)
                     counter += 1
-        out.extend(f.rename(names) for f in part)
-    return tuple(k for k, _ in keys), tuple(out)
+        out.extend([f.rename(names) for f in part])
+    return tuple(k for k, _, _ in found), tuple(out)
 
 
 def components(factors: Factors, fixed: Container[Index] = ()) -> list[Factors]:
@@ -56,16 +54,18 @@ def components(factors: Factors, fixed: Container[Index] = ()) -> list[Factors]:
     return [tuple(g[1]) for g in groups]
 
 
-def _component(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
-    """Canonical form of one component, cached on a name-free description of it."""
+def _component(
+    factors: Factors, place: Container[Index], free: tuple[Index, ...]
+) -> tuple[Key, Factors, dict[Index, Index]]:
+    """Canonical form of one component, cached on a name-free description of it; what its dummies
+    stand for."""
     names: dict[Index, Index] = {}
     for factor in factors:
         for index in factor.indices:
-            if index not in names:
-                names[index] = index if index in free else Index(f"%{len(names)}", index.dim)
-    back = {new: old for old, new in names.items()}
-    key, ordered = _cached(tuple(f.rename(names) for f in factors), free)
-    return key, tuple(f.rename(back) for f in ordered)
+            if index not in place and index not in names:
+                names[index] = Index(f"%{len(names)}", index.dim)
+    key, ordered = _cached(tuple([f.rename(names) for f in factors]), free)
+    return key, ordered, {new: old for old, new in names.items()}
 
 
 @lru_cache(maxsize=200_000)

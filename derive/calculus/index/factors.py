@@ -26,6 +26,9 @@ class Index:
     def __repr__(self) -> str:
         return self.name
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
 
 def fresh(dim: sp.Symbol) -> Index:
     """A new index over `dim` that no other expression uses."""
@@ -55,6 +58,9 @@ class Tensor:
     symmetric: bool = False
     meaning: Any = None
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # hardly two have one name, and products are looked up all the time
+
     def __getitem__(self, indices: tuple[Index, ...]) -> Factor:
         return Factor(self, tuple(indices))
 
@@ -65,7 +71,7 @@ class Factor:
     indices: tuple[Index, ...]
 
     def rename(self, names: Mapping[Index, Index]) -> Factor:
-        return Factor(self.tensor, tuple(names.get(i, i) for i in self.indices))
+        return Factor(self.tensor, tuple([names.get(i, i) for i in self.indices]))
 
 
 Factors = tuple[Factor, ...]

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
+from derive.calculus.arrays import broadcasting
+from derive.calculus.arrays.broadcasting import Part, Product, Way, role
 from derive.calculus.written import symbols
 from derive.calculus.written.spelling import Words, joined, split_sign
 from derive.emit.common.array_printer import Printer
-from derive.notation.common.arrays import Array, Shape, arguments
+from derive.notation.common.arrays import Array, arguments
 from derive.notation.common.words.word import ATOM, POWER, PRODUCT, SCALED, SUM, Text, word_of
 
 TURNED = 3  # letters of a product whose transpose is written out
@@ -48,16 +50,6 @@ def _added_up(array: Array) -> Array | None:
     while inner.op == "sum":
         inner = inner.args[0]
     return inner
-
-
-def _role(shape: Shape, within: int) -> str:
-    """What an array is beside one of `within` axes: a vector lies along the last of two."""
-    full = (*[sp.Integer(1)] * (within - len(shape)), *shape)
-    if all(s == 1 for s in full):
-        return "number"
-    if len(full) == 2 and full[0] == 1:
-        return "row"
-    return "column" if len(full) == 1 or full[1] == 1 else "matrix"
 
 
 @dataclass
@@ -119,16 +111,27 @@ class Matrices(Printer):
     def op_full(self, array: Array) -> Text:
         if array.data == 0:
             return "0", ATOM
-        ones = self.ones(_role(array.shape, array.ndim))
+        ones = self.ones(role(array.shape, array.ndim))
         if array.data == 1 and ones:
             return ones, PRODUCT if " " in ones else ATOM
         text = self.summed(array, [self.w.signed(array.data, ones)])
         return (text[0], ATOM) if array.data.is_Atom and text[1] > SUM and not ones else text
 
-    def ones(self, role: str) -> str:
+    def ones(self, filled: str) -> str:
+        """What a number is multiplied by to fill an array of a role."""
+        return self.product(broadcasting.FILLED[filled])
+
+    def product(self, parts: Product) -> str:
+        return " ".join(self.part(p) for p in parts)
+
+    def part(self, part: Part) -> str:
+        way, array = part
         one = self.w.dialect.ones.format()
-        row = self.w.transposed(one)
-        return {"number": "", "column": one, "row": row, "matrix": f"{one} {row}"}[role]
+        if array is None:
+            return one if way is Way.ONES else self.w.transposed(one)
+        if way is Way.DIAGONAL:
+            return self.diagonal(array)
+        return (self.transposed if way is Way.TURNED else self.tied)(array, PRODUCT)
 
     # sums
 
@@ -138,19 +141,16 @@ class Matrices(Printer):
 
     def spread(self, array: Array, whole: Array) -> Rows:
         """The terms of an array that is repeated along the axes that it lacks."""
-        role, wanted = _role(array.shape, whole.ndim), _role(whole.shape, whole.ndim)
-        if role == wanted:
+        parts = broadcasting.spread(array, whole.shape)
+        if len(parts) == 1:
             return self.rows(array)
-        if role == "number" and array.op == "full":
+        wanted = role(whole.shape, whole.ndim)
+        if array.op == "full" and role(array.shape, whole.ndim) == "number":
             return [self.w.signed(array.data, self.ones(wanted))]
+        if (Way.PLAIN, array) not in parts:
+            return [("+", self.product(parts))]
         sign, words = self.lone(array)
-        if role == "number":
-            return [(sign, f"{words} {self.ones(wanted)}")]
-        if role == "column":
-            return [(sign, f"{words} {self.ones('row')}")]
-        if array.ndim == 1:
-            sign, words = "+", self.transposed(array, PRODUCT)
-        return [(sign, f"{self.ones('column')} {words}")]
+        return [(sign, " ".join(words if p[1] is array else self.part(p) for p in parts))]
 
     def lone(self, array: Array) -> tuple[str, str]:
         """A sign and words to stand in a product."""
@@ -168,24 +168,15 @@ class Matrices(Printer):
         for one, other in (array.args, array.args[::-1]):
             if one.op == "full" and one.data == 1 and other.shape != array.shape:
                 return self.summed(array, self.spread(other, array))
-        roles = [_role(a.shape, array.ndim) for a in array.args]
+        roles = [role(a.shape, array.ndim) for a in array.args]
         if "number" in roles:
             return self.by_number(array, roles.index("number"))
         if roles[0] == roles[1]:
             left, right = self.bound(array, 0, SCALED), self.bound(array, 1, PRODUCT)
             return f"{left}{self.w.dialect.entrywise}{right}", SCALED
-        columns, rows = (
-            next((a for a, r in zip(array.args, roles, strict=True) if r == wanted), None)
-            for wanted in ("column", "row")
-        )
-        if columns is not None and rows is not None:
-            row = self.tied(rows, PRODUCT) if rows.ndim == 2 else self.transposed(rows, PRODUCT)
-            return f"{self.tied(columns, PRODUCT)} {row}", PRODUCT
-        matrix = self.tied(array.args[roles.index("matrix")], PRODUCT)
-        if columns is not None:
-            return f"{self.diagonal(columns)} {matrix}", PRODUCT
-        assert rows is not None
-        return f"{matrix} {self.diagonal(rows)}", PRODUCT
+        parts = broadcasting.multiplied(array)
+        assert parts is not None
+        return self.product(parts), PRODUCT
 
     def scaled(self, array: Array, coefficient: sp.Expr, core: Array) -> Text:
         if coefficient in (1, -1) and (core in self.sums or self.text[core][1] > SUM):
@@ -233,11 +224,7 @@ class Matrices(Printer):
         return self.w.dialect.diagonal.format(words) + power
 
     def op_matmul(self, array: Array) -> Text:
-        left, right = array.args
-        if left.ndim == 1 and right.ndim == 2:  # a column as all vectors are
-            return f"{self.transposed(right, PRODUCT)} {self.tied(left, PRODUCT)}", PRODUCT
-        first = self.transposed(left, PRODUCT) if left.ndim == 1 else self.tied(left, PRODUCT)
-        return f"{first} {self.tied(right, PRODUCT)}", PRODUCT
+        return self.product(broadcasting.contracted(array)), PRODUCT
 
     def op_transpose(self, array: Array) -> Text:
         return self.turned(array.args[0])
@@ -257,7 +244,7 @@ class Matrices(Printer):
     def turned(self, array: Array) -> Text:
         """The transpose; of a short product the product of transposes."""
         plain = array not in self.named
-        if array in self.symmetric or _role(array.shape, array.ndim) == "number":
+        if array in self.symmetric or role(array.shape, array.ndim) == "number":
             return self.text[array]
         if plain and array.op == "transpose":
             return self.text[array.args[0]]
@@ -275,15 +262,12 @@ class Matrices(Printer):
         inner = _added_up(array)
         if inner is not None:
             return self.total(array, inner)
-        (inner,), (axis, keepdims) = array.args, array.data
-        role, one = _role(inner.shape, inner.ndim), self.ones("column")
-        if role == "number" or role == "column" and axis == 1 or role == "row" and axis == 0:
-            return self.text[inner] if keepdims or role != "row" else self.turned(inner)
-        if axis == 1:
-            return f"{self.tied(inner, PRODUCT)} {one}", PRODUCT
-        if keepdims or role == "column":
-            return f"{self.w.transposed(one)} {self.tied(inner, PRODUCT)}", PRODUCT
-        return f"{self.transposed(inner, PRODUCT)} {one}", PRODUCT
+        parts = broadcasting.summed(array)
+        if len(parts) > 1:
+            return self.product(parts), PRODUCT
+        ((way, summed),) = parts
+        assert summed is not None
+        return self.turned(summed) if way is Way.TURNED else self.text[summed]
 
     def total(self, array: Array, inner: Array) -> Text:
         """The sum of all entries."""
@@ -299,10 +283,10 @@ class Matrices(Printer):
         for one, other in (factors, factors[::-1]):
             if one.op == "eye":
                 return d.trace.format(self.text[other][0]), ATOM
-        if _role(inner.shape, inner.ndim) == "row":
+        if role(inner.shape, inner.ndim) == "row":
             return f"{self.tied(left, PRODUCT)} {self.transposed(right, PRODUCT)}", PRODUCT
         product = f"{self.transposed(left, PRODUCT)} {self.tied(right, PRODUCT)}"
-        if _role(inner.shape, inner.ndim) == "column":
+        if role(inner.shape, inner.ndim) == "column":
             return product, PRODUCT
         return d.trace.format(product), ATOM
 
@@ -315,7 +299,7 @@ class Matrices(Printer):
             "row": f"{words} {one}",
             "matrix": f"{row} {words} {one}",
         }
-        return both[_role(inner.shape, inner.ndim)], PRODUCT
+        return both[role(inner.shape, inner.ndim)], PRODUCT
 
     # words
 

@@ -48,8 +48,8 @@ def globals_of(function: Callable[..., Any], said: str = "") -> list[Any]:
     further down is not bound yet.
     """
     there = function.__globals__
-    reading = _Reading()
     code = function.__code__
+    reading = _Reading(code.co_filename)
     own = (*re.findall(r"\w+", said), *code.co_varnames[: code.co_argcount])
     reading.names([word for word in own if word in there], there)
     reading.text(function)
@@ -61,8 +61,12 @@ def globals_of(function: Callable[..., Any], said: str = "") -> list[Any]:
 
 @dataclass
 class _Reading:
-    """Values that texts read, by identity; `hidden`: some may hold what is not seen."""
+    """Values that texts read, by identity; `hidden`: some may hold what is not seen.
 
+    `file`: the definition's, whose helpers are the user's whatever it is called.
+    """
+
+    file: str
     found: dict[int, Any] = field(default_factory=dict)
     hidden: bool = False
 
@@ -95,7 +99,7 @@ class _Reading:
         self.found[id(value)] = value
         inner = getattr(value, "function", value)  # another definition
         if isinstance(inner, FunctionType):
-            if is_user_file(inner.__code__.co_filename):
+            if inner.__code__.co_filename == self.file or is_user_file(inner.__code__.co_filename):
                 self.text(inner)
         elif isinstance(value, ModuleType):
             if is_user_file(getattr(value, "__file__", None) or "<"):

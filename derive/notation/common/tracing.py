@@ -85,7 +85,16 @@ def call(text: Callable[[], Any], name: str, place: Place) -> tuple[Any, Run]:
                 _line_in(place.file, problem) or place,
             ) from problem
         finally:
-            sys.setprofile(previous)
+            sys.setprofile(None)
+            _go_on(previous)
+
+
+def _go_on(profiler: Any) -> None:
+    """With what was watching before: a function, or cProfile's object (until Python 3.11)."""
+    if hasattr(profiler, "enable"):
+        profiler.enable()
+    else:
+        sys.setprofile(profiler)
 
 
 def _line_in(file: str, problem: BaseException) -> Place | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,15 @@ def test_only_what_emitters_write_is_placed_as_code() -> None:
                 assert what in PLACED_AS_CODE, (file.name, what)
 
 
+@cache
+def plain_derivation(kind: str) -> tuple[Any, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "definition.py"
+        file.write_text(f"WORDS = 'size'\n{TEXTS[kind]}")
+        (entry,) = registry.entries(file)
+        return entry, method(entry.method).derive(registry.load(entry))
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_no_equation_or_fact_is_run(
@@ -129,10 +140,7 @@ def test_no_equation_or_fact_is_run(
         return plain(template, **context)
 
     monkeypatch.setattr(jinja2.Template, "render", hostile)
-    file = tmp_path / "definition.py"
-    file.write_text(f"WORDS = 'size'\n{TEXTS[kind]}")
-    (entry,) = registry.entries(file)
-    result = method(entry.method).derive(registry.load(entry))
+    entry, result = plain_derivation(kind)
     kernel = tmp_path / "kernel.py"
     kernel.write_text(method(entry.method).render(result, "a.py", "a.py"), encoding="utf-8")
     if not compiles(words):  # then the gate writes no such kernel

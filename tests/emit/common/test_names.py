@@ -70,7 +70,7 @@ def built(tmp_path: Path, text: str, name: str = "own") -> tuple[object, ModuleT
 def test_names_of_the_usual_text(tmp_path: Path) -> None:
     """The numbers that the renamed texts below must give, by the equations."""
     result, module = built(tmp_path, ATTENTION.substitute(USUAL))
-    agrees(result, module, USUAL)
+    runs(module, agrees(result, module, USUAL))
 
 
 V = np.array([[1.1, 0.3, 0.2], [0.3, 0.9, -0.1], [0.2, -0.1, 1.4]])
@@ -89,7 +89,8 @@ def closed_form() -> tuple[np.ndarray, np.ndarray]:
     return drift, g**2 * (2 - g**2) * linear + g**4 * P
 
 
-def agrees(result: object, module: ModuleType, names: dict[str, str]) -> None:
+def agrees(result: object, module: ModuleType, names: dict[str, str]) -> tuple[object, ...]:
+    """By its equations; its parameters, for `runs`."""
     fields = {names["gamma"]: 0.6, names["tau"]: 0.8, names["mask"]: MASK}
     params = module.Params(**fields)
     drift, diffusion = closed_form()
@@ -100,12 +101,18 @@ def agrees(result: object, module: ModuleType, names: dict[str, str]) -> None:
         numbers[result.law.gram.dims[0]] = 3  # type: ignore[attr-defined]
         rate = evaluate(result.mixing_rate, {"V": V, names["mask"]: MASK}, numbers)  # type: ignore[attr-defined]
         np.testing.assert_allclose(module.mixing_rate(V, params), rate, rtol=1e-12)
+    clean(Path(module.__file__ or ""))
+    return params  # type: ignore[no-any-return]
+
+
+def runs(module: ModuleType, params: tuple[object, ...]) -> None:
+    """Its simulations have values; their programs take longest to compile."""
+    with precision("float64"):
         paths = module.simulate(V, params, t1=0.02, paths=2, seed=0, dt=0.01)
         net = module.network(V, params, width=8, depth=2, paths=2, seed=0)
         chain = module.reduced_network(V, params, width=8, depth=2, paths=2, seed=0)
     for out in (paths, net, chain):
         assert np.isfinite(np.asarray(out.V)).all()
-    clean(Path(module.__file__ or ""))
 
 
 def clean(file: Path) -> None:
@@ -146,17 +153,31 @@ def test_things_with_odd_names(tmp_path: Path, start: int, shift: int) -> None:
     agrees(result, module, given)
 
 
-@pytest.mark.parametrize("name", ["jax", "numpy", "drift", "Params", "np", "con", "Ω", "V", "own_"])
+def rare(name: str) -> object:
+    """One of a kind with others that every run tries."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+MODEL_NAMES = ["jax", rare("numpy"), "drift", "Params", "np", rare("con"), "Ω", "V", rare("own_")]
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_models_with_odd_names(tmp_path: Path, name: str) -> None:
     result, module = built(tmp_path, ATTENTION.substitute(USUAL | {"model": name}))
     assert name == module.MODEL
-    agrees(result, module, USUAL)
+    params = agrees(result, module, USUAL)
+    if name == "jax":
+        runs(module, params)
 
 
-@pytest.mark.parametrize("state", ["x", "Y", "weights_", "params", "dims", "half", "n_"])
+@pytest.mark.parametrize(
+    "state", ["x", rare("Y"), "weights_", "params", rare("dims"), "half", rare("n_")]
+)
 def test_states_with_odd_names(tmp_path: Path, state: str) -> None:
     result, module = built(tmp_path, ATTENTION.substitute(USUAL | {"state": state}))
-    agrees(result, module, USUAL)
+    params = agrees(result, module, USUAL)
+    if state == "params":
+        runs(module, params)
 
 
 def test_names_that_python_reads_as_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sympy as sp
 from derivations import derivation
+from representatives import spread
 
 from derive.calculus.index.evaluate import BUILT, built, evaluate
 from derive.calculus.index.expressions import Expression
@@ -34,9 +35,7 @@ from tests.support.read_equations import Entries, read
 from tests.support.read_latex import translated
 
 MODELS = [e for e in registered() if e.method == "covariance_sde"]
-#: quick: `shaped_smooth_mlp`, with another function at the same places
-SLOW = ("shaped_smooth_mlp_gelu", "shaped_smooth_mlp_silu")
-MARKED = [pytest.param(e, marks=[pytest.mark.slow] * (e.name in SLOW)) for e in MODELS]
+MARKED = [spread(e.name, e) for e in MODELS]
 SIZE = 3
 # from published papers: the terms of shaped attention's covariance SDE as their authors write them
 TERMS = {"drift": 3, "diffusion": 6, "noise": 3, "mixing_rate": 1}

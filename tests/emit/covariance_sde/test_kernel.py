@@ -47,10 +47,13 @@ def _close(found: Any, expected: np.ndarray, size: float = 1e-300) -> None:
     np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow), 12])
+@pytest.mark.parametrize(
+    "m",
+    [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow), 12],
+)
 @pytest.mark.parametrize("name", ["drift", "diffusion"])
 def test_coefficients_are_the_published_ones(name: str, m: int) -> None:
-    """One token, two, few and a dozen; five, between them, are slow."""
+    """One token, few and a dozen; two and five, between them, are slow."""
     V = _covariances(m)
     function, published = getattr(model, name), getattr(theorem, name)
     expected = published(V, GAMMA, TAU)
@@ -123,7 +126,9 @@ def _jacobian(V: np.ndarray) -> np.ndarray:
     return np.asarray(slope(jnp.asarray(V)))
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "m", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_covariance_of_the_noise_is_the_diffusion(m: int) -> None:
     for V in _covariances(m, 2):
         J = _jacobian(V)

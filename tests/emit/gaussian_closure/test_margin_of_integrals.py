@@ -38,15 +38,15 @@ BODIES = {
 }  # fmt: skip
 
 
-#: what others have in parts: heads, a mask, a window
-TOGETHER = ("causal heads", "two windows")
+#: what others have in parts: heads, a mask, a window; and distances, as `l2_closure` has them
+TOGETHER = ("causal heads", "two windows", "heads", "distance")
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in TOGETHER else n for n in BODIES]
 )
 def test_the_margin_is_what_was_derived_and_a_wrong_one_is_named(tmp_path: Path, name: str) -> None:
-    """A mask, heads and a window are tried each by itself; two of them at once are slow."""
+    """A mask and a window are tried each by itself; heads, and two at once, are slow."""
     file = tmp_path / "conditioned.py"
     file.write_text(HEAD + BODIES[name] + "\n", encoding="utf-8")
     entry = find(str(file))

@@ -27,7 +27,12 @@ def build(tmp_path, factor):
 
 
 @pytest.mark.parametrize(
-    ("factor", "value"), [("1 / sqrt(d_k)", 3**-0.5), ("d / d_k**2", 2 / 9), ("1 / d", 1 / 2)]
+    ("factor", "value"),
+    [
+        pytest.param("1 / sqrt(d_k)", 3**-0.5, marks=pytest.mark.slow),
+        ("d / d_k**2", 2 / 9),
+        pytest.param("1 / d", 1 / 2, marks=pytest.mark.slow),
+    ],
 )
 def test_rates_are_those_of_the_scaled_matrix(tmp_path, factor, value):
     assert build(tmp_path, factor) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import joint_layers
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from derive.methods.covariance_sde.derivation import derive
 from derive.methods.covariance_sde.result import CovarianceSDE
 
 
+@cache
 def derived(name: str) -> CovarianceSDE:
     return derive(getattr(joint_layers, name))
 
@@ -26,7 +29,9 @@ def test_blocks_held_together_pass_their_own_checks(name: str) -> None:
     assert expand.check is not None and expand.check.residual < 1e-14
 
 
-@pytest.mark.parametrize("name", ["linear_linear", "bent_linear", "linear_bent"])
+@pytest.mark.parametrize(
+    "name", ["linear_linear", pytest.param("bent_linear", marks=pytest.mark.slow), "linear_bent"]
+)
 def test_a_small_multiple_of_the_input_changes_the_drift_alone(name: str) -> None:
     """X / n added at the end: 2 (1 - gamma^2) V more drift, whatever the blocks fluctuate by."""
     apart, joint = derived(name), derived(f"{name}_joint")

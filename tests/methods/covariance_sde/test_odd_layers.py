@@ -41,7 +41,7 @@ def values(result: CovarianceSDE, V: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 #: one with each rule that the others use again
-QUICK = ("fixed_keys", "mixed_tokens", "learned_keys", "with_bias", "gram_response")
+QUICK = ("fixed_keys", "mixed_tokens", "gram_response")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ def test_normalised_keys_see_correlations_alone() -> None:
     np.testing.assert_allclose(wider, 16 * diffusion, rtol=1e-12)
 
 
+@pytest.mark.slow  # quick: the normalised branch below, and the published post-norm layer
 def test_one_normalisation_at_the_end_is_as_good_as_one_after_each_block() -> None:
     each, once = derived("normalised_twice"), derived("normalised_once")
     assert (each.drift - once.drift).is_zero
@@ -121,6 +122,7 @@ def test_refused_with_the_true_reason(name: str, words: str) -> None:
     assert caught.value.place is not None and caught.value.place.file == odd_layers.__file__
 
 
+@pytest.mark.slow  # quick: the blocks of `test_joint_blocks` and the shipped transformer
 def test_attention_beside_a_kinked_network_derives() -> None:
     result = derived("parallel")
     assert {t.kind for t in result.drift.tensors()} == {"covariance", "kernel"}

@@ -5,6 +5,8 @@ The reference is Gauss-Hermite quadrature of the definition's text.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import odd_closures as odd
@@ -65,6 +67,26 @@ QUADRATURE = [
 ]
 
 
+#: the dearest
+DEAR = (
+    "gelu_weight",
+    "gaussian_of_product",
+    "softplus_weight",
+    "cross_sigmoid",
+    "mixed_heads",
+    "causal_sigmoid",
+    "sigmoid_and_gauss",
+)
+#: whose rates have those of others as their parts; that their steps pass is tried in any run
+LIKE_OTHERS = ("gauss_times_cosine", "cosine", "tanh_weight", "sigmoid_heads", "two_exponentials")
+LIKE_OTHERS += ("normalised_sigmoid", "quadratic_in_both", "differential_l2", "l2_heads")
+
+
+def _timed(name: str) -> Any:
+    late = name in DEAR or name in LIKE_OTHERS
+    return pytest.param(name, marks=pytest.mark.slow) if late else name
+
+
 def rates(name: str, scale: float = 0.2) -> tuple[float, float]:
     result, module = built(name)
     one = instances.instance(result.model, 91, scale=scale)
@@ -86,41 +108,27 @@ def rates(name: str, scale: float = 0.2) -> tuple[float, float]:
     return checks.residual(mean, wanted[0]), checks.residual(cov, wanted[1])
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", [_timed(n) for n in EXACT])
 def test_affine_velocities_are_exact(name: str) -> None:
     assert built(name)[0].exact
     assert max(rates(name)) < 1e-10
 
 
-@pytest.mark.parametrize("name", CLOSED_FORM)
+@pytest.mark.parametrize("name", [_timed(n) for n in CLOSED_FORM])
 def test_other_tilts_are_projected_in_closed_form(name: str) -> None:
     result, _ = built(name)
     assert not result.exact and result.route == CLOSED
     assert max(rates(name)) < 1e-10
 
 
-#: the dearest
-DEAR = (
-    "gelu_weight",
-    "gaussian_of_product",
-    "softplus_weight",
-    "cross_sigmoid",
-    "mixed_heads",
-    "causal_sigmoid",
-    "sigmoid_and_gauss",
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEAR else n for n in INTEGRAL]
-)
+@pytest.mark.parametrize("name", [_timed(n) for n in INTEGRAL])
 def test_scalar_functions_by_a_fourier_integral(name: str) -> None:
     result, _ = built(name)
     assert not result.exact and result.route == FOURIER
     assert max(rates(name, 0.12)) < 1e-10
 
 
-@pytest.mark.parametrize("name", QUADRATURE)
+@pytest.mark.parametrize("name", [_timed(n) for n in QUADRATURE])
 def test_quotients_by_cubature(name: str) -> None:
     result, _ = built(name)
     assert not result.exact and result.route == CUBATURE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -49,15 +50,18 @@ beta = params("beta: positive")
 BETA = next(p for p in cubic_pull.params + gaussian_weights.params if p.name == "beta")
 
 
+derived = cache(derive)
+
+
 @pytest.mark.parametrize("definition", ALL, ids=lambda m: m.name)
 def test_every_finding_of_an_unseen_definition_meets_its_text(definition):
-    result = derive(definition)
+    result = derived(definition)
     require_sound(result.steps, definition.name, result.facts)
     assert any(f.check is not None for f in result.facts)
 
 
 def test_reduced_rates_are_those_of_tokens_worked_out_by_hand():
-    rates = derive(cubic_pull).equal_angles
+    rates = derived(cubic_pull).equal_angles
     n, r = COUNT, RHO
     by_hand = 2 * (1 - r) * ((n - 1) * r + 1) * (r**3 + 2 * r) / n
     assert sp.simplify(rates.cosine - by_hand) == 0
@@ -75,7 +79,7 @@ def test_a_repelling_flow_is_said_to_leave_consensus():
 
 
 def test_a_free_radius_slows_angles_down():
-    closing = derive(two_roots).closing
+    closing = derived(two_roots).closing
     # r' -> r^(-1/2), so that r ~ t^(2/3), and 1 - rho falls like r^-2
     assert closing.radius == (1, sp.Rational(-1, 2))
     assert closing.exponent == sp.Rational(4, 3)
@@ -97,12 +101,12 @@ def test_two_matrices_that_turn_into_each_other_make_a_gradient():
 
 
 def test_an_energy_of_each_token_is_found_beside_that_of_pairs():
-    energy = derive(with_potential).gradient.energy
+    energy = derived(with_potential).gradient.energy
     assert energy is not None and len(energy.terms) == 2
 
 
 def test_noise_that_has_directions_leaves_no_growth_rate_and_no_gram_system():
-    result = derive(noisy_pull)
+    result = derived(noisy_pull)
     assert isinstance(result.growth, Absent) and "directions" in result.growth.why
     assert "gram_rate" not in result.equations
 
@@ -112,7 +116,7 @@ def test_noise_that_has_directions_leaves_no_growth_rate_and_no_gram_system():
 
 @pytest.fixture(scope="module")
 def softmax():
-    return derive(gaussian_weights)
+    return derived(gaussian_weights)
 
 
 def test_a_wrong_velocity_is_seen(softmax):
@@ -145,7 +149,7 @@ def test_a_wrong_tail_is_seen(softmax):
 
 
 def test_a_wrong_tail_with_a_radius_is_seen():
-    result = derive(two_roots)
+    result = derived(two_roots)
     wrong = Closing(2 / RADIUS**2, 1, "power", sp.Rational(2), (sp.Integer(1), sp.Integer(0)))
     assert not tails.tail(wrong, result.equal_angles, result.names).passed
 
@@ -160,12 +164,12 @@ def test_a_wrong_energy_and_a_wrong_metric_are_seen(softmax):
     right = softmax.gradient
     doubled = Gradient(right.weight, right.weighted, right.energy.scaled(sp.Integer(2)))
     assert not checks.energy(doubled, softmax.names, softmax.book).passed
-    plain = derive(attraction).gradient.weight
+    plain = derived(attraction).gradient.weight
     assert not checks.closed(plain, softmax.names, softmax.book, True).passed
 
 
 def test_no_gradient_is_not_said_of_one():
-    result = derive(attraction)
+    result = derived(attraction)
     said = checks.closed(result.gradient.weight, result.names, result.book, False)
     assert not said.passed
 
@@ -242,7 +246,7 @@ def test_what_symmetry_keeps_is_said_where_it_holds(softmax):
     assert any("antipodal" in f for f in softmax.facts)
     ordered = derive(strictly_before).facts
     assert not any("one place" in f or "antipodal" in f for f in ordered)
-    assert not any("antipodal" in f for f in derive(with_potential).facts)
+    assert not any("antipodal" in f for f in derived(with_potential).facts)
 
 
 def test_wrong_rates_on_the_circle_and_inside_clusters_are_seen(softmax):
@@ -260,19 +264,19 @@ def test_copies_and_antipodal_pairs_are_compared_where_they_fail():
         return average(y, exp(beta * (x @ y)) * (tau <= s))
 
     assert not symmetric_starts.clusters(derive(_on_sphere(looking_back)).names).passed
-    assert not symmetric_starts.antipodal(derive(with_potential).names).passed
+    assert not symmetric_starts.antipodal(derived(with_potential).names).passed
 
 
 def test_noise_leaves_no_findings_that_need_tokens_to_stay(softmax):
     """Tokens at one point, antipodal pairs and clusters are torn apart by noise of every token."""
-    said = derive(noisy_pull).facts
+    said = derived(noisy_pull).facts
     assert any("one point" in f for f in softmax.facts)
     for words in ("one place", "one point", "antipodal", "never falls", "equal angles"):
         assert not any(words in f for f in said), words
 
 
 def test_a_rotation_must_leave_the_directions_of_the_noise():
-    result = derive(noisy_pull)
+    result = derived(noisy_pull)
     assert any("leaves B as it is" in f for f in result.facts)
     assert not checks.equivariant(noisy_pull, ()).passed
 
@@ -283,7 +287,7 @@ def test_an_array_that_a_rotation_turns_is_not_left_out():
 
 
 def test_a_wrong_motion_of_tokens_at_one_point_is_seen():
-    result = derive(with_potential)
+    result = derived(with_potential)
     assert lone.by_the_text(result.motion, result.names, result.book).passed
     wrong = result.motion.scaled(sp.Rational(1001, 1000))
     assert not lone.by_the_text(wrong, result.names, result.book).passed
@@ -299,7 +303,7 @@ def test_every_symbol_of_a_finding_is_told():
 
 
 def test_tokens_that_a_matrix_turns_are_not_said_to_stay_in_a_subspace():
-    said = {m.name: [f for f in derive(m).facts if f.kind == "subspace"] for m in ALL}
+    said = {m.name: [f for f in derived(m).facts if f.kind == "subspace"] for m in ALL}
     assert said["symmetric_pair"] == [] and said["with_potential"] == []
     assert len(said["gaussian_weights"]) == 1
     turned = next(m for m in ALL if m.name == "symmetric_pair")

@@ -79,7 +79,7 @@ def test_results_do_not_depend_on_the_batch(many: tuple) -> None:
             assert relative(one.cov[-1], out.cov[lane, -1]) < 1e-7
 
 
-@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("rank", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_rank_deficient_laws_keep_their_rank(rank: int) -> None:
     rng = np.random.default_rng(1)
     Q, K = rng.normal(size=(2, 2, 4)) / 2
@@ -101,8 +101,17 @@ def test_limit_of_the_long_run_is_the_closed_form() -> None:
         assert relative(out.cov[:, -1], wanted).max() < 1e-6
 
 
-@pytest.mark.parametrize("method", ["explicit", "stiff"])
-@pytest.mark.parametrize("model", [softmax, l2, linear], ids=["softmax", "l2", "linear"])
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        pytest.param(softmax, "explicit", id="softmax-explicit"),
+        pytest.param(softmax, "stiff", id="softmax-stiff"),
+        pytest.param(l2, "explicit", id="l2-explicit"),
+        pytest.param(l2, "stiff", id="l2-stiff", marks=pytest.mark.slow),
+        pytest.param(linear, "explicit", id="linear-explicit"),
+        pytest.param(linear, "stiff", id="linear-stiff", marks=pytest.mark.slow),
+    ],
+)
 def test_mean_and_covariance_equal_an_independent_integrator(model, method: str) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(3)
     d = 3
@@ -176,7 +185,7 @@ def test_stiff_laws_are_noticed_and_solved(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["explicit", "stiff"])
-@pytest.mark.parametrize("start", [0.0, 1.0])
+@pytest.mark.parametrize("start", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_additive_noise_of_rank_one_reaches_every_direction(start: float, method: str) -> None:
     rng = np.random.default_rng(6)
     d, t = 3, 0.7

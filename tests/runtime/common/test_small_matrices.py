@@ -207,7 +207,7 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
 
 
 @pytest.mark.parametrize("what", [name for name, _, _ in functions()])
-@pytest.mark.parametrize("n", (1, 3))
+@pytest.mark.parametrize("n", (pytest.param(1, marks=pytest.mark.slow), 3))
 def test_derivatives_are_the_librarys(n: int, what: str) -> None:
     """Forward, reverse and second, under vmap."""
     straight, library = next((f, g) for name, f, g in functions() if name == what)

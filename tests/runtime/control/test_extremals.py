@@ -107,6 +107,7 @@ def test_several_static_optima():
     assert any("other static points" in r for r in found.reasons)
 
 
+@pytest.mark.slow  # quick: `test_linear_quadratic_variants` with a discount
 def test_discount_shifts_the_spectrum():
     model = models.linear(discount=lambda p: 0.3)
     found = optimal_control.turnpike(model, EASY, starts=4)
@@ -151,7 +152,13 @@ def test_batch_equals_one_by_one():
 # sparse controls
 
 
-@pytest.mark.parametrize("T", list(tables.E1_TABLE))
+@pytest.mark.parametrize(
+    "T",
+    [
+        T if k == 0 else pytest.param(T, marks=pytest.mark.slow)
+        for k, T in enumerate(tables.E1_TABLE)
+    ],
+)
 def test_stopping_time_of_the_scalar_problem(T):
     params = models.Sparse(np.array([1.0]), 0.05, 2.0)
     solution = optimal_control.solve(models.sparse_scalar(), np.zeros(1), params, T=T)

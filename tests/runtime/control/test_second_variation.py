@@ -48,7 +48,9 @@ def found(T, f=0.0, x0=(0.4,), **more):
     return optimal_control.solve(swing(**more), np.array(x0), Swing(W, f), T=T, starts=2, **options)
 
 
-@pytest.mark.parametrize("f", [0.0, 2.0, -0.7])
+@pytest.mark.parametrize(
+    "f", [0.0, *(pytest.param(f, marks=pytest.mark.slow) for f in (2.0, -0.7))]
+)
 def test_a_free_end_has_its_focal_point(f):
     at = focal(f)
     before = found(0.995 * at, f)

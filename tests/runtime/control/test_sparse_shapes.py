@@ -112,16 +112,20 @@ def stopped(energy, x0, direction, T):
     return near.fun
 
 
-@pytest.mark.parametrize(("energy", "x0", "direction"), [(well, 0.01, 1), (well, 3.0, -1)])
+@pytest.mark.parametrize(
+    ("energy", "x0", "direction"),
+    [(well, 0.01, 1), pytest.param(well, 3.0, -1, marks=pytest.mark.slow)],
+)
 def test_wells_that_are_left_by_the_right_side(energy, x0, direction):
     found = solve(problem(energy), x0)
     assert found.cost == pytest.approx(stopped(energy, x0, direction, 6.0), abs=1e-6)
     assert not found.notes
 
 
+@pytest.mark.slow  # quick: the cheaper control that is said, from the same hill, and the wells
 @pytest.mark.parametrize(
     ("energy", "x0"),
-    [(well, 0.0), *(pytest.param(tilted, x, marks=pytest.mark.slow) for x in (0.9, 1.0))],
+    [(well, 0.0), (tilted, 0.9), (tilted, 1.0)],
 )
 def test_a_hill_and_a_shallow_well_are_left_for_the_deep_one(energy, x0):
     """At rest on a hill p = 0 forbids nothing, and every local condition holds in a well."""
@@ -143,13 +147,21 @@ def test_a_cheaper_control_is_said_where_the_search_does_not_get_there(monkeypat
     assert said == pytest.approx(stopped(well, 0.0, 1, 6.0), abs=1e-3)
 
 
-def test_an_arrival_at_a_kink_is_refused_and_a_stop_before_it_is_not():
-    model = problem(lambda x: jnp.sum(jnp.abs(x - 1)))
+def with_a_kink():
+    return problem(lambda x: jnp.sum(jnp.abs(x - 1)))
+
+
+def test_an_arrival_at_a_kink_is_refused():
+    with pytest.raises(ValueError, match="kink"):
+        solve(with_a_kink(), 0.0, T=10.0)
+
+
+@pytest.mark.slow  # quick: the arrival above, and the stops of smooth wells
+def test_a_stop_before_a_kink_is_not_refused_and_the_verdict_names_it():
+    model = with_a_kink()
     early = solve(model, 0.0, T=0.8)
     # T - T* = lam: E falls at slope one
     assert early.stop == pytest.approx(0.8 - LAM, abs=1e-9)
-    with pytest.raises(ValueError, match="kink"):
-        solve(model, 0.0, T=10.0)
     found = optimal_control.turnpike(model, Price(LAM, M), x_guess=np.ones(1), starts=4)
     assert found.verdict == "finite_time" and any("kink" in r for r in found.reasons)
 

@@ -6,13 +6,13 @@ The problems are written by hand (`control_models`), so that these tests judge t
 from __future__ import annotations
 
 import control_models as models
+import decay_of_modes
 import numpy as np
 import pytest
 import turnpike_tables as tables
 
 from derive.runtime.common.precision import precision
 from derive.runtime.control import entry as optimal_control
-from derive.runtime.control import measure
 from derive.runtime.control.coordinates import flatten
 from derive.runtime.control.turnpike import stabilising
 
@@ -56,8 +56,8 @@ def small(residuals, tolerance: float = 1e-7) -> bool:
 
 def measured(model, params, found, solution, sizes) -> float:
     with precision("float64"):
-        amplitude = measure.mode_amplitude(found, solution, flatten(model, sizes))
-    return measure.slope(solution.times, amplitude)
+        amplitude = decay_of_modes.mode_amplitude(found, solution, flatten(model, sizes))
+    return decay_of_modes.slope(solution.times, amplitude)
 
 
 def test_linear_quadratic_statics_and_rates():

@@ -28,7 +28,7 @@ def final(model, key, V, gamma, **more):
     return model.path(key, V, model.Params(gamma, 1.0), **{**ARGS, **more})[-1]
 
 
-@pytest.mark.parametrize("scheme", ["network", "euler"])
+@pytest.mark.parametrize("scheme", ["network", pytest.param("euler", marks=pytest.mark.slow)])
 def test_gradients_by_parameter_and_start_are_differences(model, scheme):
     keys = jax.random.split(jax.random.key(3), 4)
 

@@ -53,7 +53,9 @@ def _quantile_errors(row: tuple[float, float, float], paths: int) -> tuple[np.nd
     return exact, np.sqrt(PROBS * (1 - PROBS) / paths) / density
 
 
-@pytest.mark.parametrize(("row", "radius"), ROWS[::2])
+@pytest.mark.parametrize(
+    ("row", "radius"), [ROWS[0], *(pytest.param(*r, marks=pytest.mark.slow) for r in ROWS[2::2])]
+)
 def test_quantiles_of_the_two_token_gap_are_those_of_the_published_sde(
     row: tuple[float, float, float], radius: float
 ) -> None:
@@ -154,7 +156,7 @@ def test_paths_are_positive_semi_definite_and_symmetric() -> None:
     assert np.min(np.linalg.eigvalsh(sample.V)[..., 0] / size) > -1e-13
 
 
-@pytest.mark.parametrize("gamma", [0.3, 0.8])
+@pytest.mark.parametrize("gamma", [pytest.param(0.3, marks=pytest.mark.slow), 0.8])
 def test_one_token_is_log_normal(gamma: float) -> None:
     """KS at level 1e-3 each, 2^13 paths."""
     t1 = 0.6
@@ -165,7 +167,7 @@ def test_one_token_is_log_normal(gamma: float) -> None:
     assert kstest(logs, laws.one_token_log_law(1.3 * laws.rate(gamma), t1).cdf).pvalue < 1e-3
 
 
-@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("m", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_log_det_without_attention_is_normal(m: int) -> None:
     """KS at level 1e-3 each, 2^13 paths."""
     t1, V0 = 0.5, V3[:m, :m]
@@ -259,7 +261,7 @@ def test_explosive_parameters_give_finite_paths() -> None:
     assert sample.exited > 0.05
 
 
-@pytest.mark.parametrize("options", [{}, {"scheme": "euler"}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"scheme": "euler"}, marks=pytest.mark.slow)])
 def test_fixed_steps_have_the_mean_and_second_moments(options: dict[str, Any]) -> None:
     """Without attention both schemes keep E V exactly; (tr V)^2 to O(dt).
 
