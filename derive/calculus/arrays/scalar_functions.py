@@ -18,7 +18,10 @@ def stable_body(body: sp.Lambda) -> sp.Lambda:
     """The same function through tanh where exponentials would overflow."""
     plain = body(S)
     if plain.has(sp.exp) and not all(_falls(e.args[0]) for e in plain.atoms(sp.exp)):
-        turned = sp.simplify(plain.rewrite(sp.tanh))
+        written = plain.rewrite(sp.tanh)
+        turned = sp.simplify(written)
+        if turned.has(sp.cosh, sp.sinh, sp.coth):  # shorter, but they overflow
+            turned = sp.cancel(written)
         if not turned.has(sp.exp):
             return sp.Lambda(S, turned)
     return sp.Lambda(S, plain)

@@ -16,6 +16,7 @@ from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.gaussian_closure.code import symbols_inside
 from derive.emit.gaussian_closure.equations import written
 from derive.emit.gaussian_closure.kernels import (
     Parts,
@@ -54,8 +55,11 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
         body = derivative_of(rule.body, order)
         text, more = function_text(body)
         words |= more
+        arguments = ", ".join(["s", *(scalars.python(p) for p in symbols_inside(rule.body))])
         title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
-        scalar_functions.append({"name": name, "text": text, "doc": f"{title}."})
+        scalar_functions.append(
+            {"name": name, "text": text, "arguments": arguments, "doc": f"{title}."}
+        )
     text = (
         environment()
         .get_template("gaussian_closure.py.jinja")

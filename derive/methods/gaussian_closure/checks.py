@@ -65,8 +65,11 @@ def keys_by_quadrature(result: GaussianClosure) -> Check:
         found = np.stack([at(one, result.velocity, result.book, x=x) for x in queries.at[::37]])
     else:
         kinked = has_kinks(model)
-        keys = key_cloud(model, one.arrays, 900 if kinked else 40, kinked)
-        wanted = text_velocity(model, one, query_cloud(model, one, one.arrays["x"]), keys)
+        queries = query_cloud(model, one, one.arrays["x"])
+        for nodes in (900,) if kinked else (40, 80, 160):  # a narrow weight needs many
+            wanted = text_velocity(model, one, queries, key_cloud(model, one.arrays, nodes, kinked))
+            if residual(found, np.reshape(wanted, found.shape)) < 1e-10:
+                break
     return Check(
         "Gauss-Hermite average of the text over the keys",
         residual(found, np.reshape(wanted, found.shape)),

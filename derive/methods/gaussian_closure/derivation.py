@@ -39,6 +39,8 @@ def derive(model: ClosureModel) -> GaussianClosure:
     require_one_sign(model, traced)
     names, book = Names(model), Book()
     velocity = velocity_of(traced, names, book)
+    if velocity.is_zero:
+        raise Refusal("a velocity that vanishes has no closure to derive", model.place)
     require_integrable(velocity, names, book, model.place)
     exact, verdict = _verdict(model, velocity, names, book)
     shared, shared_fact = _shared_law(traced, exact)

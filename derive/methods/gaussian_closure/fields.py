@@ -21,6 +21,7 @@ from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.coupling import conditional
 from derive.methods.gaussian_closure.names import Names
+from derive.methods.gaussian_closure.profiles import composed, product_of_one
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.common.arrays import Array
 
@@ -92,6 +93,9 @@ class Reader:
         return plus(a, b), axes
 
     def _multiply(self, node: Array):  # type: ignore[no-untyped-def]
+        one = product_of_one(node)
+        if one is not None:
+            return self._applied(*one, node)
         (a, b), axes = self._aligned(node)
         return a * b, axes
 
@@ -141,6 +145,10 @@ class Reader:
         base, name, body = composed(node)
         if name == "exp_power" and not self._needs_ridge(base, body, node):
             base, (name, body) = node.args[0], node.data
+        return self._applied(base, name, body, node)
+
+    def _applied(self, base: Array, name: str, body: sp.Lambda, node: Array):  # type: ignore[no-untyped-def]
+        """A function of a node, entry by entry."""
         argument, axes = self.of(base)
         if not argument.tensors():
             value = sp.Add(*(c for c, _ in argument.terms))
@@ -238,41 +246,6 @@ class Reader:
             "integral(V @ y, bistochastic(exp(...))), times a number",
             node.place,
         )
-
-
-_S = sp.Symbol("s", real=True)
-
-
-def composed(node: Array) -> tuple[Array, str, sp.Lambda]:
-    """A function of functions as one function: log(1 + exp(s)) is softplus of s."""
-    name, body = node.data
-    base, inner, names = _profile(node.args[0])
-    if base is None or not names or base.shape != node.shape:
-        return node.args[0], name, body
-    whole = sp.Lambda(_S, body(inner))
-    if whole.free_symbols:  # a parameter between the two: the inner one is an argument
-        return node.args[0], name, body
-    return base, "_".join((name, *dict.fromkeys(names))), whole
-
-
-def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:
-    """(base, expression of s, functions in it): the node is that expression of s = base."""
-    if node.op == "full":
-        return None, node.data, ()
-    if node.op == "function":
-        base, inner, names = _profile(node.args[0])
-        return base, node.data[1](inner), (node.data[0], *names)
-    if node.op in ("add", "multiply"):
-        left, right = (_profile(a) for a in node.args)
-        bases = {id(p[0]): p[0] for p in (left, right) if p[0] is not None}
-        names = (*left[2], *right[2])
-        if node.op == "multiply" and None not in (left[0], right[0]) and len(bases) == 1:
-            names = (*names, "power")
-        # a sum without functions inside is the argument itself
-        if len(bases) <= 1 and names:
-            join_ = sp.Add if node.op == "add" else sp.Mul
-            return next(iter(bases.values()), None), join_(left[1], right[1]), names
-    return node, _S, ()
 
 
 def quotient(top: Expression, bottom: Expression, names: Names, book: Book) -> Expression:

@@ -47,8 +47,12 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
 
     def projected(field_: Expression) -> tuple[Expression, Expression]:
         slope = differentiate(field_, names.x, j, book)
-        law = names.query_law()
-        mean, jacobian = average(field_, law, book), average(slope, law, book)
+        law, before = names.query_law(), list(book.conditions)
+        try:
+            mean, jacobian = average(field_, law, book), average(slope, law, book)
+        except NoTilt:
+            book.conditions[:] = before  # of integrals that are not taken
+            raise
         for tensor in defined_in(book, mean, jacobian):
             if book.of[tensor].kind in ("smooth", "ridge"):
                 rule, order = book.of[tensor].data

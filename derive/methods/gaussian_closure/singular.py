@@ -23,8 +23,9 @@ from derive.calculus.index.expressions import Expression, scalar
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.conditions import is_gram
 from derive.methods.gaussian_closure.definitions import defined_in
-from derive.methods.gaussian_closure.fields import Rule, composed
+from derive.methods.gaussian_closure.fields import Rule
 from derive.methods.gaussian_closure.names import Names
+from derive.methods.gaussian_closure.profiles import composed
 from derive.notation.closures.model import ClosureModel, trace_closure
 from derive.notation.common.arrays import walk
 

@@ -19,6 +19,7 @@ from typing import Any
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal
+from derive.notation.closures.normal_form import normal_form
 from derive.notation.closures.words import COMPLEMENTS, Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
@@ -166,7 +167,7 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
             f"{model.name} returns {shown}, but a velocity has shape ({model.state_dim})",
             model.place,
         )
-    velocity, noises = _without_noise(output)
+    velocity, noises = _without_noise(normal_form(output))
     nodes = [*walk(velocity), *(n for g in noises for n in walk(g))]
     _check(model, nodes)
     _require_averaged(velocity, model.place, set())
