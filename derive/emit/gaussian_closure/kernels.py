@@ -59,7 +59,8 @@ def param_fields(result: GaussianClosure) -> list[dict[str, str]]:
         out.append({"name": "key_mean", "shape": (e,), "meaning": f"({e},), mean of the keys"})
         out.append({"name": "key_cov", "shape": (e, e), "meaning": f"({e}, {e}), their covariance"})
     if model.positional:
-        out.append({"name": "theta", "shape": ("B",), "meaning": "(B,), weights of the positions"})
+        what = "components" if model.mixture else "positions"
+        out.append({"name": "theta", "shape": ("B",), "meaning": f"(B,), weights of the {what}"})
     return out
 
 

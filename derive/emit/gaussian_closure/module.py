@@ -30,6 +30,7 @@ from derive.emit.gaussian_closure.kernels import (
 from derive.emit.gaussian_closure.particles import particle_body
 from derive.emit.gaussian_closure.rates import LAW, add_cubature, add_errors, add_fourier
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, GaussianClosure
+from derive.notation.closures.model import ClosureModel
 from derive.version import ENGINE
 
 SPEC_ORDER = ("margin", "noise", "factor_rate", "rate_error")
@@ -70,6 +71,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             source=source,
             request=request,
             body=NO_HASH,
+            law=model.law_text,
             names="Gamma: their velocity, R: its mean gradient"
             + ("" if result.noise is None else ", N: covariance rate of the noise"),
             operations=f"{parts.contractions} contractions in {len(parts.kernels)} functions",
@@ -85,8 +87,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             params=fields,
             scalar_functions=scalar_functions,
             kernels=parts.kernels,
-            spec=_spec(parts, model.positional, condition_text(result))
-            + scalars.bounded(model.params),
+            spec=_spec(parts, model, condition_text(result)) + scalars.bounded(model.params),
             positional=model.positional,
             mean_shape="(..., B, d)" if model.positional else "(..., d)",
             cov_shape="(..., B, d, d)" if model.positional else "(..., d, d)",
@@ -131,13 +132,12 @@ def equations_latex(result: GaussianClosure) -> dict[str, str]:
     return {name: shown.latex for name, shown in written(result, LATEX).items()}
 
 
-def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str]]:
+def _spec(parts: Parts, model: ClosureModel, condition: str) -> list[tuple[str, str]]:
     names = {k.name for k in parts.kernels}
     out = [(n, n) for n in SPEC_ORDER if n in names]
     if condition:
         out.append(("condition", repr(condition)))
-    if positional:
-        out.append(("positional", "True"))
+    out += [(n, "True") for n in ("positional", "centred") if getattr(model, n)]
     if "particle_velocity" in names:
         out.append(("particle_velocity", "particle_velocity"))
     return out

@@ -29,7 +29,7 @@ def document(result: GaussianClosure, steps: bool = False) -> Document:
     return Document(
         name=model.name,
         title=model.doc.strip().split("\n")[0],
-        intro=[f"  tokens {model.state}[{model.state_dim}] with law N(m, S); {verdict}"],
+        intro=[f"  tokens {model.state}[{model.state_dim}] with law {model.law_text}; {verdict}"],
         equations=[_equation(name, form, shown[name]) for name, form in written(result).items()],
         notes=result.facts,
         facts=result.facts,

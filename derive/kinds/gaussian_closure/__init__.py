@@ -35,6 +35,7 @@ class GaussianClosures(InRooms):
     def state(self, definition: Any) -> str:
         keys = f" among keys in R^{definition.key_dim} of their own law" if definition.cross else ""
         places = " with positions" if definition.positional else ""
+        places = " under a mixture of Gaussian laws" if definition.mixture else places
         return f"tokens in R^{definition.state_dim}{places}{keys}"
 
     def figures(self) -> Mapping[str, Figure]:

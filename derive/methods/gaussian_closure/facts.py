@@ -36,7 +36,7 @@ def exactness(words: Iterable[str], result: GaussianClosure) -> tuple[Fact, ...]
     """Whether the closure is exact, with the second difference of the text."""
     out = []
     for said in words:
-        if said.startswith("exact where the law does not depend"):
+        if said.startswith("exact where"):
             out.append(Fact(said, "exactness", _shared(result)))
         else:
             claimed = replace(result, exact=said.startswith("exact"))

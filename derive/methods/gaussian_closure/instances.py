@@ -65,6 +65,8 @@ def instance(
         return 0.7 * rng.standard_normal((*blocks, n)), cov
 
     arrays["m"], arrays["S"] = law(d)
+    if model.centred:
+        arrays["m"] = 0 * arrays["m"]
     if model.cross:
         blocks = ()
         arrays["key_mean"], arrays["key_cov"] = law(e)

@@ -46,11 +46,11 @@ class Names:
 
     def key_law(self) -> GaussianLaw:
         block = self.tau if self.model.positional and self.block else None
-        return GaussianLaw(self.y, self.key_mean, self.key_cov, block)
+        return GaussianLaw(self.y, self.key_mean, self.key_cov, block, None, self.model.centred)
 
     def query_law(self) -> GaussianLaw:
         block = self.s if self.model.positional and self.block else None
-        return GaussianLaw(self.x, self.mean, self.cov, block)
+        return GaussianLaw(self.x, self.mean, self.cov, block, None, self.model.centred)
 
     def mask(self, relation: str) -> Tensor:
         words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -45,6 +45,26 @@ class ClosureModel:
     matrices: tuple[Matrix, ...]
     doc: str
     place: Place
+    law: str = "gaussian"  # one of LAWS
+
+    @property
+    def centred(self) -> bool:
+        """Is the mean of the tokens zero, by the definition?"""
+        return self.law == "centred"
+
+    @property
+    def mixture(self) -> bool:
+        """Are there several Gaussian laws side by side, a token of any seeing all?"""
+        return self.law == "mixture"
+
+    @property
+    def law_text(self) -> str:
+        """The law of the tokens, for readers."""
+        return {
+            "gaussian": "N(m, S)",
+            "centred": "N(0, S)",
+            "mixture": "sum_{tau} theta[tau] N(m[tau], S[tau])",
+        }[self.law]
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
@@ -72,20 +92,41 @@ _DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
 
 
+LAWS = ("gaussian", "centred", "mixture")
+
+
 def gaussian_closure(
-    *, state: str, keys: str | None = None
+    *, state: str, keys: str | None = None, law: str = "gaussian"
 ) -> Callable[[Callable[..., Any]], ClosureModel]:
     """Declare a velocity field Gamma(x) = f(x, law) of tokens x in R^d.
 
     **Arguments:** `state`: name and dimension of a token, ``"x[d]"``.  `keys`: the same for keys
     that have a Gaussian law of their own (cross-attention), ``"y[d_y]"``; by default the keys are
-    the tokens.  The function takes (x, y), or (x, y, s, tau) where tokens carry positions.
+    the tokens.  `law`: of the tokens: "gaussian"; "centred", a Gaussian law of mean zero, which the
+    velocity must keep; or "mixture", a mixture of Gaussian laws with fixed weights theta, each with
+    a mean and a covariance that move.  The function takes (x, y), or (x, y, s, tau) where tokens
+    carry positions.
     """
 
     def decorate(function: Callable[..., Any]) -> ClosureModel:
-        return model_of(function, state, keys, place_of(function), "gaussian_closure")
+        place = place_of(function)
+        return _under(model_of(function, state, keys, place, "gaussian_closure"), law)
 
     return decorate
+
+
+def _under(model: ClosureModel, law: str) -> ClosureModel:
+    """The definition under a kind of law."""
+    if law not in LAWS:
+        raise DefinitionError(f"law={law!r} is none of {', '.join(LAWS)}", model.place)
+    if law != "gaussian" and (model.cross or model.positional):
+        what = "keys of a law of their own" if model.cross else "positions"
+        raise DefinitionError(
+            f'law="{law}" says of one cloud of tokens, its own keys, what its law is; this '
+            f"definition has {what}",
+            model.place,
+        )
+    return replace(model, law=law, positional=model.positional or law == "mixture")
 
 
 def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tuple[str, Dim]:
@@ -181,7 +222,8 @@ def _output(model: ClosureModel, either: bool = False) -> Any:
     """What the text returns on symbols."""
     x = node("query", (), (model.state_dim,), "x")
     y = node("key", (), (model.key_dim,), "y")
-    more = (Position("s", either), Position("tau", either)) if model.positional else ()
+    ordered = model.positional and not model.mixture
+    more = (Position("s", either), Position("tau", either)) if ordered else ()
     return call(lambda: model.function(x, y, *more), model.name, model.place)[0]
 
 

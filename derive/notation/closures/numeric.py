@@ -195,7 +195,7 @@ def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.n
 
 def _arguments(model: ClosureModel, queries: Cloud, keys: Cloud) -> list[Points]:
     arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
-    if model.positional:
+    if model.positional and not model.mixture:
         assert queries.position is not None and keys.position is not None
         arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
     return arguments

@@ -28,6 +28,10 @@ EXACT = [
     "cross_sinkhorn",
     "differential_l2",
     "key_repelled",
+    "quotient",
+    "powers_of_exponentials",
+    "mixed_linear",
+    "centred_relu",
 ]
 CLOSED_FORM = [
     "unnormalised",
@@ -38,6 +42,8 @@ CLOSED_FORM = [
     "gauss_times_cosine",
     "two_kinds_a_head",
     "tanh_network",
+    "features",
+    "phases",
 ]
 INTEGRAL = [
     "probit",
@@ -51,6 +57,8 @@ INTEGRAL = [
     "mixed_heads",
     "causal_sigmoid",
     "sigmoid_and_gauss",
+    "squared_tanh",
+    "logistic_slope",
 ]
 QUADRATURE = [
     "normalised_sigmoid",
@@ -62,6 +70,10 @@ QUADRATURE = [
     "capped",
     "neural_value",
     "slow_tails",
+    "sink",
+    "capped_at",
+    "positive_features",
+    "mixed",
 ]
 
 
@@ -108,6 +120,8 @@ DEAR = (
     "mixed_heads",
     "causal_sigmoid",
     "sigmoid_and_gauss",
+    "logistic_slope",
+    "capped_at",
 )
 
 
@@ -120,7 +134,9 @@ def test_scalar_functions_by_a_fourier_integral(name: str) -> None:
     assert max(rates(name, 0.12)) < 1e-10
 
 
-@pytest.mark.parametrize("name", QUADRATURE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEAR else n for n in QUADRATURE]
+)
 def test_quotients_by_cubature(name: str) -> None:
     result, _ = built(name)
     assert not result.exact and result.route == CUBATURE
