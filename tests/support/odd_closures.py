@@ -416,3 +416,16 @@ def mixed(x, y):
 def mixed_linear(x, y):
     """Linear attention under a mixture."""
     return integral(V @ y, (Q @ x) @ (K @ y))
+
+
+@gaussian_closure(state="x[d]", keys="z[d_y]")
+def decoder(x, y, z):
+    """Self-attention and cross-attention side by side."""
+    own = average(V @ y, exp((Q @ x) @ (K @ y)))
+    return own + average(Vy @ z, exp((Q_2 @ x) @ (Ky @ z)))
+
+
+@gaussian_closure(state="x[d]")
+def pairs(x, y, z):
+    """Attention to pairs of tokens."""
+    return average(V @ (y * z), exp((Q @ x) @ (K @ y) + (Q_2 @ x) @ (K_2 @ z)))

@@ -314,7 +314,7 @@ class Writer:
 def particle_body(traced: ClosureTrace, functions: dict[tuple[Rule, int], str]) -> Writer | None:
     """A writer whose lines and `result` make the function, or None."""
     model = traced.model
-    if model.cross:
+    if model.cross or model.second:
         return None
     writer = Writer(Names(model, block=False), Book(), functions)
     try:

@@ -55,11 +55,27 @@ def joined(clouds: list[Cloud], shares: np.ndarray) -> Cloud:
     )
 
 
+MOST_OF_PAIRS = 12  # nodes along each axis where pairs of keys are averaged over
+
+
+def paired(first: Cloud, other: Cloud) -> Cloud:
+    """Independent pairs."""
+    n, k = len(first.at), len(other.at)
+    weight = np.outer(first.weight, other.weight).ravel()
+    return Cloud(np.repeat(first.at, k, axis=0), weight, None, np.tile(other.at, (n, 1)))
+
+
 def key_cloud(
     model: ClosureModel, arrays: Mapping[str, np.ndarray], nodes: int, dense: bool = False
 ) -> Cloud:
     """The law of the keys as points; `dense`: for weights with kinks."""
     cloud = dense_cloud if dense else hermite_cloud
+    if model.second:
+        law = ("key_mean", "key_cov") if model.cross else ("m", "S")
+        return paired(*(
+            cloud(arrays[mean], arrays[cov], min(nodes, MOST_OF_PAIRS), None)
+            for mean, cov in (("m", "S"), law)
+        ))  # fmt: skip
     if model.cross:
         return cloud(arrays["key_mean"], arrays["key_cov"], nodes, None)
     if model.positional:
@@ -102,7 +118,8 @@ def text_rates(
     for b in blocks:
         m = one.arrays["m"] if b is None else one.arrays["m"][b]
         S = one.arrays["S"] if b is None else one.arrays["S"][b]
-        cloud = cloud_of(m, S, outer or nodes, None if b is None else float(b))
+        most = min(outer or nodes, MOST_OF_PAIRS) if model.second else outer or nodes
+        cloud = cloud_of(m, S, most, None if b is None else float(b))
         gamma = text_velocity(model, one, cloud, keys)
         means.append(cloud.weight @ gamma)
         C = np.einsum("n,ni,nj->ij", cloud.weight, gamma, cloud.at - m)

@@ -152,7 +152,7 @@ def _noise(traced: ClosureTrace, names: Names, book: Book) -> Expression | None:
     parts = []
     for graph in traced.noises:
         value, (row, column) = Reader(names, book).of(graph)
-        if any(depends(value, v, book) for v in (names.x, names.y)):
+        if any(depends(value, v, book) for v in (names.x, *names.keys)):
             raise Refusal("noise is additive: its factor does not depend on tokens", graph.place)
         parts.append(join(placed(value, {row: i}), column, placed(value, {row: j}), column))
     total = spread(plus(*parts), (i, j))

@@ -62,7 +62,8 @@ class Reader:
 
     def _key(self, node: Array):  # type: ignore[no-untyped-def]
         axes = self._axes(node)
-        return single(self.names.y[axes], axes), axes
+        of = self.names.z if node.data == "z" else self.names.y
+        return single(of[axes], axes), axes
 
     def _constant(self, node: Array):  # type: ignore[no-untyped-def]
         axes = self._axes(node)
@@ -161,13 +162,16 @@ class Reader:
             if name == "cos":
                 return plus(up, down).scaled(sp.Rational(1, 2)), axes
             return plus(up, -down).scaled(1 / (2 * sp.I)), axes
-        if not any(depends(argument, v, self.book) for v in (self.names.x, self.names.y)):
+        if not any(depends(argument, v, self.book) for v in (self.names.x, *self.names.keys)):
             raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
         rule = Rule(self.book.named(name, body), body)
-        if self.ridge_as is not None and depends(argument, self.names.y, self.book):
+        if self.ridge_as is not None and self._keyed(argument):
             self.replaced += 1
             return self.ridge_as(rule, argument, self), axes
         return self.defined("ridge", argument, (rule, 0)), axes
+
+    def _keyed(self, argument: Expression) -> bool:
+        return any(depends(argument, v, self.book) for v in self.names.keys)
 
     def _needs_ridge(self, base: Array, body: sp.Lambda, node: Array) -> bool:
         """Is exp of a polynomial in s no exponential of a quadratic function of x or of y?
@@ -176,7 +180,7 @@ class Reader:
         """
         exponent = sp.Poly(sp.expand_log(sp.log(body.expr), force=True), *body.variables)
         argument = self.of(base)[0]
-        both = all(depends(argument, v, self.book) for v in (self.names.x, self.names.y))
+        both = depends(argument, self.names.x, self.book) and self._keyed(argument)
         if exponent.degree() < 2 or (exponent.degree() == 2 and not both):
             return False
         if exponent.degree() % 2 or not exponent.LC().is_negative:
@@ -223,7 +227,9 @@ class Reader:
             free = union(integrand.free, (tau,))
             integrand = spread(integrand, free) * single(self.names.theta[(tau,)], (tau,))
         try:
-            return average(integrand, self.names.key_law(), self.book)
+            for law in self.names.key_laws():
+                integrand = average(integrand, law, self.book)
+            return integrand
         except NoTilt as problem:
             raise Refusal(f"undecided: {problem}", node.place) from None
 
@@ -233,6 +239,8 @@ class Reader:
 
     def _coupled(self, value: Expression, node: Array) -> Expression:
         """Integral against a bistochastic weight: the mean of the value given x."""
+        if self.names.model.second:
+            raise Refusal("undecided: a bistochastic weight beside two keys", node.place)
         kernel = self.scalar_of(node.args[1].args[0])
         law = conditional(kernel, self.names, self.book, node.place)
         try:

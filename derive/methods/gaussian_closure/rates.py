@@ -174,7 +174,9 @@ def _size(arguments: list[Expression], names: Names, book: Book) -> Expression:
     """Sum of E s^2 over the arguments of f, both x and y averaged: the scale of s."""
     parts = []
     for s in arguments:
-        inner = average(s * s, names.key_law(), book)
+        inner = s * s
+        for law in names.key_laws():
+            inner = average(inner, law, book)
         outer = average(inner, names.query_law(), book)
         parts.append(outer.summed(*outer.free))
     return plus(*parts)

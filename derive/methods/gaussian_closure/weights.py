@@ -50,6 +50,8 @@ def require_one_sign(
             for n in (d, e)
         )
         keys = replace(keys, at=rng.permutation(keys.at))
+        if model.second:
+            keys = replace(keys, at=size * rng.standard_normal((TOKENS, d)), second=keys.at)
 
         def at(q: Cloud, k: Cloud, one: ClosureInstance = one) -> list[np.ndarray]:
             return weights_of_averages(model, q, k, arrays=one.arrays, params=one.params)
@@ -97,9 +99,9 @@ def _least(
 def _require_keys(weight: np.ndarray, position: np.ndarray, place: object) -> None:
     """A position that sees no key has no average."""
     there: np.ndarray = np.not_equal(weight, 0)
-    seen = np.broadcast_to(there, (len(position), weight.shape[-1])).any(axis=-1)
-    blind = [p for p in np.unique(position) if not seen[position == p].any()]
-    if seen.any() and blind:
+    seen: np.ndarray = np.any(np.broadcast_to(there, (len(position), weight.shape[-1])), axis=-1)
+    blind = [p for p in np.unique(position) if not np.any(seen[position == p])]
+    if np.any(seen) and blind:
         raise Refusal(
             "the normaliser of average(value, weight) is zero at some position: every key is "
             "masked there, as before the first one with tau < s; let a token see itself "

@@ -46,6 +46,7 @@ class ClosureModel:
     doc: str
     place: Place
     law: str = "gaussian"  # one of LAWS
+    second: bool = False  # does the text take two keys?  The second one has the keys' law
 
     @property
     def centred(self) -> bool:
@@ -82,7 +83,7 @@ class ClosureTrace:
 
 RESERVED = frozenset(
     """
-    x y m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along
+    x y z m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along
     inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum
     minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
     mean_rate jacobian cov_rate noise margin particle_velocity solve particles causal
@@ -105,7 +106,8 @@ def gaussian_closure(
     the tokens.  `law`: of the tokens: "gaussian"; "centred", a Gaussian law of mean zero, which the
     velocity must keep; or "mixture", a mixture of Gaussian laws with fixed weights theta, each with
     a mean and a covariance that move.  The function takes (x, y), or (x, y, s, tau) where tokens
-    carry positions.
+    carry positions, or (x, y, z) with two keys that are averaged over independently: y is a token,
+    and z one of the keys, or where none are declared another token.
     """
 
     def decorate(function: Callable[..., Any]) -> ClosureModel:
@@ -119,8 +121,9 @@ def _under(model: ClosureModel, law: str) -> ClosureModel:
     """The definition under a kind of law."""
     if law not in LAWS:
         raise DefinitionError(f"law={law!r} is none of {', '.join(LAWS)}", model.place)
-    if law != "gaussian" and (model.cross or model.positional):
-        what = "keys of a law of their own" if model.cross else "positions"
+    two = model.second and law == "mixture"
+    if law != "gaussian" and (model.cross or model.positional or two):
+        what = "keys of a law of their own" if model.cross else "two keys" if two else "positions"
         raise DefinitionError(
             f'law="{law}" says of one cloud of tokens, its own keys, what its law is; this '
             f"definition has {what}",
@@ -171,10 +174,10 @@ def model_of(
     name, dim = _vector(state, declared, place, "state")
     key_dim = _vector(keys, declared, place, "keys")[1] if keys else dim
     count = function.__code__.co_argcount
-    if count not in (2, 4):
+    if count not in (2, 3, 4):
         raise DefinitionError(
-            f"{function.__name__} takes (x, y), or (x, y, s, tau) with positions; it takes {count} "
-            "arguments",
+            f"{function.__name__} takes (x, y), or (x, y, z) with two keys, or (x, y, s, tau) with "
+            f"positions; it takes {count} arguments",
             place,
         )
     if keys and count == 4:
@@ -193,6 +196,7 @@ def model_of(
         tuple(found.values()),
         doc_of(function),
         place,
+        second=count == 3,
     )
 
 
@@ -221,9 +225,12 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
 def _output(model: ClosureModel, either: bool = False) -> Any:
     """What the text returns on symbols."""
     x = node("query", (), (model.state_dim,), "x")
-    y = node("key", (), (model.key_dim,), "y")
-    ordered = model.positional and not model.mixture
-    more = (Position("s", either), Position("tau", either)) if ordered else ()
+    more: tuple[Any, ...] = ()
+    if model.positional and not model.mixture:
+        more = Position("s", either), Position("tau", either)
+    if model.second:
+        more = (node("key", (), (model.key_dim,), "z"),)
+    y = node("key", (), (model.state_dim if model.second else model.key_dim,), "y")
     return call(lambda: model.function(x, y, *more), model.name, model.place)[0]
 
 

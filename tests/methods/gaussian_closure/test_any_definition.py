@@ -32,6 +32,7 @@ EXACT = [
     "powers_of_exponentials",
     "mixed_linear",
     "centred_relu",
+    "decoder",
 ]
 CLOSED_FORM = [
     "unnormalised",
@@ -44,6 +45,7 @@ CLOSED_FORM = [
     "tanh_network",
     "features",
     "phases",
+    "pairs",
 ]
 INTEGRAL = [
     "probit",
