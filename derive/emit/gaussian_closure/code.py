@@ -184,7 +184,7 @@ class Code:
         text = scalars.python(coefficient)
         for symbol in coefficient.free_symbols:
             self.used.add(symbol.name)
-        for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "pi"):
+        for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "arctan", "pi"):
             if f"{word}(" in text or (word == "pi" and coefficient.has(sp.pi)):
                 self.words.add(word)
         return text

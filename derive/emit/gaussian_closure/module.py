@@ -110,7 +110,7 @@ def function_text(body: sp.Lambda) -> tuple[str, set[str]]:
         inside = ", ".join(scalars.python(a) for a in arguments)
         names[part] = sp.Symbol(f"{KINKED[type(part)]}({inside})")
     text = scalars.python(expression.xreplace(names))
-    words = {"sqrt", "exp", "log", "tanh", "sin", "cos", "erf", *KINKED.values()}
+    words = {"sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "arctan", *KINKED.values()}
     used = {w for w in words if f"{w}(" in text}
     return text, used | ({"pi"} if expression.has(sp.pi) else set())
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,6 +117,17 @@ def gaussian_closure(
     return decorate
 
 
+def _require_constant(scalars: Iterable[Param], place: Place) -> None:
+    for p in scalars:
+        if re.search(r"depends on (t|time|depth)\b", p.meaning):
+            raise DefinitionError(
+                f"{p.name} is said to depend on time, but kernels of tokens hold it constant; leave "
+                "these words out, and go from one solve(...) to the next, or from one flow(...), "
+                "each with its value of the parameter and the moments where the last one ended",
+                place,
+            )
+
+
 def _under(model: ClosureModel, law: str) -> ClosureModel:
     """The definition under a kind of law."""
     if law not in LAWS:
@@ -171,6 +182,7 @@ def model_of(
                 "rename it",
                 place,
             )
+    _require_constant(scalars.values(), place)
     name, dim = _vector(state, declared, place, "state")
     key_dim = _vector(keys, declared, place, "keys")[1] if keys else dim
     count = function.__code__.co_argcount

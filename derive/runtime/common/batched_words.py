@@ -22,7 +22,7 @@ from derive.runtime.common.rings import sqrt as sqrt
 EXACT = jax.lax.Precision.HIGHEST
 pi = np.pi
 exp, log, tanh, sin, cos = jnp.exp, jnp.log, jnp.tanh, jnp.sin, jnp.cos
-erf = jax.scipy.special.erf
+erf, arctan = jax.scipy.special.erf, jnp.arctan
 
 
 def contract(subscripts: str, *operands: Any) -> jax.Array:
