@@ -429,3 +429,22 @@ def decoder(x, y, z):
 def pairs(x, y, z):
     """Attention to pairs of tokens."""
     return average(V @ (y * z), exp((Q @ x) @ (K @ y) + (Q_2 @ x) @ (K_2 @ z)))
+
+
+@gaussian_closure(state="x[d]")
+def sloped(x, y, s, tau):
+    """Causal softmax with scores that fall with the distance."""
+    score = (Q @ x) @ (K @ y) - beta * (s - tau)
+    return average(V @ y, exp(score) * (tau <= s))
+
+
+@gaussian_closure(state="x[d]")
+def windowed(x, y, s, tau):
+    """Linear attention to what is near."""
+    return integral(V @ y, (Q @ x) @ (K @ y) * (tau <= s) * (s - tau <= beta))
+
+
+@gaussian_closure(state="x[d]")
+def blind(x, y, s, tau):
+    """The first token sees nothing."""
+    return average(V @ y, exp((Q @ x) @ (K @ y)) * (tau <= s) * (tau < s))

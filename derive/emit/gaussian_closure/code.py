@@ -103,6 +103,10 @@ class Code:
                 self.words.add("mask")
                 self.used.add("theta")
                 return self.assign(tensor.name, f'mask("{tensor.name[5:]}", theta)')
+            if tensor.name == "lag":
+                self.words.add("lag")
+                self.used.add("theta")
+                return self.assign("lag_", "lag(theta)")
             if tensor.kind == "factor":
                 self.words.add("factor")
                 return self.assign(tensor.name, f"factor({self._covariance(tensor)})")

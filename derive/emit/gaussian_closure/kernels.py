@@ -72,7 +72,8 @@ def taken_by(model: ClosureModel) -> set[str]:
 
 def _symbols(result: GaussianClosure) -> set[sp.Symbol]:
     nodes = [n for g in (result.trace.velocity, *result.trace.noises) for n in walk(g)]
-    return {s for n in nodes if n.op == "full" for s in n.data.free_symbols}
+    inside = [n.data[1] for n in nodes if n.op == "function"]
+    return {s for e in [n.data for n in nodes if n.op == "full"] + inside for s in e.free_symbols}
 
 
 def sizes_of(model: ClosureModel) -> frozenset[str]:

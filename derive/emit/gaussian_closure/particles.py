@@ -52,6 +52,9 @@ class _Reader(Reader):
             return self.defined("ridge", argument, (rule, 0)), axes
         return super()._function(node)
 
+    def _lag(self, node: Array) -> Read:
+        raise NoParticles  # the sums over keys know their order, not their distance
+
     def _mask(self, node: Array) -> Read:
         return single(MASKS[node.data][()], ()), ()
 

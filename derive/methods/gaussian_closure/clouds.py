@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.instances import ClosureInstance, middles
 from derive.notation.closures.model import ClosureModel
 from derive.notation.closures.numeric import Cloud, run
 
@@ -79,10 +79,8 @@ def key_cloud(
     if model.cross:
         return cloud(arrays["key_mean"], arrays["key_cov"], nodes, None)
     if model.positional:
-        parts = [
-            cloud(m, S, nodes, float(b))
-            for b, (m, S) in enumerate(zip(arrays["m"], arrays["S"], strict=True))
-        ]
+        laws = zip(arrays["m"], arrays["S"], middles(arrays["theta"]), strict=True)
+        parts = [cloud(m, S, nodes, float(b)) for m, S, b in laws]
         return joined(parts, arrays["theta"])
     return cloud(arrays["m"], arrays["S"], nodes, None)
 
@@ -95,7 +93,7 @@ def text_velocity(
 
 def query_cloud(model: ClosureModel, one: ClosureInstance, x: np.ndarray) -> Cloud:
     if model.positional:
-        return Cloud(x, np.ones(len(x)) / len(x), np.arange(len(x), dtype=float))
+        return Cloud(x, np.ones(len(x)) / len(x), middles(one.arrays["theta"]))
     return Cloud(x[None], np.ones(1))
 
 
@@ -119,7 +117,8 @@ def text_rates(
         m = one.arrays["m"] if b is None else one.arrays["m"][b]
         S = one.arrays["S"] if b is None else one.arrays["S"][b]
         most = min(outer or nodes, MOST_OF_PAIRS) if model.second else outer or nodes
-        cloud = cloud_of(m, S, most, None if b is None else float(b))
+        at = None if b is None else float(middles(one.arrays["theta"])[b])
+        cloud = cloud_of(m, S, most, at)
         gamma = text_velocity(model, one, cloud, keys)
         means.append(cloud.weight @ gamma)
         C = np.einsum("n,ni,nj->ij", cloud.weight, gamma, cloud.at - m)

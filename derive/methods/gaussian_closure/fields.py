@@ -135,6 +135,10 @@ class Reader:
         own = (self.names.s, self.names.tau)
         return single(self.names.mask(node.data)[own], own), ()
 
+    def _lag(self, node: Array):  # type: ignore[no-untyped-def]
+        own = (self.names.s, self.names.tau)
+        return single(self.names.lag[own], own), ()
+
     def _sum_over(self, node: Array):  # type: ignore[no-untyped-def]
         head = Index(f"h{len(self.heads)}" if self.heads else "h", node.data.dim)
         self.heads[node.data.name] = head
@@ -162,7 +166,8 @@ class Reader:
             if name == "cos":
                 return plus(up, down).scaled(sp.Rational(1, 2)), axes
             return plus(up, -down).scaled(1 / (2 * sp.I)), axes
-        if not any(depends(argument, v, self.book) for v in (self.names.x, *self.names.keys)):
+        moving = (self.names.x, *self.names.keys, self.names.lag)
+        if not any(depends(argument, v, self.book) for v in moving):
             raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
         rule = Rule(self.book.named(name, body), body)
         if self.ridge_as is not None and self._keyed(argument):

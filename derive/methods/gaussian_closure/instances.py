@@ -74,6 +74,8 @@ def instance(
     if model.positional:
         arrays["theta"] = rng.dirichlet(3 * np.ones(sizes["B"]))
         add_masks(arrays, sizes["B"])
+        middle = middles(arrays["theta"])
+        arrays["lag"] = middle[:, None] - middle[None, :]
         arrays["x"] = rng.standard_normal((*((sizes["B"],) if block else ()), d))
     else:
         arrays["x"] = rng.standard_normal(d)
@@ -88,6 +90,11 @@ def with_law(arrays: dict[str, np.ndarray]) -> None:
         if cov in arrays:
             values, vectors = np.linalg.eigh(arrays[cov])
             arrays[factor] = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+
+
+def middles(theta: np.ndarray) -> np.ndarray:
+    """Positions of blocks: the share of tokens before the middle of each."""
+    return np.cumsum(theta) - theta / 2
 
 
 def add_masks(arrays: dict[str, np.ndarray], blocks: int) -> None:

@@ -66,6 +66,11 @@ class Names:
         block = self.s if self.model.positional and self.block else None
         return GaussianLaw(self.x, self.mean, self.cov, block, None, self.model.centred)
 
+    @property
+    def lag(self) -> Tensor:
+        """The distance of the query's position from the key's."""
+        return Tensor("lag", (self.blocks, self.blocks), "constant")
+
     def mask(self, relation: str) -> Tensor:
         words = {"<=": "upto", "<": "before", ">=": "from", ">": "after"}
         return Tensor(f"mask_{words[relation]}", (self.blocks, self.blocks), "constant")

@@ -42,6 +42,13 @@ class TokenReader(Reader):
         (a, b), axes = self._aligned(node)
         return a * b, axes
 
+    def _lag(self, node: Array) -> Read:
+        raise Refusal(
+            "distances of positions belong to laws of tokens (gaussian_closure); tokens of a flow "
+            "are compared by order alone",
+            node.place,
+        )
+
     def _key(self, node: Array) -> Read:
         axes = self._axes(node)
         own = (self.names.tau, *axes)

@@ -83,9 +83,9 @@ class ClosureTrace:
 
 RESERVED = frozenset(
     """
-    x y z m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along
-    inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum
-    minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
+    x y z m S s lag tau theta mean cov params u h xb yb one key_mean key_cov rate total contract
+    along inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi
+    maximum minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
     mean_rate jacobian cov_rate noise margin particle_velocity solve particles causal
     """.split()  # noqa: SIM905
 )
@@ -121,9 +121,9 @@ def _require_constant(scalars: Iterable[Param], place: Place) -> None:
     for p in scalars:
         if re.search(r"depends on (t|time|depth)\b", p.meaning):
             raise DefinitionError(
-                f"{p.name} is said to depend on time, but kernels of tokens hold it constant; leave "
-                "these words out, and go from one solve(...) to the next, or from one flow(...), "
-                "each with its value of the parameter and the moments where the last one ended",
+                f"{p.name} is said to depend on time, but kernels of tokens hold it constant; "
+                "leave these words out, and go from one solve(...) or flow(...) to the next, each "
+                "with its value of the parameter and the moments where the last one ended",
                 place,
             )
 

@@ -145,6 +145,13 @@ def mask(relation: str, theta: Any) -> jax.Array:
     return jnp.asarray(table[relation], jnp.asarray(theta).dtype)
 
 
+def lag(theta: Any) -> jax.Array:
+    """Position of the block of the query less that of the key (last axis): the share of tokens
+    before the middle of a block."""
+    middle = jnp.cumsum(theta, axis=-1) - theta / 2
+    return middle[..., :, None] - middle[..., None, :]
+
+
 def smallest_eigenvalue(matrix: jax.Array, cov: jax.Array) -> jax.Array:
     """Smallest eigenvalue of I + F^T matrix F, F F^T = cov."""
     F = factor(cov)

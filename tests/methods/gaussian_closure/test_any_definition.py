@@ -33,6 +33,7 @@ EXACT = [
     "mixed_linear",
     "centred_relu",
     "decoder",
+    "windowed",
 ]
 CLOSED_FORM = [
     "unnormalised",
@@ -76,6 +77,7 @@ QUADRATURE = [
     "capped_at",
     "positive_features",
     "mixed",
+    "sloped",
 ]
 
 
@@ -204,6 +206,7 @@ def test_a_diverging_weight_has_a_negative_margin() -> None:
     "name, words",
     [
         ("quartic", "undecided: the exponent has degree 4 in y"),
+        ("blind", "zero at some position: every key is masked there"),
         ("two_sigmoids", "undecided: a product of two functions"),
         ("sigmoid_of_distance", "undecided: the argument of sigmoid is not affine in y"),
         ("cubic", r"integral of the weight diverges.*s\*\*3.*must be even"),
