@@ -448,3 +448,22 @@ def windowed(x, y, s, tau):
 def blind(x, y, s, tau):
     """The first token sees nothing."""
     return average(V @ y, exp((Q @ x) @ (K @ y)) * (tau <= s) * (tau < s))
+
+
+@gaussian_closure(state="x[d]")
+def rms(x, y):
+    """Softmax of queries and keys of root mean square one, values too."""
+    q, k = x / sqrt((x @ x) / d + beta), y / sqrt((y @ y) / d + beta)
+    return average(V @ k, exp((Q @ q) @ (K @ k)))
+
+
+@gaussian_closure(state="x[d]")
+def bare_norm(x, y):
+    """Keys of length one, with nothing to keep zero out of reach."""
+    return average(V @ y, exp((Q @ x) @ (K @ y) / sqrt(y @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def grows(x, y):
+    """An exponent that grows like a cube."""
+    return average(V @ y, exp((Q @ x) @ (K @ y) * sqrt(beta + y @ y) * tanh(c @ x)))

@@ -24,6 +24,7 @@ from derive.emit.common.names import local
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.fields import Rule
+from derive.methods.gaussian_closure.key_nodes import NODES, OF_KEYS, OF_TOKENS
 
 LETTERS = "ijklmnpqrstuvwxyzabcdefgo"
 WORDS_OF = {
@@ -103,6 +104,8 @@ class Code:
                 self.words.add("mask")
                 self.used.add("theta")
                 return self.assign(tensor.name, f'mask("{tensor.name[5:]}", theta)')
+            if tensor.name in (*OF_TOKENS, *OF_KEYS):
+                return self._nodes(tensor.name)
             if tensor.name == "lag":
                 self.words.add("lag")
                 self.used.add("theta")
@@ -113,6 +116,15 @@ class Code:
             self.used.add(tensor.name)
             return self.names.get(tensor.name, tensor.name)
         return self._defined(tensor)
+
+    def _nodes(self, name: str) -> str:
+        """The nodes of a law, or their weights."""
+        law = ["m", "S"] if name in OF_TOKENS else ["key_mean", "key_cov"]
+        word = "law_nodes" if name in (OF_TOKENS[0], OF_KEYS[0]) else "node_weights"
+        law = law if word == "law_nodes" else law[:1]
+        self.words.add(word)
+        self.used |= {*law}
+        return self.assign(name, f"{word}({', '.join(self.names.get(n, n) for n in law)})")
 
     def _defined(self, tensor: Tensor) -> str:
         meaning = self.book.of[tensor]
@@ -223,6 +235,8 @@ class Code:
         if dim.name == "B":
             self.used.add("theta")
             return "theta"
+        if dim == NODES:
+            return self._nodes("token_weights")
         if self.state and dim.name not in self.state:
             self.used.add(dim.name)
             return local(dim.name)

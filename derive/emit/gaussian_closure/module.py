@@ -40,6 +40,8 @@ QUADRATURES = frozenset(
         "cubature_rates",
         "fourier_mean",
         "gaussian_mean",
+        "law_nodes",
+        "node_weights",
         "quadrature_error",
     ]
 )

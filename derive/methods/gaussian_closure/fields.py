@@ -20,6 +20,7 @@ from derive.calculus.index.expressions import Expression, collect, scalar, singl
 from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices_of
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.coupling import conditional
+from derive.methods.gaussian_closure.key_nodes import over_nodes
 from derive.methods.gaussian_closure.names import Names
 from derive.methods.gaussian_closure.profiles import composed, product_of_one
 from derive.notation.closures.model import ClosureTrace
@@ -235,6 +236,12 @@ class Reader:
             for law in self.names.key_laws():
                 integrand = average(integrand, law, self.book)
             return integrand
+        except NoTilt as problem:
+            model = self.names.model
+            if model.positional or model.second or self.ridge_as is not None:
+                raise Refusal(f"undecided: {problem}", node.place) from None
+        try:
+            return over_nodes(integrand, self.names, self.book)
         except NoTilt as problem:
             raise Refusal(f"undecided: {problem}", node.place) from None
 

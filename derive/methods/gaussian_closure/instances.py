@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -90,6 +91,32 @@ def with_law(arrays: dict[str, np.ndarray]) -> None:
         if cov in arrays:
             values, vectors = np.linalg.eigh(arrays[cov])
             arrays[factor] = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+    for whose, mean, factor in (("token", "m", "F_S"), ("key", "key_mean", "F_key")):
+        if factor in arrays and arrays[factor].ndim == 2:
+            z, arrays[f"{whose}_weights"] = node_rule(len(arrays[factor]))
+            arrays[f"{whose}_nodes"] = arrays[mean] + z @ arrays[factor].T
+
+
+REACH, FAR, LINE, PRODUCTS = 9.0, 7.5, 480, {2: 61, 3: 23}  # as many nodes as kernels take
+
+
+@lru_cache(maxsize=8)
+def node_rule(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (count, d) and weights of the standard normal; above three dimensions a random cloud,
+    which serves where two sides are compared on the same nodes."""
+    if d == 1:
+        z = np.linspace(-REACH, REACH, LINE + 1)
+        w = np.exp(-(z**2) / 2)
+        return z[:, None], w / w.sum()
+    if d not in PRODUCTS:
+        return generator(58, d).standard_normal((256, d)), np.full(256, 1 / 256)
+    z = np.linspace(-FAR, FAR, PRODUCTS[d])
+    w = np.exp(-(z**2) / 2)
+    w = w / w.sum()
+    grid = np.stack(np.meshgrid(*[z] * d, indexing="ij"), -1).reshape(-1, d)
+    weight = np.prod(np.stack(np.meshgrid(*[w] * d, indexing="ij"), -1), -1).reshape(-1)
+    keep = weight > 1e-14
+    return grid[keep], weight[keep] / weight[keep].sum()
 
 
 def middles(theta: np.ndarray) -> np.ndarray:
@@ -109,6 +136,8 @@ def at(
     one: ClosureInstance, expression: Expression, book: Book, **changed: np.ndarray
 ) -> np.ndarray:
     arrays = {**one.arrays, **changed}
-    if "S" in changed or "key_cov" in changed:
+    if {"S", "key_cov", "m", "key_mean"} & {*changed}:
         with_law(arrays)
-    return value(expression, book, arrays, one.sizes, one.numbers)
+    weights = arrays.get("key_weights", arrays.get("token_weights", ()))
+    sizes = {**one.sizes, "nodes": len(weights)}
+    return value(expression, book, arrays, sizes, one.numbers)

@@ -19,6 +19,7 @@ from derive.calculus.written.meanings import expression_text
 from derive.methods.gaussian_closure.conditions import U
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Reader, Rule, velocity_of
+from derive.methods.gaussian_closure.key_nodes import has_nodes
 from derive.methods.gaussian_closure.names import Names
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, Form, Wave
 from derive.methods.gaussian_closure.scalar_rules import fourier_rule
@@ -90,6 +91,8 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
     fact = f"projected rates by cubature over the law of {seen} ({reason})"
     if known:
         fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
+    if has_nodes(velocity, book):
+        fact += "; the average over the keys by cubature over their law too"
     singular = singular_places(left, names, book)
     if singular is not None:
         fact += "; by values alone, split where " + _where_singular(singular, names)

@@ -98,7 +98,7 @@ def _least(
 
 def _require_keys(weight: np.ndarray, position: np.ndarray, place: object) -> None:
     """A position that sees no key has no average."""
-    there: np.ndarray = np.not_equal(weight, 0)
+    there: np.ndarray = np.not_equal(np.nan_to_num(weight), 0)  # inf times a mask of zero is nan
     seen: np.ndarray = np.any(np.broadcast_to(there, (len(position), weight.shape[-1])), axis=-1)
     blind = [p for p in np.unique(position) if not np.any(seen[position == p])]
     if np.any(seen) and blind:
