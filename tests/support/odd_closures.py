@@ -311,13 +311,13 @@ def growing_square(x, y):
 
 @gaussian_closure(state="x[d]")
 def two_sigmoids(x, y):
-    """Outside reach: a product of functions of two different scores."""
+    """A product of functions of two different scores."""
     return integral(V @ y, sigmoid((Q @ x) @ (K @ y)) * sigmoid((Q_2 @ x) @ (K_2 @ y)))
 
 
 @gaussian_closure(state="x[d]")
 def sigmoid_of_distance(x, y):
-    """Outside reach: a function of something quadratic in the key."""
+    """A function of something quadratic in the key."""
     gap = Q @ x - K @ y
     return integral(V @ y, sigmoid(bias - gap @ gap))
 

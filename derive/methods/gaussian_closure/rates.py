@@ -66,6 +66,8 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
     except NoTilt as problem:
         reason = str(problem)
     try:
+        if has_nodes(velocity, book):
+            raise NoTilt(reason)
         base, waves = _waves(traced, names, book, projected, reason)
         facts = tuple(
             f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of "
