@@ -70,6 +70,23 @@ def law(tokens: np.ndarray) -> Law:
     return Law(tokens, tokens.mean(axis=0), np.cov(tokens.T, bias=True))
 
 
+def components(
+    tokens: np.ndarray, count: int, sweeps: int = 15, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and covariances of a mixture: each token with its nearest of `count` centres
+    (Lloyd's iterations from tokens drawn at random); groups of one token go with none."""
+    rng = np.random.default_rng(seed)
+    centres = tokens[rng.choice(len(tokens), count, replace=False)]
+    for _ in range(sweeps):
+        label = np.argmin((centres**2).sum(axis=1) - 2 * tokens @ centres.T, axis=1)
+        groups = [tokens[label == k] for k in range(count)]
+        centres = np.stack([g.mean(axis=0) if len(g) else c for g, c in zip(groups, centres)])  # noqa: B905
+    groups = [g for g in groups if len(g) > 1]
+    sizes = np.array([len(g) for g in groups], float)
+    means, covs = zip(*((g.mean(axis=0), np.cov(g.T, bias=True)) for g in groups), strict=True)
+    return sizes / sizes.sum(), np.stack(means), np.stack(covs)
+
+
 def cloud(given: Law, count: int, seed: int = 0) -> np.ndarray:
     """Gaussian tokens whose sample mean and covariance are exactly the law's."""
     values, vectors = np.linalg.eigh(given.cov)

@@ -17,6 +17,7 @@ from derive.notation.closures.words import (
     sum_over,
 )
 from derive.notation.common.functions import (
+    arctan,
     concatenate,
     cos,
     erf,
@@ -72,6 +73,7 @@ __all__ = [
     "covariance_sde",
     "dims",
     "dot",
+    "arctan",
     "erf",
     "exp",
     "eye",

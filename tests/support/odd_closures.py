@@ -311,13 +311,13 @@ def growing_square(x, y):
 
 @gaussian_closure(state="x[d]")
 def two_sigmoids(x, y):
-    """Outside reach: a product of functions of two different scores."""
+    """A product of functions of two different scores."""
     return integral(V @ y, sigmoid((Q @ x) @ (K @ y)) * sigmoid((Q_2 @ x) @ (K_2 @ y)))
 
 
 @gaussian_closure(state="x[d]")
 def sigmoid_of_distance(x, y):
-    """Outside reach: a function of something quadratic in the key."""
+    """A function of something quadratic in the key."""
     gap = Q @ x - K @ y
     return integral(V @ y, sigmoid(bias - gap @ gap))
 
@@ -332,3 +332,138 @@ def transposed(x, y):
 def vector_weight(x, y):
     """A mistake: a weight that is a vector."""
     return average(V @ y, exp(K @ y))
+
+
+@gaussian_closure(state="x[d]")
+def quotient(x, y):
+    """Softmax as a quotient of integrals."""
+    s = (Q @ x) @ (K @ y)
+    return V @ integral(y, exp(s)) / integral(1, exp(s))
+
+
+@gaussian_closure(state="x[d]")
+def powers_of_exponentials(x, y):
+    """Softmax of s with exponentials divided, rooted and raised."""
+    s = (Q @ x) @ (K @ y)
+    return average(V @ y, exp(2 * s) / sqrt(exp(s)) ** 3 * exp(log(exp(s))) ** Rational(1, 3))
+
+
+@gaussian_closure(state="x[d]")
+def sink(x, y):
+    """Softmax with a weight that no key has."""
+    s = (Q @ x) @ (K @ y)
+    return integral(V @ y, exp(s)) / (beta + integral(1, exp(s)))
+
+
+@gaussian_closure(state="x[d]")
+def squared_tanh(x, y):
+    """A square of a function of scores."""
+    return integral(V @ y, tanh((Q @ x) @ (K @ y)) ** 2)
+
+
+@gaussian_closure(state="x[d]")
+def logistic_slope(x, y):
+    """A product of two functions of scores."""
+    s = (Q @ x) @ (K @ y)
+    return integral(V @ y, sigmoid(s) * (1 - sigmoid(s)))
+
+
+@gaussian_closure(state="x[d]")
+def capped_at(x, y):
+    """Softmax with capped scores, the cap a parameter."""
+    s = (Q @ x) @ (K @ y)
+    return average(V @ y, exp(beta * tanh(s / beta)))
+
+
+@gaussian_closure(state="x[d]")
+def features(x, y):
+    """Vectors of positive features."""
+    return integral(V @ y, exp(Q @ x) @ exp(K @ y))
+
+
+@gaussian_closure(state="x[d]")
+def positive_features(x, y):
+    """Random features of softmax, normalised."""
+    q = Q @ x
+    return average(V @ y, exp(q - q @ q / 2) @ exp(K @ y))
+
+
+@gaussian_closure(state="x[d]")
+def phases(x, y):
+    """Phases that attract: the mean rests."""
+    return beta * integral(sin(y - x))
+
+
+@gaussian_closure(state="x[d]", law="centred")
+def centred_relu(x, y):
+    """ReLU scores under a law of mean zero."""
+    return integral(V @ y, relu((Q @ x) @ (K @ y)))
+
+
+@gaussian_closure(state="x[d]", law="centred")
+def centred_bias(x, y):
+    """A velocity that leaves a mean of zero."""
+    return integral(V @ y, relu((Q @ x) @ (K @ y))) + c
+
+
+@gaussian_closure(state="x[d]", law="mixture")
+def mixed(x, y):
+    """Softmax under a mixture."""
+    return average(V @ y, exp((Q @ x) @ (K @ y) / sqrt(d_k)))
+
+
+@gaussian_closure(state="x[d]", law="mixture")
+def mixed_linear(x, y):
+    """Linear attention under a mixture."""
+    return integral(V @ y, (Q @ x) @ (K @ y))
+
+
+@gaussian_closure(state="x[d]", keys="z[d_y]")
+def decoder(x, y, z):
+    """Self-attention and cross-attention side by side."""
+    own = average(V @ y, exp((Q @ x) @ (K @ y)))
+    return own + average(Vy @ z, exp((Q_2 @ x) @ (Ky @ z)))
+
+
+@gaussian_closure(state="x[d]")
+def pairs(x, y, z):
+    """Attention to pairs of tokens."""
+    return average(V @ (y * z), exp((Q @ x) @ (K @ y) + (Q_2 @ x) @ (K_2 @ z)))
+
+
+@gaussian_closure(state="x[d]")
+def sloped(x, y, s, tau):
+    """Causal softmax with scores that fall with the distance."""
+    score = (Q @ x) @ (K @ y) - beta * (s - tau)
+    return average(V @ y, exp(score) * (tau <= s))
+
+
+@gaussian_closure(state="x[d]")
+def windowed(x, y, s, tau):
+    """Linear attention to what is near."""
+    return integral(V @ y, (Q @ x) @ (K @ y) * (tau <= s) * (s - tau <= beta))
+
+
+@gaussian_closure(state="x[d]")
+def blind(x, y, s, tau):
+    """The first token sees nothing."""
+    return average(V @ y, exp((Q @ x) @ (K @ y)) * (tau <= s) * (tau < s))
+
+
+@gaussian_closure(state="x[d]")
+def rms(x, y):
+    """Softmax of queries and keys of root mean square one, values too."""
+    q, k = x / sqrt((x @ x) / d + beta), y / sqrt((y @ y) / d + beta)
+    return average(V @ k, exp((Q @ q) @ (K @ k)))
+
+
+@gaussian_closure(state="x[d]")
+def bare_norm(x, y):
+    """Keys of length one, with nothing to keep zero out of reach."""
+    return average(V @ y, exp((Q @ x) @ (K @ y) / sqrt(y @ y)))
+
+
+@gaussian_closure(state="x[d]")
+def grows(x, y):
+    """An exponent that grows like a cube."""
+    return average(V @ y, exp((Q @ x) @ (K @ y) * sqrt(beta + y @ y) * tanh(c @ x)))

@@ -18,7 +18,10 @@ def stable_body(body: sp.Lambda) -> sp.Lambda:
     """The same function through tanh where exponentials would overflow."""
     plain = body(S)
     if plain.has(sp.exp) and not all(_falls(e.args[0]) for e in plain.atoms(sp.exp)):
-        turned = sp.simplify(plain.rewrite(sp.tanh))
+        written = plain.rewrite(sp.tanh)
+        turned = sp.simplify(written)
+        if turned.has(sp.cosh, sp.sinh, sp.coth):  # shorter, but they overflow
+            turned = sp.cancel(written)
         if not turned.has(sp.exp):
             return sp.Lambda(S, turned)
     return sp.Lambda(S, plain)
@@ -70,3 +73,40 @@ def derivative_of(body: sp.Lambda, order: int) -> sp.Lambda:
     # a root or a quotient of s is left as it is: multiplied out, it grows without end
     roots = [e for e in slope.atoms(sp.Pow) if e.base.has(S) and not e.exp.is_nonnegative]
     return sp.Lambda(S, sp.expand_mul(slope) if roots else sp.expand(slope))
+
+
+@lru_cache(maxsize=64)
+def singular_points(body: sp.Lambda) -> tuple[sp.Expr, ...] | None:
+    """Real points where a function of one variable is not smooth; None: not all of them known."""
+    plain = stable_body(body)(S)
+    inside = [
+        p.base
+        for p in plain.atoms(sp.Pow)
+        if p.base.has(S) and not (p.exp.is_Integer and p.exp.is_nonnegative)
+    ]
+    inside += [e.args[0] for e in plain.atoms(sp.log)]
+    found = set(kinks_of(body))
+    for base in inside:
+        try:
+            zeros = sp.solve(base, S)
+        except NotImplementedError:
+            if _vanishes(base):
+                return None
+            continue
+        for zero in zeros:
+            if zero.is_real:
+                found.add(zero)
+            elif zero.is_real is None and _vanishes(base):
+                return None
+    return tuple(sorted(found, key=sp.default_sort_key))
+
+
+def _vanishes(base: sp.Expr) -> bool:
+    """Does it change its sign on a grid, at parameters of size one?"""
+    import numpy as np
+
+    f = sp.lambdify(S, base.xreplace({p: sp.Integer(1) for p in base.free_symbols - {S}}), "numpy")
+    with np.errstate(all="ignore"):
+        values = np.real(np.asarray(f(np.linspace(-60, 60, 4001)), complex))
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() < 0 < values.max())

@@ -12,11 +12,14 @@ Isserlis, f by Stein.  The condition is I + L^T M L > 0 (`condition`).
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import sympy as sp
 
+from derive.calculus.gaussian.homogeneous import homogeneous_mean
 from derive.calculus.index.defined import (
     Book,
     depends,
@@ -55,12 +58,15 @@ class GaussianLaw:
     block: Index | None = None
     # (mean over i, covariance over i and j, i, j) where the law is no tensor but an expression
     given: tuple[Expression, Expression, Index, Index] | None = None
+    centred: bool = False  # is the mean zero?
 
     def at(self, i: Index) -> Expression:
         if self.given is not None:
             mean, _, at, _ = self.given
             return placed(mean, {at: i})
         own = (self.block, i) if self.block else (i,)
+        if self.centred:
+            return collect(own, [])
         return single(self.mean[own], own)
 
     def covariance(self, i: Index, j: Index) -> Expression:
@@ -275,6 +281,10 @@ def _stein(
         )
         if not depends(variance, law.variable, book) and variance.is_zero:
             variance = scalar(sp.Integer(0), own)
+        known = homogeneous_mean(rule.body, order + raised) if centre.is_zero else None
+        if known is not None:  # a power of the variance
+            factor, power = known
+            return reduce(operator.mul, [variance] * power, scalar(factor, own))
         tensor = book.tensor("smooth", *_standard(own, (centre, variance)), (rule, order + raised))
         return single(tensor[own], own)
     first, rest = at[0], at[1:]

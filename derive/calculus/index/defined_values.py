@@ -8,6 +8,7 @@ code with the printers of kernels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -67,6 +68,14 @@ class _Evaluator:
         got = complex(coefficient.xreplace({s: sp.sympify(v) for s, v in values.items()}).evalf(30))
         return got.real if got.imag == 0 else got
 
+    def _numeric(self, rule: Any) -> Any:
+        """A rule with numbers for the parameters in its body."""
+        inside = rule.body.free_symbols
+        if not inside:
+            return rule
+        values = {s: sp.Float(self.number(s).real, 30) for s in inside}
+        return replace(rule, body=sp.Lambda(rule.body.variables, rule.body.expr.xreplace(values)))
+
     def tensor(self, tensor: Tensor) -> np.ndarray:
         if tensor.kind == "delta":
             return np.eye(self.sizes[tensor.dims[0].name])
@@ -90,9 +99,11 @@ class _Evaluator:
             scalar = sp.lambdify(*meaning.data.args, "numpy")
             out = (vectors * scalar(np.maximum(values, 0))) @ vectors.T
         elif kind == "ridge":
-            out = derivative(*meaning.data)(bodies[0])
+            rule, order = meaning.data
+            out = derivative(self._numeric(rule), order)(bodies[0])
         elif kind == "smooth":
             rule, order = meaning.data
+            rule = self._numeric(rule)
             centre, variance = np.broadcast_arrays(*bodies)
             spread = np.sqrt(np.maximum(variance, 0))
             kinks = [float(self.number(k).real) for k in kinks_of(rule.body)]

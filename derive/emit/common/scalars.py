@@ -27,6 +27,7 @@ FUNCTIONS = {
     sp.cos: "cos",
     sp.erf: "erf",
     sp.asin: "arcsin",
+    sp.atan: "arctan",
     sp.Abs: "abs",
 }
 

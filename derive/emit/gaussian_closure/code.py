@@ -20,9 +20,11 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factors, Index, Tensor
 from derive.emit.common import scalars
 from derive.emit.common.matrix_products import matmul, matvec, turned
+from derive.emit.common.names import local
 from derive.emit.gaussian_closure.sandwiches import Sandwich, sandwiches
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.fields import Rule
+from derive.methods.gaussian_closure.key_nodes import NODES, OF_KEYS, OF_TOKENS
 
 LETTERS = "ijklmnpqrstuvwxyzabcdefgo"
 WORDS_OF = {
@@ -34,6 +36,11 @@ WORDS_OF = {
     "exp": "exp",
 }
 Operand = tuple[str, tuple[Index, ...]]
+
+
+def symbols_inside(body: sp.Lambda) -> list[sp.Symbol]:
+    """Parameters and sizes in a scalar function, in order of name."""
+    return sorted(body.free_symbols, key=str)
 
 
 @dataclass
@@ -50,13 +57,14 @@ class Code:
     )  # scalar functions by (rule, order)
     symmetric: set[str] = field(default_factory=set)  # names of matrices
     shared: set[str] = field(default_factory=set)  # names of what all laws of a batch have
+    state: frozenset[str] = frozenset()  # sizes of tokens, which the law has too; none: all are
     _seen: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def expression(self, expression: Expression) -> str:
         """Python text of the value; statements it needs are appended."""
-        if expression.is_zero:
-            raise Refusal("a velocity that vanishes has no closure to derive")
+        if expression.is_zero:  # of a rate of the mean, or of the covariance
+            return "0 * mean" if len(expression.free) == 1 + self._blocks(expression) else "0 * cov"
         terms = [
             self._term(part, f, expression.free)
             for c, f in expression.terms
@@ -66,6 +74,9 @@ class Code:
             return terms[0]
         self.words.add("total")
         return f"total({', '.join(terms)})"
+
+    def _blocks(self, expression: Expression) -> int:
+        return sum(i.dim.name == "B" for i in expression.free)
 
     def assign(self, name: str, text: str) -> str:
         """A statement, once for each text."""
@@ -85,20 +96,35 @@ class Code:
         """Name of a tensor; a defined one is computed first."""
         if tensor.kind == "delta":
             self.words.add("identity")
-            like = "mean"
-            self.used.add("m")
-            return self.assign("one", f"identity({like})")
+            like = self._length(tensor.dims[0])
+            name = "one" if like == self.names.get("m", "mean") else f"one_{tensor.dims[0]}"
+            return self.assign(name, f"identity({like})")
         if tensor not in self.book.of:
             if tensor.name.startswith("mask_"):
                 self.words.add("mask")
                 self.used.add("theta")
                 return self.assign(tensor.name, f'mask("{tensor.name[5:]}", theta)')
+            if tensor.name in (*OF_TOKENS, *OF_KEYS):
+                return self._nodes(tensor.name)
+            if tensor.name == "lag":
+                self.words.add("lag")
+                self.used.add("theta")
+                return self.assign("lag_", "lag(theta)")
             if tensor.kind == "factor":
                 self.words.add("factor")
                 return self.assign(tensor.name, f"factor({self._covariance(tensor)})")
             self.used.add(tensor.name)
             return self.names.get(tensor.name, tensor.name)
         return self._defined(tensor)
+
+    def _nodes(self, name: str) -> str:
+        """The nodes of a law, or their weights."""
+        law = ["m", "S"] if name in OF_TOKENS else ["key_mean", "key_cov"]
+        word = "law_nodes" if name in (OF_TOKENS[0], OF_KEYS[0]) else "node_weights"
+        law = law if word == "law_nodes" else law[:1]
+        self.words.add(word)
+        self.used |= {*law}
+        return self.assign(name, f"{word}({', '.join(self.names.get(n, n) for n in law)})")
 
     def _defined(self, tensor: Tensor) -> str:
         meaning = self.book.of[tensor]
@@ -113,14 +139,30 @@ class Code:
             text = f"spectral({bodies[0]}, lambda {t}: {self._scalar(body)})"
         elif kind in ("ridge", "smooth"):
             function = self.function(*meaning.data)
-            text = f"{function}({bodies[0]})"
+            given = self._parameters(meaning.data[0], len(meaning.indices), bodies[0])
+            text = f"{function}({', '.join([bodies[0], *given])})"
             if kind == "smooth":
                 kinks = kinks_of(meaning.data[0].body)
+                if any(k.free_symbols for k in kinks):
+                    raise Refusal(
+                        f"{meaning.data[0].name} has a kink at {kinks[0]}: the kinks of a function "
+                        "stand where its argument has a fixed value; bring the parameter into the "
+                        "argument"
+                    )
                 at = f", kinks=[{', '.join(scalars.python(k) for k in kinks)}]" if kinks else ""
-                text = f"gaussian_mean({function}, {bodies[0]}, {bodies[1]}{at})"
+                more = f", given=[{', '.join(given)}]" if given else ""
+                text = f"gaussian_mean({function}, {bodies[0]}, {bodies[1]}{at}{more})"
         else:
             text = f"{WORDS_OF[kind]}({', '.join(bodies)})"
         return self.assign(tensor.name, text)
+
+    def _parameters(self, rule: Rule, rank: int, like: str) -> list[str]:
+        """What a function takes beside its argument, `like`, an array of `rank` axes."""
+        inside = symbols_inside(rule.body)
+        self.used |= {s.name for s in inside}
+        if inside:
+            self.words.add("lifted")
+        return [f"lifted({scalars.python(s)}, {rank}, {like})" for s in inside]
 
     def _sandwich(self, found: Sandwich) -> str:
         """F g(F^T M F) F^T, smooth in both, where F and g(F^T M F) are not."""
@@ -158,7 +200,7 @@ class Code:
         text = scalars.python(coefficient)
         for symbol in coefficient.free_symbols:
             self.used.add(symbol.name)
-        for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "pi"):
+        for word in ("sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "arctan", "pi"):
             if f"{word}(" in text or (word == "pi" and coefficient.has(sp.pi)):
                 self.words.add(word)
         return text
@@ -183,15 +225,21 @@ class Code:
         for index in reversed(missing):  # the last axis first: axes count from the end
             self.words.add("along")
             axis = free.index(index) - len(free)
-            value = f"along({value}, {self._length(index)}, {axis})"
+            value = f"along({value}, {self._length(index.dim)}, {axis})"
         return self._scaled(coefficient, value, len(free))
 
-    def _length(self, index: Index) -> str:
-        if index.dim.name in ("queries", "keys"):
-            return f"{self.names[index.dim.name]}[:, 0]"
-        if index.dim.name == "B":
+    def _length(self, dim: sp.Symbol) -> str:
+        """An array whose last axis has the size, or the size itself."""
+        if dim.name in ("queries", "keys"):
+            return f"{self.names[dim.name]}[:, 0]"
+        if dim.name == "B":
             self.used.add("theta")
             return "theta"
+        if dim == NODES:
+            return self._nodes("token_weights")
+        if self.state and dim.name not in self.state:
+            self.used.add(dim.name)
+            return local(dim.name)
         self.used.add("m")
         return self.names.get("m", "mean")
 

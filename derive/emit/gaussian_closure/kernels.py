@@ -59,7 +59,8 @@ def param_fields(result: GaussianClosure) -> list[dict[str, str]]:
         out.append({"name": "key_mean", "shape": (e,), "meaning": f"({e},), mean of the keys"})
         out.append({"name": "key_cov", "shape": (e, e), "meaning": f"({e}, {e}), their covariance"})
     if model.positional:
-        out.append({"name": "theta", "shape": ("B",), "meaning": "(B,), weights of the positions"})
+        what = "components" if model.mixture else "positions"
+        out.append({"name": "theta", "shape": ("B",), "meaning": f"(B,), weights of the {what}"})
     return out
 
 
@@ -71,7 +72,18 @@ def taken_by(model: ClosureModel) -> set[str]:
 
 def _symbols(result: GaussianClosure) -> set[sp.Symbol]:
     nodes = [n for g in (result.trace.velocity, *result.trace.noises) for n in walk(g)]
-    return {s for n in nodes if n.op == "full" for s in n.data.free_symbols}
+    inside = [n.data[1] for n in nodes if n.op == "function"]
+    return {s for e in [n.data for n in nodes if n.op == "full"] + inside for s in e.free_symbols}
+
+
+def sizes_of(model: ClosureModel) -> frozenset[str]:
+    """The dimension of a token."""
+    return frozenset((model.state_dim.name,))
+
+
+def _code(parts: Parts, result: GaussianClosure) -> Code:
+    names, state = {"m": "mean", "S": "cov"}, sizes_of(result.model)
+    return Code(result.book, names, functions=parts.functions, state=state)
 
 
 def add_kernel(
@@ -83,7 +95,8 @@ def add_kernel(
     expression: Expression,
     names: dict[str, str] | None = None,
 ) -> None:
-    code = Code(result.book, {"m": "mean", "S": "cov", **(names or {})}, functions=parts.functions)
+    code = _code(parts, result)
+    code.names |= names or {}
     code._taken = {"x", "mean", "cov", "params"} | taken_by(result.model)
     text = code.expression(expression)
     if _complex(expression, result.book):
@@ -103,13 +116,13 @@ def add_pair(
     jacobian: Expression,
     doc: str,
 ) -> None:
-    code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
+    code = _code(parts, result)
     code._taken = {"u", "mean", "cov", "params"} | taken_by(result.model)
-    one = code.expression(mean) if mean.terms else _nothing(code, "mean")
+    one = code.expression(mean)
     first = fresh("first", code._taken)
     code._taken.add(first)
     code.lines.append(f"{first} = {one}")
-    two = code.expression(jacobian) if jacobian.terms else _nothing(code, "cov")
+    two = code.expression(jacobian)
     if not arguments.startswith("u,") and any(_complex(e, result.book) for e in (mean, jacobian)):
         code.words.add("real")
         code.lines.append(f"{first} = real({first})")
@@ -117,10 +130,6 @@ def add_pair(
     body = [*prelude(result, code.used), *code.lines]
     parts.words |= code.words
     parts.kernels.append(Kernel(name, arguments, doc, body, f"{first}, {two}"))
-
-
-def _nothing(code: Code, like: str) -> str:
-    return f"0 * {like}"
 
 
 def _complex(expression: Expression, book: Book) -> bool:
@@ -182,7 +191,7 @@ def add_margin(parts: Parts, result: GaussianClosure) -> None:
     needed = _needed(result)
     if not needed:
         return
-    code = Code(result.book, {"m": "mean", "S": "cov"}, functions=parts.functions)
+    code = _code(parts, result)
     code._taken = {"mean", "cov", "params"} | taken_by(result.model)
     values = []
     for matrix, cov in needed:

@@ -16,6 +16,7 @@ from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
+from derive.emit.gaussian_closure.code import symbols_inside
 from derive.emit.gaussian_closure.equations import written
 from derive.emit.gaussian_closure.kernels import (
     Parts,
@@ -29,6 +30,7 @@ from derive.emit.gaussian_closure.kernels import (
 from derive.emit.gaussian_closure.particles import particle_body
 from derive.emit.gaussian_closure.rates import LAW, add_cubature, add_errors, add_fourier
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, GaussianClosure
+from derive.notation.closures.model import ClosureModel
 from derive.version import ENGINE
 
 SPEC_ORDER = ("margin", "noise", "factor_rate", "rate_error")
@@ -38,6 +40,8 @@ QUADRATURES = frozenset(
         "cubature_rates",
         "fourier_mean",
         "gaussian_mean",
+        "law_nodes",
+        "node_weights",
         "quadrature_error",
     ]
 )
@@ -54,8 +58,11 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
         body = derivative_of(rule.body, order)
         text, more = function_text(body)
         words |= more
+        arguments = ", ".join(["s", *(scalars.python(p) for p in symbols_inside(rule.body))])
         title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
-        scalar_functions.append({"name": name, "text": text, "doc": f"{title}."})
+        scalar_functions.append(
+            {"name": name, "text": text, "arguments": arguments, "doc": f"{title}."}
+        )
     text = (
         environment()
         .get_template("gaussian_closure.py.jinja")
@@ -66,6 +73,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             source=source,
             request=request,
             body=NO_HASH,
+            law=model.law_text,
             names="Gamma: their velocity, R: its mean gradient"
             + ("" if result.noise is None else ", N: covariance rate of the noise"),
             operations=f"{parts.contractions} contractions in {len(parts.kernels)} functions",
@@ -81,8 +89,7 @@ def render(result: GaussianClosure, source: str, request: str) -> str:
             params=fields,
             scalar_functions=scalar_functions,
             kernels=parts.kernels,
-            spec=_spec(parts, model.positional, condition_text(result))
-            + scalars.bounded(model.params),
+            spec=_spec(parts, model, condition_text(result)) + scalars.bounded(model.params),
             positional=model.positional,
             mean_shape="(..., B, d)" if model.positional else "(..., d)",
             cov_shape="(..., B, d, d)" if model.positional else "(..., d, d)",
@@ -105,7 +112,7 @@ def function_text(body: sp.Lambda) -> tuple[str, set[str]]:
         inside = ", ".join(scalars.python(a) for a in arguments)
         names[part] = sp.Symbol(f"{KINKED[type(part)]}({inside})")
     text = scalars.python(expression.xreplace(names))
-    words = {"sqrt", "exp", "log", "tanh", "sin", "cos", "erf", *KINKED.values()}
+    words = {"sqrt", "exp", "log", "tanh", "sin", "cos", "erf", "arctan", *KINKED.values()}
     used = {w for w in words if f"{w}(" in text}
     return text, used | ({"pi"} if expression.has(sp.pi) else set())
 
@@ -127,13 +134,12 @@ def equations_latex(result: GaussianClosure) -> dict[str, str]:
     return {name: shown.latex for name, shown in written(result, LATEX).items()}
 
 
-def _spec(parts: Parts, positional: bool, condition: str) -> list[tuple[str, str]]:
+def _spec(parts: Parts, model: ClosureModel, condition: str) -> list[tuple[str, str]]:
     names = {k.name for k in parts.kernels}
     out = [(n, n) for n in SPEC_ORDER if n in names]
     if condition:
         out.append(("condition", repr(condition)))
-    if positional:
-        out.append(("positional", "True"))
+    out += [(n, "True") for n in ("positional", "centred") if getattr(model, n)]
     if "particle_velocity" in names:
         out.append(("particle_velocity", "particle_velocity"))
     return out

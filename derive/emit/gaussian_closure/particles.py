@@ -16,7 +16,7 @@ from derive.calculus.index.expressions import Expression, collect, single
 from derive.calculus.index.factors import Factor, Factors, Index, Tensor, fresh, indices_of
 from derive.emit.common import names as words
 from derive.emit.gaussian_closure.code import Code
-from derive.emit.gaussian_closure.kernels import taken_by
+from derive.emit.gaussian_closure.kernels import sizes_of, taken_by
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.fields import Reader, Rule
 from derive.methods.gaussian_closure.names import Names
@@ -51,6 +51,9 @@ class _Reader(Reader):
             rule = Rule(self.book.named(name, body), body)
             return self.defined("ridge", argument, (rule, 0)), axes
         return super()._function(node)
+
+    def _lag(self, node: Array) -> Read:
+        raise NoParticles  # the sums over keys know their order, not their distance
 
     def _mask(self, node: Array) -> Read:
         return single(MASKS[node.data][()], ()), ()
@@ -109,7 +112,8 @@ class Writer:
         raise NoParticles
 
     def _code(self) -> Code:
-        code = Code(self.book, {"queries": "xb", "keys": "yb"}, functions=self.functions)
+        names = {"queries": "xb", "keys": "yb", "m": "xb"}
+        code = Code(self.book, names, functions=self.functions, state=sizes_of(self.names.model))
         code._taken = {"x", "y", "xb", "yb", "params"} | taken_by(self.names.model)
         return code
 
@@ -143,7 +147,7 @@ class Writer:
         free = (n, i) if i is not None else (n,)
         placed_value = placed(value, {axes[0]: i}) if i is not None else value
         code = self._code()
-        code.names |= {"x": "x", "queries": "x", "keys": "y"}
+        code.names |= {"x": "x", "queries": "x", "keys": "y", "m": "x"}
         return self._lower(self._with_points(placed_value, free, "x", "y"), code)
 
     def _with_points(
@@ -268,6 +272,8 @@ class Writer:
         factors = weight.terms[0][1]
         if not factors or any(f.tensor.kind != "exp" for f in factors):
             return None
+        if indices_of(factors):  # a sum of exponentials, of the features of a feature map say
+            return None
         from derive.calculus.index.defined import plus
 
         exponent = plus(*(self.book.of[f.tensor].body(f.indices) for f in factors))
@@ -311,7 +317,7 @@ class Writer:
 def particle_body(traced: ClosureTrace, functions: dict[tuple[Rule, int], str]) -> Writer | None:
     """A writer whose lines and `result` make the function, or None."""
     model = traced.model
-    if model.cross:
+    if model.cross or model.second:
         return None
     writer = Writer(Names(model, block=False), Book(), functions)
     try:

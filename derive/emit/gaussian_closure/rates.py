@@ -7,6 +7,7 @@ from derive.emit.common import scalars
 from derive.emit.common.kernel import Kernel
 from derive.emit.gaussian_closure.code import Code
 from derive.emit.gaussian_closure.kernels import EDGE_OF_NODES, Parts, add_kernel, add_pair
+from derive.methods.gaussian_closure.key_nodes import has_nodes
 from derive.methods.gaussian_closure.result import FOURIER, GaussianClosure, Wave
 
 LAW = "mean, cov, params"
@@ -84,6 +85,9 @@ def add_cubature(parts: Parts, result: GaussianClosure, docs: dict[str, str]) ->
         rates = "total(base[0], part[0]), total(base[1], part[1])"
     _add_rates(parts, {name: doc + EDGE_OF_NODES for name, doc in docs.items()}, body, rates)
     error = f"cubature_error({field_}, {LAW}, {axes}{through})"
+    if has_nodes(result.velocity, result.book):
+        parts.words |= {"maximum", "quadrature_error"}
+        error = f"maximum({error}, quadrature_error(velocity, {axes[:2]},), mean, {LAW}))"
     doc = (
         "Relative error of the cubature in mean_rate, jacobian and cov_rate, (...): four times the "
         "distance to finer rules, or three standard errors over random shifts."
@@ -102,7 +106,7 @@ def add_errors(parts: Parts, result: GaussianClosure) -> None:
         call = f"quadrature_error({function}, {axes}, {arguments})"
         parts.kernels.append(Kernel(name, arguments, doc.format(of), [], call))
 
-    if "gaussian_mean(" in by_name["velocity"]:
+    if any(word in by_name["velocity"] for word in ("gaussian_mean(", "law_nodes(")):
         add("velocity_error", f"x, {LAW}", "velocity", "velocity", inner)
     if "rate_error" in by_name:
         return

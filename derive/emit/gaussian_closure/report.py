@@ -21,7 +21,7 @@ def document(result: GaussianClosure, steps: bool = False) -> Document:
     """The report, with the record of the steps or with the equations alone."""
     model = result.model
     verdict = "exact closure" if result.exact else f"projected closure ({result.route})"
-    intro = f"  tokens {model.state}[{model.state_dim}] with law N(m, S); {verdict}"
+    intro = f"  tokens {model.state}[{model.state_dim}] with law {model.law_text}; {verdict}"
     data = {
         "signature": model_signature(result),
         "exact": result.exact,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from derive.calculus.index.factors import Index, Tensor
+import sympy as sp
+
+from derive.calculus.index.factors import Tensor
 from derive.emit.gaussian_closure.code import Code
 from derive.methods.token_flow.names import COUNT
 from derive.notation.closures.words import Matrix
@@ -28,13 +30,13 @@ class FlowCode(Code):
             return self.assign("one", f"identity({size})")
         return super().tensor(tensor)
 
-    def _length(self, index: Index) -> str:
-        if index.dim == COUNT:
+    def _length(self, dim: sp.Symbol) -> str:
+        if dim == COUNT:
             return self._masses()
         for matrix in self.matrices:
-            if index.dim in matrix.shape:
+            if dim in matrix.shape:
                 self.used.add(matrix.data)
-                axis = matrix.shape.index(index.dim)
+                axis = matrix.shape.index(dim)
                 at = ", ".join(":" if k == axis else "0" for k in range(len(matrix.shape)))
                 return f"{matrix.data}[{at}]"
         return self._tokens()

@@ -34,7 +34,10 @@ class GaussianClosures(InRooms):
 
     def state(self, definition: Any) -> str:
         keys = f" among keys in R^{definition.key_dim} of their own law" if definition.cross else ""
+        if definition.second:
+            keys = f", two of them keys at once{keys}" if not keys else f" and{keys}"
         places = " with positions" if definition.positional else ""
+        places = " under a mixture of Gaussian laws" if definition.mixture else places
         return f"tokens in R^{definition.state_dim}{places}{keys}"
 
     def figures(self) -> Mapping[str, Figure]:

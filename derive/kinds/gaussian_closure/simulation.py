@@ -182,6 +182,11 @@ def _tokens(
         return None, ""
     if module._SPEC.particle_velocity is None:
         return None, f"{model.name} defines no system of particles: the closure alone is drawn"
+    if model.mixture:
+        return None, (
+            f"the components of {model.name} are drawn alone; tokens that start as any mixture: "
+            f"derive.generated.{model.name}.particles(x0, params, t1=, steps=)"
+        )
     if model.positional:
         return None, (
             f"a token of the finite system of {model.name} sees only what stands before it, one of "

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from derive.methods.gaussian_closure.instances import ClosureInstance
+from derive.methods.gaussian_closure.instances import ClosureInstance, middles
 from derive.notation.closures.model import ClosureModel
 from derive.notation.closures.numeric import Cloud, run
 
@@ -55,18 +55,32 @@ def joined(clouds: list[Cloud], shares: np.ndarray) -> Cloud:
     )
 
 
+MOST_OF_PAIRS = 12  # nodes along each axis where pairs of keys are averaged over
+
+
+def paired(first: Cloud, other: Cloud) -> Cloud:
+    """Independent pairs."""
+    n, k = len(first.at), len(other.at)
+    weight = np.outer(first.weight, other.weight).ravel()
+    return Cloud(np.repeat(first.at, k, axis=0), weight, None, np.tile(other.at, (n, 1)))
+
+
 def key_cloud(
     model: ClosureModel, arrays: Mapping[str, np.ndarray], nodes: int, dense: bool = False
 ) -> Cloud:
     """The law of the keys as points; `dense`: for weights with kinks."""
     cloud = dense_cloud if dense else hermite_cloud
+    if model.second:
+        law = ("key_mean", "key_cov") if model.cross else ("m", "S")
+        return paired(*(
+            cloud(arrays[mean], arrays[cov], min(nodes, MOST_OF_PAIRS), None)
+            for mean, cov in (("m", "S"), law)
+        ))  # fmt: skip
     if model.cross:
         return cloud(arrays["key_mean"], arrays["key_cov"], nodes, None)
     if model.positional:
-        parts = [
-            cloud(m, S, nodes, float(b))
-            for b, (m, S) in enumerate(zip(arrays["m"], arrays["S"], strict=True))
-        ]
+        laws = zip(arrays["m"], arrays["S"], middles(arrays["theta"]), strict=True)
+        parts = [cloud(m, S, nodes, float(b)) for m, S, b in laws]
         return joined(parts, arrays["theta"])
     return cloud(arrays["m"], arrays["S"], nodes, None)
 
@@ -79,7 +93,7 @@ def text_velocity(
 
 def query_cloud(model: ClosureModel, one: ClosureInstance, x: np.ndarray) -> Cloud:
     if model.positional:
-        return Cloud(x, np.ones(len(x)) / len(x), np.arange(len(x), dtype=float))
+        return Cloud(x, np.ones(len(x)) / len(x), middles(one.arrays["theta"]))
     return Cloud(x[None], np.ones(1))
 
 
@@ -102,7 +116,9 @@ def text_rates(
     for b in blocks:
         m = one.arrays["m"] if b is None else one.arrays["m"][b]
         S = one.arrays["S"] if b is None else one.arrays["S"][b]
-        cloud = cloud_of(m, S, outer or nodes, None if b is None else float(b))
+        most = min(outer or nodes, MOST_OF_PAIRS) if model.second else outer or nodes
+        at = None if b is None else float(middles(one.arrays["theta"])[b])
+        cloud = cloud_of(m, S, most, at)
         gamma = text_velocity(model, one, cloud, keys)
         means.append(cloud.weight @ gamma)
         C = np.einsum("n,ni,nj->ij", cloud.weight, gamma, cloud.at - m)

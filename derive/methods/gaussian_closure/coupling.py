@@ -70,8 +70,8 @@ def conditional(kernel: Expression, names: Names, book: Book, place: Place | Non
         book.couplings.append((exponent, T, D))
     a, b, p, q = fresh(dy), fresh(dy), fresh(dy), fresh(dy)
     cov = unit((F[a, p], D[p, q], F[b, q]), (a, b))
-    shift = plus(single(names.x[j,], (j,)), -single(names.mean[j,], (j,)))
-    mean = plus(single(names.key_mean[a,], (a,)), join(cov, b, join(A, j, shift, j), i))
+    shift = plus(single(names.x[j,], (j,)), -names.query_law().at(j))
+    mean = plus(names.key_law().at(a), join(cov, b, join(A, j, shift, j), i))
     return GaussianLaw(names.y, names.key_mean, names.key_cov, None, (mean, cov, a, b))
 
 

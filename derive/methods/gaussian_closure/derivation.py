@@ -20,6 +20,7 @@ from derive.errors import Refusal
 from derive.methods.common.record import Check, Fact, Step, of_step
 from derive.methods.gaussian_closure import checks, coupling_steps
 from derive.methods.gaussian_closure import facts as closure_facts
+from derive.methods.gaussian_closure.centred import require_kept
 from derive.methods.gaussian_closure.definitions import definition_texts
 from derive.methods.gaussian_closure.fields import Reader, velocity_of
 from derive.methods.gaussian_closure.names import Names
@@ -28,6 +29,13 @@ from derive.methods.gaussian_closure.result import CLOSED, FOURIER, GaussianClos
 from derive.methods.gaussian_closure.singular import require_integrable
 from derive.methods.gaussian_closure.weights import require_one_sign
 from derive.notation.closures.model import ClosureModel, ClosureTrace, trace_closure
+
+OF_A_MIXTURE = (
+    " on mixtures of Gaussian laws with fixed weights: the velocity of the whole mixture, averaged "
+    "over each component, moves that component's mean and covariance. This is how the moments of "
+    "its tokens move; that their law stays Gaussian is what is projected, and exact only while the "
+    "velocity is affine on each component"
+)
 
 
 def derive(model: ClosureModel) -> GaussianClosure:
@@ -39,10 +47,13 @@ def derive(model: ClosureModel) -> GaussianClosure:
     require_one_sign(model, traced)
     names, book = Names(model), Book()
     velocity = velocity_of(traced, names, book)
+    if velocity.is_zero:
+        raise Refusal("a velocity that vanishes has no closure to derive", model.place)
     require_integrable(velocity, names, book, model.place)
     exact, verdict = _verdict(model, velocity, names, book)
     shared, shared_fact = _shared_law(traced, exact)
     rates = rates_of(traced, velocity, names, book)
+    require_kept(velocity, rates, names, book)
     noise = _noise(traced, names, book)
     result = GaussianClosure(
         model,
@@ -107,7 +118,7 @@ def _verdict(
     return False, (
         "not exact: the velocity is not affine in x; its gradient changes by "
         f"{witness:.2g} between two points of a random instance. Mean and covariance are those of "
-        "the projected closure",
+        "the projected closure" + (OF_A_MIXTURE if model.mixture else ""),
     )
 
 
@@ -122,6 +133,11 @@ def _shared_law(traced: ClosureTrace, exact: bool) -> tuple[bool, tuple[str, ...
     second = differentiate(differentiate(velocity, names.x, j, book), names.x, k, book)
     s_free = not any(names.s in f.indices for _, fs in velocity.terms for f in fs)
     if second.is_zero and s_free:
+        if model.mixture:
+            return True, (
+                "exact where all components have one law: all then have one affine velocity, and "
+                "keep one law",
+            )
         return True, (
             "exact where the law does not depend on the position: all blocks then have one affine "
             "velocity, and the law stays position-independent",
@@ -136,7 +152,7 @@ def _noise(traced: ClosureTrace, names: Names, book: Book) -> Expression | None:
     parts = []
     for graph in traced.noises:
         value, (row, column) = Reader(names, book).of(graph)
-        if any(depends(value, v, book) for v in (names.x, names.y)):
+        if any(depends(value, v, book) for v in (names.x, *names.keys)):
             raise Refusal("noise is additive: its factor does not depend on tokens", graph.place)
         parts.append(join(placed(value, {row: i}), column, placed(value, {row: j}), column))
     total = spread(plus(*parts), (i, j))

@@ -36,7 +36,7 @@ def exactness(words: Iterable[str], result: GaussianClosure) -> tuple[Fact, ...]
     """Whether the closure is exact, with the second difference of the text."""
     out = []
     for said in words:
-        if said.startswith("exact where the law does not depend"):
+        if said.startswith("exact where"):
             out.append(Fact(said, "exactness", _shared(result)))
         else:
             claimed = replace(result, exact=said.startswith("exact"))
@@ -166,7 +166,7 @@ def _on_x(matrix: object, one: ClosureInstance, d: int) -> np.ndarray:
 def condition(words: str, result: GaussianClosure, matrix: Expression, cov: Tensor) -> Fact:
     """Averages of the text over keys settle inside the condition, and do not outside of it."""
     model = result.model
-    if model.positional or coupled(result):
+    if model.positional or model.second or coupled(result):
         return Fact(words, "integrable", None, "laws on both sides of it are not made here")
     one = instances.instance(model, 34, scale=0.6)
     margin = _margins(one, matrix, cov, result)

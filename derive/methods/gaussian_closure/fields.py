@@ -20,7 +20,9 @@ from derive.calculus.index.expressions import Expression, collect, scalar, singl
 from derive.calculus.index.factors import Factors, Index, Tensor, fresh, indices_of
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.coupling import conditional
+from derive.methods.gaussian_closure.key_nodes import over_nodes
 from derive.methods.gaussian_closure.names import Names
+from derive.methods.gaussian_closure.profiles import composed, product_of_one
 from derive.notation.closures.model import ClosureTrace
 from derive.notation.common.arrays import Array
 
@@ -61,7 +63,8 @@ class Reader:
 
     def _key(self, node: Array):  # type: ignore[no-untyped-def]
         axes = self._axes(node)
-        return single(self.names.y[axes], axes), axes
+        of = self.names.z if node.data == "z" else self.names.y
+        return single(of[axes], axes), axes
 
     def _constant(self, node: Array):  # type: ignore[no-untyped-def]
         axes = self._axes(node)
@@ -92,6 +95,9 @@ class Reader:
         return plus(a, b), axes
 
     def _multiply(self, node: Array):  # type: ignore[no-untyped-def]
+        one = product_of_one(node)
+        if one is not None:
+            return self._applied(*one, node)
         (a, b), axes = self._aligned(node)
         return a * b, axes
 
@@ -130,6 +136,10 @@ class Reader:
         own = (self.names.s, self.names.tau)
         return single(self.names.mask(node.data)[own], own), ()
 
+    def _lag(self, node: Array):  # type: ignore[no-untyped-def]
+        own = (self.names.s, self.names.tau)
+        return single(self.names.lag[own], own), ()
+
     def _sum_over(self, node: Array):  # type: ignore[no-untyped-def]
         head = Index(f"h{len(self.heads)}" if self.heads else "h", node.data.dim)
         self.heads[node.data.name] = head
@@ -141,6 +151,10 @@ class Reader:
         base, name, body = composed(node)
         if name == "exp_power" and not self._needs_ridge(base, body, node):
             base, (name, body) = node.args[0], node.data
+        return self._applied(base, name, body, node)
+
+    def _applied(self, base: Array, name: str, body: sp.Lambda, node: Array):  # type: ignore[no-untyped-def]
+        """A function of a node, entry by entry."""
         argument, axes = self.of(base)
         if not argument.tensors():
             value = sp.Add(*(c for c, _ in argument.terms))
@@ -153,13 +167,17 @@ class Reader:
             if name == "cos":
                 return plus(up, down).scaled(sp.Rational(1, 2)), axes
             return plus(up, -down).scaled(1 / (2 * sp.I)), axes
-        if not any(depends(argument, v, self.book) for v in (self.names.x, self.names.y)):
+        moving = (self.names.x, *self.names.keys, self.names.lag)
+        if not any(depends(argument, v, self.book) for v in moving):
             raise Refusal(f"{name} of a matrix is not part of a velocity field", node.place)
         rule = Rule(self.book.named(name, body), body)
-        if self.ridge_as is not None and depends(argument, self.names.y, self.book):
+        if self.ridge_as is not None and self._keyed(argument):
             self.replaced += 1
             return self.ridge_as(rule, argument, self), axes
         return self.defined("ridge", argument, (rule, 0)), axes
+
+    def _keyed(self, argument: Expression) -> bool:
+        return any(depends(argument, v, self.book) for v in self.names.keys)
 
     def _needs_ridge(self, base: Array, body: sp.Lambda, node: Array) -> bool:
         """Is exp of a polynomial in s no exponential of a quadratic function of x or of y?
@@ -168,7 +186,7 @@ class Reader:
         """
         exponent = sp.Poly(sp.expand_log(sp.log(body.expr), force=True), *body.variables)
         argument = self.of(base)[0]
-        both = all(depends(argument, v, self.book) for v in (self.names.x, self.names.y))
+        both = depends(argument, self.names.x, self.book) and self._keyed(argument)
         if exponent.degree() < 2 or (exponent.degree() == 2 and not both):
             return False
         if exponent.degree() % 2 or not exponent.LC().is_negative:
@@ -215,7 +233,15 @@ class Reader:
             free = union(integrand.free, (tau,))
             integrand = spread(integrand, free) * single(self.names.theta[(tau,)], (tau,))
         try:
-            return average(integrand, self.names.key_law(), self.book)
+            for law in self.names.key_laws():
+                integrand = average(integrand, law, self.book)
+            return integrand
+        except NoTilt as problem:
+            model = self.names.model
+            if model.positional or model.second or self.ridge_as is not None:
+                raise Refusal(f"undecided: {problem}", node.place) from None
+        try:
+            return over_nodes(integrand, self.names, self.book)
         except NoTilt as problem:
             raise Refusal(f"undecided: {problem}", node.place) from None
 
@@ -225,6 +251,8 @@ class Reader:
 
     def _coupled(self, value: Expression, node: Array) -> Expression:
         """Integral against a bistochastic weight: the mean of the value given x."""
+        if self.names.model.second:
+            raise Refusal("undecided: a bistochastic weight beside two keys", node.place)
         kernel = self.scalar_of(node.args[1].args[0])
         law = conditional(kernel, self.names, self.book, node.place)
         try:
@@ -238,41 +266,6 @@ class Reader:
             "integral(V @ y, bistochastic(exp(...))), times a number",
             node.place,
         )
-
-
-_S = sp.Symbol("s", real=True)
-
-
-def composed(node: Array) -> tuple[Array, str, sp.Lambda]:
-    """A function of functions as one function: log(1 + exp(s)) is softplus of s."""
-    name, body = node.data
-    base, inner, names = _profile(node.args[0])
-    if base is None or not names or base.shape != node.shape:
-        return node.args[0], name, body
-    whole = sp.Lambda(_S, body(inner))
-    if whole.free_symbols:  # a parameter between the two: the inner one is an argument
-        return node.args[0], name, body
-    return base, "_".join((name, *dict.fromkeys(names))), whole
-
-
-def _profile(node: Array) -> tuple[Array | None, sp.Expr, tuple[str, ...]]:
-    """(base, expression of s, functions in it): the node is that expression of s = base."""
-    if node.op == "full":
-        return None, node.data, ()
-    if node.op == "function":
-        base, inner, names = _profile(node.args[0])
-        return base, node.data[1](inner), (node.data[0], *names)
-    if node.op in ("add", "multiply"):
-        left, right = (_profile(a) for a in node.args)
-        bases = {id(p[0]): p[0] for p in (left, right) if p[0] is not None}
-        names = (*left[2], *right[2])
-        if node.op == "multiply" and None not in (left[0], right[0]) and len(bases) == 1:
-            names = (*names, "power")
-        # a sum without functions inside is the argument itself
-        if len(bases) <= 1 and names:
-            join_ = sp.Add if node.op == "add" else sp.Mul
-            return next(iter(bases.values()), None), join_(left[1], right[1]), names
-    return node, _S, ()
 
 
 def quotient(top: Expression, bottom: Expression, names: Names, book: Book) -> Expression:

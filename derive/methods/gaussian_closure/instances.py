@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -65,6 +66,8 @@ def instance(
         return 0.7 * rng.standard_normal((*blocks, n)), cov
 
     arrays["m"], arrays["S"] = law(d)
+    if model.centred:
+        arrays["m"] = 0 * arrays["m"]
     if model.cross:
         blocks = ()
         arrays["key_mean"], arrays["key_cov"] = law(e)
@@ -72,6 +75,8 @@ def instance(
     if model.positional:
         arrays["theta"] = rng.dirichlet(3 * np.ones(sizes["B"]))
         add_masks(arrays, sizes["B"])
+        middle = middles(arrays["theta"])
+        arrays["lag"] = middle[:, None] - middle[None, :]
         arrays["x"] = rng.standard_normal((*((sizes["B"],) if block else ()), d))
     else:
         arrays["x"] = rng.standard_normal(d)
@@ -86,6 +91,37 @@ def with_law(arrays: dict[str, np.ndarray]) -> None:
         if cov in arrays:
             values, vectors = np.linalg.eigh(arrays[cov])
             arrays[factor] = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+    for whose, mean, factor in (("token", "m", "F_S"), ("key", "key_mean", "F_key")):
+        if factor in arrays and arrays[factor].ndim == 2:
+            z, arrays[f"{whose}_weights"] = node_rule(len(arrays[factor]))
+            arrays[f"{whose}_nodes"] = arrays[mean] + z @ arrays[factor].T
+
+
+REACH, FAR, LINE, PRODUCTS = 9.0, 7.5, 480, {2: 61, 3: 23}  # as many nodes as kernels take
+
+
+@lru_cache(maxsize=8)
+def node_rule(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (count, d) and weights of the standard normal; above three dimensions a random cloud,
+    which serves where two sides are compared on the same nodes."""
+    if d == 1:
+        z = np.linspace(-REACH, REACH, LINE + 1)
+        w = np.exp(-(z**2) / 2)
+        return z[:, None], w / w.sum()
+    if d not in PRODUCTS:
+        return generator(58, d).standard_normal((256, d)), np.full(256, 1 / 256)
+    z = np.linspace(-FAR, FAR, PRODUCTS[d])
+    w = np.exp(-(z**2) / 2)
+    w = w / w.sum()
+    grid = np.stack(np.meshgrid(*[z] * d, indexing="ij"), -1).reshape(-1, d)
+    weight = np.prod(np.stack(np.meshgrid(*[w] * d, indexing="ij"), -1), -1).reshape(-1)
+    keep = weight > 1e-14
+    return grid[keep], weight[keep] / weight[keep].sum()
+
+
+def middles(theta: np.ndarray) -> np.ndarray:
+    """Positions of blocks: the share of tokens before the middle of each."""
+    return np.cumsum(theta) - theta / 2
 
 
 def add_masks(arrays: dict[str, np.ndarray], blocks: int) -> None:
@@ -100,6 +136,8 @@ def at(
     one: ClosureInstance, expression: Expression, book: Book, **changed: np.ndarray
 ) -> np.ndarray:
     arrays = {**one.arrays, **changed}
-    if "S" in changed or "key_cov" in changed:
+    if {"S", "key_cov", "m", "key_mean"} & {*changed}:
         with_law(arrays)
-    return value(expression, book, arrays, one.sizes, one.numbers)
+    weights = arrays.get("key_weights", arrays.get("token_weights", ()))
+    sizes = {**one.sizes, "nodes": len(weights)}
+    return value(expression, book, arrays, sizes, one.numbers)

@@ -19,6 +19,7 @@ from derive.calculus.written.meanings import expression_text
 from derive.methods.gaussian_closure.conditions import U
 from derive.methods.gaussian_closure.definitions import defined_in
 from derive.methods.gaussian_closure.fields import Reader, Rule, velocity_of
+from derive.methods.gaussian_closure.key_nodes import has_nodes
 from derive.methods.gaussian_closure.names import Names
 from derive.methods.gaussian_closure.result import CLOSED, CUBATURE, FOURIER, Form, Wave
 from derive.methods.gaussian_closure.scalar_rules import fourier_rule
@@ -47,8 +48,12 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
 
     def projected(field_: Expression) -> tuple[Expression, Expression]:
         slope = differentiate(field_, names.x, j, book)
-        law = names.query_law()
-        mean, jacobian = average(field_, law, book), average(slope, law, book)
+        law, before = names.query_law(), list(book.conditions)
+        try:
+            mean, jacobian = average(field_, law, book), average(slope, law, book)
+        except NoTilt:
+            book.conditions[:] = before  # of integrals that are not taken
+            raise
         for tensor in defined_in(book, mean, jacobian):
             if book.of[tensor].kind in ("smooth", "ridge"):
                 rule, order = book.of[tensor].data
@@ -61,6 +66,8 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
     except NoTilt as problem:
         reason = str(problem)
     try:
+        if has_nodes(velocity, book):
+            raise NoTilt(reason)
         base, waves = _waves(traced, names, book, projected, reason)
         facts = tuple(
             f"{w.rule.name}: derivative of order {w.rule.order} is integrable; Taylor part of "
@@ -86,6 +93,8 @@ def rates_of(traced: ClosureTrace, velocity: Expression, names: Names, book: Boo
     fact = f"projected rates by cubature over the law of {seen} ({reason})"
     if known:
         fact += f"; {len(known)} of {len(velocity.terms)} terms in closed form"
+    if has_nodes(velocity, book):
+        fact += "; the average over the keys by cubature over their law too"
     singular = singular_places(left, names, book)
     if singular is not None:
         fact += "; by values alone, split where " + _where_singular(singular, names)
@@ -170,7 +179,9 @@ def _size(arguments: list[Expression], names: Names, book: Book) -> Expression:
     """Sum of E s^2 over the arguments of f, both x and y averaged: the scale of s."""
     parts = []
     for s in arguments:
-        inner = average(s * s, names.key_law(), book)
+        inner = s * s
+        for law in names.key_laws():
+            inner = average(inner, law, book)
         outer = average(inner, names.query_law(), book)
         parts.append(outer.summed(*outer.free))
     return plus(*parts)

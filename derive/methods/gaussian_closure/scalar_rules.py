@@ -39,6 +39,8 @@ def fourier_rule(rule: Rule) -> FourierRule:
     """The split of f into a Taylor part and a Fourier integral."""
     s = sp.Symbol("s", real=True)
     body = stable_body(rule.body)(s)
+    if rule.body.free_symbols:
+        raise NoTilt(f"{rule.name} has a parameter inside: its transform is no table")
     if kinks_of(rule.body):
         raise NoTilt(f"{rule.name} has a kink: its transform decays slowly")
     taylor: list[sp.Expr] = []

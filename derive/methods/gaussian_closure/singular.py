@@ -12,19 +12,19 @@ zero: q = s, 1/s among them.  E f(s), s ~ N(mu, v): smooth but where both vanish
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import sympy as sp
 
-from derive.calculus.arrays.scalar_functions import S, kinks_of, stable_body
+from derive.calculus.arrays.scalar_functions import S, singular_points
 from derive.calculus.gaussian.tilt import NoTilt, split
 from derive.calculus.index.defined import Book, Definition, depends, plus, spread
 from derive.calculus.index.expressions import Expression, scalar
 from derive.errors import Refusal
 from derive.methods.gaussian_closure.conditions import is_gram
 from derive.methods.gaussian_closure.definitions import defined_in
-from derive.methods.gaussian_closure.fields import Rule, composed
+from derive.methods.gaussian_closure.fields import Rule
+from derive.methods.gaussian_closure.key_nodes import NODES
 from derive.methods.gaussian_closure.names import Names
+from derive.methods.gaussian_closure.profiles import composed
 from derive.notation.closures.model import ClosureModel, trace_closure
 from derive.notation.common.arrays import walk
 
@@ -41,6 +41,8 @@ def singular_places(
             continue
         if not any(depends(b, names.x, book) for b in meaning.bodies):
             continue
+        if any(_of_nodes(b) for b in meaning.bodies):
+            continue  # of one node among many
         places: tuple[sp.Expr, ...] | None = (sp.Integer(0),)
         if meaning.kind != "reciprocal":
             rule: Rule = meaning.data[0]
@@ -69,6 +71,8 @@ def require_integrable(velocity: Expression, names: Names, book: Book, place: ob
         meaning = book.of[tensor]
         if meaning.kind not in ("ridge", "smooth"):
             continue
+        if any(_of_nodes(body) for body in meaning.bodies):
+            continue  # of a node, which is no normal variable
         if meaning.kind == "ridge":
             try:
                 if not split(meaning.bodies[0], names.x, book).matrix.is_zero:
@@ -85,6 +89,10 @@ def require_integrable(velocity: Expression, names: Names, book: Book, place: ob
                     "than one, or out of reach, as in 1 / (1 + s**2)",
                     place,  # type: ignore[arg-type]
                 )
+
+
+def _of_nodes(body: Expression) -> bool:
+    return any(i.dim == NODES for i in body.free)
 
 
 def _pole(body: sp.Lambda, point: sp.Expr) -> float:
@@ -144,43 +152,6 @@ def _negative(matrix: Expression) -> Expression:
 
 def _positive(constant: Expression) -> bool:
     return all(c.is_positive and not factors for c, factors in constant.terms)
-
-
-@lru_cache(maxsize=64)
-def singular_points(body: sp.Lambda) -> tuple[sp.Expr, ...] | None:
-    """Real points where a function of one variable is not smooth; None: not all of them known."""
-    plain = stable_body(body)(S)
-    inside = [
-        p.base
-        for p in plain.atoms(sp.Pow)
-        if p.base.has(S) and not (p.exp.is_Integer and p.exp.is_nonnegative)
-    ]
-    inside += [e.args[0] for e in plain.atoms(sp.log)]
-    found = set(kinks_of(body))
-    for base in inside:
-        try:
-            zeros = sp.solve(base, S)
-        except NotImplementedError:
-            if _vanishes(base):
-                return None
-            continue
-        for zero in zeros:
-            if zero.is_real:
-                found.add(zero)
-            elif zero.is_real is None and _vanishes(base):
-                return None
-    return tuple(sorted(found, key=sp.default_sort_key))
-
-
-def _vanishes(base: sp.Expr) -> bool:
-    """Does it change its sign on a grid, at parameters of size one?"""
-    import numpy as np
-
-    f = sp.lambdify(S, base.xreplace({p: sp.Integer(1) for p in base.free_symbols - {S}}), "numpy")
-    with np.errstate(all="ignore"):
-        values = np.real(np.asarray(f(np.linspace(-60, 60, 4001)), complex))
-    values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() < 0 < values.max())
 
 
 def has_kinks(model: ClosureModel) -> bool:

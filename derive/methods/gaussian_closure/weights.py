@@ -50,11 +50,15 @@ def require_one_sign(
             for n in (d, e)
         )
         keys = replace(keys, at=rng.permutation(keys.at))
+        if model.second:
+            keys = replace(keys, at=size * rng.standard_normal((TOKENS, d)), second=keys.at)
 
         def at(q: Cloud, k: Cloud, one: ClosureInstance = one) -> list[np.ndarray]:
             return weights_of_averages(model, q, k, arrays=one.arrays, params=one.params)
 
         for number, weight in enumerate(at(queries, keys)):
+            if label is not None:
+                _require_keys(weight, label, place)
             _require(model, weight, one.params, place)
             least = _least(lambda q, k, n=number: at(q, k)[n], weight, queries, keys, rng, home)  # type: ignore[misc]
             _require(model, np.append(weight, least), one.params, place)
@@ -90,6 +94,20 @@ def _least(
         )
         found, half = weights(queries, keys), half / 2
     return sign * least
+
+
+def _require_keys(weight: np.ndarray, position: np.ndarray, place: object) -> None:
+    """A position that sees no key has no average."""
+    there: np.ndarray = np.not_equal(np.nan_to_num(weight), 0)  # inf times a mask of zero is nan
+    seen: np.ndarray = np.any(np.broadcast_to(there, (len(position), weight.shape[-1])), axis=-1)
+    blind = [p for p in np.unique(position) if not np.any(seen[position == p])]
+    if np.any(seen) and blind:
+        raise Refusal(
+            "the normaliser of average(value, weight) is zero at some position: every key is "
+            "masked there, as before the first one with tau < s; let a token see itself "
+            "(tau <= s), or take integral(value, weight)",
+            place,  # type: ignore[arg-type]
+        )
 
 
 def _require(

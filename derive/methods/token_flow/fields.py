@@ -17,7 +17,8 @@ from derive.calculus.index.defined import Book, placed, plus, spread, union
 from derive.calculus.index.expressions import Expression, collect, scalar, single
 from derive.calculus.index.factors import Index, indices_of
 from derive.errors import Refusal
-from derive.methods.gaussian_closure.fields import Reader, Rule, composed
+from derive.methods.gaussian_closure.fields import Reader, Rule
+from derive.methods.gaussian_closure.profiles import composed
 from derive.methods.token_flow.gram import in_products
 from derive.methods.token_flow.names import Names
 from derive.notation.closures.model import ClosureTrace
@@ -37,13 +38,24 @@ class TokenReader(Reader):
             raise Refusal(f"{node.op} is no part of a token flow that is derived", node.place)
         return super().of(node)
 
+    def _multiply(self, node: Array) -> Read:
+        (a, b), axes = self._aligned(node)
+        return a * b, axes
+
+    def _lag(self, node: Array) -> Read:
+        raise Refusal(
+            "distances of positions belong to laws of tokens (gaussian_closure); tokens of a flow "
+            "are compared by order alone",
+            node.place,
+        )
+
     def _key(self, node: Array) -> Read:
         axes = self._axes(node)
         own = (self.names.tau, *axes)
         return single(self.names.x[own], own), axes
 
     def _function(self, node: Array) -> Read:
-        base, name, body = composed(node)
+        base, name, body = composed(node, parameters=False)
         argument, axes = self.of(base)
         if not argument.tensors():
             return scalar(body(sp.Add(*(c for c, _ in argument.terms))), argument.free), axes

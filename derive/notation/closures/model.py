@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal
+from derive.notation.closures.normal_form import normal_form
 from derive.notation.closures.words import COMPLEMENTS, Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
@@ -44,6 +45,27 @@ class ClosureModel:
     matrices: tuple[Matrix, ...]
     doc: str
     place: Place
+    law: str = "gaussian"  # one of LAWS
+    second: bool = False  # does the text take two keys?  The second one has the keys' law
+
+    @property
+    def centred(self) -> bool:
+        """Is the mean of the tokens zero, by the definition?"""
+        return self.law == "centred"
+
+    @property
+    def mixture(self) -> bool:
+        """Are there several Gaussian laws side by side, a token of any seeing all?"""
+        return self.law == "mixture"
+
+    @property
+    def law_text(self) -> str:
+        """The law of the tokens, for readers."""
+        return {
+            "gaussian": "N(m, S)",
+            "centred": "N(0, S)",
+            "mixture": "sum_{tau} theta[tau] N(m[tau], S[tau])",
+        }[self.law]
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
@@ -61,9 +83,9 @@ class ClosureTrace:
 
 RESERVED = frozenset(
     """
-    x y m S s tau theta mean cov params u h xb yb one key_mean key_cov rate total contract along
-    inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi maximum
-    minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
+    x y z m S s lag tau theta mean cov params u h xb yb one key_mean key_cov rate total contract
+    along inverse det_root gate spectral factor identity mask exp log tanh sin cos sqrt erf pi
+    maximum minimum step sign real base part rate_error velocity_error F_S F_key runtime np velocity
     mean_rate jacobian cov_rate noise margin particle_velocity solve particles causal
     """.split()  # noqa: SIM905
 )
@@ -71,20 +93,54 @@ _DEFINED = re.compile(r"(?:[GfJPcrgD]|mask)_\w+$")
 _VECTOR = re.compile(r"\s*(\w+)\s*\[\s*(\w+)\s*\]\s*$")
 
 
+LAWS = ("gaussian", "centred", "mixture")
+
+
 def gaussian_closure(
-    *, state: str, keys: str | None = None
+    *, state: str, keys: str | None = None, law: str = "gaussian"
 ) -> Callable[[Callable[..., Any]], ClosureModel]:
     """Declare a velocity field Gamma(x) = f(x, law) of tokens x in R^d.
 
     **Arguments:** `state`: name and dimension of a token, ``"x[d]"``.  `keys`: the same for keys
     that have a Gaussian law of their own (cross-attention), ``"y[d_y]"``; by default the keys are
-    the tokens.  The function takes (x, y), or (x, y, s, tau) where tokens carry positions.
+    the tokens.  `law`: of the tokens: "gaussian"; "centred", a Gaussian law of mean zero, which the
+    velocity must keep; or "mixture", a mixture of Gaussian laws with fixed weights theta, each with
+    a mean and a covariance that move.  The function takes (x, y), or (x, y, s, tau) where tokens
+    carry positions, or (x, y, z) with two keys that are averaged over independently: y is a token,
+    and z one of the keys, or where none are declared another token.
     """
 
     def decorate(function: Callable[..., Any]) -> ClosureModel:
-        return model_of(function, state, keys, place_of(function), "gaussian_closure")
+        place = place_of(function)
+        return _under(model_of(function, state, keys, place, "gaussian_closure"), law)
 
     return decorate
+
+
+def _require_constant(scalars: Iterable[Param], place: Place) -> None:
+    for p in scalars:
+        if re.search(r"depends on (t|time|depth)\b", p.meaning):
+            raise DefinitionError(
+                f"{p.name} is said to depend on time, but kernels of tokens hold it constant; "
+                "leave these words out, and go from one solve(...) or flow(...) to the next, each "
+                "with its value of the parameter and the moments where the last one ended",
+                place,
+            )
+
+
+def _under(model: ClosureModel, law: str) -> ClosureModel:
+    """The definition under a kind of law."""
+    if law not in LAWS:
+        raise DefinitionError(f"law={law!r} is none of {', '.join(LAWS)}", model.place)
+    two = model.second and law == "mixture"
+    if law != "gaussian" and (model.cross or model.positional or two):
+        what = "keys of a law of their own" if model.cross else "two keys" if two else "positions"
+        raise DefinitionError(
+            f'law="{law}" says of one cloud of tokens, its own keys, what its law is; this '
+            f"definition has {what}",
+            model.place,
+        )
+    return replace(model, law=law, positional=model.positional or law == "mixture")
 
 
 def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tuple[str, Dim]:
@@ -126,13 +182,14 @@ def model_of(
                 "rename it",
                 place,
             )
+    _require_constant(scalars.values(), place)
     name, dim = _vector(state, declared, place, "state")
     key_dim = _vector(keys, declared, place, "keys")[1] if keys else dim
     count = function.__code__.co_argcount
-    if count not in (2, 4):
+    if count not in (2, 3, 4):
         raise DefinitionError(
-            f"{function.__name__} takes (x, y), or (x, y, s, tau) with positions; it takes {count} "
-            "arguments",
+            f"{function.__name__} takes (x, y), or (x, y, z) with two keys, or (x, y, s, tau) with "
+            f"positions; it takes {count} arguments",
             place,
         )
     if keys and count == 4:
@@ -151,6 +208,7 @@ def model_of(
         tuple(found.values()),
         doc_of(function),
         place,
+        second=count == 3,
     )
 
 
@@ -166,7 +224,7 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
             f"{model.name} returns {shown}, but a velocity has shape ({model.state_dim})",
             model.place,
         )
-    velocity, noises = _without_noise(output)
+    velocity, noises = _without_noise(normal_form(output))
     nodes = [*walk(velocity), *(n for g in noises for n in walk(g))]
     _check(model, nodes)
     _require_averaged(velocity, model.place, set())
@@ -179,8 +237,12 @@ def trace_closure(model: ClosureModel) -> ClosureTrace:
 def _output(model: ClosureModel, either: bool = False) -> Any:
     """What the text returns on symbols."""
     x = node("query", (), (model.state_dim,), "x")
-    y = node("key", (), (model.key_dim,), "y")
-    more = (Position("s", either), Position("tau", either)) if model.positional else ()
+    more: tuple[Any, ...] = ()
+    if model.positional and not model.mixture:
+        more = Position("s", either), Position("tau", either)
+    if model.second:
+        more = (node("key", (), (model.key_dim,), "z"),)
+    y = node("key", (), (model.state_dim if model.second else model.key_dim,), "y")
     return call(lambda: model.function(x, y, *more), model.name, model.place)[0]
 
 

@@ -115,11 +115,12 @@ class Points:
 
 @dataclass(frozen=True)
 class Cloud:
-    """Weighted points: `at` (N, d), `weight` (N,) of sum one, `position` (N,) or None."""
+    """Weighted points: `at` (N, d), `weight` (N,) of sum one, `position` (N,), `second` or None."""
 
     at: np.ndarray
     weight: np.ndarray
     position: np.ndarray | None = None
+    second: np.ndarray | None = None  # the other key of each pair of keys
 
 
 def run(
@@ -178,7 +179,9 @@ def noise_rate(
         total.append(found @ found.T)
         return 0.0
 
-    query, key = (Cloud(at[None], np.ones(1), np.zeros(1)) for at in _tokens(model, arrays))
+    x, y = (at[None] for at in _tokens(model, arrays))
+    query = Cloud(x, np.ones(1), np.zeros(1))
+    key = Cloud(x if model.second else y, np.ones(1), np.zeros(1), y)
     words = {**_words(query, key, 1), "noise": noise}
     _bound(model, words, arrays, params, _home(model, query, key))(*_arguments(model, query, key))
     return sum(total, np.zeros(()))
@@ -195,9 +198,12 @@ def _tokens(model: ClosureModel, arrays: Mapping[str, np.ndarray]) -> tuple[np.n
 
 def _arguments(model: ClosureModel, queries: Cloud, keys: Cloud) -> list[Points]:
     arguments = [Points(queries.at[:, None, :]), Points(keys.at[None, :, :])]
-    if model.positional:
+    if model.positional and not model.mixture:
         assert queries.position is not None and keys.position is not None
         arguments += [Points(queries.position[:, None]), Points(keys.position[None, :])]
+    if model.second:
+        assert keys.second is not None
+        arguments.append(Points(keys.second[None, :, :]))
     return arguments
 
 
@@ -259,7 +265,8 @@ def _no_draw(*_: Any) -> np.ndarray:
 
 def _home(model: ClosureModel, queries: Cloud, keys: Cloud) -> dict[str, int]:
     """Sizes of the tokens, which no matrix need have."""
-    return {model.key_dim.name: keys.at.shape[-1], model.state_dim.name: queries.at.shape[-1]}
+    key = keys.at if keys.second is None else keys.second
+    return {model.key_dim.name: key.shape[-1], model.state_dim.name: queries.at.shape[-1]}
 
 
 def _bound(

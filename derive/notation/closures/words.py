@@ -6,8 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from derive.errors import DefinitionError
-from derive.notation.common.arrays import Array, lift, node, show_shape
+import sympy as sp
+
+from derive.errors import DefinitionError, user_place
+from derive.notation.common.arrays import (
+    Array,
+    exact,
+    function,
+    lift,
+    node,
+    show_shape,
+    x_symbol,
+)
 from derive.notation.common.names import identifier
 from derive.notation.common.scalars import Dim
 
@@ -41,6 +51,32 @@ class Head:
 COMPLEMENTS = {">": "<=", ">=": "<"}  # of a mask, what one less it is
 
 
+@dataclass(frozen=True, eq=False)
+class Lag(Array):
+    """The distance s - tau of a query from a key; comparing it makes a window."""
+
+    def _window(self, other: Any, sign: int, relation: str) -> Array:
+        if isinstance(other, Array):
+            raise DefinitionError("a window compares s - tau with a number: (s - tau <= width)")
+        width = exact(other)
+        if width == 0:
+            return node("mask", (), (), relation)
+        x = x_symbol
+        return function(sp.Lambda(x, sp.Heaviside(sign * (width - x))), self, "window")
+
+    def __le__(self, other: Any) -> Array:
+        return self._window(other, 1, ">=")
+
+    def __lt__(self, other: Any) -> Array:
+        return self._window(other, 1, ">")
+
+    def __ge__(self, other: Any) -> Array:
+        return self._window(other, -1, "<=")
+
+    def __gt__(self, other: Any) -> Array:
+        return self._window(other, -1, "<")
+
+
 @dataclass(frozen=True)
 class Position:
     """The position of a token; comparing two of them makes a mask.
@@ -60,6 +96,13 @@ class Position:
         if self.either and relation in COMPLEMENTS:
             return 1 - node("mask", (), (), COMPLEMENTS[relation])
         return node("mask", (), (), relation)
+
+    def __sub__(self, other: Any) -> Array:
+        """The distance s - tau; a position is the share of tokens before it, in [0, 1]."""
+        if not isinstance(other, Position) or other.name == self.name:
+            raise DefinitionError("a distance is that of the position of the key from the query's")
+        lag = Lag("lag", (), (), None, user_place())
+        return lag if self.name == "s" else -lag
 
     def __le__(self, other: Any) -> Array:
         return self._mask(other, "<=")

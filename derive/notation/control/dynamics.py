@@ -115,6 +115,15 @@ def particle_velocity(closure: Any, points: Any, *, keys: Any = None, **given: A
 
 def _closure(closure: Any, word: str) -> None:
     if isinstance(closure, ClosureModel):
+        if closure.second:
+            raise Refusal(
+                f"{closure.name} averages over two keys, and {word} is written for one; write its "
+                "dynamics out"
+            )
+        if closure.centred and word == "moment_rates":
+            raise Refusal(
+                f"{closure.name} has a mean of zero by definition: covariance_rate(...) is its rate"
+            )
         return
     method = getattr(closure, "method", None)
     if method == "covariance_sde":

@@ -36,6 +36,11 @@ def laws(spec: ClosureModel, mean0: Any, cov0: Any, params: Any) -> Laws:
             f"mean0 and cov0 must have shapes {wanted}; mean0 has {mean.shape}, "
             f"cov0 has {cov.shape}: the last axes do not match"
         )
+    if spec.centred and mean.any():
+        raise ValueError(
+            'the definition says law="centred": mean0 must be zero, and its largest entry is '
+            f"{np.abs(mean).max():.3g}; derive it without that word for laws of any mean"
+        )
     cov = covariances("cov0", cov)
     dims = {"d": sizes[-1], **({"B": sizes[0]} if spec.positional else {})}
     values, axes = parameters(spec.params, spec.param_shapes, params, dims, "mean0", spec.ranges)

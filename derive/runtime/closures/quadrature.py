@@ -17,8 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.closures.cubature import cubature_error, cubature_rates
+from derive.runtime.closures.cubature_nodes import key_nodes
 from derive.runtime.common.batch_axes import padded
+from derive.runtime.common.batched_words import contract
 from derive.runtime.common.fineness import fineness, finer, largest
+from derive.runtime.common.matrix_functions import factor
 from derive.runtime.common.normal_means import gaussian_mean
 
 __all__ = [
@@ -27,8 +30,24 @@ __all__ = [
     "finer",
     "fourier_mean",
     "gaussian_mean",
+    "law_nodes",
+    "node_weights",
     "quadrature_error",
 ]
+
+
+def law_nodes(mean: Any, cov: Any) -> jax.Array:
+    """Nodes of N(mean, cov), (..., nodes, d): product rules to dimension 3, above it lattices."""
+    z, _ = key_nodes(jnp.shape(mean)[-1], fineness(), jnp.result_type(mean))
+    away = contract("ij,kj->ki", factor(cov), z)
+    lead = max(jnp.ndim(mean) - 1, away.ndim - 2)
+    return padded(mean[..., None, :], 2, lead) + padded(away, 2, lead)
+
+
+def node_weights(mean: Any) -> jax.Array:
+    """Their weights, (nodes,), of sum one."""
+    return key_nodes(jnp.shape(mean)[-1], fineness(), jnp.result_type(mean))[1]
+
 
 LEVELS = 33  # scales 1, 2, 4, ... of the argument of a function
 

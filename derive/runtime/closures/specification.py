@@ -18,7 +18,8 @@ class ClosureModel:
     integrable), `noise` (covariance rate of additive noise, positive semi-definite), each of
     (mean, cov, params) and batched over leading axes.  `factor_rate(F, mean, params)` replaces
     jacobian @ F where a form in the factor avoids inverses.  `positional`: mean (B, d), cov
-    (B, d, d), all blocks at once.  `particle_velocity(x, y, params)`: velocity of queries x (N, d)
+    (B, d, d), all blocks at once.  `centred`: the mean is zero and stays so.
+    `particle_velocity(x, y, params)`: velocity of queries x (N, d)
     among keys y (N, d).  `rate_error`: relative error of the quadratures in mean_rate and
     jacobian; None where they hold none.  `ranges`: by parameter, (low, high, low is open, high is
     open, words), what numbers are held to.  `condition`: the matrices of which `margin` is the
@@ -35,6 +36,7 @@ class ClosureModel:
     noise: Callable[..., Any] | None = None
     factor_rate: Callable[..., Any] | None = None
     positional: bool = False
+    centred: bool = False
     particle_velocity: Callable[..., Any] | None = None
     rate_error: Callable[..., Any] | None = None
     ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

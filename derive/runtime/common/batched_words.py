@@ -22,7 +22,7 @@ from derive.runtime.common.rings import sqrt as sqrt
 EXACT = jax.lax.Precision.HIGHEST
 pi = np.pi
 exp, log, tanh, sin, cos = jnp.exp, jnp.log, jnp.tanh, jnp.sin, jnp.cos
-erf = jax.scipy.special.erf
+erf, arctan = jax.scipy.special.erf, jnp.arctan
 
 
 def contract(subscripts: str, *operands: Any) -> jax.Array:
@@ -84,12 +84,20 @@ def total(*terms: Any) -> jax.Array:
 
 
 def along(x: Any, like: Any, axis: int) -> jax.Array:
-    """x, constant along a new axis (counted from the end) of the length that `like` ends with."""
+    """x, constant along a new axis (counted from the end) of the length that `like` ends with, or
+    is."""
     x = jnp.asarray(x)
     out = jnp.expand_dims(x, axis)
     shape = list(out.shape)
-    shape[axis] = jnp.shape(like)[-1]
+    shape[axis] = like if isinstance(like, int) else jnp.shape(like)[-1]
     return jnp.broadcast_to(out, shape)
+
+
+def lifted(x: Any, rank: int, like: Any) -> jax.Array:
+    """A number of each law beside `like`, which has `rank` axes behind those of the laws."""
+    x = jnp.asarray(x, jnp.result_type(like))
+    x = x.reshape(x.shape + (1,) * rank)
+    return padded(x, 0, max(x.ndim, jnp.ndim(like)))
 
 
 def inverse(matrix: jax.Array) -> jax.Array:
@@ -108,8 +116,10 @@ def _eye_like(matrix: jax.Array) -> jax.Array:
     return eye.reshape((1,) * (matrix.ndim - 2) + eye.shape)
 
 
-def identity(like: jax.Array) -> jax.Array:
-    """Identity of the size of the last axis of `like`."""
+def identity(like: Any) -> jax.Array:
+    """Identity of the size of the last axis of `like`, or of the size `like`."""
+    if isinstance(like, int):
+        return jnp.eye(like, dtype=np.float32)  # beside any dtype it takes that one
     return jnp.eye(like.shape[-1], dtype=like.dtype)
 
 
@@ -133,6 +143,13 @@ def mask(relation: str, theta: Any) -> jax.Array:
         "after": key > query,
     }
     return jnp.asarray(table[relation], jnp.asarray(theta).dtype)
+
+
+def lag(theta: Any) -> jax.Array:
+    """Position of the block of the query less that of the key (last axis): the share of tokens
+    before the middle of a block."""
+    middle = jnp.cumsum(theta, axis=-1) - theta / 2
+    return middle[..., :, None] - middle[..., None, :]
 
 
 def smallest_eigenvalue(matrix: jax.Array, cov: jax.Array) -> jax.Array:

@@ -17,12 +17,15 @@ import numpy as np
 from derive.runtime.common.batch_axes import padded
 from derive.runtime.common.fineness import REACH, fineness
 
-Scalar = Callable[[jax.Array], jax.Array]
+Scalar = Callable[..., jax.Array]  # of the variable, and of what else is given
+Given = tuple[jax.Array, ...]
 NODES, SIDE = 241, 48
 
 
-def gaussian_mean(function: Scalar, mean: Any, var: Any, kinks: Any = ()) -> jax.Array:
-    """E function(s), s ~ N(mean, var), entry by entry.
+def gaussian_mean(
+    function: Scalar, mean: Any, var: Any, kinks: Any = (), given: Any = ()
+) -> jax.Array:
+    """E function(s, *given), s ~ N(mean, var), entry by entry.
 
     Trapezoidal rule over the standard normal: for a function with its nearest singularity at
     distance a from the real axis the error is exp(-2 pi a / (h sqrt(var))), h = 0.075; with kinks,
@@ -31,49 +34,76 @@ def gaussian_mean(function: Scalar, mean: Any, var: Any, kinks: Any = ()) -> jax
     """
     dtype = jnp.result_type(mean, var)
     mean, var = jnp.asarray(mean, dtype), jnp.asarray(var, dtype)
-    rank = max(mean.ndim, var.ndim)
-    mean, var = jnp.broadcast_arrays(padded(mean, 0, rank), padded(var, 0, rank))
+    more = [jnp.asarray(g, dtype) for g in given]
+    rank = max(a.ndim for a in (mean, var, *more))
+    mean, var, *more = jnp.broadcast_arrays(*(padded(a, 0, rank) for a in (mean, var, *more)))
     if len(kinks):
-        return _split_mean(function, tuple(sorted(kinks)), fineness(), mean, var)
-    return _smooth_mean(function, fineness(), mean, var)
+        return _split_mean(function, tuple(sorted(kinks)), fineness(), mean, var, tuple(more))
+    return _smooth_mean(function, fineness(), mean, var, tuple(more))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _smooth_mean(function: Scalar, level: int, mean: jax.Array, var: jax.Array) -> jax.Array:
+def _smooth_mean(
+    function: Scalar, level: int, mean: jax.Array, var: jax.Array, given: Given
+) -> jax.Array:
     z = np.linspace(-REACH, REACH, NODES * level)
     w = np.exp(-(z**2) / 2)
     shape = (1,) * mean.ndim + z.shape
     spread = jnp.sqrt(jnp.maximum(var, 0))[..., None]
     at = mean[..., None] + spread * jnp.asarray(z, mean.dtype).reshape(shape)
-    return (function(at) * jnp.asarray(w / w.sum(), mean.dtype).reshape(shape)).sum(axis=-1)
+    values = function(at, *(g[..., None] for g in given))
+    return (values * jnp.asarray(w / w.sum(), mean.dtype).reshape(shape)).sum(axis=-1)
 
 
 @_smooth_mean.defjvp
 def _smooth_slope(
-    function: Scalar, level: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]
+    function: Scalar, level: int, primals: tuple[Any, Any, Any], tangents: tuple[Any, Any, Any]
 ) -> tuple[Any, Any]:
     """Price: d E f = E f' dm + E f'' dv / 2, and so on for the derivatives of these."""
     value = _smooth_mean(function, level, *primals)
     return value, _price(function, level, *primals, *tangents)
 
 
-def _price(function: Scalar, level: int, mean: Any, var: Any, d_mean: Any, d_var: Any) -> jax.Array:
+def _price(
+    function: Scalar, level: int, mean: Any, var: Any, given: Given, d_mean: Any, d_var: Any,
+    d_given: Given,
+) -> jax.Array:  # fmt: skip
     first = _derivative(function)
-    by_mean = _smooth_mean(first, level, mean, var)
-    return by_mean * d_mean + _smooth_mean(_derivative(first), level, mean, var) / 2 * d_var
+    by_mean = _smooth_mean(first, level, mean, var, given)
+    by_var = _smooth_mean(_derivative(first), level, mean, var, given)
+    out = by_mean * d_mean + by_var / 2 * d_var
+    if given:
+        out = out + _smooth_mean(_by_given(function), level, mean, var, (*given, *d_given))
+    return out
 
 
 def _derivative(function: Scalar) -> Scalar:
     """f' of a function that acts entry by entry."""
-    return lambda s: jax.jvp(function, (s,), (jnp.ones_like(s),))[1]
+    return lambda s, *given: jax.jvp(lambda s: function(s, *given), (s,), (jnp.ones_like(s),))[1]
+
+
+def _by_given(function: Scalar) -> Scalar:
+    """The slope of a function by what is given, along the second half of it."""
+
+    def slope(s: jax.Array, *both: jax.Array) -> jax.Array:
+        here, along = both[: len(both) // 2], both[len(both) // 2 :]
+        alike = tuple(jnp.broadcast_to(a, g.shape) for a, g in zip(along, here, strict=True))
+        return jax.jvp(lambda *given: function(s, *given), here, alike)[1]
+
+    return slope
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _split_mean(
-    function: Scalar, kinks: tuple[Any, ...], level: int, mean: jax.Array, var: jax.Array
+    function: Scalar,
+    kinks: tuple[Any, ...],
+    level: int,
+    mean: jax.Array,
+    var: jax.Array,
+    given: Given,
 ) -> jax.Array:
-    out = _between_kinks(function, kinks, level, mean, var)
-    return jnp.where(var > 0, out, function(mean))
+    out = _between_kinks(function, kinks, level, mean, var, given)
+    return jnp.where(var > 0, out, function(mean, *given))
 
 
 @_split_mean.defjvp
@@ -81,26 +111,33 @@ def _split_slope(
     function: Scalar,
     kinks: tuple[Any, ...],
     level: int,
-    primals: tuple[Any, Any],
-    tangents: tuple[Any, Any],
+    primals: tuple[Any, Any, Any],
+    tangents: tuple[Any, Any, Any],
 ) -> tuple[Any, Any]:
     """By the nodes where a kink is in reach of the law, by Price where none is.
 
     What is not taken is computed at a place where it is finite.
     """
-    mean, var = primals
+    mean, var, given = primals
     reach = REACH * jnp.sqrt(jnp.maximum(var, 0))
     near = jnp.stack([jnp.abs(mean - kink) <= reach for kink in kinks]).any(axis=0)
     _, by_nodes = jax.jvp(
-        partial(_between_kinks, function, kinks, level), (mean, jnp.where(near, var, 1)), tangents
+        partial(_between_kinks, function, kinks, level),
+        (mean, jnp.where(near, var, 1), given),
+        tangents,
     )
     off, none = jnp.where(near, kinks[-1] + 1, mean), jnp.where(near, 0, var)
-    slope = jnp.where(near, by_nodes, _price(function, level, off, none, *tangents))
-    return _split_mean(function, kinks, level, mean, var), slope
+    slope = jnp.where(near, by_nodes, _price(function, level, off, none, given, *tangents))
+    return _split_mean(function, kinks, level, mean, var, given), slope
 
 
 def _between_kinks(
-    function: Scalar, kinks: tuple[Any, ...], level: int, mean: jax.Array, var: jax.Array
+    function: Scalar,
+    kinks: tuple[Any, ...],
+    level: int,
+    mean: jax.Array,
+    var: jax.Array,
+    given: Given,
 ) -> jax.Array:
     dtype = mean.dtype
     side = SIDE * level
@@ -120,7 +157,8 @@ def _between_kinks(
             half = ((b - a) / 2)[..., None]
             at = ((a + b) / 2)[..., None] + half * z.reshape((1,) * mean.ndim + (side,))
             density = jnp.exp(-at * at / 2) / np.sqrt(2 * np.pi)
-            values = function(mean[..., None] + spread[..., None] * at)
+            reached = mean[..., None] + spread[..., None] * at
+            values = function(reached, *(g[..., None] for g in given))
             weight = w.reshape((1,) * mean.ndim + (side,))
             out = out + (half * weight * density * values).sum(axis=-1)
     return out

@@ -200,6 +200,7 @@ def _register() -> None:
         Elementwise("tanh", sp.tanh(x), "The hyperbolic tangent", np.tanh, called("tanh")),
         Elementwise("sin", sp.sin(x), "The sine", np.sin, called("sin")),
         Elementwise("cos", sp.cos(x), "The cosine", np.cos, called("cos")),
+        Elementwise("arctan", sp.atan(x), "The inverse tangent", np.arctan, called("arctan")),
         Elementwise("erf", sp.erf(x), "The error function", erf),
         Elementwise(
             "sigmoid", 1 / (1 + sp.exp(-x)), "1/(1 + exp(-x))", lambda x: 1 / (1 + np.exp(-x))
