@@ -37,6 +37,12 @@ class GaussianClosures(InRooms):
         places = " with positions" if definition.positional else ""
         return f"tokens in R^{definition.state_dim}{places}{keys}"
 
+    def properties(self, result: Any) -> Mapping[str, str]:
+        return {
+            "clock": "depth",
+            "exactness": "exact" if result.exact else f"projected, by {result.route}",
+        }
+
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}
 
