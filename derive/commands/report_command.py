@@ -124,6 +124,11 @@ def _others(folder: Path, rows: list[Any]) -> None:
     for name, text in index_page.texts().items():
         write_whole(folder / f"{name}.html", index_page.text_page(text))
         pages.append((title(text), f"{name}.html"))
+    for name, text in index_page.notebooks().items():
+        words, page = index_page.notebook_page(name, text)
+        write_whole(folder / f"{name}.html", page)
+        write_whole(folder / f"{name}.ipynb", text)
+        pages.append((f"Notebook: {words}", f"{name}.html"))
     if rules := read(generated_folder() / RULES):
         write_whole(folder / "broken-rules.html", index_page.text_page(rules))
         pages.append((title(rules), "broken-rules.html"))

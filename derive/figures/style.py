@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive.files import write_whole
 from derive.observables import correlations as correlations
 
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
@@ -49,6 +52,24 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
         squeeze=False,
         **options,
     )
+
+
+def write(figure: Any, stem: Path, dpi: int = 180) -> list[Path]:
+    """The picture as PNG, SVG and PDF beside each other: the same bytes for the same figure.
+
+    Raises RequestError for a folder that cannot be written.
+    """
+    undated: dict[str, dict[str, Any]] = {
+        "png": {"dpi": dpi},
+        "svg": {"metadata": {"Date": None}},
+        "pdf": {"metadata": {"CreationDate": None}},
+    }
+    files = []
+    with plt.rc_context({"svg.hashsalt": stem.name}):
+        for kind, options in undated.items():
+            files.append(stem.parent / f"{stem.name}.{kind}")
+            write_whole(files[-1], partial(figure.savefig, format=kind, **options))
+    return files
 
 
 def title(figure: Any, text: str) -> None:

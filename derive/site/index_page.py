@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -29,9 +30,31 @@ class Row(NamedTuple):
 
 def texts() -> dict[str, str]:
     """Pages that are kept as text, by name."""
-    folder = resources.files("derive.site") / "texts"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".md")), key=lambda f: f.name)
-    return {f.name.removesuffix(".md"): f.read_text(encoding="utf-8") for f in files}
+    return _kept("texts", ".md")
+
+
+def notebooks() -> dict[str, str]:
+    """Worked notebooks, by name."""
+    return _kept("notebooks", ".ipynb")
+
+
+def _kept(folder: str, suffix: str) -> dict[str, str]:
+    there = (resources.files("derive.site") / folder).iterdir()
+    files = sorted((f for f in there if f.name.endswith(suffix)), key=lambda f: f.name)
+    return {f.name.removesuffix(suffix): f.read_text(encoding="utf-8") for f in files}
+
+
+def notebook_page(name: str, text: str) -> tuple[str, str]:
+    """Title and page of a notebook, whose file lies beside the page."""
+    cells = json.loads(text)["cells"]
+    whole = "\n\n".join(
+        source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+        for cell in cells
+        if (source := "".join(cell["source"]))
+    )
+    head = f'<p><a href="{escape(name)}.ipynb">{escape(name)}.ipynb</a>, to be run</p>'
+    body = markdown.as_html(markdown.without_title(whole))
+    return markdown.title(whole), page(markdown.title(whole), body, [HOME], head)
 
 
 def text_page(text: str) -> str:
