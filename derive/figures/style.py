@@ -55,7 +55,7 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
 
 
 def write(figure: Any, stem: Path, dpi: int = 180) -> list[Path]:
-    """The picture as PNG, SVG and PDF beside each other: the same bytes for the same figure.
+    """The picture as PNG, SVG and PDF: the same bytes for the same figure, which is closed.
 
     Raises RequestError for a folder that cannot be written.
     """
@@ -69,7 +69,23 @@ def write(figure: Any, stem: Path, dpi: int = 180) -> list[Path]:
         for kind, options in undated.items():
             files.append(stem.parent / f"{stem.name}.{kind}")
             write_whole(files[-1], partial(figure.savefig, format=kind, **options))
+    plt.close(figure)
     return files
+
+
+def legend(axis: Any) -> None:
+    """Below the axis and its label, where no data can be."""
+    count = len(axis.get_legend_handles_labels()[1])
+    axis.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        borderaxespad=4.4,  # ticks and label stand between
+        ncols=min(count, 3),
+        fontsize=7.5,
+        handlelength=1.4,
+        columnspacing=1.0,
+        frameon=False,
+    )
 
 
 def title(figure: Any, text: str) -> None:

@@ -4,9 +4,11 @@ known of it.  Seeds are fixed, so nothing here can fail by chance."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,19 @@ def test_a_figure_draws(small: Callable[[str], Any], tmp_path: Path, name: str) 
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for axis in figure.axes:
-        assert axis.get_xlabel() and axis.has_data()
+        assert (axis.get_xlabel() or axis.get_title()) and axis.has_data()
+    drawing = figure.canvas.get_renderer()
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        box = axis.get_window_extent(drawing)
+        assert legend is None or not legend.get_window_extent(drawing).overlaps(box)
+        for side in (axis.xaxis, axis.yaxis):
+            boxes = [t.get_window_extent(drawing) for t in side.get_ticklabels() if t.get_text()]
+            shown = [b for b in boxes if b.width > 0]
+            assert not any(a.overlaps(b) for a, b in pairwise(shown)), (name, side)
+    said = [figure.get_suptitle(), *(a.get_title(loc="left") for a in figure.axes)]
+    plain = " ".join(re.sub(r"\$[^$]*\$", "", words) for words in said)
+    assert not re.search(r"\b(alpha|beta|gamma|tau)\b|\^", plain), plain
 
 
 def test_the_command_writes_a_picture_and_keeps_its_arrays(
@@ -94,9 +108,10 @@ def test_the_command_writes_a_picture_and_keeps_its_arrays(
     monkeypatch.chdir(tmp_path)
     code, out, err = _run(capsys, "figure", "densities", "--out", "pictures")
     assert code == 0 and "densities" in err  # progress
-    picture, kept = out.split()
-    assert picture == "pictures/densities.png" and kept.startswith("pictures/cache/densities-")
-    first = Path(picture).read_bytes()
+    *pictures, kept = out.split()
+    assert pictures == [f"pictures/densities.{kind}" for kind in ("png", "svg", "pdf")]
+    assert kept.startswith("pictures/cache/densities-")
+    first = [Path(picture).read_bytes() for picture in pictures]
 
     def fail(*_: Any) -> Any:
         raise AssertionError("computed although cached")
@@ -104,7 +119,8 @@ def test_the_command_writes_a_picture_and_keeps_its_arrays(
     fail.__module__ = densities.__name__
     monkeypatch.setattr(densities, "compute", fail)
     code, out, _ = _run(capsys, "figure", "densities", "--out", "pictures")
-    assert code == 0 and "was there" in out and Path(picture).read_bytes() == first
+    assert code == 0 and "was there" in out
+    assert [Path(picture).read_bytes() for picture in pictures] == first
     for file in tmp_path.rglob("*.*"):
         assert str(tmp_path).encode() not in file.read_bytes(), file
 
