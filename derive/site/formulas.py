@@ -227,6 +227,9 @@ class _Reader:
             inside = self.relation("(")
             self.take(")")
             return inside
+        if self.tight() == "-":
+            self.take()
+            return f"-{self.primary()}"
         return self.primary()
 
     def indices(self) -> str:

@@ -39,7 +39,9 @@ def beside(entry: Entry, kernels: Path | None = None) -> Beside:
 
 def notation(entry: Entry) -> Iterator[tuple[str, str]]:
     """Sizes and parameters that are declared around a definition, with what they are."""
-    function = load(entry).function
+    function = getattr(load(entry), "function", None)
+    if function is None:
+        return
     there = {id(v): v for v in function.__globals__.values() if isinstance(v, (Dim, Param))}
     if entry.typed:
         found = [*symbols_of(function, Dim).values(), *symbols_of(function, Param).values()]

@@ -13,7 +13,7 @@ from derive.dispatch import method
 from derive.site import markdown
 from derive.site.page import Link, code, escape, page, scrolling, section, sentence
 
-COLUMNS = ("clock", "exactness", "explosion", "cost")
+COLUMNS = ("clock", "exactness", "structure", "explosion", "cost")
 HOME: Link = ("all models", "index.html")
 
 

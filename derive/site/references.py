@@ -59,8 +59,11 @@ def as_html(*texts: str) -> str:
 def line(number: str) -> str:
     """Authors, title, year, in plain text."""
     known = dict(_FIELD.findall(entry(number)))
-    authors = known.get("author", "").replace(" and ", ", ")
-    return ". ".join(p for p in (authors, known.get("title", ""), known.get("year", "")) if p)
+    authors = [
+        " ".join(reversed(name.split(", "))) for name in known.get("author", "").split(" and ")
+    ]
+    said = (", ".join(authors), known.get("title", ""), known.get("year", ""))
+    return ". ".join(filter(None, said))
 
 
 _ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302"}

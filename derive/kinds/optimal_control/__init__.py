@@ -33,7 +33,7 @@ class OptimalControls(InRooms):
     def properties(self, result: Any) -> Mapping[str, str]:
         return {
             "clock": "depth, up to T",
-            "exactness": "sparse law of the control"
+            "structure": "sparse law of the control"
             if result.law.sparse
             else "explicit law"
             if result.law.expressions is not None

@@ -55,7 +55,7 @@ class TokenFlows(InRooms):
         where = "on the sphere" if result.model.sphere else "in space"
         return {
             "clock": "depth",
-            "exactness": "; ".join([where, *(words for words, holds in found.items() if holds)]),
+            "structure": "; ".join([where, *(words for words, holds in found.items() if holds)]),
         }
 
     def figures(self) -> Mapping[str, Figure]:
