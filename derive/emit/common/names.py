@@ -42,6 +42,8 @@ _KERNEL_WORDS = """
     tangent towards with_transpose equal_masses uniform_mean growth_rate energy gram_rate
     cluster_rate growth equal_angle_rate attention_matrix solve_clusters Flow Clusters masses rho
     degree contraction cosines sines circle_rate
+    elementary filled positive_part time_by_roots time_of_exponentials vectors uniform_velocity
+    split reversed_piece split_rate pull_rates split_time pull_time
     in_frame in_frame_of_average rescaled_velocity frame_matrix score_matrix limit_object
 """
 _CALLED = {word.calls for word in NOTATION.values() if word.calls}

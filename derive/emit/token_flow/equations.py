@@ -29,6 +29,13 @@ LEFT = {
     "radius_rate": (r"\dot r", "r'"),
     "two_cluster_rate": (r"\dot g", "g'"),
     "energy": ("E", "E"),
+    "uniform_velocity": (r"\bar v_a", "v[a]"),
+    "split_rate": (r"\dot z", "z'"),
+    "split_time": (r"t_{\mathrm{split}}", "t_split"),
+    "pull_rate": (r"\dot s", "s'"),
+    "pull_height_rate": (r"\dot g", "g'"),
+    "pull_kept": ("C", "C"),
+    "pull_time": (r"t_{\mathrm{pull}}", "t_pull"),
 }
 
 

@@ -6,6 +6,7 @@ not there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import sympy as sp
@@ -14,6 +15,7 @@ from derive.calculus.index.expressions import Expression, collect, scalar
 from derive.emit.common.kernel import Kernel
 from derive.emit.gaussian_closure.kernels import Parts, taken_by
 from derive.emit.token_flow.code import FlowCode
+from derive.emit.token_flow.manoeuvres import manoeuvres
 from derive.emit.token_flow.parameters import prelude
 from derive.emit.token_flow.scalar_kernels import (
     caps,
@@ -25,6 +27,7 @@ from derive.emit.token_flow.scalar_kernels import (
 from derive.emit.token_flow.velocity import blocked
 from derive.methods.token_flow.clusters import pushes
 from derive.methods.token_flow.gram import Leaves
+from derive.methods.token_flow.manoeuvres import Manoeuvres
 from derive.methods.token_flow.rescaled import Rescaled
 from derive.methods.token_flow.result import Absent, TokenFlow
 
@@ -66,7 +69,22 @@ def parts_of(result: TokenFlow) -> Parts:
     slow_motion(parts, result)
     caps(parts, result)
     growth(parts, result)
+    if not isinstance(result.manoeuvres, Absent):
+        _uniform(parts, result, result.manoeuvres)
+        manoeuvres(parts, result, result.manoeuvres)
     return parts
+
+
+def _uniform(parts: Parts, result: TokenFlow, found: Manoeuvres) -> None:
+    doc = (
+        f"Velocity (n, d) of tokens x (n, d) with masses (n,) of sum one "
+        f"{found.levers.vanishing}, tangent to the sphere; memory O(n d)."
+    )
+    given = {"x": "x", "mass": "masses"}
+    _array(parts, result, "uniform_velocity", "x, masses, params", doc, found.levers.uniform, given)
+    kernel = parts.kernels[-1]
+    parts.words.add("tangent")
+    parts.kernels[-1] = replace(kernel, result=f"tangent({kernel.result}, x)")
 
 
 def _weighted(result: TokenFlow) -> bool:

@@ -42,6 +42,10 @@ OWN = frozenset(
         "with_transpose",
     ]
 )
+#: words of `derive.runtime.flows.manoeuvres`
+OF_MANOEUVRES = frozenset(
+    ["elementary", "filled", "positive_part", "time_by_roots", "time_of_exponentials", "vectors"]
+)
 
 
 def render(result: TokenFlow, source: str, request: str) -> str:
@@ -83,8 +87,9 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             equations_text=equations_text(result),
             equations_latex={n: w.latex for n, w in written(result, LATEX).items()},
             facts=result.facts,
-            ops=sorted(words - OWN),
+            ops=sorted(words - OWN - OF_MANOEUVRES),
             own=sorted(words & OWN),
+            of_manoeuvres=sorted(words & OF_MANOEUVRES),
             sums=sorted(parts.sums),
             params=param_fields(result),
             scalar_functions=functions,
@@ -95,6 +100,7 @@ def render(result: TokenFlow, source: str, request: str) -> str:
             led="score" in result.equations,
             large="" if isinstance(result.slow_motion, Absent) else str(result.slow_motion.large),
             caps=not isinstance(result.caps, Absent),
+            steered=not isinstance(result.manoeuvres, Absent),
             clusters=result.noise is None and clusters_move(result),
         )
     )
@@ -116,6 +122,7 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out += [("frame", "frame_matrix"), ("score", "score_matrix")]
     if result.noise is not None:
         out.append(("noise_rate", "noise_rate"))
+    out += [(n, n) for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time") if n in names]
     if result.model.positional:
         out.append(("ordered", "True"))
     return out + bounded(result.model.params)

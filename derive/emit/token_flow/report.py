@@ -23,6 +23,13 @@ HEADINGS = {
     "radius_rate": "Equal angles: rate of the norm",
     "two_cluster_rate": "Two clusters of masses mu and 1 - mu: rate of the cosine",
     "energy": "Energy",
+    "uniform_velocity": "Velocity at scores that vanish, before it is projected",
+    "split_rate": "Split: rate of z = <x, alpha>, m = <mean, alpha>",
+    "split_time": "Split: time from z0 to z1 of a law at one point",
+    "pull_rate": "Pull: rate of s = <x, omega>",
+    "pull_height_rate": "Pull: rate of g = <x, z>, k = <omega, z>",
+    "pull_kept": "Pull: what is kept",
+    "pull_time": "Pull: time from u0 to u1, s = tanh u",
 }
 
 

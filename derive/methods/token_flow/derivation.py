@@ -19,7 +19,13 @@ from derive.calculus.index.factors import Index, fresh
 from derive.errors import Refusal
 from derive.methods.common.record import Step, of_step
 from derive.methods.gaussian_closure.weights import require_one_sign
-from derive.methods.token_flow import checks, facts, invariant_laws, rest_facts
+from derive.methods.token_flow import (
+    checks,
+    facts,
+    invariant_laws,
+    manoeuvre_facts,
+    rest_facts,
+)
 from derive.methods.token_flow.closing import NoBalance, closing
 from derive.methods.token_flow.clusters import contraction, pushes
 from derive.methods.token_flow.deviations import deviations
@@ -31,6 +37,7 @@ from derive.methods.token_flow.harmonics import growth
 from derive.methods.token_flow.instances import instance, on_home, text_velocity
 from derive.methods.token_flow.limit_facts import long_times
 from derive.methods.token_flow.lone import frame, lone
+from derive.methods.token_flow.manoeuvres import manoeuvres
 from derive.methods.token_flow.metastability import caps
 from derive.methods.token_flow.names import COUNT, Names
 from derive.methods.token_flow.patterns import Unlike
@@ -92,6 +99,7 @@ def derive(model: FlowDefinition) -> TokenFlow:
         _or_absent(lambda: growth(velocity, noise, names, book))
         if model.sphere
         else Absent("no sphere"),
+        _manoeuvres(velocity, noise, names, book),
     )
     steps = _steps(result)
     found = tuple(f for step in steps for f in step.facts)
@@ -114,6 +122,14 @@ def _or_absent(make: Any) -> Any:
         return make()
     except (Leaves, Unlike, NoBalance) as why:
         return Absent(str(why))
+
+
+def _manoeuvres(velocity: Expression, noise: Expression | None, names: Names, book: Book) -> Any:
+    if not names.model.sphere:
+        return Absent("no sphere")
+    if noise is not None or names.model.positional:
+        return Absent("the noise" if noise is not None else "tokens in order: laws have places")
+    return _or_absent(lambda: manoeuvres(velocity, names, book))
 
 
 def _of(before: Any, make: Any) -> Any:
@@ -161,6 +177,8 @@ def _equations(result: TokenFlow) -> dict[str, Any]:
         out["two_cluster_rate"] = result.two_clusters.rate
     if result.gradient.energy is not None:
         out["energy"] = result.gradient.energy
+    if not isinstance(result.manoeuvres, Absent):
+        out |= manoeuvre_facts.equations(result.manoeuvres)
     return out
 
 
@@ -193,6 +211,8 @@ def _steps(result: TokenFlow) -> tuple[Step, ...]:
     if model.sphere:
         rule = "derivative of the velocity by the law; Funk and Hecke; the divergence theorem"
         out.append(Step("uniform law", rule, {}, facts.growth(result.growth, names)))
+    if not isinstance(result.manoeuvres, Absent):
+        out.append(manoeuvre_facts.step(result.manoeuvres, names, book))
     return tuple(out)
 
 

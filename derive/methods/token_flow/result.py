@@ -13,6 +13,7 @@ from derive.methods.token_flow.deviations import Deviations
 from derive.methods.token_flow.energy import Gradient
 from derive.methods.token_flow.equal_angles import EqualAngles
 from derive.methods.token_flow.harmonics import Growth
+from derive.methods.token_flow.manoeuvres import Manoeuvres
 from derive.methods.token_flow.metastability import Caps
 from derive.methods.token_flow.names import Names
 from derive.methods.token_flow.rescaled import Rescaled
@@ -52,6 +53,7 @@ class TokenFlow:
     frame: Expression | None  # M, in space, where that is M x
     rescaled: Rescaled | Absent | None  # in space; None: no M
     growth: Growth | Absent
+    manoeuvres: Manoeuvres | Absent
     equations: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     facts: tuple[Fact, ...] = ()

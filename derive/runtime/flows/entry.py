@@ -24,6 +24,9 @@ from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.limit_objects import LimitObject, limit_object
+from derive.runtime.flows.match.matching import match
+from derive.runtime.flows.match.plan import Plan
+from derive.runtime.flows.match.saved import load_plan
 from derive.runtime.flows.metastability import Metastability, metastability
 from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
@@ -37,9 +40,12 @@ __all__ = [
     "FlowModel",
     "LimitObject",
     "Metastability",
+    "Plan",
     "SlowMotion",
     "flow",
     "limit_object",
+    "load_plan",
+    "match",
     "metastability",
     "path",
     "slow_motion",

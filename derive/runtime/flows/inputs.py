@@ -35,7 +35,7 @@ def systems(spec: FlowModel, x0: Any, params: Any, project: bool) -> Systems:
             f"x0 holds one token, {x.shape}; tokens move among others: pass two or more"
         )
     if spec.sphere:
-        x = _on_sphere(x, project, rounding)
+        x = on_sphere("x0", x, project, rounding)
     values, axes = parameters(
         spec.params, spec.param_shapes, params, {"n": n, "d": d}, "x0", spec.ranges
     )
@@ -43,21 +43,21 @@ def systems(spec: FlowModel, x0: Any, params: Any, project: bool) -> Systems:
     return Systems(np.broadcast_to(x, (*lead, n, d)), values, batched, lead)
 
 
-def _on_sphere(x: np.ndarray, project: bool, rounding: float) -> np.ndarray:
+def on_sphere(name: str, x: np.ndarray, project: bool, rounding: float = ROUNDED) -> np.ndarray:
     if x.shape[-1] < 2:
-        raise ValueError("x0 has one entry a token: the sphere of that dimension is two points")
+        raise ValueError(f"{name} has one entry a token: the sphere of that dimension is two points")
     lengths = np.linalg.norm(x, axis=-1)
     off = np.abs(lengths - 1)
     if not project and np.max(off) > rounding:
         worst = np.unravel_index(np.argmax(off), off.shape)
         raise ValueError(
-            f"x0{place(worst)} has length {lengths[worst]:.12g}, {off[worst]:.3g} off the unit "
+            f"{name}{place(worst)} has length {lengths[worst]:.12g}, {off[worst]:.3g} off the unit "
             "sphere on which this model's tokens live; pass project=True if their directions are "
             "what you mean"
         )
     if np.min(lengths) == 0:
         where = np.unravel_index(np.argmin(lengths), lengths.shape)
-        raise ValueError(f"x0{place(where)} is zero and has no direction to project on the sphere")
+        raise ValueError(f"{name}{place(where)} is zero and has no direction to project on the sphere")
     return x / lengths[..., None]
 
 

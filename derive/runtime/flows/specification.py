@@ -23,6 +23,10 @@ class FlowModel:
     `frame(x, params)`, `score(x, params)`: M and S (d, d) where the velocity is the average of M x
     by the softmax of x_a^T S x_b.
     `noise_rate(x, params)`: (d, d), covariance rate of every token's own noise.
+    `uniform_velocity(x, masses, params)`: (n, d), tangent, where the matrices of the scores vanish.
+    `split(alpha, c)`, `pull(omega, z, h)`: parameters that move tokens by (<mean, alpha> - c) alpha
+    and by relu(<z, x> - h) omega; `reversed_piece(params)`: those of minus the velocity;
+    `pull_time(u0, u1, k, C, h)`: how long a pull takes a token from u0 to u1 = atanh <x, omega>.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -38,3 +42,8 @@ class FlowModel:
     frame: Callable[..., Any] | None = None
     score: Callable[..., Any] | None = None
     noise_rate: Callable[..., Any] | None = None
+    uniform_velocity: Callable[..., Any] | None = None
+    split: Callable[..., Any] | None = None
+    pull: Callable[..., Any] | None = None
+    reversed_piece: Callable[..., Any] | None = None
+    pull_time: Callable[..., Any] | None = None

@@ -28,6 +28,7 @@ from derive.methods.token_flow.slow_motion import OTHER, OWN, SlowMotion
 from derive.methods.token_flow.two_clusters import COSINE, MASS
 from derive.notation.closures.numeric import Cloud, weights_of_averages
 from derive.verify.common.compare import Finding, Target, findings, strict_jax
+from derive.verify.token_flow import manoeuvres
 
 BOUND_TO_RUNTIME = {
     "solve",
@@ -37,6 +38,8 @@ BOUND_TO_RUNTIME = {
     "slow_motion",
     "metastability",
     "path",
+    "match",
+    "load_plan",
 }
 INTEGRATED = 1e-10  # relative, of means over the sphere
 
@@ -96,6 +99,8 @@ def targets(result: TokenFlow, module: ModuleType, n: int, d: int) -> Iterator[T
         yield from _slow(result.slow_motion, equal, p)
     if not isinstance(result.caps, Absent):
         yield from _caps(result.caps, equal, p)
+    if not isinstance(result.manoeuvres, Absent):
+        yield from manoeuvres.targets(result, result.manoeuvres, module, n, d, params_of)
     if not isinstance(result.growth, Absent):
         yield _threshold(result, equal, p, d)
         for degree in (1, 2, 5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,6 +60,12 @@ def _targets(
         return checks.residual(instances.at(one, e, book), text) > LIMIT
 
     yield "velocity", result.velocity, velocity
+    if not isinstance(result.manoeuvres, Absent):
+        found = result.manoeuvres.levers
+        still = {t.name: np.zeros_like(one.arrays[t.name]) for t in found.scores}
+        alike = replace(one, arrays=one.arrays | still)
+        mean = instances.text_velocity(alike)
+        yield "uniform_velocity", found.uniform, _other_than(mean, alike, book)
     if not isinstance(result.gram_rate, Absent):
         rates = instances.text_gram_rate(one)
 
@@ -70,14 +77,14 @@ def _targets(
         measured = {"frame": text_frame(one), "score": text_score(one)}
         for name, matrix in measured.items():
             yield name, result.equations[name], _other_than(matrix, one, book)
-    found = result.gradient
-    if found.energy is not None:
+    gradient = result.gradient
+    if gradient.energy is not None:
 
         def energy(e: Expression) -> bool:
-            broken_one = Gradient(found.weight, found.weighted, e)
+            broken_one = Gradient(gradient.weight, gradient.weighted, e)
             return not checks.energy(broken_one, result.names, book).passed
 
-        yield "energy", found.energy, energy
+        yield "energy", gradient.energy, energy
 
 
 def _other_than(wanted: np.ndarray, one: FlowInstance, book: Book) -> Callable[[Expression], bool]:
