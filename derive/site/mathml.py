@@ -35,6 +35,7 @@ OPERATORS = {
 }  # fmt: skip
 FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "cot", "sinh", "cosh", "tanh", "det", "max"}
 FUNCTIONS |= {"min", "arcsin", "arccos", "arctan", "lim", "sup", "inf"}
+ACCENTS = {"dot": "˙", "ddot": "¨", "bar": "¯", "hat": "^", "tilde": "~", "vec": "→"}
 SPACES = {"quad": "1em", "qquad": "2em", ",": ".17em", ";": ".28em", ":": ".22em", " ": ".25em"}
 _BOLD = dict(zip("0123456789", "𝟎𝟏𝟐𝟑𝟒𝟓𝟔𝟕𝟖𝟗", strict=True))
 _DOUBLE = {"E": "𝔼", "R": "ℝ", "P": "ℙ", "N": "ℕ", "Z": "ℤ", "S": "𝕊", "C": "ℂ"}
@@ -190,6 +191,8 @@ class _Reader:
             return f'<mo stretchy="false">{sign}</mo>' if sign in "‖|" else f"<mo>{sign}</mo>"
         if word in SPACES:
             return f'<mspace width="{SPACES[word]}"/>'
+        if word in ACCENTS:
+            return f'<mover accent="true">{self.group()}<mo>{ACCENTS[word]}</mo></mover>'
         if word in "{}_":
             return f"<mo>{word}</mo>"
         known = getattr(self, f"on_{word}", None)
@@ -230,9 +233,6 @@ class _Reader:
         if letter not in alphabet:
             raise Unknown(f"{letter!r} is in no alphabet")
         return alphabet[letter]
-
-    def on_dot(self) -> str:
-        return f'<mover accent="true">{self.group()}<mo>˙</mo></mover>'
 
     def on_left(self) -> str:
         opening = self.fence("left")
