@@ -139,7 +139,8 @@ class Method(Protocol):
 
     `word`: the decorator's name, which `derive list` shows and `derive new --kind` takes;
     `starter`: text of a definition that derives as it stands, NAME standing for its name;
-    `views`: reports beside the equations, with what each shows; `simulation`: None where there is
+    `views`: reports beside the equations, with what each shows; `computed`: functions of a kernel
+    by the equations that they compute, where the names differ; `simulation`: None where there is
     none, and `instead` says what to do; `sweep` likewise, and `unswept`;
     `matching`: what `derive match` does, None where laws are not sent to targets.
     """
@@ -147,6 +148,7 @@ class Method(Protocol):
     word: str
     starter: str
     views: Mapping[str, str] = {}
+    computed: Mapping[str, str] = {}
     simulation: Simulation | None = None
     sweep: Sweep | None = None
     matching: Matching | None = None
@@ -192,6 +194,10 @@ class Method(Protocol):
     def state(self, definition: Any) -> str:
         """In words, what the equations are about: those of two states are not compared."""
         return ""
+
+    def properties(self, result: Any) -> Mapping[str, str]:
+        """What tells the models of a kind apart at a glance, in words by name."""
+        return {}
 
     def figures(self) -> Mapping[str, Figure]:
         """What `derive figure` draws of models of this kind."""

@@ -48,6 +48,20 @@ LAYERS = {
         "verify",
     ],  # fmt: skip
     "runtime": ["runtime"],
+    "site": [
+        "errors",
+        "certificate",
+        "contract",
+        "dispatch",
+        "entry",
+        "files",
+        "registry",
+        "notation",
+        "calculus",
+        "methods",
+        "emit",
+        "site",
+    ],
     "figures": [
         "errors",
         "version",

@@ -1,4 +1,4 @@
-"""Draw a figure: `derive figure NAME` writes NAME.png; without a name, lists them.
+"""Draw a figure: `derive figure NAME` writes NAME.png, .svg and .pdf; without a name, lists them.
 
 Its arrays are kept in the folder `cache` beside it, so that drawing again is instant.
 """
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         ) from None
     del matplotlib
     from derive.figures.cache import cached, key
+    from derive.figures.style import write
     from derive.runtime.common.progress import reporter
 
     chosen = figure(options.name)
@@ -67,16 +68,15 @@ def run(options: argparse.Namespace) -> int:
     report = reporter(True, options.name)
     arrays, kept = cached(file, lambda: _whole(chosen, report))
     drawn = chosen.draw(chosen.request, arrays)
-    target = options.out / f"{options.name}.png"
-    write_whole(target, lambda stream: drawn.savefig(stream, dpi=180, format="png"))
-    files = [shown(target), f"{shown(file)}{' (was there)' if kept else ''}"]
+    files = [shown(picture) for picture in write(drawn, options.out / options.name)]
+    files.append(f"{shown(file)}{' (was there)' if kept else ''}")
     if options.film and chosen.film is not None:
         gif = options.out / f"{options.name}.gif"
         from derive.figures import gif as movie
 
         frames = chosen.film(chosen.request, arrays)
         write_whole(gif, lambda stream: movie.write(stream, frames))
-        files.insert(1, shown(gif))
+        files.insert(-1, shown(gif))
     print("\n".join(files))
     return 0
 

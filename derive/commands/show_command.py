@@ -1,7 +1,7 @@
 """Show the derived equations of a model.
 
-Formats: text (in signs of mathematics where the terminal has them), latex (a document that
-compiles), html, json.
+Formats: text (in signs of mathematics where the terminal has them), latex (an appendix that
+compiles), html (a page with kernel and certificate), json.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from derive.site.formats import WHOLE
+    from derive.site.gathered import beside, digest
+
     entry = find(options.model)
     kind = method(entry.method)
     if options.view and options.steps:
@@ -41,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
             f"model of kind {entry.method}, which has none"
         )
     what = [options.format, f"steps {options.steps}", options.view, f"signs {has_signs()}"]
+    what.append(digest(beside(entry)) if options.format in WHOLE else "")
     print(kept(entry, what, lambda: _text(entry, options)), end="", flush=True)
     return 0
 

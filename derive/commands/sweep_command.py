@@ -166,10 +166,9 @@ def _draw(
         return
     try:
         from derive.commands.sweep_picture import picture
+        from derive.figures import style
     except ImportError:
         print("no picture: it needs matplotlib; pip install 'derive[plot]'")
         return
-    target = options.out / f"{entry.name}-sweep.png"
     drawn = picture(entry.name, {n: axes[n] for n in moving}, columns, swept, options.show)
-    write_whole(target, lambda stream: drawn.savefig(stream, dpi=180, format="png"))
-    print(shown(target))
+    print("\n".join(map(shown, style.write(drawn, options.out / f"{entry.name}-sweep"))))

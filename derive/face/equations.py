@@ -16,7 +16,6 @@ from derive.calculus.index.expressions import Expression, single
 from derive.calculus.index.factors import Index
 from derive.derivation import derived, rendered
 from derive.dispatch import method
-from derive.emit.common import document as documents
 from derive.emit.common.document import Document, Shown
 from derive.emit.common.unicode import with_signs
 from derive.entry import Entry
@@ -29,6 +28,8 @@ from derive.notation.common.arrays import Array
 from derive.notation.common.scalars import Opaque
 from derive.process import has_signs
 from derive.registry import as_typed, find
+from derive.site.formats import WHOLE, formatted
+from derive.site.gathered import beside
 
 
 def derive(model: Any, *, limit: float = 0.0) -> Equations:
@@ -99,13 +100,14 @@ class Equations:
     ) -> str:
         """The whole report as `derive show` gives it.
 
-        **Arguments:** `form`: text, latex (a document that compiles), html or json; `steps`: the
-        record of the steps; `view`: one of the method's other reports; `signs`: text with the signs
-        of mathematics.  Raises KeyError for another form.
+        **Arguments:** `form`: text, latex (an appendix that compiles), html (a page) or json;
+        `steps`: the record of the steps, which latex and html always have; `view`: one of the
+        method's other reports; `signs`: text with the signs of mathematics.  Raises KeyError for
+        another form.
         """
-        document = method(self.method).document(self.result, steps, view)
-        spelt = (with_signs,) if signs and form == "text" else ()
-        return documents.FORMATS[form](document, *spelt)
+        whole = (steps or form in WHOLE) and not view
+        document = method(self.method).document(self.result, whole, view)
+        return formatted(form, document, beside(self.entry), with_signs if signs else str)
 
     @cached_property
     def document(self) -> Document:

@@ -17,7 +17,6 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import derive
-from derive.emit.common.document import html_page
 from derive.entry import generated_folder
 from derive.face.ansatz import Ansatz, Rates
 from derive.face.certified import Certificate
@@ -26,6 +25,7 @@ from derive.face.equation import Equation
 from derive.face.equations import Equations
 from derive.face.kernel import load
 from derive.files import require_writable, write_whole
+from derive.site.page import page as whole
 
 RETURNED = (Equations, Equation, Ansatz, Rates, Difference, Certificate)
 
@@ -58,8 +58,11 @@ def page(title: str, intro: str, members: Iterable[tuple[str, Any]]) -> str:
     parts = [_as_it_stands(intro)]
     for name, value in members:
         head = html.escape(name + _arguments(value))
-        parts += [f"<h2><code>{head}</code></h2>", _as_it_stands(said(value))]
-    return html_page(title, "\n".join(parts))
+        parts += [
+            f'<h2 id="{html.escape(name)}"><code>{head}</code></h2>',
+            _as_it_stands(said(value)),
+        ]
+    return whole(title, "\n".join(parts))
 
 
 def _as_it_stands(text: str) -> str:

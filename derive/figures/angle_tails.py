@@ -94,6 +94,8 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     axis.set_ylim(1e-8, 2)
     axis.set_xlabel("time")
     axis.set_title(r"$1 - \rho$ at equal angles; dashed: the derived powers", loc="left")
-    axis.legend(loc="lower left")
-    style.title(figure, f"{r['tokens']} tokens, beta = {r['beta']:g}, by scheme of normalisation")
+    style.legend(axis)
+    style.title(
+        figure, f"{r['tokens']} tokens, $\\beta$ = {r['beta']:g}, by scheme of normalisation"
+    )
     return figure

@@ -63,5 +63,8 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     near.invert_xaxis()
     near.set_xlabel("time left before the told end")
     near.set_title("straight where the told time is right", loc="left")
-    style.title(figure, f"linear attention in R^{request['dimension']}: tokens go to infinity")
+    style.title(
+        figure,
+        f"linear attention in $\\mathbb{{R}}^{{{request['dimension']}}}$: tokens go to infinity",
+    )
     return figure

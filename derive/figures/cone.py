@@ -113,21 +113,30 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         for axis, name in zip(line, names, strict=True):
             _cone(axis, top)
             for path in arrays[f"{name}_{row}"]:
-                kept = _inside(path, top)
-                axis.plot(*kept.T, color=style.BLUE, linewidth=0.9)
-                axis.scatter(*kept[:1].T, color=style.BLUE, s=4, depthshade=False)
-                if row == "clustering":
-                    axis.scatter(*kept[-1:].T, color=style.RED, s=9, depthshade=False)
+                kept, grows = _inside(path, top), runs_off(path, top)
+                colour = style.RED if grows else style.BLUE
+                axis.plot(*kept.T, color=colour, linewidth=0.9, linestyle="--" if grows else "-")
+                axis.scatter(*kept[:1].T, color="0.25", s=4, depthshade=False)
+                if not grows:
+                    axis.scatter(*kept[-1:].T, color=colour, s=9, depthshade=False)
             ends = arrays[f"{name}_{row}_times"]
             said = "settles on a ray" if row == "clustering" else _growth(ends, r[row]["times"][-1])
             axis.set_title(f"{r['models'][name]}:\n{said}", fontsize=8, y=0.94)
     style.title(
         figure,
-        "covariances of tokens in the plane, drawn in the cone of positive semi-definite "
-        "matrices.\nTop: K = $-$Q of one row; bottom: $K^\\top$Q indefinite. "
-        "Dots: starts (blue), limits (orange)",
+        "Covariances $S = (a, c; c, b)$ of tokens in the plane, in the cone of positive "
+        "semi-definite matrices: its surface has rank one, its axis is round.\n"
+        "$a + b$: size; $a - b$: longer along the first axis than along the second; "
+        "$2c$: longer along the diagonal. Grey dots: starts.\n"
+        "Top: $K = -Q$ of one row; bottom: $K^{T} Q$ indefinite. "
+        "Blue: stays below the rim up to the end (dot); orange, dashed: grows beyond it",
     )
     return figure
+
+
+def runs_off(path: np.ndarray, top: float) -> bool:
+    """Whether a path leaves the picture upwards, in a finite time or not."""
+    return bool((~(path[:, 2] <= 1.0001 * top)).any())
 
 
 def _inside(path: np.ndarray, top: float) -> np.ndarray:
@@ -158,8 +167,8 @@ def _cone(axis: Any, top: float) -> None:
     tick = int(0.9 * top)
     axis.set(xticks=[-tick, 0, tick], yticks=[-tick, 0, tick], zticks=[0, tick])
     axis.tick_params(labelsize=6.5, pad=-3)
-    axis.set_xlabel("a $-$ b", fontsize=7.5, labelpad=-7)
-    axis.set_ylabel("2 c", fontsize=7.5, labelpad=-7)
-    axis.set_zlabel("a + b", fontsize=7.5, labelpad=-11)
+    axis.set_xlabel("$a - b$", fontsize=7.5, labelpad=-7)
+    axis.set_ylabel("$2c$", fontsize=7.5, labelpad=-7)
+    axis.set_zlabel("$a + b$", fontsize=7.5, labelpad=-9)
     axis.view_init(elev=24, azim=-58)
-    axis.set_box_aspect((1, 1, 0.85), zoom=0.88)
+    axis.set_box_aspect((1, 1, 0.85), zoom=0.82)

@@ -77,11 +77,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_xlabel("time")
         axis.set_title(f"{n} tokens", loc="left")
     axes[0][0].set_ylabel(r"$\beta$")
-    axes[0][0].legend(loc="upper left")
-    figure.colorbar(mesh, ax=axes[0][-1]).ax.set_xlabel("share")
+    style.legend(axes[0][0])
+    figure.colorbar(mesh, ax=axes[0][-1]).ax.set_title("share", fontsize=8)
     style.title(
         figure,
         f"share of pairs whose cosine is above {r['agreed']}: self-attention on the sphere of "
-        f"R^{r['dimension']}",
+        f"$\\mathbb{{R}}^{{{r['dimension']}}}$",
     )
     return figure

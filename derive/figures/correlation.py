@@ -126,7 +126,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         label = "SDE: 5, 50, 95 %" if row == 2 else None
         style_ = {"color": "black", "linewidth": 1.0, "linestyle": (0, (4, 2)), "label": label}
         first.plot(arrays["layers"], arrays["sde"][row], **style_)
-    first.legend(loc="upper left")
+    style.legend(first)
     first.set_ylabel(r"$|\rho^{ab}|$, all pairs of tokens")
     style.title(
         figure,

@@ -106,7 +106,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_ylim(bottom=0)
         axis.set_title(f"KS distance {arrays[f'{name}_distance']:.3f}", loc="right", fontsize=8)
     axes[0][0].set_ylabel("density")
-    axes[0][0].legend(loc="center right")
+    style.legend(axes[0][0])
     style.title(
         figure,
         f"m = {r['m']}, n = d = {r['width']} (width = depth), $\\gamma = 1/\\sqrt{{8}}$, "

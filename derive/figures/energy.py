@@ -72,7 +72,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         off = np.max(np.abs(identity / arrays[f"{name}_energy"] - 1))
         axis.set_title(f"{title}: equal to {off:.0e}", loc="left")
         axis.set_xlabel("time")
-    axes[0][0].legend(loc="lower right")
+    style.legend(axes[0][0])
     n, d, beta = request["tokens"], request["dimension"], request["beta"]
-    style.title(figure, f"{n} tokens on the sphere of R^{d}, beta = {beta:g}")
+    style.title(figure, f"{n} tokens on the sphere of $\\mathbb{{R}}^{{{d}}}$, $\\beta$ = {beta:g}")
     return figure

@@ -64,10 +64,10 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     for square, share in zip(squares, shares, strict=True):
         left.plot(arrays["times"], share, label=f"$\\gamma^2$ = {square:g}", **looks[square])
     left.set_xlabel("depth / width")
-    left.set_ylabel(f"paths that passed max |V| = {_power(r['radius'])}, %")
+    left.set_ylabel(f"paths past |V| = {_power(r['radius'])}, %")
     left.set_xlim(0, r["t1"])
     left.set_ylim(-0.02 * shares.max(), 1.3 * shares.max())
-    left.legend(loc="upper left", ncols=2)
+    style.legend(left)
     for square, last in zip(r["shown"], arrays["last"], strict=True):
         # Wilson's intervals: of use at 0 of N too.
         low, high = _wilson(last, r["paths"])
@@ -84,7 +84,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     right.set_xscale("log")
     right.set_ylim(bottom=-0.02 * shares.max())
     right.set_xlabel("bound on max |V|")
-    right.set_ylabel(f"passed it by depth / width = {r['t1']:g}, %")
+    right.set_ylabel(f"past it by depth / width {r['t1']:g}, %")
     left.set_title(r"solid: $\gamma^2 < 1/2$, dashed: $\gamma^2 > 1/2$", loc="left", fontsize=8.5)
     right.set_title("explosion: the share stays as the bound grows", loc="left", fontsize=8.5)
     style.title(

@@ -165,7 +165,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         axis.set_xticks(n, [f"{k:g}" for k in n])
         axis.minorticks_off()
         axis.set_xlabel("width n, depth n T")
-        axis.legend()
+        style.legend(axis)
     right.set_xlim(n[0] / 1.2, n[-1] * 1.6)
     given = ", ".join(f"{k} = {v:g}" for k, v in r["params"].items())
     style.title(figure, f"{r['model']}: two tokens, {given}, V$_{{12}}$(0) = {r['V_12']:g}")

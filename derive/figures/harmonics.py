@@ -53,11 +53,11 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     colours = COLOURS[: len(request["betas"])]
     rows = zip(request["betas"], arrays["derived"], arrays["measured"], colours, strict=True)
     for beta, derived, measured, colour in rows:
-        axis.plot(request["degrees"], derived, color=colour, label=f"beta = {beta:g}")
+        axis.plot(request["degrees"], derived, color=colour, label=f"$\\beta$ = {beta:g}")
         axis.plot(request["degrees"], measured, "o", color=colour, markersize=4)
     axis.set_xlabel("degree of the harmonic")
     axis.set_ylim(0, 1.2 * float(np.max(arrays["derived"])))
     axis.set_title("growth rate; lines derived, dots tokens", loc="left")
-    axis.legend(loc="upper center", ncols=len(request["betas"]))
+    style.legend(axis)
     style.title(figure, f"{request['tokens']} tokens, nearly uniform on the circle")
     return figure

@@ -80,7 +80,8 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
         _attention(below, arrays, d)
     axes[0][0].set_ylabel("leading coordinate c of z")
     style.title(
-        figure, "softmax attention in R^d in the frame z = exp(-t M) x, and its weights late"
+        figure,
+        r"softmax attention in $\mathbb{R}^d$ in the frame $z = e^{-t M} x$, and its weights late",
     )
     return figure
 

@@ -80,15 +80,15 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     _bound(right, arrays["stays"], "together until")
     right.set_ylim(1e-5, 5)
     right.set_title("angle of centres; 1 - cosine to the first centre", loc="left")
-    right.legend(loc="upper left")
+    style.legend(right)
     for axis in (left, right):
         axis.set_xlim(t[0], t[-1])
         axis.set_xlabel("time")
     n = request["per_cap"] * len(request["angles"])
     style.title(
         figure,
-        f"{n} tokens in {len(request['angles'])} caps, beta = {request['beta']:g}; vertical: the "
-        "derived bounds",
+        f"{n} tokens in {len(request['angles'])} caps, $\\beta$ = {request['beta']:g}; vertical: "
+        "the derived bounds",
     )
     return figure
 

@@ -72,8 +72,8 @@ def film(request: dict[str, Any], arrays: dict[str, Any]) -> Iterator[Any]:
 
 def _words(request: dict[str, Any]) -> str:
     return (
-        f"{request['tokens']} tokens of self-attention on the circle, beta = {request['beta']:g}: "
-        "clusters, and the steps of the energy"
+        f"{request['tokens']} tokens of self-attention on the circle, "
+        f"$\\beta$ = {request['beta']:g}: clusters, and the steps of the energy"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from derive.files import write_whole
 from derive.observables import correlations as correlations
 
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
@@ -48,6 +51,40 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
         layout="constrained",
         squeeze=False,
         **options,
+    )
+
+
+def write(figure: Any, stem: Path, dpi: int = 180) -> list[Path]:
+    """The picture as PNG, SVG and PDF: the same bytes for the same figure, which is closed.
+
+    Raises RequestError for a folder that cannot be written.
+    """
+    undated: dict[str, dict[str, Any]] = {
+        "png": {"dpi": dpi},
+        "svg": {"metadata": {"Date": None}},
+        "pdf": {"metadata": {"CreationDate": None}},
+    }
+    files = []
+    with plt.rc_context({"svg.hashsalt": stem.name}):
+        for kind, options in undated.items():
+            files.append(stem.parent / f"{stem.name}.{kind}")
+            write_whole(files[-1], partial(figure.savefig, format=kind, **options))
+    plt.close(figure)
+    return files
+
+
+def legend(axis: Any) -> None:
+    """Below the axis and its label, where no data can be."""
+    count = len(axis.get_legend_handles_labels()[1])
+    axis.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        borderaxespad=4.4,  # ticks and label stand between
+        ncols=min(count, 3),
+        fontsize=7.5,
+        handlelength=1.4,
+        columnspacing=1.0,
+        frameon=False,
     )
 
 

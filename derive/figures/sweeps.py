@@ -92,7 +92,7 @@ def draw(request: dict[str, Any], arrays: dict[str, Any]) -> Any:
     axes[0][0].set_ylabel(r"correlation $\rho^{ab}$")
     axes[0][0].set_ylim(-1.25, 1.02)
     axes[0][0].set_yticks([-1, -0.5, 0, 0.5, 1])
-    axes[0][0].legend(loc="lower left")
+    style.legend(axes[0][0])
     style.title(
         figure,
         f"m = {r['m']}, depth / width = {r['t1']:g}, $V_0^{{ab}}$ = {r['covariance']:g}; "

@@ -115,12 +115,7 @@ def drawn(name: str, what: str, arrays: dict[str, Any]) -> Any:
         axis.set_xlabel("time")
         axis.set_xlim(0, times[-1])
         if len(columns) <= 6:
-            low, high = axis.get_ylim()
-            axis.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
-            side = "right" if np.isfinite(arrays["stop"]) else "center"
-            axis.legend(
-                ncols=3, loc=f"upper {side}", handlelength=1.2, columnspacing=0.8, fontsize=7.5
-            )
+            style.legend(axis)
     if np.isfinite(arrays["stop"]):
         _price(axes[0][3], arrays)
         said = f", $T^*$ = {float(arrays['stop']):.4g}"
@@ -202,4 +197,4 @@ def _distance(axis: Any, arrays: dict[str, Any]) -> None:
     axis.set_title("distance to the turnpike", loc="left")
     axis.set_xlabel("time")
     axis.set_xlim(0, T)
-    axis.legend(loc="upper center", fontsize=7.5)
+    style.legend(axis)

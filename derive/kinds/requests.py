@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from derive.entry import Entry
 from derive.errors import RequestError
@@ -197,12 +197,13 @@ def picture(module: str) -> Any:
 
 
 def write(
-    entry: Entry, folder: Path, arrays: Mapping[str, Any], draw: Callable[[IO[bytes]], Any]
+    entry: Entry, folder: Path, arrays: Mapping[str, Any], draw: Callable[[], Any]
 ) -> list[Path]:
-    """NAME.npz and NAME.png in a folder."""
+    """NAME.npz in a folder, and the figure that is drawn as NAME.png, .svg and .pdf."""
     import numpy as np
 
-    files = [folder / f"{entry.name}{suffix}" for suffix in (".npz", ".png")]
-    write_whole(files[0], lambda stream: np.savez_compressed(stream, **arrays))
-    write_whole(files[1], draw)
-    return files
+    from derive.figures import style
+
+    file = folder / f"{entry.name}.npz"
+    write_whole(file, lambda stream: np.savez_compressed(stream, **arrays))
+    return [file, *style.write(draw(), folder / entry.name)]

@@ -308,7 +308,7 @@ def test_simulate_takes_tokens_or_their_covariance(
         )
         assert code == 0, err
         names = sorted(f.suffix for f in out.iterdir())
-        assert names == [".npz", ".png"]
+        assert names == [".npz", ".pdf", ".png", ".svg"]
         (file,) = out.glob("*.npz")
         with np.load(file) as data:
             np.testing.assert_allclose(data["V0"], V, rtol=1e-12)

@@ -42,6 +42,11 @@ def values(file: Path) -> dict[str, np.ndarray]:
         return dict(data)
 
 
+def four(name: str) -> list[str]:
+    """Arrays, and the picture in three formats."""
+    return [f"{name}.{kind}" for kind in ("npz", "pdf", "png", "svg")]
+
+
 def written(folder: Path) -> list[str]:
     return sorted(f.name for f in folder.iterdir()) if folder.exists() else []
 
@@ -54,7 +59,7 @@ def test_the_arrays_of_a_closure_are_those_of_its_module(tmp_path, capsys):
     code, out, err = run(capsys, *CLOSURE, *words, "--out", tmp_path / "out")
     assert code == 0, err
     assert "Q (1, 2)" in out and " V (" not in out and "20 tokens" in out
-    assert written(tmp_path / "out") == ["softmax_closure.npz", "softmax_closure.png"]
+    assert written(tmp_path / "out") == four("softmax_closure")
     got = values(tmp_path / "out" / "softmax_closure.npz")
     module = module_of("softmax_closure")
     params = module.Params(*(got[f"param_{n}"] for n in module.Params._fields))
@@ -102,7 +107,7 @@ def test_the_arrays_of_an_extremal_are_those_of_its_module(tmp_path, capsys, mon
     words = ("--start", f"m={tmp_path / 'm.npy'}", "--size", "k=1")
     code, out, err = run(capsys, *CONTROL, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    assert written(tmp_path / "out") == ["mean_tracking.npz", "mean_tracking.png"]
+    assert written(tmp_path / "out") == four("mean_tracking")
     got = values(tmp_path / "out" / "mean_tracking.npz")
     params = module.Params(*(got[f"param_{n}"] for n in module.Params._fields))
     assert params.B.shape == (2, 1) and np.array_equal(got["x_m"][0], start)
@@ -163,7 +168,7 @@ def test_the_arrays_of_a_sparse_extremal_are_those_of_its_module(tmp_path, capsy
     words = ("simulate", "sparse_neural_ode", "--T", "1", "--searches", "2")
     code, out, err = run(capsys, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    assert written(tmp_path / "out") == ["sparse_neural_ode.npz", "sparse_neural_ode.png"]
+    assert written(tmp_path / "out") == four("sparse_neural_ode")
     got = values(tmp_path / "out" / "sparse_neural_ode.npz")
     params = module.Params(*(got[f"param_{n}"] for n in module.Params._fields))
     start = module.State(*(got[f"x_{n}"][0] for n in module.State._fields))
@@ -224,7 +229,7 @@ def test_a_closure_of_ones_own_is_simulated_without_a_build(tmp_path, capsys, mo
     words = ("--size", "d=1", "--t1", "0.1", "--saves", "3", "--tokens", "8")
     code, _, err = run(capsys, "simulate", "mine.py", *words)
     assert code == 0, err
-    assert written(tmp_path / "results") == ["mine.npz", "mine.png"]
+    assert written(tmp_path / "results") == four("mine")
     cov = values(tmp_path / "results" / "mine.npz")["cov"]
     assert cov.shape == (3, 1, 1) and np.isfinite(cov).all()
 
@@ -238,7 +243,7 @@ def test_a_closure_of_ones_own_is_simulated_without_a_build(tmp_path, capsys, mo
 def test_every_shipped_model_is_simulated_as_it_stands(entry, tmp_path, capsys):
     code, _, err = run(capsys, "simulate", entry.name, "--out", tmp_path)
     assert code == 0, err
-    assert written(tmp_path) == [f"{entry.name}.npz", f"{entry.name}.png"]
+    assert written(tmp_path) == four(entry.name)
 
 
 def test_the_options_shown_are_those_of_the_models_method(capsys):
@@ -257,7 +262,7 @@ def test_the_options_shown_are_those_of_the_models_method(capsys):
 def test_common_options_may_stand_before_the_model(tmp_path, capsys):
     code, _, err = run(capsys, "simulate", "--out", tmp_path / "out", *CLOSURE[1:], "--seed", "3")
     assert code == 0, err
-    assert written(tmp_path / "out") == ["softmax_closure.npz", "softmax_closure.png"]
+    assert written(tmp_path / "out") == four("softmax_closure")
 
 
 def test_the_methods_own_options_may_stand_before_the_model_too(tmp_path, capsys):

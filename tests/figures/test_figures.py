@@ -92,9 +92,10 @@ def test_the_command_writes_a_picture_and_keeps_its_arrays(
     monkeypatch.chdir(tmp_path)
     code, out, err = _run(capsys, "figure", "densities", "--out", "pictures")
     assert code == 0 and "densities" in err  # progress
-    picture, kept = out.split()
-    assert picture == "pictures/densities.png" and kept.startswith("pictures/cache/densities-")
-    first = Path(picture).read_bytes()
+    *pictures, kept = out.split()
+    assert pictures == [f"pictures/densities.{kind}" for kind in ("png", "svg", "pdf")]
+    assert kept.startswith("pictures/cache/densities-")
+    first = [Path(picture).read_bytes() for picture in pictures]
 
     def fail(*_: Any) -> Any:
         raise AssertionError("computed although cached")
@@ -102,7 +103,8 @@ def test_the_command_writes_a_picture_and_keeps_its_arrays(
     fail.__module__ = densities.__name__
     monkeypatch.setattr(densities, "compute", fail)
     code, out, _ = _run(capsys, "figure", "densities", "--out", "pictures")
-    assert code == 0 and "was there" in out and Path(picture).read_bytes() == first
+    assert code == 0 and "was there" in out
+    assert [Path(picture).read_bytes() for picture in pictures] == first
     for file in tmp_path.rglob("*.*"):
         assert str(tmp_path).encode() not in file.read_bytes(), file
 

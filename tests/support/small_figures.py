@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ from derive.figures import (
     harmonics,
     limit_objects,
     limiting_rank,
+    match,
     metastability,
     staircase,
     sweeps,
@@ -55,10 +58,11 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"closed": 1e-4, "saves": 40},
     "energy": {"tokens": 6, "t1": [2.0, 1.0], "intervals": 12},
     "harmonics": {"tokens": 64, "betas": [1.0, 4.0], "degrees": [1, 3]},
+    "match": {"laws": 2, "tokens": 12, "atoms": 3},
 }
 #: drawn where their arrays are looked at: a worker has the tests of one file
 OF_FLOWS = ("consensus", "staircase", "angle_tails", "limit_objects", "blow_up")
-OF_FLOWS += ("metastability", "energy", "harmonics")
+OF_FLOWS += ("metastability", "energy", "harmonics", "match")
 #: quick: the others, of paths, of a threshold, of closures; mypy reads all of them
 DEAR = ("correlation", "finite_width", "limiting_rank", "sweeps")
 MODULES: dict[str, ModuleType] = {
@@ -77,6 +81,7 @@ MODULES: dict[str, ModuleType] = {
     "metastability": metastability,
     "energy": energy,
     "harmonics": harmonics,
+    "match": match,
 }
 
 
@@ -87,4 +92,16 @@ def draw(small: Callable[[str], Any], name: str, folder: Path) -> None:
     figure.savefig(folder / "a.png")
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
     for axis in figure.axes:
-        assert axis.get_xlabel() and axis.has_data()
+        assert (axis.get_xlabel() or axis.get_title(loc="left")) and axis.has_data()
+    drawing = figure.canvas.get_renderer()
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        box = axis.get_window_extent(drawing)
+        assert legend is None or not legend.get_window_extent(drawing).overlaps(box)
+        for side in (axis.xaxis, axis.yaxis):
+            boxes = [t.get_window_extent(drawing) for t in side.get_ticklabels() if t.get_text()]
+            shown = [b for b in boxes if b.width > 0]
+            assert not any(a.overlaps(b) for a, b in pairwise(shown)), (name, side)
+    said = [figure.get_suptitle(), *(a.get_title(loc="left") for a in figure.axes)]
+    plain = " ".join(re.sub(r"\$[^$]*\$", "", words) for words in said)
+    assert not re.search(r"\b(alpha|beta|gamma|tau)\b|\^", plain), plain

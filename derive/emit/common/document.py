@@ -1,19 +1,17 @@
-"""A derivation as a document: what every method's report is made of, and its four formats.
+"""A derivation as a document: what every method's report is made of, as plain text and JSON.
 
-Input: a `Document`, which a method makes of its result.  Output: plain text, LaTeX that compiles as
-it stands, HTML or JSON.  A method says what its equations look like; headings, the record of the
-steps, facts with their checks and the formats themselves are the same for all.
+Input: a `Document`, which a method makes of its result.  Output: plain text or JSON; pages of HTML
+and LaTeX are made in `derive.site`.  A method says what its equations look like; headings, the
+record of the steps, facts with their checks and the formats themselves are the same for all.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from derive.emit.common import latex
 from derive.methods.common.record import Check, Fact, Step, all_facts
 
 
@@ -105,47 +103,6 @@ def _all_facts(document: Document) -> tuple[Fact, ...]:
     return all_facts((s.step for s in document.steps or ()), document.facts)
 
 
-def latex_text(document: Document) -> str:
-    parts = [(e.heading, e.left, list(e.right)) for e in document.equations]
-    if document.steps is not None:
-        parts = [
-            (_heading(number, shown.step), result.left, list(result.right))
-            for number, shown in enumerate(document.steps, 1)
-            for result in shown.results
-        ]
-    notes = document.notes if document.latex_notes is None else document.latex_notes
-    return latex.document(document.title or document.name, parts, list(notes))
-
-
-def _heading(number: int, step: Step) -> str:
-    check = ""
-    if step.check:
-        passed = "passed" if step.check.passed else "FAILED"
-        check = f"; check {passed}, residual {step.check.residual:.1e}"
-    return f"Step {number}: {step.name} ({step.rule}){check}"
-
-
-STYLE = (
-    "body{max-width:60rem;margin:2rem auto;padding:0 1rem;font-family:serif}"
-    "pre{white-space:pre-wrap;font-size:.9rem;line-height:1.45}"
-    "td,th{text-align:left;padding:.15rem 1rem .15rem 0;vertical-align:top}"
-    "h2{font-size:1rem;margin:2rem 0 0}"
-)
-
-
-def html_page(title: str, body: str) -> str:
-    """A page that stands alone; `body` is HTML."""
-    said = html.escape(title)
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{said}</title>\n'
-        f"<style>{STYLE}</style>\n<h1>{said}</h1>\n{body}\n</html>\n"
-    )
-
-
-def html_text(document: Document) -> str:
-    return html_page(document.name, f"<pre>{html.escape(text(document))}</pre>")
-
-
 def json_text(document: Document) -> str:
     out: dict[str, Any] = {
         "model": document.name,
@@ -185,11 +142,3 @@ def _step_data(shown: StepShown) -> dict[str, Any]:
         "check": None if step.check is None else _check_data(step.check),
         "results": {result.name: result.data for result in shown.results},
     }
-
-
-FORMATS: dict[str, Callable[..., str]] = {
-    "text": text,
-    "latex": latex_text,
-    "html": html_text,
-    "json": json_text,
-}

@@ -1,4 +1,4 @@
-"""Equations as LaTeX: one line a term, a document that compiles as it stands."""
+"""Equations as LaTeX: one line a term."""
 
 from __future__ import annotations
 
@@ -43,31 +43,6 @@ def _scripts(indices: list[str], name: str) -> str:
     if not indices:
         return ""
     return f"_{{{' '.join(indices)}}}"
-
-
-def document(title: str, parts: list[tuple[str, str, list[str]]], notes: list[str]) -> str:
-    """A whole document: (heading, left side, terms) and notes in words."""
-    out = [
-        r"\documentclass{article}",
-        r"\usepackage{amsmath,amssymb}",
-        r"\usepackage[margin=2.5cm]{geometry}",
-        r"\allowdisplaybreaks",
-        r"\begin{document}",
-        rf"\section*{{{escape(title)}}}",
-    ]
-    for heading, left, terms in parts:
-        out.append(rf"\subsection*{{{escape(heading)}}}")
-        out.append(r"\begin{align*}")
-        rows = terms or ["0"]
-        body = [rf"{left} ={{}}& {rows[0]}"] + [rf"& {row}" for row in rows[1:]]
-        out.append(" \\\\\n".join(body))
-        out.append(r"\end{align*}")
-    if notes:
-        out.append(r"\begin{itemize}")
-        out.extend(rf"\item {escape(note)}" for note in notes)
-        out.append(r"\end{itemize}")
-    out.append(r"\end{document}")
-    return "\n".join(out) + "\n"
 
 
 _ESCAPES = {

@@ -47,6 +47,15 @@ class CovarianceSDEs(InRooms):
             f"{definition.clock_text}"
         )
 
+    def properties(self, result: Any) -> Mapping[str, str]:
+        noise = "an SDE" if result.diffusion.terms else "an ODE"
+        said = [f for f in result.facts if f.kind == "explosion"]
+        return {
+            "clock": f"layer / {result.model.clock_text}",
+            "exactness": f"the limit is {noise}",
+            "explosion": "; ".join(f.rpartition("; ")[2] for f in said),
+        }
+
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import matplotlib
 
@@ -13,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from derive import observables
+from derive.figures.style import legend
 from derive.kinds.tex import tex
 from derive.runtime.paths.results import Paths
 
@@ -21,20 +21,20 @@ BLUE, RED = "#1f5fa8", "#b8432f"
 
 
 def covariance_picture(
-    file: Path | IO[bytes],
     name: str,
     params: Any,
     sde: Paths,
     network: Paths | None,
     width: int,
     clock: str = "width",
-) -> None:
+) -> Any:
     """Percentiles of variance, covariance and correlation against depth / `clock`; exits."""
     m = sde.V.shape[-1]
-    panels = ["variance"] + (["covariance", "correlation"] if m > 1 else []) + ["exits"]
+    gone = any(np.isfinite(p.exit_time).any() for p in (sde, network) if p is not None)
+    panels = ["variance"] + (["covariance", "correlation"] if m > 1 else []) + ["exits"] * gone
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels), 3.0), layout="constrained"
+    figure, (axes,) = plt.subplots(
+        1, len(panels), figsize=(3.1 * len(panels), 3.2), layout="constrained", squeeze=False
     )
     for axis, panel in zip(axes, panels, strict=True):
         if panel == "exits":
@@ -44,17 +44,16 @@ def covariance_picture(
         _bands(axis, panel, _series(sde, network, width))
         axis.set_xlabel(f"depth / {clock}")
         axis.set_xlim(0, sde.times[-1])
-    axes[0].legend(frameon=False, loc="upper left", fontsize=8)
+    legend(axes[0])
     words = ", ".join(f"{tex(k)} = {v:.3g}" for k, v in params._asdict().items())
     figure.suptitle(
         f"{name.replace('_', ' ')}: m = {m} tokens, {words}; median, 25-75 % and "
-        f"5-95 % of {len(sde.V)} paths",
+        f"5-95 % of {len(sde.V)} paths{'' if gone else ', none of which left the radius'}",
         x=0.01,
         ha="left",
         fontsize=9.5,
     )
-    figure.savefig(file, dpi=180, format="png")
-    plt.close(figure)
+    return figure
 
 
 TITLES = {
@@ -133,5 +132,3 @@ def _exits(axis: Any, sde: Paths, network: Paths | None) -> None:
                 fontsize=7,
                 color="0.3",
             )
-    if top == 0:
-        axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.4")

@@ -93,9 +93,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
         entry,
         options.out,
         arrays,
-        lambda stream: plot(
-            stream, entry.name, params, sde, network, options.width, _clock(module)
-        ),
+        lambda: plot(entry.name, params, sde, network, options.width, _clock(module)),
     )
     shares = f"SDE {sde.exited:.2%}"
     if network is not None:

@@ -40,6 +40,12 @@ class GaussianClosures(InRooms):
         places = " under a mixture of Gaussian laws" if definition.mixture else places
         return f"tokens in R^{definition.state_dim}{places}{keys}"
 
+    def properties(self, result: Any) -> Mapping[str, str]:
+        return {
+            "clock": "depth",
+            "exactness": "exact" if result.exact else f"projected, by {result.route}",
+        }
+
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from derive.figures import style
@@ -15,7 +14,7 @@ MOST = 4  # positions that have a panel
 SHOWN = 400  # tokens
 
 
-def closure_picture(file: IO[bytes], name: str, arrays: Mapping[str, Any], exact: bool) -> None:
+def closure_picture(name: str, arrays: Mapping[str, Any], exact: bool) -> Any:
     """From the arrays of the simulation; `exact`: Gaussian laws stay Gaussian."""
     mean, cov, times = arrays["mean"], arrays["cov"], arrays["times"]
     blocks = mean.shape[1] if mean.ndim == 3 else 0
@@ -26,7 +25,7 @@ def closure_picture(file: IO[bytes], name: str, arrays: Mapping[str, Any], exact
         (_plane if mean.shape[-1] > 1 else _line)(axis, times, *law, arrays.get("tokens"))
         if blocks:
             axis.set_title(f"position {k + 1}: {axis.get_title(loc='left')}", loc="left")
-    axes[0][0].legend(loc="best", fontsize=7.5, handlelength=1.2)
+    style.legend(axes[0][0])
     _eigenvalues(axes[0][-1], arrays)
     d = mean.shape[-1]
     words = f"{name.replace('_', ' ')}, d = {d}"
@@ -37,8 +36,7 @@ def closure_picture(file: IO[bytes], name: str, arrays: Mapping[str, Any], exact
     else:
         words += "; the closure alone"
     style.title(figure, words)
-    figure.savefig(file, dpi=180, format="png")
-    plt.close(figure)
+    return figure
 
 
 def _chosen(times: np.ndarray, mean: np.ndarray) -> list[int]:
@@ -101,7 +99,7 @@ def _eigenvalues(axis: Any, arrays: Mapping[str, Any]) -> None:
     if np.isfinite(blow_up):
         axis.axvline(blow_up, color="0.4", linewidth=0.9, linestyle="--")
     if cov.ndim == 4:
-        axis.legend(loc="best", fontsize=7.5)
+        style.legend(axis)
     end = f", blow-up at {blow_up:.4g}" * bool(np.isfinite(blow_up))
     axis.set_title(f"eigenvalues{end}" if end else "eigenvalues of the covariance", loc="left")
     axis.set_xlabel("time")

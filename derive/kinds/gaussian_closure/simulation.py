@@ -97,7 +97,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
             "tokens_cov": _covariances(tokens.x),
         }
     files = requests.write(
-        entry, options.out, arrays, lambda stream: draw(stream, entry.name, arrays, module.EXACT)
+        entry, options.out, arrays, lambda: draw(entry.name, arrays, module.EXACT)
     )
     said = [start.drawn, f"blow-up at t = {blow_up:.6g}" if math.isfinite(blow_up) else "", why]
     if tokens is not None:

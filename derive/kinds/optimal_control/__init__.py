@@ -30,6 +30,16 @@ class OptimalControls(InRooms):
             for s in slots
         )
 
+    def properties(self, result: Any) -> Mapping[str, str]:
+        return {
+            "clock": "depth, up to T",
+            "structure": "sparse law of the control"
+            if result.law.sparse
+            else "explicit law"
+            if result.law.expressions is not None
+            else "law by minimisation",
+        }
+
     def figures(self) -> Mapping[str, Figure]:
         from derive.figures.instances import TITLES
 

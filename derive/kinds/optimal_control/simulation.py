@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from derive.entry import Entry
 from derive.errors import RequestError
@@ -102,12 +102,10 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     series = turnpike.series(module, params, solution, found, T)
     what = f"T = {T:.4g}, cost {float(solution.cost):.5g}"
 
-    def draw(stream: IO[bytes]) -> None:
-        figure = turnpike.drawn(entry.name, what, series)
-        figure.savefig(stream, dpi=180, format="png")
-        turnpike.style.plt.close(figure)
-
-    files = requests.write(entry, options.out, _arrays(problem, solution, found), draw)
+    arrays = _arrays(problem, solution, found)
+    files = requests.write(
+        entry, options.out, arrays, lambda: turnpike.drawn(entry.name, what, series)
+    )
     print("\n".join([*filter(None, [problem.drawn, *_said(solution, found)]), *map(str, files)]))
     return 0
 

@@ -29,6 +29,13 @@ class TokenFlows(InRooms):
     simulation = simulation
     sweep = sweep
     matching = matching
+    computed = {
+        "two_cluster_rate": "cluster_rate",
+        "frame": "frame_matrix",
+        "score": "score_matrix",
+        "noise": "noise_rate",
+        "radius_rate": "equal_angle_rate",
+    }
 
     def trace(self, definition: Any) -> Any:
         from derive.notation.flows.model import trace_flow
@@ -39,6 +46,19 @@ class TokenFlows(InRooms):
         where = "on the sphere of" if definition.sphere else "in"
         places = ", in order" if definition.positional else ""
         return f"tokens {where} R^{definition.state_dim}{places}"
+
+    def properties(self, result: Any) -> Mapping[str, str]:
+        there = result.equations
+        found = {
+            "a gradient": "energy" in there,
+            "inner products close": "gram_rate" in there,
+            "equal angles stay": "equal_angle_rate" in there,
+        }
+        where = "on the sphere" if result.model.sphere else "in space"
+        return {
+            "clock": "depth",
+            "structure": "; ".join([where, *(words for words, holds in found.items() if holds)]),
+        }
 
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure(title, name) for name, title in FIGURES.items()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle
 
@@ -14,7 +13,7 @@ from derive.figures import style
 PAIRS = 300  # that have a line
 
 
-def flow_picture(file: IO[bytes], name: str, arrays: Mapping[str, Any], sphere: bool) -> None:
+def flow_picture(name: str, arrays: Mapping[str, Any], sphere: bool) -> Any:
     """From the arrays of the simulation."""
     times, x = arrays["times"], arrays["tokens"]
     figure, axes = style.panels(3 if "energy" in arrays else 2, width=3.4, height=3.2)
@@ -23,10 +22,9 @@ def flow_picture(file: IO[bytes], name: str, arrays: Mapping[str, Any], sphere: 
     if "energy" in arrays:
         _energy(axes[0][2], arrays)
     n, d = x.shape[1:]
-    where = f"on the sphere of R^{d}" if sphere else f"in R^{d}"
+    where = f"on the sphere of $\\mathbb{{R}}^{{{d}}}$" if sphere else f"in $\\mathbb{{R}}^{{{d}}}$"
     style.title(figure, f"{name.replace('_', ' ')}: {n} tokens {where}")
-    figure.savefig(file, dpi=180, format="png")
-    plt.close(figure)
+    return figure
 
 
 def _tokens(axis: Any, times: np.ndarray, x: np.ndarray, sphere: bool) -> None:
@@ -51,7 +49,7 @@ def _tokens(axis: Any, times: np.ndarray, x: np.ndarray, sphere: bool) -> None:
         label_ = f"t = {times[k]:.3g}"
         axis.scatter(seen[k, :, 0], seen[k, :, 1], s=size, color=colour, label=label_, zorder=3)
     axis.set_aspect("equal", adjustable="datalim")
-    axis.legend(loc="best", fontsize=7.5, handlelength=1)
+    style.legend(axis)
     axis.set_title(f"tokens, {label}", loc="left")
 
 
@@ -64,7 +62,7 @@ def _cosines(axis: Any, arrays: Mapping[str, Any]) -> None:
     axis.plot(times, pairs, color=style.BLUE, linewidth=0.5, alpha=0.35)
     if "equal_angle" in arrays:
         axis.plot(times, arrays["equal_angle"], "--", color=style.RED, label="reduced equation")
-        axis.legend(loc="lower right")
+        style.legend(axis)
     axis.set_ylim(-1.05, 1.05)
     axis.set_title("cosines of pairs of tokens", loc="left")
     axis.set_xlabel("time")

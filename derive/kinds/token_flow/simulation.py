@@ -82,7 +82,7 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
         print(text)
     arrays = _arrays(module, params, found, options)
     files = requests.write(
-        entry, options.out, arrays, lambda stream: draw(stream, entry.name, arrays, model.sphere)
+        entry, options.out, arrays, lambda: draw(entry.name, arrays, model.sphere)
     )
     counts = found.counts
     words = f"clusters: {int(counts[0])} at the start, {int(counts[-1])} at t = {options.t1:g}"

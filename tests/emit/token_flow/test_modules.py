@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from odd_flows import ALL, gaussian_weights, scaled_by_dimension, two_heads_of_scores, two_roots
 
-from derive.emit.common.document import FORMATS
 from derive.emit.token_flow.module import render
 from derive.emit.token_flow.report import document
 from derive.methods.token_flow import instances
 from derive.methods.token_flow.derivation import derive
 from derive.notation import dims, exp, integral, matrices, params, sphere, token_flow
+from derive.site.beside import Beside
+from derive.site.formats import formatted
 from derive.verify.common.compare import module_of
 from derive.verify.token_flow.gate import gate, params_of
 
@@ -39,8 +40,8 @@ def test_every_format_says_every_finding(definition):
     result = derive(definition)
     shown = document(result)
     for form in ("text", "latex", "html", "json"):
-        assert FORMATS[form](shown)
-    text = FORMATS["text"](shown)
+        assert formatted(form, shown, Beside())
+    text = formatted("text", shown, Beside())
     assert all(str(fact) in text for fact in result.facts)
 
 

@@ -1,0 +1,1 @@
+"""What people read: pages of models, methods and commands, and an appendix in LaTeX."""
