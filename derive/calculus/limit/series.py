@@ -10,6 +10,7 @@ quotient is a function (1/x) of its denominator, so that every row normalisation
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from functools import reduce
 
@@ -17,7 +18,16 @@ import sympy as sp
 
 from derive.calculus.gaussian.kinks import magnitude, split
 from derive.calculus.index.expressions import Expression, collect, single
-from derive.calculus.index.factors import UNIT, Index, Tensor, Terms, delta_tensor, fresh
+from derive.calculus.index.factors import (
+    UNIT,
+    Index,
+    Tensor,
+    Terms,
+    apart,
+    delta_tensor,
+    fresh,
+    indices_of,
+)
 from derive.calculus.index.joints import joint_tensor
 from derive.calculus.limit.centred import centred
 from derive.calculus.limit.mixtures import mixture, random_scores
@@ -28,7 +38,8 @@ from derive.calculus.limit.response import is_response, response
 from derive.calculus.limit.scaling import Degree
 from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
 from derive.errors import Refusal
-from derive.notation.common.arrays import Array, add, function, multiply
+from derive.notation.common.arrays import Array, add, function, multiply, walk
+from derive.notation.common.scalars import extent
 from derive.notation.common.words.elementwise import KINKED
 from derive.notation.layers.blocks import root_shift
 
@@ -39,10 +50,22 @@ def axes(array: Array) -> tuple[Index, ...]:
 
 
 class Expansion:
-    """Expands nodes of one graph, each once; `reach` is the largest order that is kept."""
+    """Expands nodes of one graph, each once.
 
-    def __init__(self, law: Law, weights: dict[Array, Tensor], reach: Fraction | int) -> None:
-        self.law, self.weights, self.reach = law, weights, Fraction(reach)
+    `reach` is the largest order that is kept, `most` the largest degree in the weights.  Where the
+    graph is expanded for one `root` alone, its parts go no further than that asks for.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        weights: dict[Array, Tensor],
+        reach: Fraction | int,
+        most: float = math.inf,
+        root: Array | None = None,
+    ) -> None:
+        self.law, self.weights, self.reach, self.most = law, weights, Fraction(reach), most
+        self._reaches = {} if root is None else self._asked(root)
         self._done: dict[Array, Expression] = {}
 
     def of(self, array: Array) -> Expression:
@@ -60,6 +83,18 @@ class Expansion:
                 self._done[array] = getattr(self, f"_{array.op}")(array)
         return self._done[array]
 
+    def _asked(self, root: Array) -> dict[Array, Fraction]:
+        """How far each part goes: behind a small number its product goes less far."""
+        out = {root: self.reach}
+        for array in reversed(walk(root)):
+            own, passes = out[array], array.op in ("add", "transpose", "sum", "composite")
+            for arg in array.args:
+                wanted = own if passes else self.reach
+                if (factor := _number_before(array)) is not None:
+                    wanted = min(self.reach, own - self.law.order(factor, ()))
+                out[arg] = max(out.get(arg, wanted), wanted)
+        return out
+
     def _loud_scores(self, array: Array) -> dict[Array, Expression]:
         """Scores of order one in which the array is a function of weights, if it is one."""
         found = {s: self.of(s) for s in random_scores(array, self.law)}
@@ -73,6 +108,8 @@ class Expansion:
     def at(self, array: Array, shape: tuple[sp.Expr, ...]) -> Expression:
         """The node broadcast to `shape`, its free indices renamed to that shape's axes."""
         shift = len(shape) - array.ndim
+        if not shift:
+            return self.of(array)
         names = {i: Index(f"@{int(i.name[1:]) + shift}", i.dim) for i in axes(array)}
         return self.of(array).renamed(names)
 
@@ -114,8 +151,29 @@ class Expansion:
 
     def _multiply(self, array: Array) -> Expression:
         left, right = (self.at(a, array.shape) for a in array.args)
-        product = left * right
-        return self._keep(collect(axes(array), product.terms))
+        return self._product(left, right, array)
+
+    def _product(
+        self, left: Expression, right: Expression, array: Array, *over: Index
+    ) -> Expression:
+        """A product of the array's shape, summed over indices.  What is too small is never multiplied out.
+
+        By Hoelder a product is at most as large as its two parts together, and by Cauchy and
+        Schwarz a sum over a growing index gains two orders at most.
+        """
+        law, free, reach = self.law, axes(array), self._reaches.get(array, self.reach)
+        room = reach + 2 * sum(law.joins(i.dim) for i in over)
+        sizes = [(law.order(c, f, left.free), law.weights_in(f)) for c, f in left.terms]
+        products: Terms = []
+        for d, g in right.terms:
+            size, weights = law.order(d, g, right.free), law.weights_in(g)
+            own = apart(g, right.free)
+            for (c, f), (other, held_there) in zip(left.terms, sizes, strict=True):
+                if size + other <= room and weights + held_there <= self.most:
+                    held = indices_of(f) | indices_of(own)
+                    alone = [extent(i.dim) for i in over if i not in held]
+                    products.append((sp.Mul(c, d, *alone), f + own))
+        return law.up_to(law.gram_of(collect(free, products)), reach)
 
     def _transpose(self, array: Array) -> Expression:
         first, second = (Index(f"@{array.ndim - k}", array.args[0].shape[-k]) for k in (2, 1))
@@ -141,8 +199,7 @@ class Expansion:
                 elif dim != 1:
                     names[Index(f"@{p}", dim)] = Index(f"@{p + shift}", dim)
             sides.append(self.of(side).renamed(names))
-        product = (sides[0] * sides[1]).summed(joined)
-        return self._keep(collect(axes(array), product.terms))
+        return self._product(*sides, array, joined)
 
     def _sum(self, array: Array) -> Expression:
         (inner,), (axis, keepdims) = array.args, array.data
@@ -166,8 +223,7 @@ class Expansion:
         rows, columns = Index("@0", array.shape[0]), Index("@1", array.shape[1])
         names = dict(zip(axes(heads), (h, rows, i), strict=True))
         place = single(joint_tensor(share)[h, i, columns], (h, i, columns))
-        joined = (self.of(heads).renamed(names) * place).summed(h, i)
-        return self._keep(collect(axes(array), joined.terms))
+        return self._product(self.of(heads).renamed(names), place, array, h, i)
 
     def _composite(self, array: Array) -> Expression:
         return self.of(array.args[1])
@@ -188,7 +244,7 @@ class Expansion:
         step = 0
         while not power.is_zero and not rest.is_zero:
             step += 1
-            power = self._keep(power * rest)
+            power = self._product(power, rest, array)
             if power.is_zero:
                 break
             term = power * start.derivative(step).scaled(1 / sp.factorial(step))
@@ -355,6 +411,12 @@ class Expansion:
 
     def _keep(self, expression: Expression) -> Expression:
         return self.law.up_to(self.law.gram_of(expression), self.reach)
+
+
+def _number_before(array: Array) -> sp.Expr | None:
+    """The number with which a node multiplies an array."""
+    scaled = array.op == "multiply" and array.args[0].op == "full"
+    return array.args[0].data if scaled and not array.args[0].shape else None
 
 
 def constant_tensor(array: Array) -> Tensor:

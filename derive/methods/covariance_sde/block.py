@@ -151,13 +151,14 @@ def _expansion_step(
     layer: Expression, expansion: Expansion, law: Law, traced: Trace, weights: dict[Array, Tensor]
 ) -> Step:
     # odd functions skip an order: what a longer series leaves alone is seen two orders on
-    wider = Expansion(law, weights, expansion.reach + 2)
+    most = max((law.weights_in(f) for _, f in layer.terms), default=0)
+    wider = Expansion(law, weights, expansion.reach + 2, most)
     return Step(
         "expand",
         f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
         {"layer": layer},
         (),
-        series_checks.series(traced, law, layer, wider.of(traced.output)),
+        series_checks.series(traced, law, layer, lambda: wider.of(traced.output)),
     )
 
 
