@@ -37,6 +37,7 @@ from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response, response
 from derive.calculus.limit.scaling import Degree
 from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
+from derive.calculus.limit.units import unit_means
 from derive.errors import Refusal
 from derive.notation.common.arrays import Array, add, function, multiply, walk
 from derive.notation.common.scalars import extent
@@ -53,7 +54,8 @@ class Expansion:
     """Expands nodes of one graph, each once.
 
     `reach` is the largest order that is kept, `most` the largest degree in the weights.  Where the
-    graph is expanded for one `root` alone, its parts go no further than that asks for.
+    graph is expanded for one `root` alone, its parts go no further than that asks for.  The mean of
+    the state over its units is zero, or with `means` a tensor of its own (see `units`).
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Expansion:
         reach: Fraction | int,
         most: float = math.inf,
         root: Array | None = None,
+        means: bool = False,
     ) -> None:
+        self.means = means
         self.law, self.weights, self.reach, self.most = law, weights, Fraction(reach), most
         self._reaches = {} if root is None else self._asked(root)
         self._done: dict[Array, Expression] = {}
@@ -72,9 +76,9 @@ class Expansion:
         if array not in self._done:
             # on the sphere sizes are numbers, and functions of them too
             sized = self.law.gram.meaning == UNIT and len(axes(array)) < 2
-            if is_response(array) and not sized:
-                tensor = response(array, self.law)
-                free = axes(array)
+            whole = response(array, self.law) if is_response(array) and not sized else None
+            if whole is not None:
+                tensor, free = whole, axes(array)
                 self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
             elif scores := self._loud_scores(array):
                 tensor, free = mixture(array, scores, self.weights, self.law), axes(array)
@@ -156,7 +160,7 @@ class Expansion:
     def _product(
         self, left: Expression, right: Expression, array: Array, *over: Index
     ) -> Expression:
-        """A product of the array's shape, summed over indices.  What is too small is never multiplied out.
+        """A product of the array's shape, summed over indices; the small is never multiplied out.
 
         By Hoelder a product is at most as large as its two parts together, and by Cauchy and
         Schwarz a sum over a growing index gains two orders at most.
@@ -207,6 +211,8 @@ class Expansion:
         if inner.shape[axis] == 1:
             return out
         out = out.summed(Index(f"@{axis}", inner.shape[axis]))
+        if inner.shape[axis] == self.law.state.dims[1]:
+            out = unit_means(out, self.law, self.means)
         if not keepdims:
             names = {
                 i: Index(f"@{int(i.name[1:]) - 1}", i.dim)

@@ -40,6 +40,7 @@ from derive.methods.covariance_sde.powers import (
 )
 from derive.methods.covariance_sde.score_limits import facts_of
 from derive.methods.covariance_sde.step_control import mixing
+from derive.methods.covariance_sde.unit_means import require_quiet_means
 from derive.notation.common.arrays import Array, walk
 from derive.notation.layers.model import Model, Trace
 
@@ -68,6 +69,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     _require_quiet(law, traced, weights)
     expansion = _expand(law, traced, weights)
     layer = expansion.of(traced.output)
+    require_quiet_means(traced, law, weights, expansion.reach, increment_of)
     steps = [_expansion_step(layer, expansion, law, traced, weights)]
     known = homogenised(layer, law, traced)
     if known.moments:
