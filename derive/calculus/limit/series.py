@@ -426,8 +426,9 @@ def _number_before(array: Array) -> sp.Expr | None:
 
 
 def constant_tensor(array: Array) -> Tensor:
-    """The tensor of a base pattern."""
-    return Tensor(array.data.name, array.shape, "pattern", meaning=array.data)
+    """The tensor of a base pattern, or of given numbers."""
+    kind = "pattern" if array.data.rows else "constant"
+    return Tensor(array.data.name, array.shape, kind, meaning=array.data)
 
 
 def _masks(argument: Array) -> tuple[list[Array], list[Array]]:
