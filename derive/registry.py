@@ -105,10 +105,10 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             found |= {a.asname: a.name for a in node.names if a.asname and known(a.name)}
-        if isinstance(node, ast.Assign) and known(_method(node.value, found)):
-            if not _is_applied(node.value, found):
-                method = _method(node.value, found)
-                found |= {t.id: method for t in node.targets if isinstance(t, ast.Name)}
+        if isinstance(node, ast.Assign) and not _is_applied(node.value, found):
+            method = _method(node.value, found)
+            names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            found |= dict.fromkeys(names, method) if known(method) else {}
     return found
 
 

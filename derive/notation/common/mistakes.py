@@ -111,7 +111,7 @@ def _missing_word(found: re.Match[str]) -> str:
 def _option(found: re.Match[str]) -> str:
     word, name = found[1].removeprefix("<lambda>"), found[2]
     if name in ("std", "scale", "sigma", "mean", "loc"):
-        return f"{word or 'gaussian'}(...) has entries of mean 0 and variance 1: write s * gaussian(n, n)"
+        return "gaussian(...) has entries of mean 0 and variance 1: write s * gaussian(n, n)"
     if name in ("dim", "axis"):
         return f"{word}: the axis is named axis=, where it can be chosen"
     return f"{word}(...) takes no {name}="
@@ -128,26 +128,43 @@ def _said(text: str) -> Callable[[re.Match[str]], str]:
     return lambda _: text
 
 
-_OWN_WORDS = "exp, sqrt, tanh, softmax, ... of arrays and parameters come from derive.notation"
+_OWN = "exp, sqrt, tanh, softmax, ... of arrays and parameters come from derive.notation"
+_NEVER_CHANGED = "arrays of a definition are never changed in place; build the new one by + and *"
+_NO_LOOP = (
+    "a dimension is no number, so no loop runs over it: give the weights an axis of heads, "
+    "gaussian(H, n, n_k), and sum over it: (...).sum(0)"
+)
+_NO_BRANCH = (
+    "a definition cannot branch on a dimension or a parameter; write one definition for each case, "
+    "or option(...)"
+)
+
+
+def _foreign(whose: str) -> Callable[[re.Match[str]], str]:
+    return _said(f"{whose} functions take no arrays of a definition: {_OWN}")
+
+
 _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^name '(\w+)' is not defined", _name),
     (r"cannot import name '(\w+)' from 'derive\.notation'", _missing_word),
     (r"module 'derive\.notation' has no attribute '(\w+)'", _missing_word),
     (r"'Array' object has no attribute '(\w+)'", _attribute),
-    (r"'Array' object does not support item assignment", _said(
-        "arrays of a definition are never changed in place; build the new one by + and *")),
-    (r"'Array' object .*deletion", _said("arrays of a definition are never changed in place")),
-    (r"'Dim' object cannot be interpreted as an integer", _said(
-        "a dimension is no number, so no loop runs over it: give the weights an axis of heads, "
-        "gaussian(H, n, n_k), and sum over it: (...).sum(0)")),
-    (r"does not support ufuncs|__array_ufunc__", _said(f"NumPy's functions take no arrays of a definition: {_OWN_WORDS}")),
-    (r"not a valid JAX type|Cannot interpret value of type", _said(f"JAX's functions take no arrays of a definition: {_OWN_WORDS}")),
-    (r"must be (?:a )?real number, not (?:Array|Param|Dim)|Cannot convert expression to float", _said(
-        f"math takes numbers alone: {_OWN_WORDS}")),
-    (r"must be Tensor, not|argument 'input'", _said(f"PyTorch's functions take no arrays of a definition: {_OWN_WORDS}")),
-    (r"cannot determine truth value of Relational", _said(
-        "a definition cannot branch on a dimension or a parameter; write one definition for each case, or option(...)")),
+    (r"'Array' object (?:does not support item assignment|.*deletion)", _said(_NEVER_CHANGED)),
+    (r"'Dim' object cannot be interpreted as an integer", _said(_NO_LOOP)),
+    (
+        r"does not support ufuncs|__array_ufunc__|loop of ufunc does not support",
+        _foreign("NumPy's"),
+    ),
+    (r"not a valid JAX type|Error interpreting argument|Cannot interpret value", _foreign("JAX's")),
+    (r"must be Tensor, not|argument 'input'", _foreign("PyTorch's")),
+    (
+        r"must be (?:a )?real number, not (?:Array|Param|Dim)|Cannot convert expression to float",
+        _said(f"math takes numbers alone: {_OWN}"),
+    ),
+    (
+        r"can't multiply sequence|can only concatenate (?:str|list|tuple)",
+        _said("a text or a list is neither a scalar nor an array of the notation"),
+    ),
+    (r"cannot determine truth value of Relational", _said(_NO_BRANCH)),
     (r"(\w+)\(\)? got an unexpected keyword argument '(\w+)'", _option),
-    (r"loop of ufunc does not support argument 0 of type (?:Dim|Param|Mul|Add|Pow)", _said(
-        f"NumPy's functions take no parameters: {_OWN_WORDS}")),
-)  # fmt: skip
+)
