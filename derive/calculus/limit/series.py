@@ -203,7 +203,8 @@ class Expansion:
                 elif dim != 1:
                     names[Index(f"@{p}", dim)] = Index(f"@{p + shift}", dim)
             sides.append(self.of(side).renamed(names))
-        return self._product(*sides, array, joined)
+        first, second = sides
+        return self._product(first, second, array, joined)
 
     def _sum(self, array: Array) -> Expression:
         (inner,), (axis, keepdims) = array.args, array.data
