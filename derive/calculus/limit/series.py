@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import reduce
 
 import sympy as sp
 
-from derive.calculus.gaussian.kinks import magnitude, split
+from derive.calculus.gaussian.kinks import split
 from derive.calculus.index.expressions import Expression, collect, single
 from derive.calculus.index.factors import (
     UNIT,
@@ -29,9 +28,10 @@ from derive.calculus.index.factors import (
     indices_of,
 )
 from derive.calculus.index.joints import joint_tensor
+from derive.calculus.limit.bends import bent
 from derive.calculus.limit.centred import centred
+from derive.calculus.limit.masks import constant_tensor, masks, weighted
 from derive.calculus.limit.mixtures import mixture, random_scores
-from derive.calculus.limit.normal import envelope
 from derive.calculus.limit.opaque import hide
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response, response
@@ -39,7 +39,7 @@ from derive.calculus.limit.scaling import Degree
 from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
 from derive.calculus.limit.units import unit_means
 from derive.errors import Refusal
-from derive.notation.common.arrays import Array, add, function, multiply, walk
+from derive.notation.common.arrays import Array, walk
 from derive.notation.common.scalars import extent
 from derive.notation.common.words.elementwise import KINKED
 from derive.notation.layers.blocks import root_shift
@@ -239,11 +239,12 @@ class Expansion:
         name, body = array.data
         pieces = split(body) if body.expr.has(*KINKED) else None
         if pieces is not None:
-            return self._kinked(array, *pieces)
+            argument = self.of(array.args[0])
+            return self._keep(collect(axes(array), bent(array, argument, *pieces, self.law)))
         if name == "exp":
-            patterns, others = _masks(array.args[0])
+            patterns, others = masks(array.args[0])
             if patterns:
-                return self.of(_weighted(patterns, others, array))
+                return self.of(weighted(patterns, others, array))
         start, rest = self._split(array, name)
         free = axes(array)
         out = start.derivative(0)
@@ -257,43 +258,6 @@ class Expansion:
             term = power * start.derivative(step).scaled(1 / sp.factorial(step))
             out = out + self._keep(collect(free, term.terms))
         return out
-
-    def _kinked(self, array: Array, slope: sp.Expr, kink: sp.Expr) -> Expression:
-        """a x + b |x| of a pre-activation x."""
-        argument = self.of(array.args[0])
-        state, width = self.law.state, self.law.state.dims[1]
-        products = [(slope * c, f) for c, f in argument.terms]
-        if kink != 0:
-            weight = self._pre_activation(argument)
-            if weight is not None:
-                ((c, _),) = argument.terms
-                size = sp.sqrt(width) * (c if c.is_nonnegative else sp.Abs(c))
-                bend = magnitude(state, weight, self.law.gram)
-            else:
-                normal = envelope(argument, self.law, array.place)
-                if normal is None:
-                    raise Refusal(
-                        f"{array.data[0]} has a kink at zero, and its argument is neither a "
-                        f"pre-activation {state.name} @ W of one weight nor a product like logits: "
-                        "its average is not derived. Use a smooth function here",
-                        array.place,
-                    )
-                size, bend = normal
-            products.append((kink * size, (bend[argument.free],)))
-        return self._keep(collect(axes(array), products))
-
-    def _pre_activation(self, argument: Expression) -> Tensor | None:
-        """The weight W if the expression is c X W."""
-        if len(argument.terms) != 1 or len(argument.free) != 2:
-            return None
-        ((_, factors),) = argument.terms
-        drawn = [f for f in factors if f.tensor in self.law.gaussian]
-        state = [f for f in factors if f.tensor == self.law.state]
-        if len(factors) != 2 or len(drawn) != 1 or len(state) != 1:
-            return None
-        (token, row), (inner, unit) = state[0].indices, drawn[0].indices
-        fits = row == inner and (token, unit) == argument.free
-        return drawn[0].tensor if fits else None
 
     def _split(self, array: Array, name: str) -> tuple[Start, Expression]:
         """Where the argument stays, and the rest, which must be small."""
@@ -424,28 +388,3 @@ def _number_before(array: Array) -> sp.Expr | None:
     """The number with which a node multiplies an array."""
     scaled = array.op == "multiply" and array.args[0].op == "full"
     return array.args[0].data if scaled and not array.args[0].shape else None
-
-
-def constant_tensor(array: Array) -> Tensor:
-    """The tensor of a base pattern, or of given numbers."""
-    kind = "pattern" if array.data.rows else "constant"
-    return Tensor(array.data.name, array.shape, kind, meaning=array.data)
-
-
-def _masks(argument: Array) -> tuple[list[Array], list[Array]]:
-    """Base patterns whose logarithm is a summand of the argument, and the other summands."""
-    if argument.op == "add":
-        left, right = (_masks(a) for a in argument.args)
-        return left[0] + right[0], left[1] + right[1]
-    inner = argument.args[0] if argument.op == "function" else None
-    if inner is not None and argument.data[0] == "log" and inner.op == "constant":
-        return [inner], []
-    return [], [argument]
-
-
-def _weighted(patterns: list[Array], others: list[Array], array: Array) -> Array:
-    """exp(y + log p) = p exp(y)."""
-    out = reduce(multiply, patterns)
-    if not others:
-        return out
-    return multiply(out, function(array.data[1], reduce(add, others), "exp"))
