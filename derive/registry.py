@@ -13,7 +13,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
@@ -68,10 +68,15 @@ def _read(file: Path, content: bytes) -> tuple[Entry, ...]:
         compile(content, str(file), "exec")  # finds what the syntax tree alone does not
     title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
     out = []
+    aliases = _aliases(tree)
     for node in tree.body:
+        if isinstance(node, ast.Assign) and _is_applied(node.value, aliases):
+            method = _method(node.value.func, aliases)  # type: ignore[attr-defined]
+            names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            out += [Entry(name, method, title, file, name) for name in names]
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
-                method = _called(decorator)
+                method = _method(decorator, aliases)
                 if known(method):
                     own = (ast.get_docstring(node) or "").strip().split("\n")[0]
                     out.append(Entry(node.name, method, own or title, file, node.name))
@@ -92,6 +97,34 @@ def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:
         if call.args and isinstance(call.args[0], ast.Constant):
             found.append((str(call.args[0].value), [k.arg for k in call.keywords if k.arg]))
     return found
+
+
+def _aliases(tree: ast.Module) -> dict[str, str]:
+    """Names that a file gives to decorators: by import, or as `layer = covariance_sde(...)`."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {a.asname: a.name for a in node.names if a.asname and known(a.name)}
+        if isinstance(node, ast.Assign) and not _is_applied(node.value, found):
+            method = _method(node.value, found)
+            names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            found |= dict.fromkeys(names, method) if known(method) else {}
+    return found
+
+
+def _is_applied(value: ast.expr, aliases: Mapping[str, str]) -> bool:
+    """Whether it is a decorator called on a function: `covariance_sde(...)(f)`, `layer(f)`."""
+    if not isinstance(value, ast.Call) or not value.args:
+        return False
+    maker = value.func
+    return known(_method(maker, aliases)) and (
+        isinstance(maker, ast.Call) or _called(maker) in aliases
+    )
+
+
+def _method(decorator: ast.expr, aliases: Mapping[str, str]) -> str:
+    name = _called(decorator)
+    return aliases.get(name, name)
 
 
 def _called(decorator: ast.expr) -> str:
@@ -157,6 +190,7 @@ def _at_hand(definition: Any) -> Entry:
 
 def load(entry: Entry) -> Any:
     """Import the file and return the model; whatever it raises becomes a DefinitionError."""
+    from derive.notation.common.mistakes import advice
     from derive.notation.common.options import choosing
 
     if entry.definition is not None:
@@ -178,8 +212,9 @@ def load(entry: Entry) -> Any:
     except (DefinitionError, errors.OutOfTime, KeyboardInterrupt):
         raise
     except BaseException as problem:  # SystemExit and the like too: it is the definition's
+        said, instead = errors.words(problem), advice(problem)
         raise DefinitionError(
-            errors.words(problem),
+            f"{instead} ({said})" if instead else said,
             errors.place_in(problem) or Place(str(entry.file), 1),
         ) from problem
     finally:

@@ -37,7 +37,7 @@ from derive.notation.common.functions import (
     tanh,
 )
 from derive.notation.common.options import option
-from derive.notation.common.patterns import causal, pattern
+from derive.notation.common.patterns import causal, constant, pattern
 from derive.notation.common.scalars import dims, params
 from derive.notation.control.definition import optimal_control
 from derive.notation.control.dynamics import covariance_rate, moment_rates, particle_velocity
@@ -68,6 +68,7 @@ __all__ = [
     "box",
     "causal",
     "concatenate",
+    "constant",
     "cos",
     "covariance_rate",
     "covariance_sde",

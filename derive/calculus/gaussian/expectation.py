@@ -69,6 +69,9 @@ def contract_gram(expression: Expression, row: Tensor, gram: Tensor, weight: sp.
             coeff = coeff * weight
         yield coeff, tuple(work)
 
+    free = expression.free
+    if not any(_gram_pair(list(factors), row, free) for _, factors in expression.terms):
+        return expression
     return expression.map_terms(rule)
 
 
@@ -76,6 +79,8 @@ def _gram_pair(
     factors: list[Factor], row: Tensor, free: tuple[Index, ...]
 ) -> tuple[Factor, Factor] | None:
     seen: dict[Index, list[tuple[Factor, int]]] = {}
+    if sum(f.tensor == row for f in factors) < 2:
+        return None
     for factor in factors:
         for slot, index in enumerate(factor.indices):
             seen.setdefault(index, []).append((factor, slot))

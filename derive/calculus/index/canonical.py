@@ -5,14 +5,18 @@ canonical dummy names and factor order.  Two products get one key iff one become
 renaming dummies, reordering factors and permuting the slots of symmetric tensors.
 
 Method: components joined by dummies; within each, colour refinement on the graph of dummies and
-factors, then individualisation of ties, the smallest resulting description winning.
+factors, then individualisation of ties, the smallest resulting description winning; ties that an
+automorphism explains are tried once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from functools import lru_cache
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
+
+import sympy as sp
 
 from derive.calculus.index.factors import Factor, Factors, Index
 
@@ -23,19 +27,19 @@ def canonical(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     """Key and canonical product; `free` indices keep their names."""
     place = {index: position for position, index in enumerate(free)}
     assert not any(index.name.startswith("$") for index in free), "$ names canonical dummies"
-    found = [_component(part, place, free) for part in components(factors, place)]
-    found.sort(key=lambda item: item[0])
+    parts = [_component(part, place, free) for part in components(factors, place)]
+    parts.sort(key=lambda item: item[0])
     out: list[Factor] = []
     counter = 0
-    for _, part, known in found:
+    for _, part in parts:
         names: dict[Index, Index] = {}
         for factor in part:
             for index in factor.indices:
-                if index in known and index not in names:
-                    names[index] = Index(f"${counter}", known[index].dim)
+                if index not in place and index not in names:
+                    names[index] = _dummy(f"${counter}", index.dim)
                     counter += 1
-        out.extend([f.rename(names) for f in part])
-    return tuple(k for k, _, _ in found), tuple(out)
+        out.extend(f.rename(names) for f in part)
+    return tuple(k for k, _ in parts), tuple(out)
 
 
 def components(factors: Factors, fixed: Container[Index] = ()) -> list[Factors]:
@@ -54,89 +58,141 @@ def components(factors: Factors, fixed: Container[Index] = ()) -> list[Factors]:
     return [tuple(g[1]) for g in groups]
 
 
+@cache
+def _dummy(name: str, dim: sp.Symbol) -> Index:
+    return Index(name, dim)
+
+
 def _component(
-    factors: Factors, place: Container[Index], free: tuple[Index, ...]
-) -> tuple[Key, Factors, dict[Index, Index]]:
-    """Canonical form of one component, cached on a name-free description of it; what its dummies
-    stand for."""
+    factors: Factors, place: dict[Index, int], free: tuple[Index, ...]
+) -> tuple[Key, Factors]:
+    """Canonical order of one component, cached on a name-free description of it."""
     names: dict[Index, Index] = {}
     for factor in factors:
         for index in factor.indices:
-            if index not in place and index not in names:
-                names[index] = Index(f"%{len(names)}", index.dim)
-    key, ordered = _cached(tuple([f.rename(names) for f in factors]), free)
-    return key, ordered, {new: old for old, new in names.items()}
+            if index not in names:
+                own = index in place
+                names[index] = index if own else _dummy(f"%{len(names)}", index.dim)
+    return _cached(tuple(f.rename(names) for f in factors), free)
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A component on whole numbers: its free indices come first, from `bound` on its dummies.
+
+    `factors`: the rank of the tensor's name, that of name and kind, whether its slots may be
+    permuted, and the slots.
+    """
+
+    bound: int
+    factors: tuple[tuple[int, int, bool, tuple[int, ...]], ...]
+
+    def refined(self, colours: list[int]) -> list[int]:
+        """Colour refinement: the stable colours."""
+        count = len(set(colours))
+        while True:
+            seen: list[list[Any]] = [[] for _ in colours]
+            for name, _, symmetric, slots in self.factors:
+                around = [colours[i] for i in slots]
+                whole = tuple(sorted(around) if symmetric else around)
+                for position, i in enumerate(slots):
+                    if i >= self.bound:
+                        seen[i].append((name, 0 if symmetric else position, whole))
+            colours = _levels([(c, sorted(s)) for c, s in zip(colours, seen, strict=True)])
+            found = len(set(colours))
+            if found == count:
+                return colours
+            count = found
+
+    def described(self, colours: list[int]) -> Key:
+        """What a discrete colouring makes of the factors."""
+        out = []
+        for _, head, symmetric, slots in self.factors:
+            around = [colours[i] for i in slots]
+            out.append((head, tuple(sorted(around) if symmetric else around)))
+        return tuple(sorted(out))
+
+    def tied(self, colours: list[int]) -> list[int]:
+        """The first cell of more than one dummy."""
+        cells: dict[int, list[int]] = {}
+        for i in range(self.bound, len(colours)):
+            cells.setdefault(colours[i], []).append(i)
+        return next((cells[c] for c in sorted(cells) if len(cells[c]) > 1), [])
+
+    def first(self, colours: list[int]) -> Key:
+        """The description of the first leaf below a colouring."""
+        while True:
+            colours = self.refined(colours)
+            cell = self.tied(colours)
+            if not cell:
+                return self.described(colours)
+            colours = _split(colours, cell, cell[0])
+
+    def smallest(self, colours: list[int]) -> tuple[Key, list[int], Key]:
+        """The smallest description below a colouring, its colours, and that of the first leaf.
+
+        Members of a cell whose first leaves are described alike go into each other by an
+        automorphism that keeps the colours, and so do all leaves below them: one is enough.
+        """
+        colours = self.refined(colours)
+        cell = self.tied(colours)
+        if not cell:
+            own = self.described(colours)
+            return own, colours, own
+        best = self.smallest(_split(colours, cell, cell[0]))
+        known = {best[2]}
+        for chosen in cell[1:]:
+            below = _split(colours, cell, chosen)
+            start = self.first(below)
+            if start not in known:
+                known.add(start)
+                found = self.smallest(below)
+                if found[0] < best[0]:
+                    best = (*found[:2], best[2])
+        return best
+
+
+def _split(colours: list[int], cell: list[int], chosen: int) -> list[int]:
+    """One member of a cell before the others."""
+    out = [2 * c for c in colours]
+    for i in cell:
+        out[i] += i != chosen
+    return out
+
+
+def _levels(values: list[Any]) -> list[int]:
+    """The rank of each among the distinct ones."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    out, level = [0] * len(values), 0
+    for before, now in zip(order, order[1:], strict=False):
+        level += values[before] != values[now]
+        out[now] = level
+    return out
 
 
 @lru_cache(maxsize=200_000)
 def _cached(factors: Factors, free: tuple[Index, ...]) -> tuple[Key, Factors]:
     place = {index: position for position, index in enumerate(free)}
-    dummies = sorted({i for f in factors for i in f.indices if i not in place})
-    colour: dict[Index, tuple[Any, ...]] = {
-        i: (0, place[i]) for f in factors for i in f.indices if i in place
-    }
-    colour.update({i: (1, i.dim.name) for i in dummies})
-    best: tuple[Key, dict[Index, int]] | None = None
-    for ranks in _leaves(factors, dummies, colour):
-        description = _describe(factors, place, ranks)
-        if best is None or description < best[0]:
-            best = (description, ranks)
-    assert best is not None
-    key, ranks = best
+    held = {i for f in factors for i in f.indices}
+    fixed, dummies = sorted(held & place.keys(), key=place.__getitem__), sorted(held - place.keys())
+    number = {index: k for k, index in enumerate((*fixed, *dummies))}
+    heads = [(f.tensor.name, f.tensor.kind) for f in factors]
+    shapes = zip(
+        _levels([name for name, _ in heads]),
+        _levels(heads),
+        (f.tensor.symmetric for f in factors),
+        (tuple(number[i] for i in f.indices) for f in factors),
+        strict=True,
+    )
+    start = [*range(len(fixed)), *(len(fixed) + k for k in _levels([i.dim.name for i in dummies]))]
+    _, colours, _ = _Numbered(len(fixed), tuple(shapes)).smallest(start)
+    ranks = {index: colours[number[index]] for index in held}
 
-    def order(factor: Factor) -> tuple[Any, ...]:
+    def order(factor: Factor) -> Key:
         return _describe_factor(factor, place, ranks)
 
     ordered = tuple(sorted((_sort_slots(f, place, ranks) for f in factors), key=order))
-    return key, ordered
-
-
-def _leaves(
-    factors: Factors, dummies: list[Index], colour: dict[Index, tuple[Any, ...]]
-) -> Iterator[dict[Index, int]]:
-    """All discrete colourings of the dummies that individualisation reaches."""
-    ranks = _refine(factors, dummies, colour)
-    cells: dict[int, list[Index]] = {}
-    for index in dummies:
-        cells.setdefault(ranks[index], []).append(index)
-    tied = [c for c in sorted(cells) if len(cells[c]) > 1]
-    if not tied:
-        yield ranks
-        return
-    for chosen in cells[tied[0]]:
-        split = {i: c for i, c in colour.items() if i not in ranks}
-        split.update({i: (1, ranks[i], i != chosen) for i in dummies})
-        yield from _leaves(factors, dummies, split)
-
-
-def _refine(
-    factors: Factors, dummies: list[Index], colour: dict[Index, tuple[Any, ...]]
-) -> dict[Index, int]:
-    """Colour refinement: the stable ranks of the dummies."""
-    ranks = _ranks(colour)
-    while True:
-        seen: dict[Index, list[Any]] = {i: [] for i in dummies}
-        for factor in factors:
-            tensor = factor.tensor
-            slots = [ranks[i] for i in factor.indices]
-            whole = tuple(sorted(slots)) if tensor.symmetric else tuple(slots)
-            for position, index in enumerate(factor.indices):
-                if index in seen:
-                    slot = 0 if tensor.symmetric else position
-                    seen[index].append((tensor.name, slot, whole))
-        refined = {
-            i: ((0, r) if i not in seen else (1, r, tuple(sorted(seen[i]))))
-            for i, r in ranks.items()
-        }
-        new = _ranks(refined)
-        if len(set(new.values())) == len(set(ranks.values())):
-            return {i: new[i] for i in dummies}
-        ranks = new
-
-
-def _ranks(colour: dict[Index, tuple[Any, ...]]) -> dict[Index, int]:
-    levels = {c: r for r, c in enumerate(sorted(set(colour.values())))}
-    return {i: levels[c] for i, c in colour.items()}
+    return tuple(order(f) for f in ordered), ordered
 
 
 def _sort_slots(factor: Factor, place: dict[Index, int], ranks: dict[Index, int]) -> Factor:
@@ -163,9 +219,3 @@ def _describe_factor(
         factor.tensor.kind,
         tuple(sorted(slots)) if factor.tensor.symmetric else tuple(slots),
     )
-
-
-def _describe(
-    factors: Factors, place: dict[Index, int], ranks: dict[Index, int]
-) -> tuple[Any, ...]:
-    return tuple(sorted(_describe_factor(f, place, ranks) for f in factors))

@@ -16,6 +16,7 @@ from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Factor, Factors, Tensor
 from derive.calculus.index.subscripts import subscripts
 from derive.notation.common.graph import value
+from derive.notation.common.patterns import Pattern
 from derive.notation.common.scalars import number, size
 
 
@@ -63,7 +64,7 @@ def _array(
     if tensor.kind == "joint":
         count, share, whole = (size(d, numbers) for d in tensor.dims)
         return np.reshape(np.eye(whole), (count, share, whole))
-    if tensor.kind == "pattern" and tensor.name not in arrays:
+    if isinstance(tensor.meaning, Pattern) and tensor.name not in arrays:
         return tensor.meaning.sample(int(numbers[tensor.dims[0]]))
     given = tensor.kind not in BUILT or tensor.name in arrays
     return arrays[tensor.name] if given else built(tensor, arrays, numbers)

@@ -58,7 +58,7 @@ class Expression:
         return collect(free, products)
 
     def scaled(self, coefficient: sp.Expr) -> Expression:
-        return collect(self.free, [(coefficient * c, f) for c, f in self.terms])
+        return self.map_coefficients(lambda c: coefficient * c)
 
     def summed(self, *over: Index) -> Expression:
         """Sum over free indices; a term without the index contributes the dimension."""
@@ -73,8 +73,15 @@ class Expression:
         return collect(free, products)
 
     def renamed(self, names: Mapping[Index, Index]) -> Expression:
-        """Rename free indices (simultaneously); mapping two to one takes a diagonal."""
+        """Rename free indices (simultaneously); mapping two to one takes a diagonal.
+
+        The normal form knows free indices by their places: new names alone leave it as it is.
+        """
         free = tuple(dict.fromkeys(names.get(i, i) for i in self.free))
+        if len(free) == len(self.free):
+            own = {i: names[i] for i in self.free if i in names}
+            named = ((c, tuple(f.rename(own) for f in factors)) for c, factors in self.terms)
+            return Expression(free, tuple(named))
         return collect(
             free,
             [
@@ -90,7 +97,12 @@ class Expression:
         return collect(self.free, [p for c, f in self.terms for p in rule(c, f)])
 
     def map_coefficients(self, rule: Callable[[sp.Expr], sp.Expr]) -> Expression:
-        return collect(self.free, [(rule(c), f) for c, f in self.terms])
+        found = ((normal_coefficient(sp.sympify(rule(c))), f) for c, f in self.terms)
+        return Expression(self.free, tuple((c, f) for c, f in found if c != 0))
+
+    def only(self, wanted: Callable[[sp.Expr, Factors], bool]) -> Expression:
+        """The terms that a test passes."""
+        return Expression(self.free, tuple((c, f) for c, f in self.terms if wanted(c, f)))
 
     @property
     def is_zero(self) -> bool:

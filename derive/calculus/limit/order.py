@@ -54,6 +54,11 @@ class Law:
     def is_random(self, tensor: Tensor) -> bool:
         return tensor in self.gaussian or tensor.kind in ("magnitude", "envelope", "centred")
 
+    def weights_in(self, factors: Factors) -> int:
+        """The degree of a product in the weights."""
+        drawn = sum(f.tensor in self.gaussian or f.tensor.kind == "magnitude" for f in factors)
+        return drawn + sum(len(f.tensor.meaning[1]) for f in factors if f.tensor.kind == "envelope")
+
     def covariance(self, first: Expression, second: Expression) -> Expression:
         """Cov given the state; the free indices of the two must be disjoint."""
         return self.mean(first * second) - self.mean(first) * self.mean(second)
@@ -137,6 +142,4 @@ class Law:
 
     def up_to(self, expression: Expression, order: Fraction | int) -> Expression:
         """Drop every monomial that is smaller than eps**order."""
-        return expression.map_terms(
-            lambda c, f: [(c, f)] if self.order(c, f, expression.free) <= order else []
-        )
+        return expression.only(lambda c, f: self.order(c, f, expression.free) <= order)

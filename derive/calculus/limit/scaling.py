@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -33,6 +33,9 @@ class Scaling:
     proportional: frozenset[sp.Symbol] = frozenset()
     free: frozenset[sp.Symbol] = frozenset()
     pace: Fraction = Fraction(1)
+    _degrees: dict[sp.Expr, Degree | None] = field(
+        default_factory=dict[sp.Expr, "Degree | None"], repr=False, compare=False
+    )
 
     @property
     def clock(self) -> sp.Expr:
@@ -44,10 +47,14 @@ class Scaling:
 
     def degree(self, coefficient: sp.Expr) -> Degree | None:
         """Largest exponents of the width in a coefficient; None for zero."""
-        found = [self._exponents(t) for t in _terms(coefficient)]
-        if not found:
-            return None
-        return Degree(max(d.bounded for d in found), max(d.growing for d in found))
+        if coefficient not in self._degrees:
+            found = [self._exponents(t) for t in _terms(coefficient)]
+            self._degrees[coefficient] = (
+                Degree(max(d.bounded for d in found), max(d.growing for d in found))
+                if found
+                else None
+            )
+        return self._degrees[coefficient]
 
     def _exponents(self, term: sp.Expr) -> Degree:
         bounded = growing = Fraction(0)

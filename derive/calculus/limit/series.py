@@ -10,25 +10,37 @@ quotient is a function (1/x) of its denominator, so that every row normalisation
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from functools import reduce
 
 import sympy as sp
 
-from derive.calculus.gaussian.kinks import magnitude, split
+from derive.calculus.gaussian.kinks import split
 from derive.calculus.index.expressions import Expression, collect, single
-from derive.calculus.index.factors import UNIT, Index, Tensor, Terms, delta_tensor, fresh
+from derive.calculus.index.factors import (
+    UNIT,
+    Index,
+    Tensor,
+    Terms,
+    apart,
+    delta_tensor,
+    fresh,
+    indices_of,
+)
 from derive.calculus.index.joints import joint_tensor
+from derive.calculus.limit.bends import bent
 from derive.calculus.limit.centred import centred
+from derive.calculus.limit.masks import constant_tensor, masks, weighted
 from derive.calculus.limit.mixtures import mixture, random_scores
-from derive.calculus.limit.normal import envelope
 from derive.calculus.limit.opaque import hide
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.response import is_response, response
 from derive.calculus.limit.scaling import Degree
 from derive.calculus.limit.taylor import AboutMean, AboutNumber, Start
+from derive.calculus.limit.units import unit_means
 from derive.errors import Refusal
-from derive.notation.common.arrays import Array, add, function, multiply
+from derive.notation.common.arrays import Array, walk
+from derive.notation.common.scalars import extent
 from derive.notation.common.words.elementwise import KINKED
 from derive.notation.layers.blocks import root_shift
 
@@ -39,19 +51,34 @@ def axes(array: Array) -> tuple[Index, ...]:
 
 
 class Expansion:
-    """Expands nodes of one graph, each once; `reach` is the largest order that is kept."""
+    """Expands nodes of one graph, each once.
 
-    def __init__(self, law: Law, weights: dict[Array, Tensor], reach: Fraction | int) -> None:
-        self.law, self.weights, self.reach = law, weights, Fraction(reach)
+    `reach` is the largest order that is kept, `most` the largest degree in the weights.  Where the
+    graph is expanded for one `root` alone, its parts go no further than that asks for.  The mean of
+    the state over its units is zero, or with `means` a tensor of its own (see `units`).
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        weights: dict[Array, Tensor],
+        reach: Fraction | int,
+        most: float = math.inf,
+        root: Array | None = None,
+        means: bool = False,
+    ) -> None:
+        self.means = means
+        self.law, self.weights, self.reach, self.most = law, weights, Fraction(reach), most
+        self._reaches = {} if root is None else self._asked(root)
         self._done: dict[Array, Expression] = {}
 
     def of(self, array: Array) -> Expression:
         if array not in self._done:
             # on the sphere sizes are numbers, and functions of them too
             sized = self.law.gram.meaning == UNIT and len(axes(array)) < 2
-            if is_response(array) and not sized:
-                tensor = response(array, self.law)
-                free = axes(array)
+            whole = response(array, self.law) if is_response(array) and not sized else None
+            if whole is not None:
+                tensor, free = whole, axes(array)
                 self._done[array] = collect(free, [(sp.Integer(1), (tensor[free],))])
             elif scores := self._loud_scores(array):
                 tensor, free = mixture(array, scores, self.weights, self.law), axes(array)
@@ -59,6 +86,18 @@ class Expansion:
             else:
                 self._done[array] = getattr(self, f"_{array.op}")(array)
         return self._done[array]
+
+    def _asked(self, root: Array) -> dict[Array, Fraction]:
+        """How far each part goes: behind a small number its product goes less far."""
+        out = {root: self.reach}
+        for array in reversed(walk(root)):
+            own, passes = out[array], array.op in ("add", "transpose", "sum", "composite")
+            for arg in array.args:
+                wanted = own if passes else self.reach
+                if (factor := _number_before(array)) is not None:
+                    wanted = min(self.reach, own - self.law.order(factor, ()))
+                out[arg] = max(out.get(arg, wanted), wanted)
+        return out
 
     def _loud_scores(self, array: Array) -> dict[Array, Expression]:
         """Scores of order one in which the array is a function of weights, if it is one."""
@@ -73,6 +112,8 @@ class Expansion:
     def at(self, array: Array, shape: tuple[sp.Expr, ...]) -> Expression:
         """The node broadcast to `shape`, its free indices renamed to that shape's axes."""
         shift = len(shape) - array.ndim
+        if not shift:
+            return self.of(array)
         names = {i: Index(f"@{int(i.name[1:]) + shift}", i.dim) for i in axes(array)}
         return self.of(array).renamed(names)
 
@@ -114,8 +155,29 @@ class Expansion:
 
     def _multiply(self, array: Array) -> Expression:
         left, right = (self.at(a, array.shape) for a in array.args)
-        product = left * right
-        return self._keep(collect(axes(array), product.terms))
+        return self._product(left, right, array)
+
+    def _product(
+        self, left: Expression, right: Expression, array: Array, *over: Index
+    ) -> Expression:
+        """A product of the array's shape, summed over indices; the small is never multiplied out.
+
+        By Hoelder a product is at most as large as its two parts together, and by Cauchy and
+        Schwarz a sum over a growing index gains two orders at most.
+        """
+        law, free, reach = self.law, axes(array), self._reaches.get(array, self.reach)
+        room = reach + 2 * sum(law.joins(i.dim) for i in over)
+        sizes = [(law.order(c, f, left.free), law.weights_in(f)) for c, f in left.terms]
+        products: Terms = []
+        for d, g in right.terms:
+            size, weights = law.order(d, g, right.free), law.weights_in(g)
+            own = apart(g, right.free)
+            for (c, f), (other, held_there) in zip(left.terms, sizes, strict=True):
+                if size + other <= room and weights + held_there <= self.most:
+                    held = indices_of(f) | indices_of(own)
+                    alone = [extent(i.dim) for i in over if i not in held]
+                    products.append((sp.Mul(c, d, *alone), f + own))
+        return law.up_to(law.gram_of(collect(free, products)), reach)
 
     def _transpose(self, array: Array) -> Expression:
         first, second = (Index(f"@{array.ndim - k}", array.args[0].shape[-k]) for k in (2, 1))
@@ -141,8 +203,8 @@ class Expansion:
                 elif dim != 1:
                     names[Index(f"@{p}", dim)] = Index(f"@{p + shift}", dim)
             sides.append(self.of(side).renamed(names))
-        product = (sides[0] * sides[1]).summed(joined)
-        return self._keep(collect(axes(array), product.terms))
+        first, second = sides
+        return self._product(first, second, array, joined)
 
     def _sum(self, array: Array) -> Expression:
         (inner,), (axis, keepdims) = array.args, array.data
@@ -150,6 +212,8 @@ class Expansion:
         if inner.shape[axis] == 1:
             return out
         out = out.summed(Index(f"@{axis}", inner.shape[axis]))
+        if inner.shape[axis] == self.law.state.dims[1]:
+            out = unit_means(out, self.law, self.means)
         if not keepdims:
             names = {
                 i: Index(f"@{int(i.name[1:]) - 1}", i.dim)
@@ -166,8 +230,7 @@ class Expansion:
         rows, columns = Index("@0", array.shape[0]), Index("@1", array.shape[1])
         names = dict(zip(axes(heads), (h, rows, i), strict=True))
         place = single(joint_tensor(share)[h, i, columns], (h, i, columns))
-        joined = (self.of(heads).renamed(names) * place).summed(h, i)
-        return self._keep(collect(axes(array), joined.terms))
+        return self._product(self.of(heads).renamed(names), place, array, h, i)
 
     def _composite(self, array: Array) -> Expression:
         return self.of(array.args[1])
@@ -176,11 +239,12 @@ class Expansion:
         name, body = array.data
         pieces = split(body) if body.expr.has(*KINKED) else None
         if pieces is not None:
-            return self._kinked(array, *pieces)
+            argument = self.of(array.args[0])
+            return self._keep(collect(axes(array), bent(array, argument, *pieces, self.law)))
         if name == "exp":
-            patterns, others = _masks(array.args[0])
+            patterns, others = masks(array.args[0])
             if patterns:
-                return self.of(_weighted(patterns, others, array))
+                return self.of(weighted(patterns, others, array))
         start, rest = self._split(array, name)
         free = axes(array)
         out = start.derivative(0)
@@ -188,49 +252,12 @@ class Expansion:
         step = 0
         while not power.is_zero and not rest.is_zero:
             step += 1
-            power = self._keep(power * rest)
+            power = self._product(power, rest, array)
             if power.is_zero:
                 break
             term = power * start.derivative(step).scaled(1 / sp.factorial(step))
             out = out + self._keep(collect(free, term.terms))
         return out
-
-    def _kinked(self, array: Array, slope: sp.Expr, kink: sp.Expr) -> Expression:
-        """a x + b |x| of a pre-activation x."""
-        argument = self.of(array.args[0])
-        state, width = self.law.state, self.law.state.dims[1]
-        products = [(slope * c, f) for c, f in argument.terms]
-        if kink != 0:
-            weight = self._pre_activation(argument)
-            if weight is not None:
-                ((c, _),) = argument.terms
-                size = sp.sqrt(width) * (c if c.is_nonnegative else sp.Abs(c))
-                bend = magnitude(state, weight, self.law.gram)
-            else:
-                normal = envelope(argument, self.law, array.place)
-                if normal is None:
-                    raise Refusal(
-                        f"{array.data[0]} has a kink at zero, and its argument is neither a "
-                        f"pre-activation {state.name} @ W of one weight nor a product like logits: "
-                        "its average is not derived. Use a smooth function here",
-                        array.place,
-                    )
-                size, bend = normal
-            products.append((kink * size, (bend[argument.free],)))
-        return self._keep(collect(axes(array), products))
-
-    def _pre_activation(self, argument: Expression) -> Tensor | None:
-        """The weight W if the expression is c X W."""
-        if len(argument.terms) != 1 or len(argument.free) != 2:
-            return None
-        ((_, factors),) = argument.terms
-        drawn = [f for f in factors if f.tensor in self.law.gaussian]
-        state = [f for f in factors if f.tensor == self.law.state]
-        if len(factors) != 2 or len(drawn) != 1 or len(state) != 1:
-            return None
-        (token, row), (inner, unit) = state[0].indices, drawn[0].indices
-        fits = row == inner and (token, unit) == argument.free
-        return drawn[0].tensor if fits else None
 
     def _split(self, array: Array, name: str) -> tuple[Start, Expression]:
         """Where the argument stays, and the rest, which must be small."""
@@ -357,25 +384,7 @@ class Expansion:
         return self.law.up_to(self.law.gram_of(expression), self.reach)
 
 
-def constant_tensor(array: Array) -> Tensor:
-    """The tensor of a base pattern."""
-    return Tensor(array.data.name, array.shape, "pattern", meaning=array.data)
-
-
-def _masks(argument: Array) -> tuple[list[Array], list[Array]]:
-    """Base patterns whose logarithm is a summand of the argument, and the other summands."""
-    if argument.op == "add":
-        left, right = (_masks(a) for a in argument.args)
-        return left[0] + right[0], left[1] + right[1]
-    inner = argument.args[0] if argument.op == "function" else None
-    if inner is not None and argument.data[0] == "log" and inner.op == "constant":
-        return [inner], []
-    return [], [argument]
-
-
-def _weighted(patterns: list[Array], others: list[Array], array: Array) -> Array:
-    """exp(y + log p) = p exp(y)."""
-    out = reduce(multiply, patterns)
-    if not others:
-        return out
-    return multiply(out, function(array.data[1], reduce(add, others), "exp"))
+def _number_before(array: Array) -> sp.Expr | None:
+    """The number with which a node multiplies an array."""
+    scaled = array.op == "multiply" and array.args[0].op == "full"
+    return array.args[0].data if scaled and not array.args[0].shape else None

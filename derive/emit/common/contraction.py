@@ -76,7 +76,7 @@ def _named(tensor: Tensor, program: Program) -> str:
         functions = ", ".join(f"lambda {CORRELATION}: {python(f)}" for f in (shape, slope))
         text = f"of_correlation({gram.name}, {degree}, {functions})"
         return program.assign(("kernel", tensor.name), "pair", text, 2)
-    if tensor.kind == "pattern":
+    if tensor.kind in ("pattern", "constant") and tensor.meaning is not None:
         given, like, own = tensor.meaning.given, program.like, local(tensor.name)
         if given:  # the field's own name, read as an array
             name = program.rebind(("pattern", own), own, f"constant({own}, {like})")

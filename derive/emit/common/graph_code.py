@@ -90,6 +90,9 @@ class Code(Printer):
         lacking = array.ndim - arg.ndim
         if array.ndim > 2 and array.op in ("add", "multiply") and 0 < lacking < array.ndim:
             return f"({self.text[arg][0]})[{', '.join(['None'] * lacking)}]"
+        if array.op in ("add", "multiply") and lacking and _of_a_layer(arg):
+            axes = ["..."] + ["None"] * lacking + [":"] * arg.ndim
+            return f"{super().bound(array, position, ATOM)}[{', '.join(axes)}]"
         return super().bound(array, position, least)
 
     def scalar(self, expression: sp.Expr) -> str:
@@ -193,6 +196,11 @@ class Code(Printer):
             below, binding = render(bottom)
             return f"{inner} / {below if binding == ATOM else f'({below})'}", PRODUCT
         return f"{factor_text(coefficient)} * {inner}", PRODUCT
+
+
+def _of_a_layer(array: Array) -> bool:
+    """Whether it comes with axes of its own in front, as states and weights of many paths do."""
+    return any(a.op in ("state", "gaussian") for a in walk(array))
 
 
 class Told(Code):

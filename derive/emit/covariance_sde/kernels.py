@@ -130,7 +130,7 @@ def _spread(text: str, expression: Expression) -> str:
         return zeros
     full = any(
         set(expression.free) <= indices_of(factors)
-        and any(f.tensor.kind not in ("delta", "pattern") for f in factors)
+        and any(f.tensor.kind not in ("delta", "pattern", "constant") for f in factors)
         for _, factors in expression.terms
     )
     return text if full else f"{zeros} + {text}"

@@ -103,7 +103,7 @@ def model_signature(result: CovarianceSDE, layer: Kernel | None = None) -> str:
 
 def _meaning(symbol: sp.Symbol) -> str:
     if type(symbol) is sp.Symbol and not symbol.assumptions0.get("positive"):
-        return "base pattern (m, m), rows sum to one"
+        return "given numbers (m, m)" if symbol.is_real else "base pattern (m, m), rows sum to one"
     if isinstance(symbol, Param):
         words = [symbol.range.text, symbol.meaning]
         return ", ".join(dict.fromkeys(w for w in words if w))

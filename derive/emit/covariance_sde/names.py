@@ -17,8 +17,9 @@ def parameters(result: CovarianceSDE) -> list[sp.Symbol]:
     used = {s for e in result.equations.values() for c, _ in e.terms for s in c.free_symbols}
     known = [*result.model.params, result.law.gram.dims[0]]
     extra = sorted(used - set(known), key=lambda s: s.name)
-    given = sorted({p.name for p in patterns(result) if p.given})
-    return [*result.model.params, *extra, *(sp.Symbol(name) for name in given)]
+    given = sorted({(p.name, p.rows) for p in patterns(result) if p.given})
+    arrays = (sp.Symbol(name) if rows else sp.Symbol(name, real=True) for name, rows in given)
+    return [*result.model.params, *extra, *arrays]
 
 
 def patterns(result: CovarianceSDE) -> list[Pattern]:

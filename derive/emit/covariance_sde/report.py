@@ -64,9 +64,13 @@ def _seen(field: Field, noise: NoiseMap) -> str:
     cores = " and ".join(product_words(core) for core in field.cores)
     return (
         f"{name}: {cores} as the tokens see {'it' if len(field.cores) == 1 else 'them'}, Gaussian "
-        f"with E {name}[a,b] {name}[c,d] = {' '.join(law.lines)}; drawn as {_drawn(field)}, "
-        "L L^T = V"
+        f"with E {_entry(name, 'ab', field)} {_entry(name, 'cd', field)} = {' '.join(law.lines)}; "
+        f"drawn as {_drawn(field)}, L L^T = V"
     )
+
+
+def _entry(name: str, ends: str, field: Field) -> str:
+    return f"{name}[{','.join(ends[: len(field.built.free)])}]"
 
 
 def product_words(core: Expression) -> str:
@@ -82,8 +86,9 @@ def _drawn(field: Field) -> str:
     """A field in its normals: L G L^T, without the L where a leg is not paired through V."""
     (_, factors), *_ = field.built.terms
     through = {f.indices[0] for f in factors if f.tensor.kind == "factor"}
-    left, right = (leg in through for leg in field.built.free)
-    return f"{'L ' if left else ''}{field.drawn.name}{' L^T' if right else ''}"
+    left, *right = (leg in through for leg in field.built.free)
+    end = (" L^T" if right[0] else "") if right else " 1"
+    return f"{'L ' if left else ''}{field.drawn.name}{end}"
 
 
 def title(result: CovarianceSDE) -> str:

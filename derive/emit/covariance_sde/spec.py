@@ -45,7 +45,11 @@ def specification(result: CovarianceSDE) -> list[tuple[str, str]]:
             "ranges",
             repr(
                 {p.name: _range(p) for p in result.model.params}
-                | {p.name: "rows sum to one" for p in patterns(result) if p.given}
+                | {
+                    p.name: "rows sum to one" if p.rows else "square matrix"
+                    for p in patterns(result)
+                    if p.given
+                }
             ),
         ),
         (

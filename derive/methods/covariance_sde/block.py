@@ -40,6 +40,7 @@ from derive.methods.covariance_sde.powers import (
 )
 from derive.methods.covariance_sde.score_limits import facts_of
 from derive.methods.covariance_sde.step_control import mixing
+from derive.methods.covariance_sde.unit_means import require_quiet_means
 from derive.notation.common.arrays import Array, walk
 from derive.notation.layers.model import Model, Trace
 
@@ -68,6 +69,7 @@ def derive_block(traced: Trace, still: bool = False) -> Block:
     _require_quiet(law, traced, weights)
     expansion = _expand(law, traced, weights)
     layer = expansion.of(traced.output)
+    require_quiet_means(traced, law, weights, expansion.reach, increment_of)
     steps = [_expansion_step(layer, expansion, law, traced, weights)]
     known = homogenised(layer, law, traced)
     if known.moments:
@@ -151,13 +153,14 @@ def _expansion_step(
     layer: Expression, expansion: Expansion, law: Law, traced: Trace, weights: dict[Array, Tensor]
 ) -> Step:
     # odd functions skip an order: what a longer series leaves alone is seen two orders on
-    wider = Expansion(law, weights, expansion.reach + 2)
+    most = max((law.weights_in(f) for _, f in layer.terms), default=0)
+    wider = Expansion(law, weights, expansion.reach + 2, most)
     return Step(
         "expand",
         f"power series in eps = {law.scaling.width}^(-1/2), kept to order {expansion.reach}",
         {"layer": layer},
         (),
-        series_checks.series(traced, law, layer, wider.of(traced.output)),
+        series_checks.series(traced, law, layer, lambda: wider.of(traced.output)),
     )
 
 

@@ -27,7 +27,7 @@ from derive.calculus.index.factors import (
 )
 from derive.calculus.limit.order import Law
 from derive.errors import Refusal
-from derive.methods.covariance_sde.fields import Field, built_of, describe
+from derive.methods.covariance_sde.fields import Field, built_of, describe, drawn_dims
 from derive.methods.covariance_sde.pairings import Pairing, image_pairing, less, quotient
 from derive.methods.covariance_sde.substitution import Products, substitute, times
 
@@ -177,10 +177,10 @@ class Cores:
             if number not in self.used:
                 continue
             tokens = [i for i in core.expression.free if i.dim == self.law.gram.dims[0]]
-            if len(tokens) != 2:
+            if not 1 <= len(tokens) <= 2:
                 raise Refusal(
                     f"{describe(core.expression)} fluctuates as a field over {len(tokens)} "
-                    "tokens; noise maps are made of fields over two"
+                    "tokens; noise maps are made of fields over one or two"
                 )
             own = self._pairings(core.variance, core, core)
             shares: dict[int, Pairing] = {}
@@ -259,7 +259,8 @@ class Cores:
         core, (straight, swapped) = one.core, one.left
         tensor = self._own_tensor(number, one)
         free = core.expression.free
-        drawn = Tensor(f"G_{number + 1}", tensor.dims, "gaussian", tensor.symmetric)
+        shape = drawn_dims(tensor.dims, self.law.gram.dims[0])
+        drawn = Tensor(f"G_{number + 1}", shape, "gaussian", tensor.symmetric)
         kinds = self._kinds(core.variance, core)
         if tensor.symmetric or swapped == 0:
             built = built_of(free, self.factor, drawn, sp.sqrt(straight), kinds)

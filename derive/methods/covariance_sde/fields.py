@@ -57,14 +57,14 @@ class NoiseMap:
         return self._second_moment(self.expanded)
 
     def covariance_of(self, field: Field) -> Expression:
-        """E F_ab F_cd of one of the fields."""
-        legs = (Index(n, i.dim) for i, n in zip(field.built.free, ("a", "b"), strict=True))
+        """E F_ab F_cd of one of the fields, E F_a F_c of one over single tokens."""
+        legs = (Index(n, i.dim) for i, n in zip(field.built.free, "ab", strict=False))
         return self._second_moment(
             field.built.renamed(dict(zip(field.built.free, legs, strict=True)))
         )
 
     def _second_moment(self, linear: Expression) -> Expression:
-        second = {i: Index(n, i.dim) for i, n in zip(linear.free, ("c", "d"), strict=True)}
+        second = {i: Index(n, i.dim) for i, n in zip(linear.free, "cd", strict=False)}
         drawn = tuple(f.drawn for f in self.fields)
         product = expectation(linear * linear.renamed(second), drawn)
         return contract_gram(product, self.factor, self.gram, sp.Integer(1))
@@ -114,7 +114,8 @@ def absorb_sums(
         size = sp.sqrt(sp.Mul(*(tensor.dims[k] for k in places)))
         kept = [k for k in range(len(tensor.dims)) if k not in places]
         bare = replace(tensor, dims=tuple(tensor.dims[k] for k in kept))
-        drawn = replace(one.drawn, dims=bare.dims)
+        held = [k for k in range(len(one.drawn.dims)) if k not in places]
+        drawn = replace(one.drawn, dims=tuple(one.drawn.dims[k] for k in held))
 
         def rule(c, f, t=tensor, b=bare, s=size, keep=kept):  # type: ignore[no-untyped-def]
             hit = [x for x in f if x.tensor == t]
@@ -133,7 +134,7 @@ def absorb_sums(
                 (
                     c,
                     tuple(
-                        Factor(drawn, tuple(x.indices[k] for k in kept)).rename(names)
+                        Factor(drawn, tuple(x.indices[k] for k in held)).rename(names)
                         if x.tensor == one.drawn
                         else x.rename(names)
                         for x in f
@@ -208,11 +209,22 @@ def built_of(
     size: sp.Expr,
     kinds: tuple[bool, ...] | None = None,
 ) -> Expression:
-    """size L ... L G; `kinds`: which legs carry an L, by default those of tokens."""
-    through = kinds or tuple(i.dim == factor.dims[0] for i in legs)
+    """size L ... L G; `kinds`: which legs carry an L, by default those of tokens.
+
+    A field over single tokens is L G 1 / sqrt(m), so that all normals are drawn as m x m.
+    """
+    token = factor.dims[0]
+    through = kinds or tuple(i.dim == token for i in legs)
     inner = tuple(fresh(i.dim) if k else i for i, k in zip(legs, through, strict=True))
     rows = tuple(factor[i, j] for i, j in zip(legs, inner, strict=True) if i != j)
-    return collect(legs, [(size, (*rows, drawn[inner]))])
+    lone = len(drawn.dims) - len(legs)
+    more = tuple(fresh(token) for _ in range(lone))
+    return collect(legs, [(size / sp.sqrt(token) ** lone, (*rows, drawn[(*inner, *more)]))])
+
+
+def drawn_dims(dims: tuple[sp.Symbol, ...], token: sp.Symbol) -> tuple[sp.Symbol, ...]:
+    """Dimensions of the normals of a field: two of tokens at least."""
+    return dims if dims.count(token) > 1 else (*dims, token)
 
 
 def merge(compact: Expression, fields: tuple[Field, ...]) -> tuple[Expression, tuple[Field, ...]]:

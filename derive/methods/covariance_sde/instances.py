@@ -6,9 +6,10 @@ import numpy as np
 import sympy as sp
 
 from derive.calculus.index.expressions import Expression
-from derive.calculus.index.factors import UNIT, Tensor
+from derive.calculus.index.factors import UNIT, Factor, Tensor
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.scaling import ratio
+from derive.calculus.limit.units import rests_on_means
 from derive.methods.common.parameters import sample
 from derive.notation.common.arrays import shares, walk
 from derive.notation.common.scalars import Opaque, Param, Share, number, size
@@ -58,7 +59,11 @@ def spherical(gram: Tensor, V: np.ndarray) -> np.ndarray:
 
 
 def admissible(law: Law, state: np.ndarray) -> np.ndarray:
-    """A state whose rows are as the definition promises."""
+    """A state whose rows are as the definition promises, of mean zero where that is read so."""
+    if any(
+        isinstance(t, Tensor) and rests_on_means((Factor(t, ()),)) for t in law.responses.values()
+    ):
+        state = state - state.mean(axis=1, keepdims=True)
     if law.gram.meaning != UNIT:
         return state
     size = np.sqrt(state.shape[1]) if law.gram_weight != 1 else 1.0

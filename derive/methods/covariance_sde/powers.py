@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import sympy as sp
 
+from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Index
 from derive.calculus.index.text import show, show_term
 from derive.calculus.limit.order import Law
+from derive.draws import generator
 from derive.errors import Place, Refusal
+from derive.methods.covariance_sde.instances import symbols_of
 from derive.notation.common.arrays import Array, walk
 from derive.notation.layers.model import Model, Trace
 
@@ -63,19 +67,28 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
     if mean and mean[0] > pace:
         raise Refusal(
             f"one layer changes V by order {power(width, mean[0] - pace)}: the term {mean[1]} of "
-            f"{unit} E[V' - V]. No limit exists at any depth; a shaped activation must vanish at "
-            "zero, phi(0) = 0",
+            f"{unit} E[V' - V]. No limit exists at any depth; {_too_large(traced)}",
             traced.model.place,
         )
     if mean and mean[0] == pace:
         added = f"V[a,b] + {_leading_text(drift, law, pace)}".replace("+ -", "- ")
+        lead = drift.map_coefficients(lambda c: law.scaling.leading(c, pace))
         raise Refusal(
             f"one layer changes V by order one: the term {mean[1]} of {unit} E[V' - V] grows like "
-            f"{clock}. The layer does not reduce to the identity as the width grows, and V "
-            "collapses at a depth of order one; the limit that does hold is the map "
-            f"V'[a,b] = {added} a layer. Centre the "
-            "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to one"
-            + _slopes(traced),
+            f"{clock}. "
+            + (
+                f"The norms of the tokens are fast: V is left alone where every token has norm one "
+                f"(V[a,a] = 1), and goes there by the map V'[a,b] = {added} a layer, at a depth of "
+                f"order one. The limit of what is slow on that manifold is not derived. Normalise "
+                f"after the skip instead, with unit_rows=True, or take the branch small: "
+                f"{law.state.name} + branch / sqrt({width})"
+                if _rests_at_unit_norms(lead, law)
+                else "The layer does not reduce to the identity as the width grows, and V "
+                "collapses at a depth of order one; the limit that does hold is the map "
+                f"V'[a,b] = {added} a layer. Centre the "
+                "mixing matrix (A(0) = I), and let the squared weights of skip and branch sum to "
+                "one" + _slopes(traced)
+            ),
             traced.model.place,
         )
     if mean and mean[0] > 0:
@@ -89,6 +102,41 @@ def require_small_mean(drift: Expression, law: Law, traced: Trace) -> None:
             traced.model.place,
             pace - mean[0],
         )
+
+
+def _rests_at_unit_norms(lead: Expression, law: Law) -> bool:
+    """Whether a map vanishes, to rounding, where all tokens have norm one, but not elsewhere."""
+    rng = generator(20241)
+    root = rng.standard_normal((3, 5))
+    V = root @ root.T / 5
+    size = np.sqrt(np.diag(V))
+    numbers = {s: rng.uniform(0.3, 0.8) for s in sorted(symbols_of((lead,)), key=str)}
+    numbers[law.gram.dims[0]] = 3.0
+    there, elsewhere = (
+        float(np.abs(evaluate(lead, {law.gram.name: at}, numbers)).max())
+        for at in (V / np.outer(size, size), V)
+    )
+    moved = V + evaluate(lead, {law.gram.name: V}, numbers)
+    nearer = np.abs(np.diag(moved) - 1) < np.abs(np.diag(V) - 1)
+    return there < 1e-10 < 1e-3 < elsewhere and bool(nearer.all())
+
+
+def _too_large(traced: Trace) -> str:
+    """What to do about a layer that grows: an activation that does not vanish, or a weight."""
+    for array in walk(traced.output):
+        if array.op == "function" and array.data[0] not in _PARTS:
+            value = array.data[1](0)
+            if value.is_number and value.is_finite and value != 0:
+                line = f" (line {array.place.line})" if array.place else ""
+                return (
+                    f"{array.data[0]}{line} is {value} at zero, and a shaped activation must "
+                    f"vanish there: subtract it, phi(x) - {value}"
+                )
+    n = traced.model.width
+    return (
+        f"a product with a weight sums {n} terms: divide each by the root of the dimension it "
+        f"sums over, X @ W / sqrt({n})"
+    )
 
 
 def _slopes(traced: Trace) -> str:

@@ -101,13 +101,16 @@ def reduce_chain(traced: Trace, law: Law) -> tuple[Reduction | None, str]:
 def _step(traced: Trace, law: Law) -> Chain | None:
     """The chain as a step of the SDE; None where functions have no power series about a number.
 
-    Steps with dt^(1/4) and the like would be consistent and slow to be; off the clock depth /
+    Several softmaxes have polynomials of many terms, which the congruence does without.  Steps with
+    dt^(1/4) and the like would be consistent and slow to be; off the clock depth /
     width the layer at width 1/dt is no step of length dt.
     """
     nodes = walk(traced.output)
     kinks = any(a.op == "function" and a.data[1].expr.has(*KINKED) for a in nodes)
+    several = sum(a.op == "composite" for a in nodes) > 1  # the congruence costs less to check
     if (
         kinks
+        or several
         or law.scaling.pace != 1
         or finer_powers(traced.output, law.scaling.width)
         or any(a.op == "constant" or is_response(a) for a in nodes)

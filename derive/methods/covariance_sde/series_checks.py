@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from derive.calculus.index.evaluate import evaluate
 from derive.calculus.index.expressions import Expression
-from derive.calculus.index.factors import Factors
 from derive.calculus.limit.order import Law
 from derive.calculus.limit.remainders import opened
 from derive.calculus.limit.scaling import ratio
@@ -27,7 +27,7 @@ from derive.notation.common.graph import value
 from derive.notation.layers.model import Trace
 
 
-def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Check:
+def series(traced: Trace, law: Law, layer: Expression, wider: Callable[[], Expression]) -> Check:
     """Homogeneous parts of the expansion against Cauchy's integral over the graph.
 
     Scaling all weights by h makes the layer a power series in h; its coefficients are read off
@@ -36,7 +36,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     """
     if law.centred:
         return _about_means(traced, law, layer)
-    rng = generator(SEED + 1)
+    longer, rng = wider(), generator(SEED + 1)
     values = numbers(traced.model, rng)
     for position, dim in enumerate(traced.model.dims):
         values[dim] = float(3 + position)
@@ -66,7 +66,7 @@ def series(traced: Trace, law: Law, layer: Expression, longer: Expression) -> Ch
     arrays.update({t.name: w for t, w in zip(law.gaussian, weights, strict=True)})
     worst, compared = 0.0, []
     scale = max(float(np.max(np.abs(r))) for r in runs)
-    for degree in sorted({_degree(f, law) for _, f in layer.terms}):
+    for degree in sorted({law.weights_in(f) for _, f in layer.terms}):
         part, whole = _part(layer, law, degree), _part(longer, law, degree)
         if part != whole:
             continue
@@ -126,10 +126,5 @@ def _shifted_chebyshev(degree: int, count: int) -> np.ndarray:
     return np.pad(found, (0, count - len(found)))
 
 
-def _degree(factors: Factors, law: Law) -> int:
-    drawn = sum(f.tensor in law.gaussian or f.tensor.kind == "magnitude" for f in factors)
-    return drawn + sum(len(f.tensor.meaning[1]) for f in factors if f.tensor.kind == "envelope")
-
-
 def _part(expression: Expression, law: Law, degree: int) -> Expression:
-    return expression.map_terms(lambda c, f: [(c, f)] if _degree(f, law) == degree else [])
+    return expression.only(lambda _, f: law.weights_in(f) == degree)

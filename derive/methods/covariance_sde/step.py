@@ -36,7 +36,7 @@ def leftovers(
 def _increment(output: Array, law: Law, tensors: dict[Array, Tensor]) -> Expression:
     token = law.gram.dims[0]
     a, b = Index("a", token), Index("b", token)
-    new = Expansion(law, tensors, 2).of(output)
+    new = Expansion(law, tensors, 2, root=output).of(output)
     new = new.renamed(dict(zip(new.free, (a, b), strict=True)))
     old = collect((a, b), [(sp.Integer(1), (law.gram[a, b],))])
     return law.up_to(law.gram_of(new) - old, 2)

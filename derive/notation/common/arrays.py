@@ -115,14 +115,21 @@ class Array:
 
     def __getitem__(self, _: Any) -> Array:
         raise DefinitionError(
-            "a definition treats all tokens and units alike; indexing an array is not part of it"
+            "a definition treats all tokens and units alike; indexing an array is not part of it: "
+            'sum over an axis, X.sum(0), or weigh tokens by a given pattern("p: ...", m) @ X'
         )
 
     def __bool__(self) -> bool:
-        raise DefinitionError("a definition cannot branch on the values of an array")
+        raise DefinitionError(
+            "a definition cannot branch on the values of an array; write relu(x), or a pattern as "
+            "a mask: softmax(logits + log(causal(m)))"
+        )
 
     def __iter__(self) -> Iterator[Array]:
-        raise DefinitionError("a definition cannot iterate over an array")
+        raise DefinitionError(
+            "a definition cannot iterate over an array; heads are an axis of their own, and sums "
+            "run over axes: X.sum(0)"
+        )
 
     def __repr__(self) -> str:
         return f"<{self.op} array of shape {show_shape(self.shape)}>"
@@ -139,7 +146,7 @@ def node(op: str, args: tuple[Array, ...], shape: Shape, data: Any = None) -> Ar
 def exact(value: Any) -> sp.Expr:
     """A scalar of a definition: exact numbers and declared symbols, never a float."""
     if isinstance(value, float) or (isinstance(value, sp.Basic) and value.has(sp.Float)):
-        hint = ""
+        hint = _exact_power(value) if isinstance(value, sp.Basic) else ""
         if isinstance(value, float):
             near = sp.nsimplify(value, rational=True, tolerance=1e-12)
             hint = f"; write Rational({near.p}, {near.q}), or divide by an integer last"
@@ -153,6 +160,19 @@ def exact(value: Any) -> sp.Expr:
     if not isinstance(result, sp.Expr):
         raise DefinitionError(f"{value!r} is not a scalar expression")
     return result
+
+
+def _exact_power(value: sp.Basic) -> str:
+    """What to write for a power of floats: sqrt(n) for n**0.5."""
+    for power in value.atoms(sp.Pow):
+        if power.exp.has(sp.Float):
+            exponent = sp.nsimplify(power.exp, rational=True, tolerance=1e-12)
+            if abs(exponent) == sp.Rational(1, 2):
+                root = f"sqrt({power.base})"
+                return f"; write {root}" if exponent > 0 else f"; write 1 / {root}"
+            if exponent.is_Rational:
+                return f"; write ({power.base})**Rational({exponent.p}, {exponent.q})"
+    return "; write Rational(p, q), or divide by an integer last"
 
 
 def lift(value: Any) -> Array:

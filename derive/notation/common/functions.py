@@ -61,7 +61,11 @@ def _dims(caller: str, shape: tuple[Any, ...]) -> tuple[sp.Expr, ...]:
     for size in out:
         if not isinstance(size, Dim):
             raise DefinitionError(
-                f"{caller} takes declared dimensions and their quotients, got {size!r}; declare "
-                'it: k = dims("k: meaning")'
+                f"{caller} takes declared dimensions and their quotients, got {size!r}; "
+                + (
+                    "a column of one is (X * gaussian(n)).sum(-1, keepdims=True)"
+                    if size == 1
+                    else 'declare it: k = dims("k: meaning")'
+                )
             )
     return out

@@ -85,7 +85,11 @@ def vocabulary(
     def pattern(declaration: str, m: float) -> np.ndarray:
         return _pattern(declared(declaration), m, given or {})
 
+    def constant(declaration: str, m: float) -> np.ndarray:
+        return _pattern(declared(declaration, rows=False), m, given or {})
+
     return {
+        "constant": constant,
         "gaussian": draw,
         "eye": lambda m: np.eye(int(m)),
         "causal": lambda m: causal_matrix(int(m)),

@@ -2,6 +2,7 @@
 
 `causal(m)` is known for every size.  `pattern("p: window of three", m)` declares one that is given
 with the parameters, as an array (m, m); derivations use only that its rows sum to one.
+`constant("C: cosines", m)` declares a matrix of any given numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +22,23 @@ from derive.notation.common.scalars import Dim
 
 @dataclass(frozen=True)
 class Pattern:
-    """A row-stochastic matrix by name; `given`: with the parameters, else built from the size."""
+    """A row-stochastic matrix by name; `given`: with the parameters, else built from the size.
+
+    `rows`: they sum to one; else it is a matrix of any numbers.
+    """
 
     name: str
     meaning: str
     given: bool
+    rows: bool = True
 
     def sample(self, size: int) -> np.ndarray:
         """The matrix, or for a given one a generic instance, the same at every call."""
         if not self.given:
             return causal_matrix(size)
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), size])
+        if not self.rows:
+            return rng.uniform(-1.0, 1.0, (size, size))
         weight = rng.uniform(0.2, 1.0, (size, size))
         return weight / weight.sum(axis=1, keepdims=True)
 
@@ -54,7 +61,15 @@ def pattern(declaration: str, dim: sp.Symbol) -> Any:
     return _constant(declared(declaration), dim)
 
 
-def declared(declaration: str) -> Pattern:
+def constant(declaration: str, dim: sp.Symbol) -> Any:
+    """A matrix (dim, dim) of numbers given with the parameters: ``C = constant("C: cosines", m)``.
+
+    At run time: ``Params(..., C=array)``.
+    """
+    return _constant(declared(declaration, rows=False), dim)
+
+
+def declared(declaration: str, rows: bool = True) -> Pattern:
     """The pattern that a declaration ``"p: meaning"`` names."""
     name, _, meaning = declaration.partition(":")
     name = name.strip()
@@ -63,7 +78,7 @@ def declared(declaration: str) -> Pattern:
             f'pattern: {declaration!r} is no declaration; write "p: meaning", for instance '
             '"p: a window of three"'
         )
-    return Pattern(identifier(name, "pattern"), meaning.strip(), given=True)
+    return Pattern(identifier(name, "pattern"), meaning.strip(), True, rows)
 
 
 def _constant(data: Pattern, dim: sp.Symbol) -> Any:

@@ -19,6 +19,7 @@ import sympy as sp
 
 from derive.errors import DefinitionError, Place, is_users
 from derive.notation.common.arrays import Array
+from derive.notation.common.mistakes import advice
 from derive.notation.common.names import nearest
 from derive.notation.common.scalars import extent
 
@@ -80,8 +81,10 @@ def call(text: Callable[[], Any], name: str, place: Place) -> tuple[Any, Run]:
         except DefinitionError:
             raise
         except Exception as problem:
+            said = f"{name} raised {type(problem).__name__}: {problem}"
+            known = advice(problem)
             raise DefinitionError(
-                f"{name} raised {type(problem).__name__}: {problem}",
+                f"{known} ({said})" if known else said,
                 _line_in(place.file, problem) or place,
             ) from problem
         finally:

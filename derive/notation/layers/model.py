@@ -71,8 +71,8 @@ class Trace:
 
 
 def covariance_sde(
-    *,
-    state: str,
+    *given: Any,
+    state: str = "",
     width: Dim | None = None,
     depth: Dim | None = None,
     clock: Any = None,
@@ -88,6 +88,13 @@ def covariance_sde(
     or ``clock=n**Rational(2, 3)``.  `unit_rows`: the layer keeps every token on the sphere,
     V_aa = 1.
     """
+
+    if given or not state:
+        raise DefinitionError(
+            'the decorator names the state and the width: write @covariance_sde(state="X[m, n]", '
+            "width=n)",
+            place_of(given[0]) if given and callable(given[0]) else None,
+        )
 
     def decorate(function: Callable[..., Any]) -> Model:
         place = place_of(function)
@@ -165,7 +172,11 @@ def _model(
     _check_declared(declared, scalars, place)
     match = _STATE.match(unicodedata.normalize("NFKC", state))
     if not match:
-        raise DefinitionError(f'state={state!r} is not of the form "X[m, n]"', place)
+        raise DefinitionError(
+            f'state={state!r} is not of the form "X[m, n]": a name, and two declared dimensions, '
+            "the tokens and the width",
+            place,
+        )
     own = identifier(match[1], "state", place)
     if own in RESERVED | set(declared) | set(scalars):
         raise DefinitionError(f"the state has the name {own} of something else; rename it", place)
@@ -254,6 +265,13 @@ def trace(model: Model) -> Trace:
     check_symbols({*model.dims, *model.params}, nodes)
     names = {array: name for name, array in run.local.items()}
     drawn = sorted((a for a in nodes if a.op == "gaussian"), key=lambda a: a.data)
+    for outside in (a for a in drawn if a.data <= first):
+        raise DefinitionError(
+            f"a weight of shape {show_shape(outside.shape)} is drawn outside {model.name}, so all "
+            "layers share it: V then depends on its whole past (it is not Markov), and no SDE of "
+            f"V holds. Draw it inside {model.name}: weights are drawn anew in every layer",
+            outside.place,
+        )
     if len(drawn) != asked:
         raise DefinitionError(
             f"{model.name} draws {asked} weights and uses {len(drawn)} of them; remove the others",

@@ -57,8 +57,8 @@ def parameters(
         raise ValueError(f"pass Params({', '.join(f'{n}=...' for n in names)}), got {params!r}")
     values: list[Any] = []
     for name, value in zip(names, params, strict=True):
-        if ranges.get(name) == PATTERN:
-            values.append(_pattern(name, value))
+        if ranges.get(name) in (PATTERN, MATRIX):
+            values.append((_pattern if ranges[name] == PATTERN else _matrix)(name, value))
             continue
         varies = name in ranges and ranges[name][5:] == (True,)
         if varies and (callable(value) or np.ndim(value) == 2):
@@ -107,17 +107,25 @@ def _table(name: str, value: Any, allowed: Sequence[Any], horizon: float) -> np.
     return table
 
 
-PATTERN = "rows sum to one"
+PATTERN, MATRIX = "rows sum to one", "square matrix"
+
+
+def _matrix(name: str, value: Any) -> np.ndarray:
+    """Given numbers (m, m)."""
+    p = numbers.array(name, value)
+    if p.ndim != 2 or p.shape[0] != p.shape[1] or not p.size:
+        raise ValueError(f"{name} must be a square matrix (m, m), got shape {p.shape}")
+    if not np.all(np.isfinite(p)):
+        raise ValueError(f"{name} must be finite")
+    return p
 
 
 def _pattern(name: str, value: Any) -> np.ndarray:
     """A base pattern (m, m): non-negative, rows summing to one."""
-    p = numbers.array(name, value)
-    if p.ndim != 2 or p.shape[0] != p.shape[1] or not p.size:
-        raise ValueError(f"{name} must be a square matrix (m, m), got shape {p.shape}")
+    p = _matrix(name, value)
     rows = p.sum(axis=1)
     worst = int(np.argmax(np.abs(rows - 1)))
-    if not np.all(np.isfinite(p)) or abs(rows[worst] - 1) > 1e-6 or p.min() < 0:
+    if abs(rows[worst] - 1) > 1e-6 or p.min() < 0:
         raise ValueError(
             f"{name} is no row-stochastic matrix: row {worst} sums to {rows[worst]:.6g}, least "
             f"entry {p.min():.3g}; divide every row by its sum, masked entries zero"
