@@ -100,7 +100,7 @@ def test_a_candidate_with_phases_left_out_is_told_by_the_maximum_principle(folde
 @pytest.mark.slow
 def test_a_singular_arc_rests_on_the_goal(folder: Path) -> None:
     """x' = u - x from 2 at u = -1 to x = 1/2, then u = 1/2 keeps it there."""
-    what = "dynamics=u - x, running=squared_norm(x - 0.5) / 2, bounds=box(u, -M, M), discount=rho"
+    what = "dynamics=u - x, running=squared_norm(2 * x - 1) / 8, bounds=box(u, -M, M), discount=rho"
     found = solved(kernel(folder, "x[d]", what), [2.0], 4.0, M=1.0, rho=0.1)
     right = quad(lambda t: np.exp(-0.1 * t) * (3 * np.exp(-t) - 1.5) ** 2 / 2, 0, np.log(2))[0]
     assert switches(found) == pytest.approx([np.log(2)], abs=1e-5)
@@ -111,7 +111,7 @@ def test_a_singular_arc_rests_on_the_goal(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_terminal_cost_makes_the_control_wait_and_act_at_the_end(folder: Path) -> None:
     what = (
-        "dynamics=u, running=squared_norm(x) / 2 + 0.05 * l1_norm(u), "
+        "dynamics=u, running=squared_norm(x) / 2 + l1_norm(u) / 20, "
         "terminal=5 * squared_norm(x - 1), bounds=l1_ball(u, radius=M)"
     )
     found = solved(kernel(folder, "x[d]", what), [0.0], 6.0, M=1.0)
