@@ -87,6 +87,7 @@ def model_signature(result: OptimalControl) -> str:
     parts += [f"{b.kind} {[a.data for a in b.arrays]} {b.low} {b.high}" for b in result.bounds]
     parts += [f"{q.kind} {q.weight} {[a.data for a in q.arrays]}" for q in result.prices]
     parts += [str(result.discount), str(result.fixed_end), str(result.law.sparse)]
+    parts += ["free final time"] if result.free_time else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -48,6 +48,10 @@ def specification(result: OptimalControl) -> list[tuple[str, str]]:
         ("fixed_end", repr(result.fixed_end)),
         ("sparse", _text(result.law.sparse)),
     ]
+    if result.free_time:
+        out.append(("free_time", "True"))
+    if result.law.switching:
+        out.append(("switching", _switching(result)))
     ranges = {q.name: interval(q) for q in model.params if q.range.text}
     kinds = {s.name: s.kind for s in model.data if s.kind}
     out += [(name, repr(v)) for name, v in (("ranges", ranges), ("kinds", kinds)) if v]
@@ -84,6 +88,16 @@ def _bounds(result: OptimalControl) -> str:
         values = ", ".join(_limit(e) for e in (ends if bound.kind == "box" else ends[1:]))
         entries += [f'"{a.data}": ("{bound.kind}", {values})' for a in bound.arrays]
     return "{" + ", ".join(entries) + "}"
+
+
+def _switching(result: OptimalControl) -> str:
+    """Groups of controls whose law jumps: names, kind of bound, price, limits."""
+    entries = []
+    for group in result.law.switching:
+        names = _text(tuple(a.data for a in group.arrays))
+        numbers = ", ".join(_limit(e) for e in (group.weight, group.low, group.high))
+        entries.append(f'({names}, "{group.kind}", {numbers})')
+    return f"({', '.join(entries)},)"
 
 
 def _limit(end: sp.Expr) -> str:

@@ -90,6 +90,7 @@ def derive(model: ControlDefinition) -> OptimalControl:
         steps=(),
         facts=(),
         closures=expansion.closures,
+        free_time=trace.problem.horizon == "free",
     )
     steps = tuple(_steps(result, trace, expansion))
     return replace(result, steps=steps, facts=tuple(f for s in steps for f in s.facts))
@@ -309,6 +310,8 @@ def _hints(result: OptimalControl) -> list[str]:
             f"at t = 0, so with p_{c}' = -H_{c} the integral of H_{c} vanishes (up to the "
             "terminal cost)"
         )
+    if result.free_time:
+        hints.append("free final time: H = 0 along an optimum")
     if result.discount != 0:
         hints.append(f"discount {result.discount}: p' = -H_x + {result.discount} p")
     return hints

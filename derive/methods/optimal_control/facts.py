@@ -20,6 +20,7 @@ from derive.methods.optimal_control.instances import INSTANCES, TOLERANCE, Point
 from derive.methods.optimal_control.moment_dynamics import run_problem
 from derive.methods.optimal_control.result import OptimalControl
 from derive.notation.common.scalars import number
+from derive.notation.control.words import Problem
 
 _STEP = 1e-30
 Test = Callable[[OptimalControl, Point], float]
@@ -123,10 +124,10 @@ def _no_control(result: OptimalControl, at: Point) -> float:
     return float(len(result.u))
 
 
-def _end_of(result: OptimalControl, at: Point) -> str:
-    """The end as the text, run on arrays, has it."""
+def _run(result: OptimalControl, at: Point) -> Problem:
+    """The text, run on arrays."""
     arrays = {s.name: at.arrays[s.name] for s in _slots(result)}
-    return run_problem(result.model, arrays, dims=at.dims, params=at.params).end
+    return run_problem(result.model, arrays, dims=at.dims, params=at.params)
 
 
 def _slots(result: OptimalControl) -> list:  # type: ignore[type-arg]
@@ -134,7 +135,11 @@ def _slots(result: OptimalControl) -> list:  # type: ignore[type-arg]
 
 
 def _fixed(result: OptimalControl, at: Point) -> float:
-    return 0.0 if _end_of(result, at) == "fixed" else 1.0
+    return 0.0 if _run(result, at).end == "fixed" else 1.0
+
+
+def _free_time(result: OptimalControl, at: Point) -> float:
+    return 0.0 if _run(result, at).horizon == "free" else 1.0
 
 
 def _terminal_slopes(result: OptimalControl, at: Point) -> list[tuple[float, float]]:
@@ -151,13 +156,13 @@ def _terminal_slopes(result: OptimalControl, at: Point) -> list[tuple[float, flo
 
 
 def _no_terminal(result: OptimalControl, at: Point) -> float:
-    free = _end_of(result, at) != "fixed"
+    free = _run(result, at).end != "fixed"
     return max(abs(s) for s, _ in _terminal_slopes(result, at)) if free else 1.0
 
 
 def _terminal(result: OptimalControl, points: list[Point], words: str) -> float:
     """The text's gradient, which is not zero; on spheres only its tangent part counts."""
-    if any(_end_of(result, at) == "fixed" for at in points):
+    if any(_run(result, at).end == "fixed" for at in points):
         return 1.0
     spheres = any(s.kind == "sphere" for s in result.model.states)
     pairs = [p for at in points for p in _terminal_slopes(result, at)]
@@ -269,6 +274,12 @@ _TABLE: tuple[tuple[str, str, Callable[[OptimalControl, list[Point], str], float
         "third difference of the text's H in the control does not vanish",
     ),
     ("no control depends on time", "controls", _at_all(_no_control), "controls that are free"),
+    (
+        "free final time",
+        "end",
+        _at_all(_free_time),
+        "the horizon as the text, run on arrays, has it",
+    ),
     ("fixed end", "end", _at_all(_fixed), "the end as the text, run on arrays, has it"),
     (
         "no terminal cost: p(T) = 0",

@@ -38,6 +38,18 @@ class Price:
 
 
 @dataclass(frozen=True)
+class Switching:
+    """Controls whose cost has no curvature, so that their law jumps: `arrays` under one bound
+    (`kind` "box", "l1" or "l2", from `low` to `high`), at `weight` per unit of their norm."""
+
+    arrays: tuple[Array, ...]
+    kind: str
+    weight: sp.Expr
+    low: sp.Expr
+    high: sp.Expr
+
+
+@dataclass(frozen=True)
 class ControlLaw:
     """The minimiser: `expressions` for every control, or None; `numeric`: left to a linear solve.
 
@@ -48,6 +60,7 @@ class ControlLaw:
     numeric: bool
     sparse: str | None
     facts: tuple[str, ...]
+    switching: tuple[Switching, ...] = ()
 
 
 def control_law(
@@ -203,12 +216,16 @@ def _with_norms(
     groups = _groups(controls, prices, bounds, place)
     out: dict[Array, Array] = {}
     facts, sparse = [], None
+    jumps: list[Switching] = []
     for group, price, bound in groups:
         curves = {curve[u] for u in group}
         if len(curves) != 1:
             raise Refusal("controls under one norm need one quadratic weight", place)
         (quadratic,) = curves
         weight = price.weight if price else ZERO
+        if quadratic == 0 and bound is not None:
+            low, high = sp.sympify(bound.low), sp.sympify(bound.high)
+            jumps.append(Switching(tuple(group), bound.kind, weight, low, high))
         kind = price.kind if price else bound.kind if bound else ""
         if price:
             sparse = {"l1": "l1", "l2": "l2norm"}[price.kind]
@@ -240,7 +257,8 @@ def _with_norms(
             f"control law of {', '.join(u.data for u in group)}: minimiser of H, from the convex "
             f"conjugate of the {kind} cost"
         )
-    return ControlLaw(tuple(out[u] for u in controls), False, sparse, tuple(facts))
+    laws = tuple(out[u] for u in controls)
+    return ControlLaw(laws, False, sparse, tuple(facts), tuple(jumps))
 
 
 def _groups(

@@ -42,3 +42,4 @@ class OptimalControl:
     steps: tuple[Step, ...]
     facts: tuple[Fact, ...]
     closures: tuple[GaussianClosure, ...] = ()
+    free_time: bool = False

@@ -19,8 +19,9 @@ Slots = tuple[Slot, ...]
 
 #: what to write where a definition asks for the time
 CLOCK = (
-    "a definition does not know the time; carry a clock as states (c' = -w s, s' = w c for a "
-    "period 2 pi / w)"
+    "a definition does not know the time; carry a clock as states: s with the rate 1 "
+    '(state="x[d], s", dynamics=(..., 1)), which starts at s = 0, or one that goes round '
+    "(c' = -w s, s' = w c for a period 2 pi / w)"
 )
 
 

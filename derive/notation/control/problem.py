@@ -55,8 +55,8 @@ REMEDIES = {
     "for abs()": "write l1_norm(x) for a sum of absolute values, sqrt(x**2 + eps) entry by entry",
     "attribute 'max'": "write log(exp(beta * x).sum()) / beta for a smooth maximum",
     "attribute 'min'": "write -log(exp(-beta * x).sum()) / beta for a smooth minimum",
-    "problem() got an unexpected": "a problem takes dynamics, running, terminal, bounds, discount "
-    "and end",
+    "problem() got an unexpected": "a problem takes dynamics, running, terminal, bounds, discount, "
+    "end and horizon",
     "not supported between": "a definition cannot branch on the values of an array; relu(...) has "
     "a kink where its argument changes sign",
 }
@@ -79,7 +79,11 @@ def trace_problem(model: ControlDefinition) -> ControlTrace:
     _check_nodes(nodes, place)
     costs = walk(found.running) + walk(found.terminal)
     check_symbols({*model.dims, *model.params}, costs + nodes)
-    if found.end != "fixed" and not {arrays[s.name] for s in moving} & set(costs):
+    if (
+        found.end != "fixed"
+        and found.horizon != "free"
+        and not {arrays[s.name] for s in moving} & set(costs)
+    ):
         raise DefinitionError(
             "the cost does not depend on the state: there is nothing to steer towards; add a "
             "tracking term to running, or a terminal cost",

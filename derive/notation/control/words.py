@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from derive.errors import DefinitionError, Place, Refusal, user_place
 from derive.notation.common.arrays import Array, exact, show_shape
@@ -38,6 +39,7 @@ class Problem:
     discount: Any
     end: str
     place: Place | None
+    horizon: str = "given"
 
 
 def problem(
@@ -48,13 +50,17 @@ def problem(
     bounds: Any = (),
     discount: Any = 0,
     end: str = "free",
+    horizon: str = "given",
 ) -> Problem:
     """A problem: d state / dt = `dynamics` (a tuple if there are several states), and its cost.
 
     **Arguments:** `running`: cost per unit of time.  `terminal`: cost of the last state.
     `bounds`: `box(u, low, high)`, `l1_ball(W, b, radius=M)`, `l2_ball(...)`, one or several.
     `discount`: a rate rho; costs at time t count exp(-rho t).  `end`: "free" or "fixed".
+    `horizon`: "given", or "free" where the final time is chosen too (`solve` takes a guess as T).
     """
+    if horizon not in ("given", "free"):
+        raise DefinitionError(f'horizon={horizon!r}; say "given" or "free"')
     if end not in ("free", "fixed"):
         raise DefinitionError(f'end={end!r}; say "free" or "fixed"')
     if isinstance(discount, Array):
@@ -71,7 +77,12 @@ def problem(
             )
     dynamics = tuple(dynamics) if isinstance(dynamics, (tuple, list)) else (dynamics,)
     bounds = (bounds,) if isinstance(bounds, Bound) else tuple(bounds)
-    return Problem(dynamics, running, terminal, bounds, discount, end, user_place())
+    if horizon == "free" and not (isinstance(discount, (int, float, sp.Expr)) and discount == 0):
+        raise Refusal(
+            "a free final time beside a discount: the Hamiltonian is not conserved there; write "
+            "the factor exp(-rho s) into the costs, s being a state with s' = 1"
+        )
+    return Problem(dynamics, running, terminal, bounds, discount, end, user_place(), horizon)
 
 
 def inner(left: Any, right: Any) -> Any:

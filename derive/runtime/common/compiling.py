@@ -1,4 +1,4 @@
-"""`jax.jit` for programs whose bits must not depend on how many paths they carry."""
+"""How programs are compiled: with steady bits, or in little time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,32 @@ import jax.numpy as jnp
 STEADY = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
+# What takes XLA a third of the time; code that runs for milliseconds does not miss the rest.
+BRIEF = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
+
 @functools.cache
-def _options() -> dict[str, str] | None:
-    """`STEADY` where this XLA knows it and it concerns the device, else None."""
+def _known(options: tuple[tuple[str, Any], ...]) -> dict[str, Any] | None:
+    """The options where this XLA knows them and they concern the device, else None."""
     if jax.default_backend() != "cpu":
         return None
     try:
-        jax.jit(lambda x: x, compiler_options=STEADY)(jnp.zeros(1))
+        jax.jit(lambda x: x, compiler_options=dict(options))(jnp.zeros(1))
     except jax.errors.JaxRuntimeError:
         return None  # older than the library
-    return dict(STEADY)
+    return dict(options)
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Jitted `function`; call it outside other jitted code."""
-    return jax.jit(function, compiler_options=_options())
+    return jax.jit(function, compiler_options=_known(tuple(STEADY.items())))
+
+
+def brief(function: Callable[..., Any], small: bool) -> Any:
+    """Jitted `function`, compiled in little time where its arrays are `small`; call it outside
+    other jitted code."""
+    return jax.jit(function, compiler_options=_known(tuple(BRIEF.items())) if small else None)

@@ -133,7 +133,13 @@ def sweep(
     """
     solved = _split if split else _joint
     if problem.fixed:
-        return _sweep_forwards(problem.n, at, first, inner, last, solved)
+        # where z(0) is free, q(0) is given: the two change places
+        order = np.arange(2 * problem.n).reshape(2, problem.n)
+        if problem.free:
+            order = np.where(np.array(problem.free), order[::-1], order)
+        own = order.ravel()
+        turned = Blocks(at.C[:, :, own], at.D[:, :, own], at.last[:, own])
+        return _sweep_forwards(problem.n, turned, first, inner, last, solved)[:, own]
     return _sweep_backwards(problem.n, at, first, inner, last, solved, problem.free)
 
 

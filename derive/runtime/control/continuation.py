@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.common.compiling import brief
 from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
-from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.coordinates import SMALL, Flat
 from derive.runtime.control.extremal_system import OVER_PROBLEMS, Theta, problem
 
 
@@ -49,7 +50,7 @@ def _solver(flat: Flat, N: int, tolerance: float, most: int, eased: bool = False
         found = bvp.solve(system, y, nodes, theta, tolerance=tolerance, most=most)
         return Solved(*found, between_nodes.defect(system, found.y, nodes, theta))
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0)), flat.n <= SMALL)
 
 
 def newton(
@@ -92,6 +93,22 @@ def start(
             found = Solved(*(_put(a, k, b) for a, b in zip(found, rescued, strict=True)))
     check_newton(found, float(nodes[0, -1]))
     return found
+
+
+def others(
+    flat: Flat, theta: Theta, nodes: np.ndarray, guesses: list[np.ndarray], inner: float
+) -> list[Solved]:
+    """What other first guesses (1, N + 1, 2n) of one problem lead to, by Newton's method and, where
+    the law is bent, from the control that ignores bounds and norms."""
+    out = []
+    for guess in guesses:
+        found: Solved | None = newton(flat, theta, nodes, guess, inner)
+        assert found is not None
+        if not _reached(found)[0]:
+            found = _from_free(flat, theta, nodes, guess, inner) if flat.bent else None
+        if found is not None:
+            out.append(found)
+    return out
 
 
 def _check_reach(flat: Flat, params: Any, anchor: Anchor) -> None:

@@ -19,6 +19,7 @@ from derive.runtime.common import small_matrices
 from derive.runtime.control.specification import ControlModel, Shapes
 from derive.runtime.control.words import minimising_control
 
+SMALL = 6  # entries of a state up to which programs run for milliseconds, however compiled
 Vector = Any  # a NumPy or a JAX array of one axis
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from derive.runtime.common.inputs import positive_integer
 from derive.runtime.common.precision import precision
 from derive.runtime.common.pure import no_tracers
-from derive.runtime.control import extremals, sparse_control, sparse_turnpike
+from derive.runtime.control import extremals, sparse_control, sparse_turnpike, switching
 from derive.runtime.control.continuation import Anchor, rates_of
 from derive.runtime.control.coordinates import Flat, flatten
 from derive.runtime.control.creases import kinked_goal
+from derive.runtime.control.free_time import timed
 from derive.runtime.control.function_checks import check_functions, check_one_of
 from derive.runtime.control.inputs import (
     checked_params,
@@ -30,6 +31,7 @@ from derive.runtime.control.inputs import (
 )
 from derive.runtime.control.pure import extremal
 from derive.runtime.control.results import Extremal, Turnpike
+from derive.runtime.control.sparse_checks import check_problem
 from derive.runtime.control.specification import ControlModel
 from derive.runtime.control.static_problem import StaticPoint, goals, static_points
 from derive.runtime.control.static_problem import starts as static_starts
@@ -58,6 +60,8 @@ def turnpike(
     that are not finite.
     """
     no_tracers("turnpike", PURE, params, x_guess)
+    if spec.free_time:
+        raise ValueError("the final time is free: nothing is to be said of long horizons")
     values, sizes = checked_params(spec, params)
     starts = positive_integer("starts", starts)
     guess = None
@@ -104,7 +108,10 @@ def solve(
     constant in time are fields of it too, there a first guess.  `x_end`: the last
     state, for problems with a fixed end.  `near`: a `turnpike` result to start from (else it is
     computed, with `starts` and `seed`).  `saves`: times or their number (default: the mesh).
-    `tolerance`: on the relative defect between mesh points.
+    `tolerance`: on the relative defect between mesh points.  `starts`: of the search of static
+    optima; up to four of them are also first guesses of the extremal: the cheapest one found is
+    returned, the others' costs are among its notes.  `dtype`: of the result; all is computed in
+    float64.
     **Raises** ValueError for wrong input, and where Newton's method or the mesh gives up: with
     what was reached and what to try.
     """
@@ -118,23 +125,81 @@ def solve(
     near = None if near is None else checked_turnpike(near)
     how = {"tolerance": tolerance, "most": most_intervals, "saves": saves, "progress": progress}
     last = _last_state(spec, x_end, sizes)
-    with precision(dtype):
+    with precision(dtype) as kind, precision("float64"):  # Newton's method needs float64
         flat = flatten(spec, sizes_of(sizes))
         z0 = np.asarray(jax.vmap(flat.pack_x)(state) if batch else flat.pack_x(state)[None])
-        if spec.sparse in ("l1", "l2norm"):
-            return sparse_control.solve(flat, z0, values, T, batch, saves)
-        guess = spec.state(*(v[0] for v in state)) if batch else state
-        here = "at x0" if batch is None else "at x0[{}]"
         zT = None if last is None else np.asarray(flat.pack_x(last))
-        anchor = _checked_anchor(flat, values, near, guess, z0, starts, seed, here)
-        try:
-            found = extremals.solve(flat, z0, values, T=T, zT=zT, anchor=anchor, **how)
-        except ValueError as error:
-            kink = None if "kink" in str(error) else kinked_goal(flat, values)
-            if kink is None:
-                raise
-            raise ValueError(f"{error}; {kink}") from None
-        return found if batch else extremals.first(found)
+        if spec.free_time:
+            flat, z0, zT, T = _timed(flat, z0, zT, T, saves)
+        how |= {"starts": starts, "seed": seed}
+        guess = spec.state(*(v[0] for v in state)) if batch else state
+        if spec.sparse in ("l1", "l2norm") and not switching_in(flat, z0, values):
+            found = sparse_control.solve(flat, z0, values, T, len(z0), saves)
+        elif spec.switching:
+            some = {k: how[k] for k in ("saves", "starts", "seed")}
+            found = switching.solve(flat, z0, values, T=T, zT=zT, **some)
+        else:
+            found = _smooth(flat, z0, values, guess, near, batch, {"T": T, "zT": zT, **how})
+        found = found if batch else extremals.first(found)
+        return found if kind == np.float64 else _rounded(found, kind)
+
+
+def _smooth(
+    flat: Flat,
+    z0: np.ndarray,
+    params: Any,
+    guess: Any,
+    near: Turnpike | None,
+    batch: int | None,
+    how: dict[str, Any],
+) -> Extremal:
+    """Extremals of a continuous control law, by collocation."""
+    if flat.spec.free_time:
+        anchor = Anchor(z0[0], np.zeros(flat.n), np.zeros(flat.m), 0.0, 1.0)
+    else:
+        here = "at x0" if batch is None else "at x0[{}]"
+        starts, seed = how["starts"], how["seed"]
+        anchor = _checked_anchor(flat, params, near, guess, z0, starts, seed, here)
+    try:
+        return extremals.solve(flat, z0, params, anchor=anchor, **how)
+    except ValueError as error:
+        kink = None if "kink" in str(error) else kinked_goal(flat, params)
+        if kink is None:
+            raise
+        raise ValueError(f"{error}; {kink}") from None
+
+
+def _rounded(found: Extremal, kind: np.dtype) -> Extremal:
+    """The result in numbers of this kind."""
+
+    def rounded(value: Any) -> Any:
+        return value.astype(kind) if getattr(value, "dtype", None) == np.float64 else value
+
+    return jax.tree.map(rounded, found._replace(notes=()))._replace(notes=found.notes)
+
+
+def switching_in(flat: Flat, z0: np.ndarray, params: Any) -> bool:
+    """Whether full amplitude up to one time, then rest, need not be the shape of the optimum."""
+    if not flat.spec.switching:
+        return False
+    try:
+        radius = sparse_control.radius_of(flat, params)
+        weight = sparse_control.weight_of(flat, params, z0[0])
+        norm = sparse_control.norm_of(flat)
+        check_problem(flat, norm, z0[0], weight, radius, params)
+    except ValueError:
+        return True
+    return False
+
+
+def _timed(
+    flat: Flat, z0: np.ndarray, zT: np.ndarray | None, T: float, saves: Any
+) -> tuple[Flat, np.ndarray, np.ndarray | None, float]:
+    """The problem on the unit interval, from the guess T of its length."""
+    if saves is not None and np.ndim(saves):
+        raise ValueError("the final time is free: saves takes the number of times, not the times")
+    first = np.concatenate([z0, np.full((len(z0), 1), T)], 1)
+    return timed(flat), first, None if zT is None else np.append(zT, T), 1.0
 
 
 def _last_state(spec: ControlModel, x_end: Any, sizes: dict[str, tuple[Any, ...]]) -> Any:

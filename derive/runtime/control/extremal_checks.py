@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.common.compiling import brief
 from derive.runtime.control import between_nodes, second_variation, trials
 from derive.runtime.control import boundary_value as bvp
-from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.coordinates import SMALL, Flat
 from derive.runtime.control.extremal_system import OVER_PROBLEMS
 from derive.runtime.control.inputs import number_of
 
@@ -43,7 +44,7 @@ def _missed(problem: bvp.Problem, N: int) -> Any:
         each = each / jnp.maximum(h, 1.0)
         return jnp.max(each), nodes[jnp.argmax(each)]
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0)), problem.n <= SMALL)
 
 
 def check(

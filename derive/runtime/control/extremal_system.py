@@ -51,6 +51,8 @@ def problem(flat: Flat, eased: bool = False) -> bvp.Problem:
             return q - flat.terminal_rate(z, theta.params)
         # On a sphere the radial part of z is conserved: there, x . p = 0 takes its place.
         gap = tangent(flat, theta.zT, z - theta.zT)
+        if flat.free:
+            gap = jnp.where(np.array(flat.free), q - flat.terminal_rate(z, theta.params), gap)
         return gap + q - tangent(flat, theta.zT, q) if flat.sphere else gap
 
     return bvp.Problem(field, lambda theta: theta.z0, end, n, flat.spec.fixed_end, flat.free)

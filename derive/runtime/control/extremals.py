@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,12 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from derive.runtime.common.compiling import brief
 from derive.runtime.common.inputs import times as save_times
 from derive.runtime.common.progress import reporter
-from derive.runtime.control import between_nodes, mesh
+from derive.runtime.control import between_nodes, free_time, mesh
 from derive.runtime.control import extremal_checks as checks
-from derive.runtime.control.continuation import Anchor, Solved, check_newton, newton, start
-from derive.runtime.control.coordinates import Flat
+from derive.runtime.control.continuation import (
+    Anchor,
+    Solved,
+    check_newton,
+    newton,
+    others,
+    start,
+)
+from derive.runtime.control.coordinates import SMALL, Flat
 from derive.runtime.control.extremal_system import (
     OVER_PROBLEMS,
     Theta,
@@ -27,6 +35,8 @@ from derive.runtime.control.results import Extremal, Residuals
 
 # Long horizons leave this much rounding in the estimate: no mesh makes it smaller.
 ROUNDING = 1e-10
+ROUGH = 1e-3  # of Newton's last step on the first mesh
+FEW = 12  # states up to which more than one first guess is tried even where the first is good
 
 
 @lru_cache(maxsize=256)
@@ -36,7 +46,7 @@ def _resample(flat: Flat, N: int, K: int) -> Any:
     def run(theta: Theta, nodes: Any, y: Any, times: Any) -> Any:
         return between_nodes.interpolate(system, y, nodes, times, theta)
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0, 0)), flat.n <= SMALL)
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +56,7 @@ def _error(flat: Flat, N: int) -> Any:
     def run(theta: Theta, nodes: Any, y: Any) -> Any:
         return between_nodes.error(system, y, nodes, theta)
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0)), flat.n <= SMALL)
 
 
 @lru_cache(maxsize=256)
@@ -56,13 +66,13 @@ def _kinks(flat: Flat, N: int, count: int = 12) -> Any:
     def run(theta: Theta, nodes: Any, y: Any) -> Any:
         return between_nodes.kinks(system, y, nodes, theta, count)
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0)), flat.n <= SMALL)
 
 
 @lru_cache(maxsize=256)
 def _report(flat: Flat, N: int) -> Any:
     """Cost and residuals of a solution."""
-    return jax.jit(jax.vmap(partial(report, flat), (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(partial(report, flat), (OVER_PROBLEMS, 0, 0)), flat.n <= SMALL)
 
 
 def solve(
@@ -76,21 +86,107 @@ def solve(
     saves: Any,
     tolerance: float,
     most: int,
+    starts: int,
+    seed: int,
     progress: Any,
 ) -> Extremal:
     """Extremals from each row of z0 (batch, n), on meshes refined until the defect is small."""
     say = reporter(progress, "extremal")
     theta = Theta(params, z0, z0[0] if zT is None else zT, anchor.v)
-    nodes, found, off = _refined(flat, theta, anchor, T, tolerance, most, say)
+    N = mesh.rung(min(most, 48 if tolerance > 1e-6 else 64 if tolerance > 1e-10 else 128))
+    nodes = np.broadcast_to(mesh.clustered(T, N, anchor.slow, anchor.fast), (len(z0), N + 1))
+    begun, costs = _begun(flat, theta, nodes.copy(), anchor, zT, starts, seed)
+    refusal: ValueError | None = None
+    for rank, first in enumerate(begun):
+        try:
+            found = _finished(flat, theta, nodes.copy(), first, tolerance, most, saves, say)
+        except ValueError as problem:
+            refusal = refusal or problem
+            continue
+        worse = sorted(c for c in costs[rank + 1 :] if c > costs[rank])
+        if worse:
+            words = ", ".join(f"{c:.6g}" for c in worse)
+            found = found._replace(notes=(*found.notes, f"other extremals found cost {words}"))
+        return found
+    assert refusal is not None
+    raise refusal
+
+
+def _begun(
+    flat: Flat,
+    theta: Theta,
+    nodes: np.ndarray,
+    anchor: Anchor,
+    zT: Any,
+    starts: int,
+    seed: int,
+) -> tuple[list[Solved], list[float]]:
+    """Solutions on a first mesh, cheapest first, and their costs there.
+
+    One comes from the anchor and by continuation; for a single problem others from lines to the
+    end and random costates.  Raises ValueError where there is none.
+    """
+    y = np.broadcast_to(np.concatenate([anchor.z, anchor.q]), (*nodes.shape, 2 * flat.n)).copy()
+    found: list[Solved] = []
+    refusal: ValueError | None = None
+    try:
+        found.append(start(flat, theta, nodes, y, anchor, ROUGH))
+    except ValueError as problem:
+        refusal = problem
+    if len(nodes) == 1 and (not found or flat.n <= FEW):
+        guesses = [g[None] for g in lines(flat, theta.z0[0], zT, nodes[0], min(starts, 4), seed)]
+        found += others(flat, theta, nodes, guesses, ROUGH)
+    if not found:
+        assert refusal is not None
+        raise refusal
+    if len(found) == 1:
+        return found, [0.0]
+    report_ = _report(flat, nodes.shape[1] - 1)
+    costs = [float(np.asarray(report_(theta, nodes, f.y)[0])[0]) for f in found]
+    order, kept = np.argsort(costs), list[int]()
+    for k in order:
+        if all(abs(costs[k] - costs[j]) > 1e-4 * (1 + abs(costs[j])) for j in kept):
+            kept.append(int(k))
+    return [found[k] for k in kept], [costs[k] for k in kept]
+
+
+def lines(
+    flat: Flat, z0: Any, zT: Any, nodes: np.ndarray, count: int, seed: int
+) -> Iterator[np.ndarray]:
+    """First guesses (N + 1, 2n): a straight line to the end, then bent ones, with costates."""
+    share = (nodes / nodes[-1])[:, None]
+    line = z0 + share * ((z0 if zT is None else zT) - z0)
+    rng = np.random.default_rng(seed)
+    for k in range(1 + count):
+        q = (k > 0) * rng.standard_normal(flat.n)
+        bend = (k > 0) * np.sin(np.pi * share) * rng.standard_normal(flat.n)
+        if flat.free:
+            bend = bend * ~np.array(flat.free)
+        yield np.concatenate([line + bend, 0 * line + q], 1)
+
+
+def _finished(
+    flat: Flat,
+    theta: Theta,
+    nodes: np.ndarray,
+    first: Solved,
+    tolerance: float,
+    most: int,
+    saves: Any,
+    say: Callable[[float], None],
+) -> Extremal:
+    """The solution on a mesh fine enough, checked."""
+    T, end = float(nodes[0, -1]), theta.zT if flat.spec.fixed_end else None
+    nodes, found, off = _refined(flat, theta, nodes, first, T, tolerance, most, say)
     N = nodes.shape[1] - 1
     if flat.spec.curved:
         _check_legendre(flat, N, theta, nodes, found.y)
     cost, (drift, slope, ends), moved = _report(flat, N)(theta, nodes, found.y)
     notes = checks.check(flat, problem(flat), theta, nodes, found.y, np.asarray(moved), tolerance)
-    notes += _compared(flat, theta, nodes, found.y, np.asarray(cost), zT)
+    notes += _compared(flat, theta, nodes, found.y, np.asarray(cost), end)
     shown, y = nodes, found.y
     if saves is not None:
-        shown = np.broadcast_to(save_times(saves, T), (len(z0), len(save_times(saves, T))))
+        shown = np.broadcast_to(save_times(saves, T), (len(nodes), len(save_times(saves, T))))
         y = _resample(flat, N, shown.shape[1])(theta, nodes, y, shown)
     say(1.0)
     return _extremal(
@@ -106,21 +202,17 @@ def solve(
 def _refined(
     flat: Flat,
     theta: Theta,
-    anchor: Anchor,
+    nodes: np.ndarray,
+    found: Solved,
     T: float,
     tolerance: float,
     most: int,
     say: Callable[[float], None],
 ) -> tuple[np.ndarray, Solved, np.ndarray]:
     """Meshes (batch, N + 1) fine enough, the solutions on them, and their errors (batch,)."""
-    N = mesh.rung(min(most, 48 if tolerance > 1e-6 else 64 if tolerance > 1e-10 else 128))
-    base, count = mesh.clustered(T, N, anchor.slow, anchor.fast), len(theta.z0)
-    nodes = np.broadcast_to(base, (count, N + 1)).copy()
-    y = np.broadcast_to(np.concatenate([anchor.z, anchor.q]), (count, N + 1, 2 * flat.n)).copy()
     # Newton's error after a step is of the order of that step squared.
-    rough, inner = 1e-3, max(1e-2 * tolerance**0.5, 1e-8)
-    found = start(flat, theta, nodes, y, anchor, rough)
-    worst, off = np.inf, np.full(count, np.inf)
+    inner = max(1e-2 * tolerance**0.5, 1e-8)
+    worst, off = np.inf, np.full(len(nodes), np.inf)
     for round_ in range(14):
         N = nodes.shape[1] - 1
         worst = float(np.max(found.defect))
@@ -205,7 +297,7 @@ def _curvature(flat: Flat, N: int) -> Any:
 
         return jax.vmap(at)(y)
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0)), flat.n <= SMALL)
 
 
 def _check_legendre(flat: Flat, N: int, theta: Theta, nodes: np.ndarray, y: Any) -> None:
@@ -232,7 +324,7 @@ def _unpacked(flat: Flat) -> Any:
             jax.vmap(flat.control)(v),
         )
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0)), flat.n <= SMALL)
 
 
 def _extremal(
@@ -240,7 +332,9 @@ def _extremal(
 ) -> Extremal:
     x, p, u = jax.tree.map(np.asarray, _unpacked(flat)(theta, y))
     residuals = Residuals(*(np.asarray(r) for r in residuals))
-    return Extremal(np.array(times), x, p, u, np.asarray(cost), residuals)
+    return Extremal(
+        np.array(times) * free_time.lengths(flat, y), x, p, u, np.asarray(cost), residuals
+    )
 
 
 def first(found: Extremal) -> Extremal:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.control.coordinates import Flat
+from derive.runtime.common.compiling import brief
+from derive.runtime.control.coordinates import SMALL, Flat
 
 
 @lru_cache(maxsize=32)
@@ -29,7 +30,7 @@ def _values(flat: Flat) -> Any:
         }
         return values, jax.jacfwd(flat.stationarity, 2)(z, q, v, params)
 
-    return jax.jit(jax.vmap(find, (0, None, None, None)))
+    return brief(jax.vmap(find, (0, None, None, None)), flat.n <= SMALL)
 
 
 def check_functions(
@@ -79,8 +80,9 @@ def not_convex(least: float, where: str, bounded: bool = False) -> ValueError:
     if bounded:
         return ValueError(
             f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}; "
-            "within bounds alone the control jumps between them (or is singular), which no "
-            "collocation finds; give every control a positive cost, such as beta / 2 |u|^2"
+            "within bounds alone the control jumps between them or is singular, and there is no "
+            "Hamiltonian matrix; solve(...) finds its switching times, and for a turnpike give "
+            "every control a positive cost, such as beta / 2 |u|^2"
         )
     return ValueError(
         f"H_uu is not positive definite {where}: its smallest eigenvalue is {least:.4g}, so no "

@@ -63,6 +63,8 @@ def extremal(
 
 
 def _require_smooth(spec: ControlModel) -> None:
+    if spec.free_time:
+        raise ValueError("the final time is free, and a fixed mesh has none of its own: use solve")
     if spec.sparse or spec.bounds:
         what = "norms in the cost" if spec.sparse else "bounds"
         raise ValueError(

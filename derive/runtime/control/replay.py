@@ -11,20 +11,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from derive.runtime.common.tableaus import DORMAND_PRINCE
 
 
 def advance(rate: Callable[..., Any], y: Any, start: Any, length: Any, steps: int) -> Any:
     """y(start + length) of y' = rate(t, y), by `steps` equal steps of order five."""
-    h = length / steps
-    table = DORMAND_PRINCE
+    h, table = length / steps, DORMAND_PRINCE
+    stages = len(table.b)
+    matrix = np.zeros((stages, stages))
+    for k, row in enumerate(table.a):
+        matrix[k, : len(row)] = row
 
     def step(y: Any, k: Any) -> tuple[Any, None]:
-        t, slopes = start + k * h, list[Any]()
-        for row in table.a:
-            there = y + h * sum((a * s for a, s in zip(row, slopes, strict=True)), 0.0 * y)
-            slopes.append(rate(t + h * sum(row), there))
-        return y + h * sum(b * s for b, s in zip(table.b, slopes, strict=True)), None
+        t = start + k * h
+
+        def stage(slopes: Any, s: Any) -> tuple[Any, None]:
+            row = jnp.asarray(matrix, y.dtype)[s]
+            slope = rate(t + h * jnp.sum(row), y + h * row @ slopes)
+            return slopes.at[s].set(slope), None
+
+        # stages one by one: their rate stands once in the program, which compiles sooner
+        zero = jnp.zeros((stages, *y.shape), y.dtype)
+        slopes = jax.lax.scan(stage, zero, jnp.arange(stages))[0]
+        return y + h * jnp.asarray(table.b, y.dtype) @ slopes, None
 
     return jax.lax.scan(step, y, jnp.arange(steps))[0]

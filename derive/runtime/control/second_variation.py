@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from derive.runtime.common import small_matrices
+from derive.runtime.common.compiling import brief
 from derive.runtime.control import between_nodes
 from derive.runtime.control import boundary_value as bvp
+from derive.runtime.control.coordinates import SMALL
 from derive.runtime.control.extremal_system import OVER_PROBLEMS
 
 PIECES, FIRM, STRONG = 256, 1e-8, 1e9
@@ -60,13 +62,15 @@ def tested(flat: Any, problem: bvp.Problem, N: int) -> Any:
         if problem.fixed:
             weak = jnp.maximum(jnp.max(levels), 1e-12)
             last = STRONG * (1 + 1 / weak + jnp.max(jnp.abs(Q))) * jnp.eye(n)
+            if flat.free:
+                last = last * ~np.array(flat.free)
         else:
             last = jax.jacfwd(flat.terminal_rate)(y[-1, :n], theta.params)
             last = (last + last.T) / 2
         E, negative = _pivots(jax.vmap(_form)(A, S, Q, h), pulses, left, h, last)
         return Second(negative, _least(E, flat.free), grazed)
 
-    return jax.jit(jax.vmap(run, (OVER_PROBLEMS, 0, 0)))
+    return brief(jax.vmap(run, (OVER_PROBLEMS, 0, 0)), flat.n <= SMALL)
 
 
 def _form(A: Any, S: Any, Q: Any, h: Any) -> tuple[Any, Any]:

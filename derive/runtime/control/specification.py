@@ -22,6 +22,9 @@ class ControlModel:
     functions of them; the
     controls with a bound on their norm share it.  `sparse`: "l1", "l2norm" or "elastic_net" for a
     cost with a kink at u = 0; `radius(params)` may give the bound on |u| instead of `bounds`.
+    `switching`: groups of controls without curvature, whose law jumps, as (names, kind of bound,
+    price of a unit of their norm, low, high).
+    `free_time`: the horizon is chosen too.
     `ranges`: by parameter, (low, high, low is open, high is open, words); `kinds`: by data,
     "symmetric" or "positive": what `solve` and `turnpike` hold the numbers to.
     """
@@ -58,5 +61,7 @@ class ControlModel:
     curved: bool = False  # H_uu depends on state, costate or control: its sign is to be watched
     constant: tuple[str, ...] = ()  # states that stand for controls constant in time
     radius: Callable[..., Any] | None = None
+    switching: tuple[tuple[Any, ...], ...] = ()
+    free_time: bool = False
     ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)

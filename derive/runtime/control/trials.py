@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derive.runtime.control.coordinates import Flat
+from derive.runtime.common.compiling import brief
+from derive.runtime.control.coordinates import SMALL, Flat
 from derive.runtime.control.replay import advance
 
 MARGIN = 1e-6  # relative: below it, a lower cost may be the error of either side
@@ -38,7 +39,7 @@ def _constant(flat: Flat) -> Any:
         return fine + jnp.abs(fine - rough), last
 
     each = jax.vmap(cost, (None, 0, None, None))
-    return jax.jit(jax.vmap(each, (0, None, None, None)))
+    return brief(jax.vmap(each, (0, None, None, None)), flat.n <= SMALL)
 
 
 def constant_controls(
@@ -81,7 +82,7 @@ def _moves(flat: Flat, count: int = 256) -> Any:
         y = advance(rate(v, params), first, 0.0, s, count)
         return total(y, s, T, price, params), s
 
-    return jax.jit(jax.vmap(one, (None, 0, None, None, None)))
+    return brief(jax.vmap(one, (None, 0, None, None, None)), flat.n <= SMALL)
 
 
 def full_moves(

@@ -47,7 +47,7 @@ def solver(result: OptimalControl, module: ModuleType) -> Rung:
         loose = bool(result.law.sparse) or bool(result.bounds)
         figures = _figures(result, at, found)
         most = {k: 5e-3 if loose else 1e-3 for k in figures}
-        if not loose:
+        if not loose and not result.free_time:
             pure, limit = _pure(result, module, at, found, T)
             figures, most = figures | pure, most | dict.fromkeys(pure, limit)
         bad = [k for k, v in figures.items() if not v <= most[k]]
@@ -69,6 +69,8 @@ def _solved(result: OptimalControl, module: ModuleType, at: Point, T: float, gue
     """`guessed`: from the instance itself, where a static search may leave the text's domain."""
     params, x0, ends = _given(result, module, at, T)
     options: dict[str, Any] = {} if result.law.sparse in ("l1", "l2norm") else {"saves": _times(T)}
+    if result.free_time:
+        options["saves"] = len(_times(T))
     if guessed:
         options["near"] = _near(result.model, module, at)
     return module.solve(x0, params, T=T, starts=4, **ends, **options)
