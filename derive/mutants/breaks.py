@@ -46,6 +46,20 @@ def scaled(factor: sp.Expr) -> Callable[[Function], Function]:
     return lambda f: lambda *a: tuple(e.scaled(factor) for e in f(*a))
 
 
+def bent_twice(f: Function) -> Function:
+    return lambda array, argument, slope, kink, law: f(array, argument, slope, 2 * kink, law)
+
+
+def twice_the_state(f: Function) -> Function:
+    """What is X less its mean counts as 2 X."""
+
+    def broken(array: Any, factor: Any) -> Any:
+        found = f(array, factor)
+        return found and replace(found, factor=2 * found.factor)
+
+    return broken
+
+
 def covariance_lost(f: Function) -> Function:
     return lambda at, mean, cov, i, j: f(at, mean, cov.scaled(sp.Integer(0)), i, j)
 

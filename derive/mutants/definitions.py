@@ -36,4 +36,19 @@ def ending_tracking(x, u, goal):
         terminal=kappa * away + sin(x).sum() / 2,
     )
 ''',
+    "centred_scores": '''"""Tokens less their mean, in scores and in a function of products."""
+
+from derive.notation import covariance_sde, dims, eye, gaussian, params, sqrt, tanh
+
+m, n, n_k = dims("m: tokens", "n: width", "n_k: key width")
+gamma = params("gamma: in (0, 1)")
+
+
+@covariance_sde(state="X[m, n]", width=n)
+def centred_scores(X):
+    U = X - X.mean(-1, keepdims=True)
+    scores = (U @ gaussian(n, n_k)) @ (U @ gaussian(n, n_k)).T / (n * sqrt(n * n_k))
+    A = eye(m) + scores + tanh(U @ U.T / n) / n
+    return sqrt(1 - gamma**2) * X + gamma * A @ X @ gaussian(n, n) / sqrt(n)
+''',
 }

@@ -9,6 +9,7 @@ import sympy as sp
 
 from derive.mutants.breaks import (
     Function,
+    bent_twice,
     coefficient,
     costate_of,
     covariance_lost,
@@ -25,12 +26,14 @@ from derive.mutants.breaks import (
     scaled,
     shrunk_factor,
     times,
+    twice_the_state,
     unframed,
     wide_noise,
     without_determinant,
     without_noise,
     wrong_weight,
 )
+from derive.notation.common.arrays import lift
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,23 @@ MUTANTS = (
            one_less, "shaped_attention"),
     Mutant("Price", "off by one order", "calculus.gaussian.kinks:price",
            lambda f: lambda order: f(order + 1 if order == 1 else 1), "shaped_relu_mlp"),
+    Mutant("kinks", "|x| counts twice", "calculus.limit.bends:bent", bent_twice,
+           "shaped_relu_mlp"),
+    Mutant("kinks", "the weight of a pre-activation is not found",
+           "calculus.limit.bends:pre_activation", lambda f: lambda *a: None, "shaped_relu_mlp"),
+    Mutant("masks", "what is masked counts", "calculus.limit.masks:weighted",
+           lambda f: lambda patterns, others, array: f([lift(1)], others, array),
+           "causal_shaped_attention"),
+    Mutant("means over units", "the sum stays as it is", "calculus.limit.units:unit_means",
+           lambda f: lambda expression, *a: expression, "centred_scores"),
+    Mutant("means over units", "X less its mean counts twice",
+           "calculus.limit.response:_without_mean", twice_the_state, "centred_scores"),
+    Mutant("means over units", "products without the mean count as such with it",
+           "methods.covariance_sde.unit_means:_own", lambda f: lambda factors: True,
+           "centred_scores"),
+    Mutant("means over units", "functions that read it as zero count as free of it",
+           "calculus.limit.units:rests_on_means", lambda f: lambda factors: False,
+           "centred_scores"),
     Mutant("Ito", "the second-order term of the projection is lost",
            "methods.covariance_sde.project:projected_drift",
            without_noise, "post_norm_shaped_attention"),

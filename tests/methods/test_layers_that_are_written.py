@@ -98,6 +98,10 @@ SCORES = {
         [f"Q, K = {BIASED}, {PLAIN}", SHAPED.format("scores(Q, K)")],
         lambda V: product(V + 1, V),
     ),
+    "a bias of every pair of tokens": (
+        [SHAPED.format("logits(X) + gaussian(m, m) / sqrt(n)")],
+        lambda V: product(V, V) + product(np.eye(len(V)), np.eye(len(V))) * TAU**2,
+    ),
     "LayerNorm, the mean over units taken out": (
         ["U = rms(X - X.mean(-1, keepdims=True))", SHAPED.format("logits(U)")],
         lambda V: product(cosines(V), cosines(V)),

@@ -266,6 +266,8 @@ class _Frames:
         side = int(flipped)
         if self.sides.setdefault(weight, side) != side:
             raise _NoFrame(f"{name} is used from both sides")
+        if weight.ndim == 1:
+            raise _NoFrame(f"{name} is a vector with which tokens are weighed")
         out: Blocks = {}
         for key, value in sorted(left.items()):
             for (column,), block in self._row(weight, key[-1], side).items():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+
+import sympy as sp
 
 from derive.calculus.index.expressions import Expression
 from derive.calculus.index.factors import Tensor
 from derive.calculus.limit.order import Law
+from derive.calculus.limit.response import peeled
 from derive.calculus.limit.series import Expansion
 from derive.calculus.limit.units import rests_on_means
 from derive.errors import Refusal
-from derive.notation.common.arrays import Array, walk
+from derive.notation.common.arrays import Array, scale, walk
 from derive.notation.layers.model import Trace
 
 Increment = Callable[[Expression, Law, Fraction], Expression]
@@ -26,6 +30,17 @@ def takes_means(traced: Trace) -> bool:
         and a.data[0] == 1
         for a in sums
     )
+
+
+def without_means(traced: Trace) -> Trace:
+    """The layer with zero for the mean of the state over its units, as its limit reads it."""
+    done: dict[Array, Array] = {}
+    for array in walk(traced.output):
+        args = tuple(done[a] for a in array.args)
+        new = replace(array, args=args) if args != array.args else array
+        summed = array.op == "sum" and array.data[0] == 1 and peeled(array.args[0])[1]
+        done[array] = scale(sp.Integer(0), new) if summed is traced.state else new
+    return replace(traced, output=done[traced.output])
 
 
 def require_quiet_means(

@@ -54,7 +54,16 @@ class _Values(Visitor):
         return np.multiply(*self.args(array))
 
     def op_matmul(self, array: Array) -> Any:
-        return np.matmul(*self.args(array))
+        """Vectors count as a row or a column behind the batch axes, which is then left out."""
+        sides = zip(array.args, (-2, -1), strict=True)
+        left, right = (
+            np.expand_dims(self.done[a], axis) if a.ndim == 1 else self.done[a] for a, axis in sides
+        )
+        ranks = [max(a.ndim, 2) for a in array.args]
+        both = zip((left, right), ranks, strict=True)
+        out = np.matmul(*(_aligned(x, rank, max(ranks)) for x, rank in both))
+        gone = tuple(axis for a, axis in zip(array.args, (-2, -1), strict=True) if a.ndim == 1)
+        return np.squeeze(out, axis=gone) if gone else out
 
     def op_transpose(self, array: Array) -> Any:
         return self.done[array.args[0]].swapaxes(-1, -2)

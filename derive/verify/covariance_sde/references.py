@@ -17,6 +17,7 @@ from derive.errors import Refusal
 from derive.methods.covariance_sde.block import Block
 from derive.methods.covariance_sde.finite_width import of_block
 from derive.methods.covariance_sde.result import CovarianceSDE
+from derive.methods.covariance_sde.unit_means import without_means
 from derive.notation.common.arrays import walk
 from derive.notation.common.graph import value
 from derive.notation.common.scalars import GaussianMean, size
@@ -86,7 +87,8 @@ def reference_of(
     `free_size`: of the dimensions that the limit does not depend on.
     """
     at = instance(result, 2, seed, heads=1.0)
-    whole = len(result.blocks) == 1 and block.trace.output is result.trace.output
+    traced = without_means(block.trace)
+    whole = len(result.blocks) == 1 and traced.output is result.trace.output
     free: dict[str, Any] = {d.name: int(at.params.get(d.name, 1)) for d in result.model.dims}
     free |= {d.name: (lambda n: n) for d in result.model.dims if d.scaling == "proportional"}
     free |= {d.name: free_size for d in result.law.scaling.free}
@@ -98,11 +100,11 @@ def reference_of(
     analytic = not (normalised or any(kinked(a) for a in nodes))
 
     if block.moments:
-        run = {"free": free, "part": None if whole else block.trace}
+        run = {"free": free, "part": None if whole else traced}
         return _given_attention(block, label, at, params, run)
 
     def cubature() -> Reference:
-        part = None if whole else block.trace
+        part = None if whole else traced
         degrees = weight_degrees(result.model, params, at.V, free=free, part=part)
         targets = second_route(
             result.model,
@@ -118,13 +120,13 @@ def reference_of(
 
     reason: RouteError | None = None
     # for hidden units a rule for one of them is far smaller than one for all weights
-    if analytic and not has_units(block.trace, params, at.V, free):
+    if analytic and not has_units(traced, params, at.V, free):
         try:
             return cubature()
         except RouteError as found:
             reason = found
     try:
-        limits = unit_route(block.trace, params, at.V, free, text=whole)
+        limits = unit_route(traced, params, at.V, free, text=whole)
     except NotCovered as found:
         try:
             if analytic and not reason:

@@ -61,9 +61,9 @@ def second_route(
     **Arguments:** `drift_degree`, `diffusion_degree`: largest total degree in the weights that is
     kept in E[V' - V] and in the products of Cov[V'] (None: the diffusion is left out).
     `widths`: literal widths (depths, where those are the small parameter), at least the number of
-    tokens; one more than the degree in 1/n + 1 (default: four, and five off the usual clock).
-    `free`: sizes of the other dimensions, numbers
-    (default 1) or functions of the width.  `points`: nodes of Cauchy's integral.  `part`: the
+    tokens; one more than the degree in 1/n + 1 (default: four, or five if four do not do; five off
+    the usual clock).  `free`: sizes of the other dimensions, numbers (default 1) or functions of
+    the width.  `points`: nodes of Cauchy's integral.  `part`: the
     graph of one block of the layer, run instead of the text (the two are compared at L1).
     `held`: weights by their number that are not averaged over, with their values.
 
@@ -72,24 +72,41 @@ def second_route(
     """
     V0 = np.asarray(V0, dtype=float)
     usual = model.pace == 1
-    widths = ((2, 3, 4, 5) if usual else (2, 3, 5, 8, 12)) if widths is None else widths
-    roots = (1,) if usual else (1, 2, 3, 4)
+    given = widths is not None
+    widths = tuple(widths or ((2, 3, 4, 5) if usual else (2, 3, 5, 8, 12)))
     if min(widths) < len(V0) or len(set(widths)) < 2:
         raise RouteError(f"widths {tuple(widths)}: take two or more, none below {len(V0)} tokens")
-    pairs = []
-    for width in widths:
+
+    def moments(width: int) -> tuple[np.ndarray, np.ndarray | None]:
         layer = Layer(model, params, V0, width, free or {}, points, part, held)
         mean = layer.mean_increment(drift_degree)
         spread = None if diffusion_degree is None else layer.covariance(diffusion_degree)
         unit = width if usual else float(width) ** float(model.pace)
-        pairs.append((unit * mean, spread if spread is None else unit * spread))
-    size = float(np.abs(V0).max())
+        return unit * mean, spread if spread is None else unit * spread
+
+    pairs = [moments(width) for width in widths]
+    size, roots = float(np.abs(V0).max()), (1,) if usual else (1, 2, 3, 4)
+    try:
+        return _limits(widths, pairs, size, roots)
+    except RouteError:
+        if given or not usual:
+            raise
+    # moments of many weights are polynomials of degree three
+    widths = (*widths, widths[-1] + 1)
+    return _limits(widths, [*pairs, moments(widths[-1])], size, roots)
+
+
+def _limits(
+    widths: Sequence[int],
+    pairs: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    size: float,
+    roots: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray | None]:
     drift = _at_infinity(widths, [p[0] for p in pairs], size, "n E[V' - V]", roots)
-    if diffusion_degree is None:
-        return drift, None
     spreads = [p[1] for p in pairs if p[1] is not None]
-    diffusion = _at_infinity(widths, spreads, size**2, "n Cov[V']", roots)
-    return drift, diffusion
+    if not spreads:
+        return drift, None
+    return drift, _at_infinity(widths, spreads, size**2, "n Cov[V']", roots)
 
 
 def state_of(V0: np.ndarray, columns: int) -> np.ndarray:

@@ -100,8 +100,10 @@ def unit_route(
             "the moments of V' - V in a unit of time grow with n (a coefficient of a positive "
             f"power is {limits.error:.1g}): there is no limit on this clock"
         )
-    # of single entries of logits the text knows nothing; it is compared at a whole width
-    if text and not layer.keys and _off(at, layer.moments(eps, reading="text")) > 1e-9 * size:
+    # of single entries of logits the text knows nothing, and a mean over units divides by the size
+    # of its array, which is free here; it is compared at a whole width
+    alike = text and not layer.keys and not layer.averages
+    if alike and _off(at, layer.moments(eps, reading="text")) > 1e-9 * size:
         raise RouteError(f"graph and text differ at the width {eps**-2:.0f}")
     return replace(limits, error=errors[best], exact=not layer.keys)
 

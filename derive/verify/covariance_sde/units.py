@@ -62,6 +62,10 @@ class Units:
         self.arrays = [a for _, a in traced.weights]
         self.axes = Axes(traced)
         self.own = self.axes.of(traced.state, 1)
+        self.averages = any(
+            a.op == "sum" and self.axes.of(a.args[0], a.data[0]) == self.own
+            for a in walk(traced.output)
+        )
         self.graph = Continued(traced, params, self.sizes)
         self.reading = "graph"
         self.rng = generator(11)

@@ -23,7 +23,8 @@ from derive.notation.layers.model import Model, Trace
 from derive.verify.covariance_sde.second_route import Layer, NotCovered, RouteError, Size
 
 WIDTHS = (16, 128)
-SAMPLES = 48  # a root mean square to 20 % is a power of the width to 0.1
+SAMPLES = 48  # a root mean square to 20 % is a power of the width to ERROR
+ERROR = 0.1  # of a power
 MARGIN = 0.25  # what is kept for nothing costs time alone
 TOP = 16  # the largest degree that is looked at
 _ROUNDING = 1e-13  # of a part, before it is divided by a power of the radius
@@ -50,6 +51,8 @@ def weight_degrees(
         raise NotCovered(f"cubature needs powers of the weights: {problem}") from problem
     least = float(model.pace) + MARGIN
     whole, moving = powers(narrow, wide), powers(calm, calmer)
+    if model.pace == 1:  # powers are halves; a large part that falls faster hides which
+        whole, moving = (np.floor(2 * (x + ERROR)) / 2 for x in (whole, moving))
     degrees = range(1, TOP + 1)
     drift = [p for p in degrees if whole[p] <= least]
     # of two parts, either may be as large as the largest

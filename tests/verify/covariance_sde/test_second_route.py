@@ -163,3 +163,14 @@ def test_a_batch_reads_as_its_members(operation: Callable[..., np.ndarray]) -> N
     together = operation(Batch.of(x), Batch.of(y))
     alone = np.array([operation(p, q) for p, q in zip(x, y, strict=True)])
     np.testing.assert_allclose(np.asarray(together), alone, rtol=1e-14)
+
+
+def test_a_fifth_width_is_run_where_four_do_not_do() -> None:
+    @covariance_sde(state="X[m, n]", width=n)
+    def cubic(X):  # type: ignore[no-untyped-def]
+        return sqrt(1 - gamma**2 / n + 1 / n**4) * X + gamma * X @ gaussian(n, n) / n
+
+    drift, _ = second_route(cubic, VALUES, V0, drift_degree=2, diffusion_degree=None)
+    assert np.abs(drift).max() < 1e-10
+    with pytest.raises(RouteError, match="degree 2"):
+        second_route(cubic, VALUES, V0, drift_degree=2, diffusion_degree=None, widths=(2, 3, 4, 5))
