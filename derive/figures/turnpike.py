@@ -37,6 +37,8 @@ def solver_options(
     module: Any, found: Any, T: float, saves: int, tolerance: float
 ) -> dict[str, Any]:
     """What `solve` is handed beside the problem; `found`: the turnpike."""
+    if module._SPEC.free_time:
+        return {"near": found, "saves": saves, "tolerance": tolerance}
     if found.verdict == "finite_time" or module._SPEC.sparse in ("l1", "l2norm"):
         return {"near": found}  # the solution comes at its own times
     return {"near": found, "saves": np.linspace(0, T, saves), "tolerance": tolerance}
@@ -108,8 +110,8 @@ def drawn(name: str, what: str, arrays: dict[str, Any]) -> Any:
             steps = "steps-post" if part == "u" and np.isfinite(arrays["stop"]) else "default"
             line = {"color": colour, "linewidth": 1.3, "label": label, "drawstyle": steps}
             axis.plot(times, values[:, k], dash, **line)
-            if str(arrays["verdict"]) != "none":
-                static = arrays[f"{part}_static"][k]
+            static = arrays[f"{part}_static"][k]
+            if str(arrays["verdict"]) != "none" and np.isfinite(static):
                 axis.axhline(static, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set_title(words[part], loc="left")
         axis.set_xlabel("time")
@@ -126,7 +128,8 @@ def drawn(name: str, what: str, arrays: dict[str, Any]) -> Any:
         _size(axes[0][3], arrays)
         said = ""
     verdict = str(arrays["verdict"])
-    static = "" if verdict == "none" else "dotted: static optimum, "
+    dotted = verdict != "none" and np.all(np.isfinite(arrays["x_static"]))
+    static = "dotted: static optimum, " if dotted else ""
     style.title(
         figure,
         f"{name.replace('_', ' ')}: {what}; {static}verdict {verdict.replace('_', ' ')}{said}",

@@ -406,6 +406,12 @@ def centred_bias(x, y):
     return integral(V @ y, relu((Q @ x) @ (K @ y))) + c
 
 
+@gaussian_closure(state="x[d]", law="centred")
+def centred_network(x, y):
+    """Softmax and a network without bias."""
+    return average(V @ y, exp((Q @ x) @ (K @ y))) + W @ tanh(U @ x)
+
+
 @gaussian_closure(state="x[d]", law="mixture")
 def mixed(x, y):
     """Softmax under a mixture."""

@@ -116,6 +116,9 @@ def add_errors(parts: Parts, result: GaussianClosure) -> None:
         both = "lambda *law: (mean_rate(*law), jacobian(*law))"
     else:
         return
+    if result.model.centred:  # the mean rests: what is computed of its rate is rounding
+        add("rate_error", LAW, "jacobian", "lambda *law: (jacobian(*law),)", "(2,)")
+        return
     add("rate_error", LAW, "mean_rate and jacobian", both, outer)
 
 

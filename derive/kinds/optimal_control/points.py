@@ -52,8 +52,12 @@ class Points:
         if twice:
             raise RequestError(f"{twice[0]} stands in --param and in --grid; leave one out")
         self._require(spec, points)
-        self.t1 = options.t1 or (SPARSE if spec.sparse in ("l1", "l2norm") else T)
+        short = spec.sparse in ("l1", "l2norm") or spec.switching
+        self.t1 = options.t1 or (SPARSE if short else T)
         self.times: Any = self.t1 * np.arange(1, options.saves + 1) / options.saves
+        if spec.free_time:  # which every point has its own of; t1 is the first guess
+            self.clock, self.times = "share of the horizon", self.times / self.t1
+            self.quantities = {**self.quantities, "horizon": "horizon chosen"}
         self.end = simulation.reached_end(model, problem, self.t1) if spec.fixed_end else {}
         self.caption = problem.drawn.replace("\n", "; ")
         numbers = {**self.params, **problem.start, **self.end}
@@ -94,19 +98,24 @@ class Points:
         """Columns (saves,) of one point."""
         o, params = self.options, self._params(point)
         last = {"x_end": self.module.State(**self.end)} if self.end else {}
+        free = self.module._SPEC.free_time
+        saves = len(self.times) + 1 if free else self.times
         try:
             found = self.module.turnpike(
                 params, starts=o.searches, seed=o.seed, x_guess=self.start, dtype=o.dtype
             )
             extremal = self.module.solve(
                 *(self.start, params),
-                **{"T": self.t1, "near": found, "saves": self.times, "dtype": o.dtype, **last},
+                **{"T": self.t1, "near": found, "saves": saves, "dtype": o.dtype, **last},
             )
         except ValueError as refusal:
             warnings.warn(f"a point has no extremal: {refusal}", stacklevel=2)
             count = len(self.times)
             blank = {n: np.full(count, np.nan) for n in (*self.quantities, "rate", "error")}
             return {**blank, "verdict": np.full(count, NONE)}
+        if free:  # from the start on
+            parts = {k: _after_start(getattr(extremal, k)) for k in ("x", "p", "u")}
+            extremal = extremal._replace(**parts)
         gaps = [_apart(getattr(extremal, part), getattr(found, part)) for part in ("x", "p")]
         resting = type(found.u)(*(np.zeros_like(a) for a in found.u))
         columns = {
@@ -118,8 +127,14 @@ class Points:
             "rate": found.rate,
             "error": getattr(extremal.residuals, "error", np.nan),
             "verdict": found.verdict,
+            "horizon": extremal.times[-1],
         }
+        columns = {n: columns[n] for n in (*self.quantities, "rate", "error", "verdict")}
         return {n: np.broadcast_to(v, (len(self.times),)) for n, v in columns.items()}
+
+
+def _after_start(along: Any) -> Any:
+    return type(along)(*(a[1:] for a in along))
 
 
 def _apart(along: Any, static: Any) -> np.ndarray:

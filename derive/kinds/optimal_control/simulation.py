@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--T",
         type=float,
         help=f"horizon (default: {LAYERS} / rate of the turnpike, from {SHORTEST:g} to "
-        f"{LONGEST:g}; {SPARSE:g} where the control stops, else 10)",
+        f"{LONGEST:g}; {SPARSE:g} where the control stops or jumps, else 10)",
     )
     parser.add_argument(
         "--saves", type=requests.count(3), default=201, help="number of save times (default 201)"
@@ -94,11 +94,12 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     require_writable(options.out)
     print("searching for static optima ...", file=sys.stderr)
     found = module.turnpike(params, starts=options.searches, seed=options.seed, x_guess=start)
-    T = options.T or _horizon(found)
+    T = options.T or _horizon(found, bool(module._SPEC.switching))
     more = turnpike.solver_options(module, found, T, options.saves, TOLERANCE)
     if module._SPEC.fixed_end:
         more["x_end"] = module.State(**reached_end(model, problem, T))
     problem, solution = _solved(module, problem, params, found, {"T": T, **more})
+    T = float(solution.times[-1])  # where the definition leaves it free, the horizon chosen
     series = turnpike.series(module, params, solution, found, T)
     what = f"T = {T:.4g}, cost {float(solution.cost):.5g}"
 
@@ -110,9 +111,9 @@ def run(entry: Entry, options: argparse.Namespace) -> int:
     return 0
 
 
-def _horizon(found: Any) -> float:
+def _horizon(found: Any, jumps: bool) -> float:
     """Long enough for the turnpike to show; short where the search for switches takes long."""
-    if found.verdict == "finite_time":
+    if jumps or found.verdict == "finite_time":
         return SPARSE
     return min(max(LAYERS / found.rate, SHORTEST), LONGEST) if found.rate > 0 else 10.0
 

@@ -24,7 +24,7 @@ from derive.calculus.arrays.algebra import Algebra
 from derive.calculus.arrays.derivative import along, write
 from derive.calculus.arrays.interned import ZERO
 from derive.errors import DefinitionError, Place, Refusal
-from derive.notation.common.arrays import Array, x_symbol
+from derive.notation.common.arrays import Array, walk, x_symbol
 from derive.notation.control.words import Bound
 
 
@@ -90,6 +90,7 @@ def control_law(
         return ControlLaw(
             None, False, None, ("no closed control law: H is not quadratic in the control",)
         )
+    _require_smooth(g, controls, stationarity, place)
     mixed = any(
         not g.is_zero(g.split(c)[1]) and g.split(c)[0] != 0
         for (k, u), c in curvature.items()
@@ -112,6 +113,25 @@ def control_law(
             "the maximum law with bounds or norms needs a quadratic cost entry by entry", place
         )
     return _with_norms(g, controls, force, weights, prices, bounds, place)  # type: ignore[arg-type]
+
+
+def _require_smooth(
+    g: Algebra, controls: Sequence[Array], stationarity: Sequence[Array], place: Place | None
+) -> None:
+    """Refuses a gradient with steps in the controls and a curvature that sees none of them."""
+    for node in (a for row in stationarity for a in walk(row)):
+        if node.op != "function" or not node.data[1].expr.has(sp.Heaviside, sp.sign):
+            continue
+        if inside := [u for u in controls if g.depends(node, [u])]:
+            named = ", ".join(str(u.data) for u in inside)
+            raise Refusal(
+                f"the control {named} stands inside of a function with a kink (relu or abs, say), "
+                "and where that kink is the minimum of H over the control is none of H_u = 0; "
+                "write a smooth function (gelu, softplus, sqrt(z**2 + eps) for |z|), or let the "
+                f"function be of states and data alone, as relu(A @ x) with {inside[0].data} "
+                "beside it; a cost of the norm is written l1_norm(u) or l2_norm(u)",
+                place,
+            )
 
 
 def _quadratic(

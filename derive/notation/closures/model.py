@@ -23,7 +23,7 @@ from derive.notation.closures.normal_form import normal_form
 from derive.notation.closures.words import COMPLEMENTS, Matrix, Position
 from derive.notation.common.arrays import Array, lift, node, show_shape, walk
 from derive.notation.common.declared import doc_of, globals_of, place_of, symbols_of
-from derive.notation.common.names import identifier
+from derive.notation.common.names import identifier, literal_size
 from derive.notation.common.scalars import Dim, Param
 from derive.notation.common.tracing import call
 
@@ -147,6 +147,8 @@ def _vector(text: str, declared: dict[str, Dim], place: Place, word: str) -> tup
     match = _VECTOR.match(text)
     if not match:
         raise DefinitionError(f'{word}={text!r} is not of the form "x[d]"', place)
+    if match[2].isdigit():
+        raise DefinitionError(literal_size(f"{word}={text!r}", match[2]), place)
     if match[2] not in declared:
         raise DefinitionError(
             f"{word}={text!r} uses the dimension {match[2]}, which is not declared; declare it: "

@@ -39,6 +39,14 @@ def identifier(name: str, what: str, place: Place | None = None) -> str:
     return name
 
 
+def literal_size(said: str, size: str) -> str:
+    """What to write where a number stands for a size."""
+    return (
+        f"{said} has the number {size} as a size; sizes are symbols here, and numbers come with "
+        f'the arrays that kernels are given: d = dims("d: size"), and d in place of {size}'
+    )
+
+
 def nearest(name: str, known: list[str]) -> str:
     """ " (did you mean ...?)" where a known name is close, else nothing."""
     close = difflib.get_close_matches(name, known, 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from derive.errors import DefinitionError, Place, Refusal
-from derive.notation.common.names import identifier, nearest
+from derive.notation.common.names import identifier, literal_size, nearest
 from derive.notation.common.scalars import Dim
 
 
@@ -42,6 +42,8 @@ def _slot(part: str, text: str, word: str, dims: Mapping[str, Dim], place: Place
     name = identifier(name, word, place)
     sizes = [w.strip() for w in (inside or "").split(",") if w.strip()]
     for size in sizes:
+        if size.isdigit():
+            raise DefinitionError(literal_size(f"{word}={text!r}", size), place)
         if size not in dims:
             raise DefinitionError(
                 f"{word}={text!r} uses the dimension {size}, which is not declared"
@@ -49,7 +51,12 @@ def _slot(part: str, text: str, word: str, dims: Mapping[str, Dim], place: Place
                 place,
             )
     if len(sizes) > 2:
-        raise DefinitionError(f"{name} has more than two dimensions", place)
+        one = ", ".join(sizes[1:])
+        raise DefinitionError(
+            f"{name} has more than two dimensions; a stack is written out, one array each: "
+            f'{word}="{name}_1[{one}], {name}_2[{one}]"',
+            place,
+        )
     slot = Slot(name, tuple(dims[s] for s in sizes), (kind or "").replace("on ", ""))
     _check_kind(slot, f"{word}={text!r}", word, inside, place)
     return slot

@@ -36,10 +36,15 @@ from derive.runtime.control.specification import ControlModel
 from derive.runtime.control.static_problem import StaticPoint, goals, static_points
 from derive.runtime.control.static_problem import starts as static_starts
 from derive.runtime.control.turnpike import linearise
-from derive.runtime.control.verdict import minimises, verdict_on
+from derive.runtime.control.verdict import minimises, unknown, verdict_on
 
 __all__ = ["ControlModel", "extremal", "solve", "turnpike"]
 
+JUMPS = (
+    "a control has no price beside its bounds: it jumps between them or is singular, and there is "
+    "no Hamiltonian matrix; solve(...) finds its switching times, and for a turnpike give every "
+    "control a positive cost, such as beta / 2 |u|^2"
+)
 PURE = "extremal, hamiltonian, costate_rate and control can"
 
 
@@ -56,12 +61,12 @@ def turnpike(
 
     **Arguments:** `x_guess`: a State near which to search first (also gives sizes that params
     do not).  Data with the shape of a state are tried as starts by themselves.
+    Where the final time is free, or a control has no price beside its bounds, there is none: the
+    verdict is "undetermined", with the reason.
     **Raises** ValueError for wrong input, an H_uu that is not positive definite, or functions
     that are not finite.
     """
     no_tracers("turnpike", PURE, params, x_guess)
-    if spec.free_time:
-        raise ValueError("the final time is free: nothing is to be said of long horizons")
     values, sizes = checked_params(spec, params)
     starts = positive_integer("starts", starts)
     guess = None
@@ -71,6 +76,10 @@ def turnpike(
             raise ValueError("x_guess takes one state, not a batch")
     with precision(dtype):
         flat = flatten(spec, sizes_of(sizes))
+        if spec.free_time:
+            return unknown(flat, "the final time is free: nothing is to be said of long horizons")
+        if spec.switching and not spec.sparse:
+            return unknown(flat, JUMPS)
         if spec.sparse and (spec.sparse != "elastic_net" or sparse_turnpike.rests(flat, values)):
             return sparse_turnpike.finite_time(flat, values, guess, starts, seed)
         points = _search(flat, values, guess, starts, seed)

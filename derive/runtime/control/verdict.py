@@ -74,9 +74,14 @@ def verdict_on(flat: Flat, params: Any, points: list[StaticPoint], starts: int) 
 
 
 def _nothing(flat: Flat, params: Any, starts: int) -> Turnpike:
-    empty, none = np.zeros(0), np.zeros((0, 0))
     reason = f"no static point found in {starts} starts; pass x_guess, or more starts"
     kink = kinked_goal(flat, params)
+    return unknown(flat, reason if kink is None else f"{reason}; {kink}")
+
+
+def unknown(flat: Flat, reason: str) -> Turnpike:
+    """No static optimum, and why."""
+    empty, none = np.zeros(0), np.zeros((0, 0))
     return Turnpike(
         flat.point(np.full(flat.n, np.nan)),
         flat.costate(np.full(flat.n, np.nan)),
@@ -85,7 +90,7 @@ def _nothing(flat: Flat, params: Any, starts: int) -> Turnpike:
         empty,
         np.nan,
         "undetermined",
-        (reason if kink is None else f"{reason}; {kink}",),
+        (reason,),
         empty,
         none,
         None,

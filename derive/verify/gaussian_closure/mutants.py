@@ -15,7 +15,7 @@ from derive.methods.gaussian_closure.instances import ClosureInstance
 from derive.methods.gaussian_closure.result import CLOSED, GaussianClosure, coupled, cov_rate
 from derive.notation.closures.numeric import noise_rate
 from derive.verify.common.rung import Rung
-from derive.verify.gaussian_closure.second_route import SCALE
+from derive.verify.gaussian_closure.second_route import SCALE, by_gauss
 
 
 def mutants(result: GaussianClosure) -> Rung:
@@ -63,12 +63,14 @@ def _by_text(result: GaussianClosure, one: ClosureInstance, kinked: bool) -> dic
     """Velocity and rates by quadrature of the text; where it is coupled, at one of the nodes."""
     model = result.model
     if not kinked:
-        mean, cov = clouds.text_rates(model, one, 20)
+        text = by_gauss(model, one)
+        mean, cov = text.mean, text.cov
     elif result.route == CLOSED:  # kinks in the queries alone
         mean, cov = clouds.text_rates(model, one, 160, 120, dense=True, smooth_keys=12)
     else:
         mean, cov = np.zeros(()), np.zeros(())
-    cov = cov + noise_rate(model, arrays=one.arrays, params=one.params)
+    if kinked:
+        cov = cov + noise_rate(model, arrays=one.arrays, params=one.params)
     if coupled(result):
         cloud = clouds.hermite_cloud(one.arrays["m"], one.arrays["S"], 24)
         at_nodes = clouds.text_velocity(model, one, cloud, cloud)

@@ -23,31 +23,38 @@ COUNTS, T1 = (128, 256), 0.5  # of tokens in a system; the time at which they ar
 
 def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Rung:
     """L5: many particle systems against the closure after a short time, bias removed in 1/N."""
-    one = instances.instance(result.model, 51, scale=SCALE, block=False)
-    if result.model.positional:
+    mixture = result.model.mixture
+    one = instances.instance(result.model, 51, scale=SCALE, block=mixture)
+    if result.model.positional and not mixture:
         return _positional_particles(result, module, one, replicas)
-    mean, cov = one.arrays["m"], one.arrays["S"]
-    p, d = params_of(module, one), len(mean)
-    z = generator(51).standard_normal((replicas, COUNTS[-1], d))
-    x = mean + z @ np.linalg.cholesky(cov).T
-    got = [_moments_of_systems(module, x, mean, p, count) for count in COUNTS]
-    residuals = _without_start(2 * got[1] - got[0], x, mean, cov)
-    solved = module.solve(mean, cov, p, t1=T1)
-    last, spread = np.asarray(solved.mean)[-1], np.asarray(solved.cov)[-1]
-    shift = last - mean
-    wanted = np.concatenate([last, (spread + np.outer(shift, shift)).ravel()])
+    d = one.arrays["m"].shape[-1]
+    # of every component: means (B, d), covariances (B, d, d); one Gaussian law is one of them
+    mean, cov = one.arrays["m"].reshape(-1, d), one.arrays["S"].reshape(-1, d, d)
+    parts = len(mean)
+    if mixture:
+        one = replace(one, arrays={**one.arrays, "theta": np.full(parts, 1 / parts)})
+    p, half = params_of(module, one), COUNTS[0] // parts
+    z = generator(51).standard_normal((replicas, parts, 2 * half, d))
+    x = mean[:, None] + z @ np.linalg.cholesky(cov).swapaxes(-1, -2)
+    got = [_moments_of_systems(module, x, mean, p, count) for count in (half, 2 * half)]
+    residuals = _without_start(2 * got[1] - got[0], x, mean, cov).reshape(replicas, -1)
+    solved = module.solve(one.arrays["m"], one.arrays["S"], p, t1=T1)
+    shift = np.asarray(solved.mean)[-1].reshape(-1, d) - mean
+    spread = np.asarray(solved.cov)[-1].reshape(-1, d, d) + shift[:, :, None] * shift[:, None, :]
+    wanted = np.concatenate([mean + shift, spread.reshape(parts, -1)], axis=1).ravel()
     deviation = residuals.mean(axis=0) - wanted
     error = residuals.std(axis=0, ddof=1) / np.sqrt(replicas)
     scores = np.abs(deviation) / np.maximum(error, 1e-12)
-    limit = _threshold(d + d * (d + 1) // 2)
+    limit = _threshold(parts * (d + d * (d + 1) // 2))
     slack = 0.0 if result.exact else 0.02 * float(np.max(np.abs(wanted)))
     # the error is estimated from few replicas, and a bias of order 1/N^2 is left
     allowed = limit * error * 1.3 + slack + 1e-9
     ok = bool(np.all(np.abs(deviation) <= allowed))
     return Rung(
         "L5 particles",
-        f"{replicas} systems of {COUNTS[0]} and {COUNTS[1]} tokens to t = {T1}, extrapolated in "
-        + "1/N, "
+        f"{replicas} systems of {parts * half} and {2 * parts * half} tokens to t = {T1}, "
+        + ("moments of each component " if mixture else "")
+        + "extrapolated in 1/N, "
         + ("against the closure" if result.exact else "near the projected closure (2 % allowed)"),
         ok,
         {
@@ -62,28 +69,33 @@ def particles(result: GaussianClosure, module: ModuleType, replicas: int) -> Run
 def _moments_of_systems(
     module: ModuleType, x: np.ndarray, start: np.ndarray, p: Any, count: int
 ) -> np.ndarray:
-    """Mean and second moments about `start` at T1, (replicas, d + d^2), in systems of `count`."""
-    replicas, tokens, d = x.shape
-    systems = x.reshape(replicas * (tokens // count), count, d)
+    """Of tokens (replicas, B, n, d) in systems of `count` a component, at T1: their means and
+    second moments about `start` (B, d), (replicas, B, d + d^2)."""
+    replicas, parts, tokens, d = x.shape
+    cut = x.reshape(replicas, parts, tokens // count, count, d).swapaxes(1, 2)
+    systems = cut.reshape(-1, parts * count, d)
     out = np.asarray(module.particles(systems, p, t1=T1, steps=10).x)[:, -1]
-    mean = out.mean(axis=1).reshape(replicas, -1, d).mean(axis=1)
+    out = out.reshape(replicas, -1, parts, count, d)
+    mean = out.mean(axis=(1, 3))
     # second moments about the initial mean are linear in the law: averaged without bias
-    second = np.einsum("rni,rnj->rij", out - start, out - start) / count
-    second = second.reshape(replicas, -1, d, d).mean(axis=1)
-    return np.concatenate([mean, second.reshape(replicas, -1)], axis=1)
+    away = out - start[:, None]
+    second = np.einsum("rsbni,rsbnj->rbij", away, away) / (count * out.shape[1])
+    return np.concatenate([mean, second.reshape(replicas, parts, -1)], axis=-1)
 
 
 def _without_start(
     found: np.ndarray, x: np.ndarray, mean: np.ndarray, cov: np.ndarray
 ) -> np.ndarray:
-    """Less what the tokens' own moments move, which is one to one: control variates."""
-    replicas, tokens, d = x.shape
-    second = np.einsum("rni,rnj->rij", x - mean, x - mean).reshape(replicas, -1) / tokens
-    start = np.concatenate([(x - mean).mean(axis=1), second], axis=1)
-    start = start - np.concatenate([np.zeros(d), cov.ravel()])
-    design = np.concatenate([start, np.ones((replicas, 1))], axis=1)
-    keep = np.linalg.lstsq(design, found, rcond=None)[0]
-    return found - start @ keep[:-1]
+    """Less what each component's own moments move, which is one to one: control variates."""
+    away = x - mean[:, None]
+    second = np.einsum("rbni,rbnj->rbij", away, away) / x.shape[2] - cov
+    start = np.concatenate([away.mean(axis=2), second.reshape(*second.shape[:2], -1)], axis=-1)
+    design = np.concatenate([start, np.ones((*start.shape[:2], 1))], axis=-1)
+    left = [
+        found[:, b] - start[:, b] @ np.linalg.lstsq(design[:, b], found[:, b], rcond=None)[0][:-1]
+        for b in range(len(mean))
+    ]
+    return np.stack(left, axis=1)
 
 
 def _threshold(tests: int) -> float:

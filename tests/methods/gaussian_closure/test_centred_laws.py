@@ -10,9 +10,11 @@ import sympy as sp
 from built_closures import built
 
 from derive.calculus.gaussian.homogeneous import homogeneous_mean
+from derive.emit.gaussian_closure.module import render
 from derive.errors import Refusal
 from derive.methods.gaussian_closure import instances
 from derive.methods.gaussian_closure.derivation import derive
+from derive.verify.gaussian_closure.mutants import mutants
 
 S = sp.Symbol("s", real=True)
 
@@ -50,3 +52,14 @@ def test_relu_scores_are_exact_under_a_centred_law() -> None:
 def test_a_mean_that_moves_is_refused() -> None:
     with pytest.raises(Refusal, match="does not keep a mean of zero: its rate is c"):
         derive(odd.centred_bias)
+
+
+def test_a_mean_that_rests_is_no_error_of_a_quadrature() -> None:
+    text = render(derive(odd.centred_network), "p", "p")
+    assert "lambda *law: (jacobian(*law),)" in text
+    assert "(mean_rate(*law), jacobian(*law))" not in text
+
+
+def test_mutants_of_a_network_are_held_to_a_rule_that_settles() -> None:
+    rung = mutants(derive(odd.centred_network))
+    assert rung.passed, rung.figures

@@ -6,6 +6,8 @@ component.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from derive.errors import DefinitionError
 from derive.generated import softmax_closure
 from derive.methods.gaussian_closure import instances
 from derive.notation import dims, gaussian_closure
+from derive.verify.gaussian_closure.particles import particles
 
 MEANS = np.array([[1.5, 0.3], [-1.5, 0.3]])
 COVS = np.stack([np.diag([0.1, 0.2]), np.diag([0.2, 0.1])])
@@ -99,6 +102,19 @@ def test_one_component_is_the_gaussian_closure() -> None:
         got = getattr(module, name)(*point, m, S, p)[0]
         right = getattr(softmax_closure, name)(*(v[0] for v in point), m[0], S[0], q)
         np.testing.assert_allclose(got, right, atol=1e-10)
+
+
+@pytest.mark.slow  # guard: the test of the moments of these tokens, above
+def test_particles_tell_a_wrong_mixture() -> None:
+    result, module = built("mixed")
+    right = particles(result, module, 24)
+    assert right.passed and "each component" in right.claim, right.figures
+
+    def hasty(mean, cov, p, *, t1):  # type: ignore[no-untyped-def]
+        return module.solve(mean, cov, p._replace(V=3 * p.V), t1=t1)
+
+    wrong = SimpleNamespace(Params=module.Params, particles=module.particles, solve=hasty)
+    assert particles(result, wrong, 24).failed
 
 
 def test_what_is_said_of_a_mixture() -> None:

@@ -22,6 +22,7 @@ from scipy.linalg import expm
 from scipy.optimize import brentq
 
 from derive.emit.optimal_control.module import render
+from derive.errors import DefinitionError, Refusal
 from derive.methods.optimal_control.derivation import derive
 from derive.registry import entries, load
 
@@ -385,3 +386,26 @@ def test_an_end_out_of_reach_of_the_box_is_refused() -> None:
             module.State(np.array([0.0])), params(module), T=2.0,
             x_end=module.State(np.array([2.0])),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "control", "cost", "said"),
+    [
+        ("x[3]", "u[d]", "0", "numbers come with the arrays"),
+        ("x[d]", "u[d, d, d]", "0", r'control="u_1\[d, d\], u_2\[d, d\]"'),
+        ("x[d]", "u[d]", "squared_norm(u) + squared_norm(relu(u - x))", None),
+        ("x[d]", "u[d]", "squared_norm(u) + relu(u - x) @ x", "control u stands inside"),
+        ("x[d]", "u[d]", "squared_norm(u) + relu(x) @ x", None),
+    ],
+)
+def test_sizes_stacks_and_kinks_in_the_control_are_told(
+    state: str, control: str, cost: str, said: str | None, tmp_path: Path
+) -> None:
+    text = TEXT.format(rate="u", cost=cost, more="")
+    file = tmp_path / "case.py"
+    file.write_text(text.replace("x[d]", state).replace("u[d]", control), encoding="utf-8")
+    if said is None:
+        derive(load(entries(file)[0]))
+        return
+    with pytest.raises((DefinitionError, Refusal), match=said):
+        derive(load(entries(file)[0]))

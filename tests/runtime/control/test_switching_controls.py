@@ -120,6 +120,25 @@ def test_a_terminal_cost_makes_the_control_wait_and_act_at_the_end(folder: Path)
     assert float(found.cost) == pytest.approx(s**3 / 6 + 0.05 * s + 5 * (1 - s) ** 2, abs=1e-9)
 
 
+def test_no_turnpike_is_said_of_bounds_alone(folder: Path) -> None:
+    what = "dynamics=u, running=0, terminal=squared_norm(x) / 2, bounds=box(u, -M, M)"
+    module = kernel(folder, "x[d]", what)
+    params, start = module.Params(M=np.asarray(1.0)), module.State(np.array([2.0]))
+    found = module.turnpike(params, x_guess=start, seed=0)
+    assert found.verdict == "undetermined" and "no price beside its bounds" in found.reasons[0]
+
+
+@pytest.mark.slow  # guard: the test above
+def test_what_is_said_of_bounds_alone_serves_solve(folder: Path) -> None:
+    """Full speed from 2 to 1."""
+    what = "dynamics=u, running=0, terminal=squared_norm(x) / 2, bounds=box(u, -M, M)"
+    module = kernel(folder, "x[d]", what)
+    params, start = module.Params(M=np.asarray(1.0)), module.State(np.array([2.0]))
+    found = module.turnpike(params, x_guess=start, seed=0)
+    best = module.solve(start, params, T=1.0, near=found)
+    assert float(best.cost) == pytest.approx(0.5, abs=1e-9)
+
+
 @pytest.mark.slow
 def test_the_shortest_time_of_a_cart_is_found(folder: Path) -> None:
     what = CART[1] + ', running=1, bounds=box(u, -M, M), end="fixed", horizon="free"'
@@ -137,6 +156,8 @@ def test_a_free_final_time_makes_the_hamiltonian_vanish(folder: Path) -> None:
     assert [found.times[-1], float(found.cost)] == pytest.approx([T, T + 6 / T**3], abs=1e-8)
     at = [as_arrays(part) for part in (found.x, found.p, found.u)]
     assert np.max(np.abs(module.hamiltonian(*at, module.Params()))) < 1e-6  # in float32
+    found = module.turnpike(module.Params(), x_guess=module.State(np.ones(1), np.zeros(1)), seed=0)
+    assert found.verdict == "undetermined" and "final time is free" in found.reasons[0]
     with pytest.raises(ValueError, match="number of times"):
         module.solve(module.State(np.ones(1), np.zeros(1)), module.Params(), T=3.0,
                      x_end=module.State(np.zeros(1), np.zeros(1)), saves=[0.0, 1.0])  # fmt: skip
