@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,14 +149,16 @@ def stage(piece: Piece) -> str:
     return piece.words.split(" ")[0] if piece.words else piece.kind
 
 
-def distances(reached: Laws, targets: Laws) -> tuple[np.ndarray, np.ndarray]:
+def distances(
+    reached: Laws, targets: Laws, measure: Callable[..., float] = w2
+) -> tuple[np.ndarray, np.ndarray]:
     """W_2 (N,) and the worst token's distance (N,), law by law."""
     each = range(len(targets.x))
     masses = lambda ls, k: ls.masses[k, : ls.counts[k]]  # noqa: E731
     return (
         np.array(
             [
-                w2(reached.own(k), masses(reached, k), targets.own(k), masses(targets, k))
+                measure(reached.own(k), masses(reached, k), targets.own(k), masses(targets, k))
                 for k in each
             ]
         ),
