@@ -62,7 +62,9 @@ def match(
             f"tolerance = {tolerance:g} is beyond what plans reach in float64: splits and their "
             f"reverses leave tokens off by up to about {FINEST:g}; pass that or more"
         )
-    longest = positive("longest", longest)
+    if not tolerance < 1:
+        raise ValueError(f"tolerance = {tolerance:g} must be below 1, the radius of the sphere")
+    longest, seed = positive("longest", longest), integer("seed", seed, 0)
     aims = joined(last, SHARE * tolerance)
     kept = _possible(first, aims, tolerance)
     report = reporter(progress, "match")

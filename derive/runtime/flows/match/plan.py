@@ -85,6 +85,10 @@ class Plan:
     def apply(self, x: Any, masses: Any = None, *, rtol: float = 1e-12) -> np.ndarray:
         """Tokens (n, d) of one law, with masses (n,), at the end of the plan, (n, d)."""
         one = laws("x", [x], None if masses is None else [masses])
+        if one.x.shape[2] != self.inputs.x.shape[2]:
+            raise ValueError(
+                f"x has {one.x.shape[2]} entries a token, the plan's laws {self.inputs.x.shape[2]}"
+            )
         kept = np.ones(len(np.atleast_2d(x)), bool) if masses is None else np.asarray(masses) > 0
         out = np.full(np.atleast_2d(x).shape, np.nan)
         out[kept] = self.run(one, rtol).own(0)
