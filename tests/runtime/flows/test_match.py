@@ -187,6 +187,12 @@ def test_tokens_in_float32_are_on_the_sphere():
     assert kernel.match(single, list(AXES)).findings["W_2 to each target"].max() < 1e-6
 
 
+def test_a_plan_that_hangs_on_the_last_digits_is_refused():
+    inputs = [CLOUDS[0], unit(CLOUDS[0] + 1e-12), CLOUDS[1]]
+    with pytest.raises(RuntimeError, match="last digits"):
+        kernel.match(inputs, list(AXES))
+
+
 def test_a_saved_plan_is_the_same(rings, tmp_path):
     again = kernel.load_plan(rings.save(tmp_path / "plan.v1"))
     assert repr(again) == repr(rings) and again.table() == rings.table()
