@@ -60,12 +60,14 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def reached(text: str) -> set[str]:
-    """Modules of derive.runtime that a file imports, at its top or later, as folder/name."""
+    """Modules of derive.runtime that a file imports, at its top or later, as folders/name."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("derive.runtime."):
-            _, _, folder, *rest = (node.module or "").split(".")
-            found |= {f"{folder}/{name}" for name in rest or (alias.name for alias in node.names)}
+            _, _, *parts = (node.module or "").split(".")
+            place = "/".join(parts)
+            folder = (RUNTIME / place).is_dir()
+            found |= {f"{place}/{alias.name}" for alias in node.names} if folder else {place}
     return found
 
 

@@ -185,15 +185,15 @@ def test_every_layer_is_known() -> None:
 
 
 def test_runtime_imports_jax_and_numpy_alone() -> None:
-    """But for the file whose purpose is another solver: it imports it where it is called."""
+    """But for what is imported where it is called: the file whose purpose is another solver, and
+    the folder that plans, which takes hulls, transport and descent from libraries."""
     allowed = ["jax", "numpy", "derive.runtime"]
+    more = {"diffrax_terms": ["diffrax", "lineax"], "match": ["scipy", "ot"]}
     wrong = [
         s
         for f in sources("derive/runtime")
         for s in strangers(
-            f,
-            [*allowed, "diffrax", "lineax"] if f.name == "diffrax_terms.py" else allowed,
-            standard=True,
+            f, [*allowed, *more.get(f.stem, []), *more.get(f.parent.name, [])], standard=True
         )
     ]
     assert not wrong, "\n".join(wrong)

@@ -9,7 +9,7 @@ import argparse
 import ast
 import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from derive.certificate import verdict
 from derive.commands.options import add_kernels
@@ -100,10 +100,10 @@ def copies(name: str, text: str) -> dict[str, str]:
     runtime = Path(__file__).parent.parent / "runtime"
     out = {f"{name}.py": NOTE + _certificate_beside(rewritten(text, f".{RUNTIME}"))}
     parts = needed(text)
-    folders = sorted({part.partition("/")[0] for part in parts})
-    for part in ["__init__", *(f"{folder}/__init__" for folder in folders), *parts]:
+    folders = sorted({str(f) for part in parts for f in PurePosixPath(part).parents})
+    for part in [*(str(PurePosixPath(f) / "__init__") for f in folders), *parts]:
         source = (runtime / f"{part}.py").read_text(encoding="utf-8")
-        out[f"{RUNTIME}/{part}.py"] = NOTE + rewritten(source, ".")
+        out[f"{RUNTIME}/{part}.py"] = NOTE + rewritten(source, "." * part.count("/"))
     return out
 
 

@@ -71,7 +71,7 @@ def arguments(module: ModuleType, function: Callable[..., Any], m: int, dtype: A
     if isinstance(spec, CovarianceModel):
         known = _of_sde(module, spec, function.__name__, m, dtype)
     elif isinstance(spec, FlowModel):
-        known = of_flow(spec, dtype)
+        known = of_flow(spec, dtype) | _steering(function.__name__, dtype)
     elif isinstance(spec, ClosureModel):
         known = of_closure(spec, dtype)
     else:
@@ -127,6 +127,17 @@ def of_flow(spec: FlowModel, dtype: Any) -> dict[str, Any]:
     names = ("rho", "r", "n", "t", "d", "g", "mass", "other")
     scalars = dict.fromkeys(names, struct((), dtype))
     return own | rows | scalars | {"params": tuple_of(spec.params, spec.param_shapes, dtype)}
+
+
+def _steering(name: str, dtype: Any) -> dict[str, Any]:
+    """Arguments of what splits laws and pulls tokens."""
+    if name in ("split", "pull"):
+        vectors = dict.fromkeys(("alpha", "omega", "z"), struct((SMALL,), dtype))
+        return vectors | dict.fromkeys(("c", "h"), struct((), dtype))
+    if name in ("split_rate", "pull_rates", "split_time", "pull_time"):
+        names = ("z", "mean", "c", "s", "g", "k", "h", "z0", "z1", "u0", "u1", "C")
+        return dict.fromkeys(names, struct((), dtype))
+    return {}
 
 
 def of_control(spec: ControlModel, dtype: Any) -> dict[str, Any]:

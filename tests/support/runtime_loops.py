@@ -70,7 +70,7 @@ def places() -> set[str]:
 def _compiles(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute):
         return node.attr in ("jit", "pjit", "pmap") or ast.unparse(node).endswith(".over_paths")
-    return isinstance(node, ast.Name) and node.id in ("jit", "over_paths")
+    return isinstance(node, ast.Name) and node.id in ("jit", "over_paths", "brief")
 
 
 def _block(m: int, kind: Any) -> ensemble.InFlight:
@@ -417,6 +417,8 @@ CLOSURE = {
     "closures.entry._error_of_laws": _error_of_laws,
     "closures.particle_system._advancing": _particles,
 }
+#: one problem at a time, a few of their states wide: a library's call is no harm there
+ALONE = ("control.switching_", "flows.match.")
 FLOW = {
     "flows.solver.advancing": _tokens_advancing,
     "flows.solver.starting": _tokens_starting,

@@ -24,9 +24,6 @@ from derive.runtime.flows import inputs as flow_inputs
 from derive.runtime.flows.clusters import solve_clusters
 from derive.runtime.flows.components import labels
 from derive.runtime.flows.limit_objects import LimitObject, limit_object
-from derive.runtime.flows.match.matching import match
-from derive.runtime.flows.match.plan import Plan
-from derive.runtime.flows.match.saved import load_plan
 from derive.runtime.flows.metastability import Metastability, metastability
 from derive.runtime.flows.pure import flow, path
 from derive.runtime.flows.results import Clusters, Flow
@@ -40,7 +37,6 @@ __all__ = [
     "FlowModel",
     "LimitObject",
     "Metastability",
-    "Plan",
     "SlowMotion",
     "flow",
     "limit_object",
@@ -52,6 +48,21 @@ __all__ = [
     "solve",
     "solve_clusters",
 ]
+
+
+def match(spec: FlowModel, inputs: Any, targets: Any, **options: Any) -> Any:
+    """One plan for N laws (`derive.runtime.flows.match.matching.match`), which needs SciPy."""
+    from derive.runtime.flows.match.matching import match as found
+
+    return found(spec, inputs, targets, **options)
+
+
+def load_plan(spec: FlowModel, path: Any) -> Any:
+    """The plan in a file (`derive.runtime.flows.match.saved.load_plan`)."""
+    from derive.runtime.flows.match.saved import load_plan as found
+
+    return found(spec, path)
+
 
 LOOSER = 1000.0  # tolerance of the second integration, whose distance shows the error
 PART = 4 / LOOSER  # of that distance is the estimate; errors fall as the tolerance does, or nearly

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from steered_flows import STEERED, heads, identity_values, plain, scaled, square
 
-from derive.emit.common.document import FORMATS
 from derive.emit.token_flow.module import render
 from derive.emit.token_flow.report import document
 from derive.methods.token_flow import instances
 from derive.methods.token_flow.derivation import derive
+from derive.site.beside import Beside
+from derive.site.formats import formatted
 from derive.verify.common.compare import module_of, strict_jax
 from derive.verify.token_flow.gate import gate, params_of
 from derive.verify.token_flow.manoeuvres import targets
@@ -125,6 +126,6 @@ def test_every_format_says_the_manoeuvres():
     result = derive(plain)
     shown = document(result, steps=True)
     for form in ("text", "latex", "html", "json"):
-        said = FORMATS[form](shown)
+        said = formatted(form, shown, Beside())
         assert "pull" in said
         assert "manoeuvres" in said

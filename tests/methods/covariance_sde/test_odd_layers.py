@@ -109,7 +109,7 @@ def test_a_normalised_branch_drifts_by_its_own_fluctuation() -> None:
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("mean_over_units", "does not close"),
+        ("mean_over_units", "holds one part in n of V"),
         ("not_on_the_sphere", "the layer does not keep it there"),
         ("twice_too_long", "multiplies a row of unit size by 2"),
         ("undeclared_keys", "proportional to the width"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from derive.runtime.common.numbers import integer, number, positive
 from derive.runtime.common.progress import Progress, reporter
-from derive.runtime.flows.match import carrying, planning
+from derive.runtime.flows.match.carrying import NoWay
 from derive.runtime.flows.match.certificate import AGAIN, APART, certify
 from derive.runtime.flows.match.distances import ROUNDING
 from derive.runtime.flows.match.laws import Laws, alike, joined, laws, paired
@@ -16,6 +16,15 @@ from derive.runtime.flows.match.moving import TooLong
 from derive.runtime.flows.match.parting import NoSplit
 from derive.runtime.flows.match.pieces import Closed, Run
 from derive.runtime.flows.match.plan import Plan, distances
+from derive.runtime.flows.match.planning import (
+    CARRIED,
+    GATHERED,
+    carry,
+    kick,
+    part,
+    reach,
+    unfold,
+)
 from derive.runtime.flows.match.spreading import Blocked
 from derive.runtime.flows.specification import FlowModel
 
@@ -136,23 +145,23 @@ def _built(
     share = lambda stage: lambda k: report(PLANNED * (stage + k / count) / stages)  # noqa: E731
     try:
         if diracs:
-            planning.kick(run, rng)
-            planning.part(run, radius, rng, share(0))
-            planning.carry(run, targets.x[:, 0], radius, rng)
+            kick(run, rng)
+            part(run, radius, rng, share(0))
+            carry(run, targets.x[:, 0], radius, rng)
             return run
-        first, unfoldings = planning.unfold(spec, targets, rng, share(0))
-        planning.kick(run, rng)
-        planning.part(run, planning.GATHERED, rng, share(1))
+        first, unfoldings = unfold(spec, targets, rng, share(0))
+        kick(run, rng)
+        part(run, GATHERED, rng, share(1))
         ends = np.zeros((count, inputs.x.shape[2]))
         for one in unfoldings:
             ends[one.split.law] = one.start
-        planning.carry(run, ends, planning.CARRIED, rng)
+        carry(run, ends, CARRIED, rng)
         for number_, one in enumerate(reversed(unfoldings)):
-            planning.reach(run, one, radius)
+            reach(run, one, radius)
             share(3)(number_ + 1)
         if first is not None:
             run.pull(first.end, first.gate, first.time, -1, "return the targets", sign=-1)
-    except (NoSplit, carrying.NoWay, Blocked, Closed, TooLong) as why:
+    except (NoSplit, NoWay, Blocked, Closed, TooLong) as why:
         raise NoPlan(f"{why}; other seeds try other directions") from None
     return run
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from derive.runtime.common.progress import Progress
 from derive.runtime.flows.match.distances import w2, worst
 from derive.runtime.flows.match.laws import Laws, laws
 from derive.runtime.flows.match.moving import advance
@@ -135,6 +136,12 @@ class Plan:
         from derive.runtime.flows.match.exported import module
 
         return module(self, steps)
+
+    def shortened(self, progress: bool | None | Progress = None) -> Plan:
+        """The same in fewer pieces, by descent through the replay: seconds to minutes."""
+        from derive.runtime.flows.match.shortening import shorten
+
+        return shorten(self, progress)
 
     def __repr__(self) -> str:
         n, d = self.inputs.counts, self.inputs.x.shape[2]

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from derive.runtime.flows.match import carrying, parting
+from derive.runtime.flows.match.carrying import order, way
 from derive.runtime.flows.match.laws import Laws
+from derive.runtime.flows.match.parting import NARROW, WIDE, Split, free_direction, split
 from derive.runtime.flows.match.pieces import Run
 from derive.runtime.flows.match.planes import circle, unit
 from derive.runtime.flows.match.spreading import spread
@@ -38,7 +39,7 @@ class Kick(NamedTuple):
 class Unfolding(NamedTuple):
     """How one target is reached: its split, where its law stands before, its atoms in the split."""
 
-    split: parting.Split
+    split: Split
     start: np.ndarray
     atoms: np.ndarray
     masses: np.ndarray
@@ -74,10 +75,10 @@ def kick(run: Run, rng: np.random.Generator) -> Kick | None:
 def part(run: Run, radius: float, rng: np.random.Generator, report: Callable[[int], None]) -> None:
     """Gather each law at a place of its own, to `radius`; all others return to where they were."""
     count, d = run.laws.x.shape[0], run.laws.x.shape[2]
-    free, rest, parked = parting.free_direction(run.laws, rng), list(range(count)), np.zeros((0, d))
-    margins = parting.WIDE if radius > WHOLE else parting.NARROW
+    free, rest, parked = free_direction(run.laws, rng), list(range(count)), np.zeros((0, d))
+    margins = WIDE if radius > WHOLE else NARROW
     while rest:
-        s = parting.split(run.laws, rest, parked, free, rng, margins)
+        s = split(run.laws, rest, parked, free, rng, margins)
         before = np.delete(run.laws.x, s.law, axis=0)
         run.split(s.a, s.c, s.time, s.law, f"part law {s.law} from the others")
         others = np.delete(run.laws.x, s.law, axis=0)
@@ -96,9 +97,9 @@ def part(run: Run, radius: float, rng: np.random.Generator, report: Callable[[in
 def carry(run: Run, ends: np.ndarray, radius: float, rng: np.random.Generator) -> None:
     """Each gathered law to its end (N, d), to `radius` of it.  Raises NoWay."""
     points = unit(run.laws.means)
-    for law in carrying.order(points, ends, rng):
+    for law in order(points, ends, rng):
         points = unit(run.laws.means)
-        hops = carrying.way(points[law], ends[law], np.delete(points, law, axis=0), rng)
+        hops = way(points[law], ends[law], np.delete(points, law, axis=0), rng)
         for number, hop in enumerate(hops):
             words = f"carry law {law}, hop {number + 1} of {len(hops)}"
             here, tokens = unit(run.laws.means[law]), run.laws.own(law)
@@ -118,9 +119,9 @@ def unfold(
     first = kick(run, rng)
     targets = run.laws
     count, d = targets.x.shape[0], targets.x.shape[2]
-    free, rest, parked = parting.free_direction(targets, rng), list(range(count)), np.zeros((0, d))
+    free, rest, parked = free_direction(targets, rng), list(range(count)), np.zeros((0, d))
     while rest:
-        s = parting.split(run.laws, rest, parked, free, rng)
+        s = split(run.laws, rest, parked, free, rng)
         run.split(s.a, s.c, s.time, s.law, "")
         atoms, masses = run.laws.own(s.law), targets.masses[s.law, : targets.counts[s.law]]
         run.split(s.a, s.c, s.time, s.law, "", sign=-1)
