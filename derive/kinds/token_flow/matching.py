@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from derive.entry import Entry
 from derive.errors import RequestError
@@ -36,21 +36,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(entry: Entry, options: argparse.Namespace) -> int:
     draw = requests.picture("derive.kinds.token_flow.plan_picture")
-    (inputs, input_masses), (targets, target_masses) = map(read, (options.inputs, options.targets))
+    first, last = map(read, (options.inputs, options.targets))
+    _paired(first.names, last.names)
     module = kernel_of(entry, options.kernels)
     if not hasattr(module, "match"):
         raise RequestError(
             f"the parameters of {entry.name} cannot part laws and gather them: derive show "
             f"{entry.name} says what is missing under `manoeuvres`; measure_to_measure can"
         )
-    out = options.out.with_suffix(".npz")
+    out = options.out if options.out.suffix == ".npz" else Path(f"{options.out}.npz")
     require_writable(out.parent)
     try:
         plan = module.match(
-            inputs,
-            targets,
-            input_masses=input_masses,
-            target_masses=target_masses,
+            first.laws,
+            last.laws,
+            input_masses=first.masses,
+            target_masses=last.masses,
             tolerance=options.tolerance,
             longest=options.longest,
             seed=options.seed,
@@ -74,15 +75,22 @@ def _texts(plan: Any, out: Path) -> list[Path]:
     return made
 
 
-def read(path: Path) -> tuple[list[Any], list[Any] | None]:
-    """Laws of a file in the order of their names, and their masses (None: all equal)."""
-    import numpy as np
+class Given(NamedTuple):
+    """Laws in the order of their names (none: one array of all), their masses (None: equal)."""
+
+    names: list[str]
+    laws: list[Any]
+    masses: list[Any] | None
+
+
+def read(path: Path) -> Given:
+    """The laws of a file."""
+    from derive.runtime.flows.match.saved import arrays_in
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as why:
-        raise RequestError(f"{path} is no .npz file of arrays: {why}") from None
+        held = arrays_in(path)
+    except (OSError, ValueError) as why:
+        raise RequestError(str(why)) from None
     laws = {name: x for name, x in held.items() if not name.startswith(MASSES)}
     if not laws:
         raise RequestError(f"{path} holds no laws: arrays (n, d) by any name, or one (N, n, d)")
@@ -91,11 +99,21 @@ def read(path: Path) -> tuple[list[Any], list[Any] | None]:
         raise RequestError(f"{path}: {alone[0]} belongs to no array {alone[0][len(MASSES) :]}")
     if len(laws) == 1 and next(iter(laws.values())).ndim == 3:
         ((name, x),) = laws.items()
-        masses = held.get(MASSES + name)
-        return list(x), None if masses is None else list(masses)
+        stacked = held.get(MASSES + name)
+        return Given([], list(x), None if stacked is None else list(stacked))
     order = sorted(laws, key=_natural)
     masses = [held.get(MASSES + name) for name in order]
-    return [laws[name] for name in order], masses if any(m is not None for m in masses) else None
+    given = masses if any(m is not None for m in masses) else None
+    return Given(order, [laws[name] for name in order], given)
+
+
+def _paired(first: list[str], last: list[str]) -> None:
+    """Laws go by order; where some go by one name, all have to.  Raises RequestError."""
+    if set(first) & set(last) and first != last:
+        alone = ", ".join(sorted(set(first) ^ set(last)))
+        raise RequestError(
+            f"inputs and targets share some names and not others ({alone}): give pairs one name"
+        )
 
 
 def _natural(name: str) -> list[Any]:

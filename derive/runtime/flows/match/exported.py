@@ -14,11 +14,24 @@ from derive.runtime.flows.match.plan import Plan
 Module = Callable[..., jax.Array]
 
 
+def _tokens(plan: Plan, given: Any) -> jax.Array:
+    x, d = jnp.asarray(given), plan.inputs.x.shape[2]
+    if x.ndim != 2 or x.shape[1] != d:
+        raise ValueError(f"x must have shape (n, {d}), got {x.shape}")
+    if plan.targets.counts.max() > 1 and x.dtype != jnp.float64:
+        raise ValueError(
+            f"x is {x.dtype}: this plan tells tokens apart by digits that it does not have; pass "
+            "float64 under jax.config.update('jax_enable_x64', True), or use plan.apply"
+        )
+    return x
+
+
 def module(plan: Plan, steps: int) -> Module:
     """f(x, masses=None, theta=None, times=None): tokens (n, d) of one law at the end of the plan.
 
     `steps` of the classical Runge-Kutta scheme a piece, tokens put back on the sphere after each.
-    `theta`, `times`: as `Plan.theta` and `Plan.times` hold them; None: the plan's own.
+    `theta`, `times`: as `Plan.theta` and `Plan.times` hold them; None: the plan's own.  Raises
+    ValueError for float32 where targets have several points: it does not tell tokens apart.
     """
     velocity = plan.spec.uniform_velocity
     assert velocity is not None
@@ -28,8 +41,9 @@ def module(plan: Plan, steps: int) -> Module:
         return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
     def apply(x: Any, masses: Any = None, theta: Any = None, times: Any = None) -> jax.Array:
-        x = jnp.asarray(x)
-        share = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype) if masses is None else masses
+        x = unit(_tokens(plan, x))
+        share = jnp.ones(len(x), x.dtype) if masses is None else jnp.asarray(masses, x.dtype)
+        share = share / share.sum()
         kept = jax.tree.map(lambda y: jnp.asarray(y, x.dtype), own[0] if theta is None else theta)
         lengths = jnp.diff(jnp.asarray(own[1] if times is None else times, x.dtype))
 

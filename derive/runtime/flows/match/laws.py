@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from derive.runtime.common.numbers import finite
-from derive.runtime.flows.inputs import on_sphere
+from derive.runtime.flows.inputs import OFF, ROUNDED, on_sphere
 
 MOST = 16  # laws
 SAME = 1e-12  # tokens closer than that are one
@@ -44,6 +47,8 @@ def laws(name: str, given: Any, masses: Any = None, project: bool = False) -> La
     Raises ValueError for shapes that do not match, tokens off the sphere, masses that are no law.
     """
     clouds = [_cloud(f"{name}[{i}]", x, project) for i, x in enumerate(_listed(name, given))]
+    if not clouds:
+        raise ValueError(f"{name} holds no laws: pass arrays (n, d), one a law")
     if len(clouds) > MOST:
         raise ValueError(f"{name} holds {len(clouds)} laws; at most {MOST} are matched at once")
     sizes = {x.shape[1] for x in clouds}
@@ -52,10 +57,10 @@ def laws(name: str, given: Any, masses: Any = None, project: bool = False) -> La
     (d,) = sizes
     if d < 3:
         raise ValueError(
-            f"{name} lives on the circle (d = 2): there tokens cannot pass each other, so that no "
-            "parameters exchange two of them; laws are matched for d of 3 and more"
+            f"{name}: tokens live on the circle (d = 2), where they cannot pass each other, so "
+            "that no parameters exchange two of them; laws are matched for d of 3 and more"
         )
-    weights = [None] * len(clouds) if masses is None else _listed(f"masses of {name}", masses)
+    weights = [None] * len(clouds) if masses is None else _weights(name, given, masses)
     if len(weights) != len(clouds):
         raise ValueError(f"{name} holds {len(clouds)} laws, their masses {len(weights)}")
     shares = [
@@ -63,6 +68,29 @@ def laws(name: str, given: Any, masses: Any = None, project: bool = False) -> La
         for i, (x, w) in enumerate(zip(clouds, weights, strict=True))
     ]
     return _filled(clouds, shares)
+
+
+def paired(first: Any, last: Any) -> tuple[Any, Any]:
+    """Inputs and targets one for one: of two mappings those of one name.  Raises ValueError."""
+    if not (isinstance(first, Mapping) and isinstance(last, Mapping)):
+        return first, last
+    alone = sorted(map(str, first.keys() ^ last.keys()))
+    if alone:
+        raise ValueError(
+            f"inputs and targets go by different names: {', '.join(alone)} has no pair"
+        )
+    return first, {name: last[name] for name in first}
+
+
+def _weights(name: str, given: Any, masses: Any) -> list[Any]:
+    if not isinstance(given, Mapping) and not isinstance(masses, Mapping):
+        return _listed(f"masses of {name}", masses)
+    if not (isinstance(given, Mapping) and isinstance(masses, Mapping)):
+        raise ValueError(f"{name} and their masses must both go by names, or both by order")
+    alone = sorted(map(str, masses.keys() - given.keys()))
+    if alone:
+        raise ValueError(f"masses of {name} belong to no law: {', '.join(alone)}")
+    return [masses.get(key) for key in given]
 
 
 def _listed(name: str, given: Any) -> list[Any]:
@@ -76,12 +104,13 @@ def _listed(name: str, given: Any) -> list[Any]:
 
 
 def _cloud(name: str, given: Any, project: bool) -> np.ndarray:
+    rounding = OFF.get(getattr(given, "dtype", None), ROUNDED)
     x = finite(name, given)
     if x.ndim == 1:
         x = x[None]  # a Dirac
     if x.ndim != 2 or not x.size:
         raise ValueError(f"{name} must have shape (n, d), or (d,) for one point, got {x.shape}")
-    return on_sphere(name, x, project)
+    return on_sphere(name, x, project, rounding)
 
 
 def _shares(name: str, given: Any, n: int) -> np.ndarray:
@@ -103,6 +132,19 @@ def _filled(clouds: list[np.ndarray], shares: list[np.ndarray]) -> Laws:
     x = np.stack([np.vstack([c, np.repeat(c[:1], n - len(c), axis=0)]) for c in clouds])
     masses = np.stack([np.append(w, np.zeros(n - len(w))) for w in shares])
     return Laws(x, masses, np.array([len(c) for c in clouds]))
+
+
+def joined(given: Laws, within: float) -> Laws:
+    """The laws with points that are so close made one, of their masses' sum."""
+    clouds, shares = [], []
+    for k, count in enumerate(given.counts):
+        x, mass = given.own(k), given.masses[k, :count]
+        pairs = cKDTree(x).query_pairs(within, output_type="ndarray")
+        links = coo_array((np.ones(len(pairs)), pairs.T), shape=(count, count))
+        group = connected_components(links, directed=False)[1]
+        clouds.append(x[np.unique(group, return_index=True)[1]])
+        shares.append(np.bincount(group, mass))
+    return _filled(clouds, shares)
 
 
 def alike(one: Laws, i: int, other: Laws, j: int) -> bool:

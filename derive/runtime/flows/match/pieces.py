@@ -39,6 +39,7 @@ class Run:
     def __init__(self, spec: FlowModel, laws: Laws, longest: float = np.inf) -> None:
         self.spec, self.laws, self.longest = spec, laws, longest
         self.pieces: list[Piece] = []
+        self.owed = 0.0  # largest mass that an atom got too little or too much of
         self.restored = 0.0  # largest distance of a token that a split backwards left off
 
     def split(self, a: np.ndarray, c: float, t: float, law: int, words: str, sign: int = 1) -> None:

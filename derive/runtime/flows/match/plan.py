@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +86,10 @@ class Plan:
     def apply(self, x: Any, masses: Any = None, *, rtol: float = 1e-12) -> np.ndarray:
         """Tokens (n, d) of one law, with masses (n,), at the end of the plan, (n, d)."""
         one = laws("x", [x], None if masses is None else [masses])
+        if one.x.shape[2] != self.inputs.x.shape[2]:
+            raise ValueError(
+                f"x has {one.x.shape[2]} entries a token, the plan's laws {self.inputs.x.shape[2]}"
+            )
         kept = np.ones(len(np.atleast_2d(x)), bool) if masses is None else np.asarray(masses) > 0
         out = np.full(np.atleast_2d(x).shape, np.nan)
         out[kept] = self.run(one, rtol).own(0)
@@ -156,14 +160,16 @@ def stage(piece: Piece) -> str:
     return piece.words.split(" ")[0] if piece.words else piece.kind
 
 
-def distances(reached: Laws, targets: Laws) -> tuple[np.ndarray, np.ndarray]:
+def distances(
+    reached: Laws, targets: Laws, measure: Callable[..., float] = w2
+) -> tuple[np.ndarray, np.ndarray]:
     """W_2 (N,) and the worst token's distance (N,), law by law."""
     each = range(len(targets.x))
     masses = lambda ls, k: ls.masses[k, : ls.counts[k]]  # noqa: E731
     return (
         np.array(
             [
-                w2(reached.own(k), masses(reached, k), targets.own(k), masses(targets, k))
+                measure(reached.own(k), masses(reached, k), targets.own(k), masses(targets, k))
                 for k in each
             ]
         ),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -40,10 +42,21 @@ def save(plan: Plan, path: Path) -> Path:
     return path
 
 
+def arrays_in(path: str | Path) -> dict[str, np.ndarray]:
+    """What an .npz file holds.  Raises ValueError for other files."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds one array without a name; np.savez writes .npz files")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, BadZipFile, zlib.error) as why:
+        raise ValueError(f"{path} is no .npz file of arrays: {why}") from None
+
+
 def load_plan(spec: FlowModel, path: str | Path) -> Plan:
     """The plan in a file.  Raises ValueError for a file that holds none of this model."""
-    with np.load(path, allow_pickle=False) as file:
-        held = {name: file[name] for name in file.files}
+    held = arrays_in(path)
     names = [f"theta_{n}" for n in spec.params._fields]
     missing = [n for n in ("times", "words", *names) if n not in held]
     if missing:

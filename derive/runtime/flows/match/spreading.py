@@ -17,7 +17,7 @@ from derive.runtime.flows.match.planes import nearest, unit
 CLEAR = 1e-3  # of the depth of the atom in the gate: where obstacles stay below it
 OPENED = 0.02  # radius of the law's tokens, in the room around and the distances of atoms
 CLOSE = 30.0  # times closer than that: pushed apart again
-TINY = 1e-15
+TOLD = 1e-10  # distance of tokens that rounding on the way does not reach
 TILTS = 12  # of a cap, of which the one with the widest gap between tokens is taken
 SHARP = 1e-7  # angles between an atom and what is in its way, below which there is no way
 
@@ -44,11 +44,16 @@ def spread(
     for number, j in enumerate(queue):
         obstacles = np.vstack([away, *done])
         name, last = f"{words}, atom {number + 1} of {len(queue)}", number + 1 == len(queue)
-        place = _opened(run, law, left, np.vstack([obstacles, atoms[queue[number:]]]), aim, name)
+        if not last:  # what is left at the end goes together
+            others = np.vstack([obstacles, atoms[queue[number:]]])
+            _open(run, law, left, others, aim, name)
+        place = unit(weights[left] @ run.laws.x[law, left])
         tokens = run.laws.x[law, left]
         share = np.inf if last else masses[j] + owed
         end, gate, taken = _slice(tokens, weights[left], place, atoms[j], share, obstacles)
-        owed = 0.0 if last else share - float(weights[left][taken].sum())
+        given = float(weights[left][taken].sum())
+        run.owed = max(run.owed, abs(masses[j] - given))
+        owed = 0.0 if last else share - given
         if not taken.any():
             continue
         run.gather(tokens[taken], end, gate, radius, law, name)
@@ -62,22 +67,27 @@ def _least_distance(points: np.ndarray) -> float:
     return float(cKDTree(points).query(points, k=2)[0][:, 1].min())
 
 
-def _opened(
-    run: Run, law: int, left: np.ndarray, others: np.ndarray, aim: float, words: str
-) -> np.ndarray:
-    """The place of the law's tokens that are left, pushed off it where they are too close."""
+def _open(run: Run, law: int, left: np.ndarray, others: np.ndarray, aim: float, words: str) -> None:
+    """Push the law's tokens that are left off their place where they are too close.
+
+    Raises Blocked where rounding would be pushed apart as well.
+    """
     weights, tokens = run.laws.masses[law, left], run.laws.x[law, left]
     place = unit(weights @ tokens)
-    widest = max(float(np.linalg.norm(tokens - place, axis=1).max()), TINY)
-    if len(left) < 2 or widest > aim / CLOSE:
-        return place
+    widest = float(np.linalg.norm(tokens - place, axis=1).max())
+    if widest > aim / CLOSE:
+        return
+    if widest < TOLD:
+        raise Blocked(
+            f"{len(left)} tokens of law {law} are {widest:.2g} apart: float64 does not tell them "
+            "apart on their way, and they would have to go to different points"
+        )
     room = float(np.linalg.norm(others - place, axis=1).min(initial=1.0))
     h = float(np.cos(room / 2))
     aim = min(aim, OPENED * room)
     if aim > widest:
         t = np.log(aim / widest) / (1 - h)
         run.pull(place, (place, h), t, law, f"{words}: open", sign=-1)
-    return unit(weights @ run.laws.x[law, left])
 
 
 def _slice(
@@ -110,6 +120,11 @@ def _slice(
         depth, top = float(atom @ z) - h, float((obstacles @ z).max(initial=-1.0))
         if depth > 0.3 * depth_of(unit(normal)) and top <= h - CLEAR * depth and gap > best[0]:
             best = (gap, (atom, (z, h), taken))
+    if best[1] is not None and best[0] < TOLD:
+        raise Blocked(
+            f"tokens {best[0]:.2g} apart would have to go to different points: float64 does not "
+            "tell them apart on their way"
+        )
     if best[1] is None:
         raise Blocked(
             f"the cap from the gathered law to an atom {np.linalg.norm(towards):.3g} away holds "
