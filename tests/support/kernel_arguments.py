@@ -46,7 +46,7 @@ def numbers(kind: type, dtype: Any) -> Any:
 
 
 #: pure solvers, with numbers of steps and tokens that no shape gives: what they call is lowered
-SOLVERS = {"path", "flow", "extremal", "terms", "normals"}
+SOLVERS = {"path", "flow", "extremal", "terms", "normals", "match", "load_plan"}
 
 
 def wrapper(function: Callable[..., Any]) -> bool:
@@ -71,7 +71,7 @@ def arguments(module: ModuleType, function: Callable[..., Any], m: int, dtype: A
     if isinstance(spec, CovarianceModel):
         known = _of_sde(module, spec, function.__name__, m, dtype)
     elif isinstance(spec, FlowModel):
-        known = of_flow(spec, dtype) | _steering(function.__name__, dtype)
+        known = of_flow(spec, dtype) | _steering(getattr(function, "__name__", ""), dtype)
     elif isinstance(spec, ClosureModel):
         known = of_closure(spec, dtype)
     else:
