@@ -100,7 +100,7 @@ def _options(tree: ast.Module) -> list[tuple[str, list[str]]]:
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
-    """Names that a file gives to decorators: by import, or as `layer = covariance_sde(...)`."""
+    """Names that a file gives to decorators: by import, or as `layer = decorator(...)`."""
     found: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
@@ -113,7 +113,7 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def _is_applied(value: ast.expr, aliases: Mapping[str, str]) -> bool:
-    """Whether it is a decorator called on a function: `covariance_sde(...)(f)`, `layer(f)`."""
+    """Whether it is a decorator called on a function: `decorator(...)(f)`, `layer(f)`."""
     if not isinstance(value, ast.Call) or not value.args:
         return False
     maker = value.func

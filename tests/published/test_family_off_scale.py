@@ -179,7 +179,7 @@ def flat(X):  # type: ignore[no-untyped-def]
         ),
         (cooled(sp.Rational(1, 2)), "exp is random and of order one"),
         (faint, r"subcritical; its noise moves V on the clock depth / n\^\(3/2\).* n\^\(1/4\)"),
-        (shifted, r"order n:.*phi\(0\) = 0"),
+        (shifted, r"order n:.*sigmoid \(line 163\) is 1/2 at zero"),
         (flat, r"cos \(line \d+\) has the slope phi'\(0\) = 0"),
     ],
 )

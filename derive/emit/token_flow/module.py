@@ -12,9 +12,10 @@ import sympy as sp
 
 from derive.calculus.arrays.scalar_functions import derivative_of
 from derive.calculus.written.dialect import LATEX
+from derive.emit.common import scalars
 from derive.emit.common.layout import tidy
 from derive.emit.common.rendering import NO_HASH, body_hash, environment
-from derive.emit.common.scalars import bounded
+from derive.emit.gaussian_closure.code import symbols_inside
 from derive.emit.gaussian_closure.module import function_text
 from derive.emit.token_flow.equations import written
 from derive.emit.token_flow.kernels import parts_of
@@ -58,7 +59,8 @@ def render(result: TokenFlow, source: str, request: str) -> str:
         text, more = function_text(derivative_of(rule.body, order))
         words |= more
         title = rule.name if not order else f"Derivative of {rule.name}, order {order}"
-        functions.append({"name": name, "text": text, "doc": f"{title}."})
+        arguments = ", ".join(["s", *(scalars.python(p) for p in symbols_inside(rule.body))])
+        functions.append({"name": name, "text": text, "arguments": arguments, "doc": f"{title}."})
     body = "\n".join(
         [*(f["text"] for f in functions), *(t for k in parts.kernels for t in k.lines)]
     )
@@ -129,7 +131,7 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
     ]
     if result.model.positional:
         out.append(("ordered", "True"))
-    return out + bounded(result.model.params)
+    return out + scalars.bounded(result.model.params)
 
 
 def model_signature(result: TokenFlow) -> str:
