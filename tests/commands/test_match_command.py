@@ -64,3 +64,5 @@ def test_descent_through_the_replay_saves_time_or_pieces(tmp_path: Path) -> None
     less = plan.shortened()
     assert less.energy < plan.energy and less.times[-1] <= plan.times[-1]
     assert np.max(less.findings["W_2 to each target"]) <= plan.tolerance
+    assert np.isfinite(plan.restored) and np.isnan(less.restored)
+    assert "restored" in repr(plan) and "restored" not in repr(less)

@@ -126,7 +126,7 @@ def _spec(result: TokenFlow) -> list[tuple[str, str]]:
         out.append(("noise_rate", "noise_rate"))
     out += [
         (n, n)
-        for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time")
+        for n in ("uniform_velocity", "split", "pull", "reversed_piece", "pull_time", "split_rate")
         if n in names
     ]
     if result.model.positional:

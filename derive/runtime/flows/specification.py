@@ -26,7 +26,8 @@ class FlowModel:
     `uniform_velocity(x, masses, params)`: (n, d), tangent, where the matrices of the scores vanish.
     `split(alpha, c)`, `pull(omega, z, h)`: parameters that move tokens by (<mean, alpha> - c) alpha
     and by relu(<z, x> - h) omega; `reversed_piece(params)`: those of minus the velocity;
-    `pull_time(u0, u1, k, C, h)`: how long a pull takes a token from u0 to u1 = atanh <x, omega>.
+    `pull_time(u0, u1, k, C, h)`: how long a pull takes a token from u0 to u1 = atanh <x, omega>;
+    `split_rate(z, mean, c)`: rate of z = <x, alpha> under a split.
     `ordered`: tokens have places (a causal mask), so that no two may be exchanged.
     """
 
@@ -47,3 +48,4 @@ class FlowModel:
     pull: Callable[..., Any] | None = None
     reversed_piece: Callable[..., Any] | None = None
     pull_time: Callable[..., Any] | None = None
+    split_rate: Callable[..., Any] | None = None

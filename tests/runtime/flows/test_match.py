@@ -1,5 +1,7 @@
 """Plans that send laws to targets, replayed by another solver."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -7,7 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 import derive.generated.measure_to_measure as kernel
 from derive.runtime.common.precision import precision
+from derive.runtime.flows.match.certificate import AGAIN, APART, unsteady
 from derive.runtime.flows.match.distances import w2
+from derive.runtime.flows.match.matching import NoPlan, match
 
 N = 24  # tokens of a law: one shape, compiled once
 AXES = np.eye(3)
@@ -239,3 +243,17 @@ def test_distances_to_nearest_points_need_no_transport(unequal, monkeypatch):
     monkeypatch.setattr("derive.runtime.flows.match.distances._transport", None)
     found = w2(near, p, RINGS[0], p[::2] + p[1::2])
     assert found == pytest.approx(np.sqrt(p @ far**2), rel=1e-12)
+
+
+def test_splits_are_planned_by_the_emitted_rate():
+    """With its sign turned no split parts a law."""
+    turned = replace(kernel._SPEC, split_rate=lambda z, mean, c: -kernel.split_rate(z, mean, c))
+    with pytest.raises(NoPlan, match="no direction parts"):
+        match(turned, CLOUDS, AXES[:, None])
+
+
+def test_findings_that_part_or_do_not_arrive_again_are_unsteady():
+    assert not unsteady({AGAIN: [1e-7], APART: 1e-6}, 1e-9)
+    assert "hangs" in unsteady({AGAIN: [1e-7, 1e-3], APART: 1e-6}, 1e-9)
+    assert "hangs" in unsteady({AGAIN: [1e-7], APART: 0.1}, 1e-9)
+    assert "hangs" in unsteady({AGAIN: [1e-7, np.nan], APART: 1e-6}, 1e-9)

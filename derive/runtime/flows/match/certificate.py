@@ -22,6 +22,8 @@ SECOND, SHAKEN = 1e-10, 1e-15
 OTHER = 1000  # tokens at most of laws that the plan was not built for
 APART = "between the replays, worst token on the way"
 AGAIN = f"replayed at {SECOND:g} with tokens moved by {SHAKEN:g}, W_2"
+STEADY = 1e-6  # of W_2, what the second replay may reach at least
+PARTED = 0.05  # of tokens of the two replays on the way
 FEW = 32  # tokens on which the attention is evaluated
 
 
@@ -59,6 +61,17 @@ def certify(
         "the uniform law ends, W_2 from the nearest target": nearest[0],
         "a mixture of all inputs ends, W_2 from the nearest target": nearest[1],
     }
+
+
+def unsteady(findings: dict[str, Any], tolerance: float) -> str:
+    """Why a plan hangs on the last digits, in words; empty where it does not."""
+    again, apart = float(np.max(findings[AGAIN])), findings[APART]
+    if again <= max(tolerance, STEADY) and apart <= PARTED:
+        return ""
+    return (
+        f"the plan hangs on the last digits: {AGAIN}, is {again:.3g}, and tokens part by up to "
+        f"{apart:.2g} on the way; pass another seed, or laws farther from each other"
+    )
 
 
 def _shaken(plan: Plan, rng: np.random.Generator) -> tuple[Laws, Laws, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from derive.runtime.common.numbers import integer, number, positive
 from derive.runtime.common.progress import Progress, reporter
 from derive.runtime.flows.match.carrying import NoWay
-from derive.runtime.flows.match.certificate import AGAIN, APART, certify
+from derive.runtime.flows.match.certificate import certify, unsteady
 from derive.runtime.flows.match.distances import ROUNDING
 from derive.runtime.flows.match.laws import Laws, alike, joined, laws, paired
 from derive.runtime.flows.match.moving import TooLong
@@ -29,8 +29,6 @@ from derive.runtime.flows.match.spreading import Blocked
 from derive.runtime.flows.specification import FlowModel
 
 FINEST = 1e-9  # a plan's restoration errors are above that
-STEADY = 1e-6  # of W_2, what the second replay may reach at least
-PARTED = 0.05  # of tokens of the two replays on the way
 PLANNED = 0.6  # of the work, about: the rest is replays
 TRIES = 3  # in other directions, before a plan is given up
 SHARE = 0.02  # of the tolerance, that tokens stop at from where they shall be
@@ -84,12 +82,8 @@ def match(
     plan.findings.update(certify(plan, seed, report=lambda s: report(PLANNED + (1 - PLANNED) * s)))
     report(1.0)
     _require(plan.findings["W_2 to each target"], run, tolerance)
-    again, apart = float(np.max(plan.findings[AGAIN])), plan.findings[APART]
-    if not (again <= max(tolerance, STEADY) and apart <= PARTED):
-        raise NoPlan(
-            f"the plan hangs on the last digits: {AGAIN}, is {again:.3g}, and tokens part by up to "
-            f"{apart:.2g} on the way; pass another seed, or laws farther from each other"
-        )
+    if why := unsteady(plan.findings, tolerance):
+        raise NoPlan(why)
     return plan
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from derive.runtime.flows.match.laws import Laws
 from derive.runtime.flows.match.planes import circle, highest_of, unit
+from derive.runtime.flows.specification import FlowModel
 
 DIRECTIONS = 3000  # tried for a split, and of them
 LOOKED_AT = 16  # are followed
@@ -61,6 +62,7 @@ def free_direction(laws: Laws, rng: np.random.Generator) -> np.ndarray:
 
 
 def split(
+    spec: FlowModel,
     laws: Laws,
     rest: list[int],
     parked: np.ndarray,
@@ -74,7 +76,7 @@ def split(
     """
     for angle, distance in ROOM:
         for margin in margins:
-            found = _best(laws, rest, parked, free, rng, (angle, distance, margin))
+            found = _best(spec, laws, rest, parked, free, rng, (angle, distance, margin))
             if found is not None:
                 return found
     means = laws.means[rest]
@@ -89,6 +91,7 @@ def split(
 
 
 def _best(
+    spec: FlowModel,
     laws: Laws,
     rest: list[int],
     parked: np.ndarray,
@@ -101,7 +104,7 @@ def _best(
         s
         for law, a, c in _outermost(laws.means[rest], rest, parked, free, rng, angle, distance)
         if (place := _place(a, c, free, parked, rng, distance)) is not None
-        and (s := _followed(laws, law, a, c, place, margin)) is not None
+        and (s := _followed(spec, laws, law, a, c, place, margin)) is not None
     ]
     return min(found, key=lambda s: s.shift + s.time / 20, default=None)
 
@@ -154,9 +157,20 @@ def _place(
 
 
 def _followed(
-    laws: Laws, law: int, a: np.ndarray, c: float, place: np.ndarray, margin: float
+    spec: FlowModel,
+    laws: Laws,
+    law: int,
+    a: np.ndarray,
+    c: float,
+    place: np.ndarray,
+    margin: float,
 ) -> Split | None:
-    """The split, followed by the shifts of the laws until it has parted them; or None."""
+    """The split, followed by the shifts of the laws until it has parted them; or None.
+
+    All tokens of a law are shifted alike, by artanh: at the rate of a token at height 0.
+    """
+    at_height = spec.split_rate
+    assert at_height is not None
     heights = laws.x @ a
     z, masses = _cells(heights, laws.masses)
     others = np.arange(len(z)) != law
@@ -168,7 +182,7 @@ def _followed(
     turn = (away / sine[:, None]) @ unit(place - c * a)  # cosine of the angle around a
 
     def rate(shift: np.ndarray) -> np.ndarray:
-        return (masses * np.tanh(u + shift[:, None])).sum(1) - c
+        return np.asarray(at_height(0.0, (masses * np.tanh(u + shift[:, None])).sum(1), c))
 
     shift = np.zeros(len(u))
     for number in range(1, int(LONGEST / STEP)):

@@ -17,7 +17,8 @@ class Closed(Exception):
 
 
 class Piece(NamedTuple):
-    """`kind`: "split" and "unsplit" act on all tokens of a law alike, "pull" on a cap alone.
+    """`kind`: "split" and "unsplit" act on all tokens of a law alike, "pull" and "push"
+    (its reverse) on a cap alone.
 
     `params`: the model's parameters.  `duration`: how long.  `law`: whose piece it is, -1 for all.
     `words`: what it is for.

@@ -30,7 +30,8 @@ class Plan:
     """Piecewise constant parameters theta(t) of one flow.
 
     `pieces`: in their order.  `inputs`, `targets`: the laws it was made for.  `tolerance`: of W_2.
-    `restored`: largest distance of a token from where it was, after a split and its reverse.
+    `restored`: largest distance of a token from where it was, after a split and its reverse;
+    nan: not known, the pieces are no splits and reverses any more.
     `findings`: what `certify` found, by name.
     """
 
@@ -148,7 +149,8 @@ class Plan:
         lines = [
             f"Plan: {len(n)} laws of {n.min()} to {n.max()} tokens in {d} dimensions, "
             f"{len(self.pieces)} pieces, time {self.times[-1]:.4g}, sup |theta| "
-            f"{self.largest:.3g}, restored to {self.restored:.1e}",
+            f"{self.largest:.3g}"
+            + (f", restored to {self.restored:.1e}" if np.isfinite(self.restored) else ""),
             "  " + ", ".join(f"{k}: {v}" for k, v in self.counts().items()),
         ]
         lines += [f"  {k}: {_said(v)}" for k, v in self.findings.items()]

@@ -78,20 +78,24 @@ def part(run: Run, radius: float, rng: np.random.Generator, report: Callable[[in
     free, rest, parked = free_direction(run.laws, rng), list(range(count)), np.zeros((0, d))
     margins = WIDE if radius > WHOLE else NARROW
     while rest:
-        s = split(run.laws, rest, parked, free, rng, margins)
-        before = np.delete(run.laws.x, s.law, axis=0)
+        s = split(run.spec, run.laws, rest, parked, free, rng, margins)
+        before = run.laws
         run.split(s.a, s.c, s.time, s.law, f"part law {s.law} from the others")
         others = np.delete(run.laws.x, s.law, axis=0)
         high = float((others @ s.a).min()) if count > 1 else s.high
         gate = (-s.a, -(high - GATE * (high - s.low)))
         run.gather(run.laws.own(s.law), s.place, gate, radius, s.law, f"gather law {s.law}")
         run.split(s.a, s.c, s.time, s.law, "let the others return", sign=-1)
-        if count > 1:
-            off = np.linalg.norm(np.delete(run.laws.x, s.law, axis=0) - before, axis=-1)
-            run.restored = max(run.restored, float(off.max()))
+        _restored(run, before, s.law)
         parked = np.vstack([parked, unit(run.laws.means[s.law])])
         rest.remove(s.law)
         report(count - len(rest))
+
+
+def _restored(run: Run, before: Laws, law: int) -> None:
+    """Note how far the tokens of the other laws are from where they were before the split."""
+    off = np.linalg.norm(np.delete(run.laws.x - before.x, law, axis=0), axis=-1)
+    run.restored = max(run.restored, float(off.max(initial=0.0)))
 
 
 def carry(run: Run, ends: np.ndarray, radius: float, rng: np.random.Generator) -> None:
@@ -121,7 +125,7 @@ def unfold(
     count, d = targets.x.shape[0], targets.x.shape[2]
     free, rest, parked = free_direction(targets, rng), list(range(count)), np.zeros((0, d))
     while rest:
-        s = split(run.laws, rest, parked, free, rng)
+        s = split(spec, run.laws, rest, parked, free, rng)
         run.split(s.a, s.c, s.time, s.law, "")
         atoms, masses = run.laws.own(s.law), targets.masses[s.law, : targets.counts[s.law]]
         run.split(s.a, s.c, s.time, s.law, "", sign=-1)
@@ -138,8 +142,9 @@ def unfold(
 
 def reach(run: Run, unfolding: Unfolding, radius: float) -> None:
     """Part a carried law, spread it over the atoms, and let all return."""
-    s = unfolding.split
+    s, before = unfolding.split, run.laws
     run.split(s.a, s.c, s.time, s.law, f"part law {s.law} from the others")
     words = f"spread law {s.law}"
     spread(run, s.law, unfolding.atoms, unfolding.masses, radius, words)
     run.split(s.a, s.c, s.time, s.law, "let all return", sign=-1)
+    _restored(run, before, s.law)

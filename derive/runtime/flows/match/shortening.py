@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from derive.runtime.common.precision import precision
 from derive.runtime.common.progress import Progress, reporter
-from derive.runtime.flows.match.certificate import certify
+from derive.runtime.flows.match.certificate import certify, unsteady
 from derive.runtime.flows.match.exported import module
 from derive.runtime.flows.match.moving import TooLong
 from derive.runtime.flows.match.pieces import Piece
@@ -42,7 +42,8 @@ class _Descent(NamedTuple):
 def shorten(plan: Plan, progress: bool | None | Progress = None) -> Plan:
     """The same laws to the same targets in less time and fewer pieces, certified anew.
 
-    `findings` of the result: pieces, time and energy before and after.
+    `findings` of the result: pieces, time and energy before and after; the plan itself where no
+    other arrives, or where what arrives hangs on the last digits.
     """
     report, kept = reporter(progress, "shorten"), np.ones(len(plan.pieces))
     best = plan
@@ -61,7 +62,11 @@ def shorten(plan: Plan, progress: bool | None | Progress = None) -> Plan:
     numbers = {"pieces": lambda p: len(p.pieces), "time": lambda p: float(p.times[-1])}
     numbers["energy"] = lambda p: p.energy
     said = {f"{k} before, after": [f(plan), f(best)] for k, f in numbers.items()}
-    best.findings.update({**certify(best), **said})
+    findings = certify(best)
+    if unsteady(findings, plan.tolerance):
+        report(1.0)
+        return plan  # shorter, but another arithmetic would not arrive
+    best.findings.update({**findings, **said})
     report(1.0)
     return best
 
@@ -138,7 +143,7 @@ def _plan(plan: Plan, v: np.ndarray, kept: np.ndarray) -> Plan | None:
         for i, (old, t) in enumerate(zip(plan.pieces, durations, strict=True))
         if kept[i]
     )
-    found = Plan(plan.spec, pieces, plan.inputs, plan.targets, plan.tolerance, plan.restored)
+    found = Plan(plan.spec, pieces, plan.inputs, plan.targets, plan.tolerance, np.nan)
     try:
         arrived = found.arrive(plan.inputs).w2
     except (TooLong, FloatingPointError):
